@@ -1,0 +1,56 @@
+# make serve | test | check | bench | image-test. Everything is installed into $(VENV).
+VENV ?= .venv
+PY   ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN  := $(VENV)/bin
+# Two stamps, so that serving installs no training or test package.
+SERVE := $(VENV)/.installed-serve
+DEV   := $(VENV)/.installed-dev
+
+# Where pip is told of a folder of wheels, tell uv too; elsewhere uv picks torch's CPU or CUDA build.
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+else
+export UV_TORCH_BACKEND ?= auto
+endif
+
+.PHONY: serve test check format bench image-test help
+help:            ## show these lines
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+serve: $(SERVE)  ## install what serving needs, then serve models_store on HOST:PORT
+	$(BIN)/python -m app --host $(HOST) --port $(PORT)
+
+test: $(DEV)     ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(DEV)    ## lint, types, layers, files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_docs.py
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	bash -n .ci/run
+
+format: $(DEV)   ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(DEV)    ## requests a second beside two floors (needs wrk)
+	$(BIN)/python -m bench
+
+image-test:      ## build and run the container image (needs buildah or docker)
+	bash tests/image.sh
+
+$(BIN)/uv: constraints.txt
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt uv
+	touch $@
+$(SERVE): pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e .
+	touch $@
+$(DEV): pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,dev]'
+	touch $@ $(SERVE)
