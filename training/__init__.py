@@ -1,0 +1,1 @@
+"""Offline training of the generators that `app` serves. Imports nothing from `app`."""

@@ -1,0 +1,154 @@
+"""Run settings, and PRESETS: one row each. The command line is made from these fields."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.losses import ADVERSARIAL
+from training.networks.gan import DiscriminatorConfig, GanConfig
+from training.networks.vae import VaeConfig
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field with its sentence: what, unit, off-value."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training run has in common."""
+
+    epochs: int = setting(20, "passes over the training images")
+    batch_size: int = setting(64, "images a step")
+    seed: int = setting(0, "seed of the weights, the order of the images and the noise")
+    ema_halflife_images: float = setting(
+        20_000.0, "half-life of the averaged weights, in images; 0 = no averaging"
+    )
+    decay_fraction: float = setting(
+        0.5,
+        "last part of the run, 0 to 1, over which learning rates fall linearly to 0; 0 = constant",
+    )
+    log_every: int = setting(100, "steps between lines of losses.jsonl")
+    save_every: int = setting(500, "steps between saved states: what a killed run can lose")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.decay_fraction <= 1:
+            raise ValueError(f"decay_fraction is {self.decay_fraction}; allowed: 0 to 1")
+        if self.ema_halflife_images < 0:
+            raise ValueError(f"ema_halflife_images is {self.ema_halflife_images}; at least 0")
+
+    def learning_rate_factor(self, step: int, total_steps: int) -> float:
+        """Multiplier of the learning rates at a step (counted from 0) of the run."""
+        remaining = 1 - step / total_steps
+        return min(1.0, remaining / self.decay_fraction) if self.decay_fraction else 1.0
+
+
+@dataclass(frozen=True)
+class GanRun(RunConfig):
+    """Settings of a GAN or conditional GAN run."""
+
+    loss: str = setting("nonsaturating", f"adversarial loss: {' or '.join(ADVERSARIAL)}")
+    generator_lr: float = setting(5e-4, "Adam's learning rate for the generator")
+    discriminator_lr: float = setting(5e-4, "Adam's learning rate for the discriminator")
+    adam_beta1: float = setting(0.5, "Adam's first beta, 0 to 1")
+    adam_beta2: float = setting(0.99, "Adam's second beta, 0 to 1")
+    r1_gamma: float = setting(0.0, "weight of the R1 gradient penalty; 0 = off")
+    r1_every: int = setting(8, "steps between R1 penalties, each weighted by this many steps")
+    network: GanConfig = field(default_factory=GanConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss not in ADVERSARIAL:
+            raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(ADVERSARIAL)}")
+        if self.r1_every < 1:
+            raise ValueError(f"r1_every is {self.r1_every}; it must be at least 1")
+        if self.batch_size < 2:
+            raise ValueError("batch_size is 1; batch norm needs at least 2")
+
+
+@dataclass(frozen=True)
+class VaeRun(RunConfig):
+    """Settings of a VAE run."""
+
+    lr: float = setting(1e-3, "Adam's learning rate")
+    beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
+    kl_warmup_epochs: float = setting(
+        1.0, "epochs over which that weight rises from 0; 0 = at once"
+    )
+    network: VaeConfig = field(default_factory=VaeConfig)
+
+
+AnyRun = GanRun | VaeRun
+
+# The textbook shape of public tutorials: noise 100 to 256-512-1024-784.
+_DENSE = GanConfig(
+    architecture="dense",
+    latent_dim=100,
+    channels=(256, 512, 1024),
+)
+# Radford et al. 2015, cut to two doublings because digits are 28 pixels wide.
+_DCGAN = GanConfig(
+    architecture="dcgan",
+    latent_dim=100,
+    channels=(128, 64),
+)
+_GAN_PRESETS = {
+    "compact": GanRun(epochs=20, r1_gamma=0.05),
+    "dense": GanRun(
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        adam_beta2=0.999,
+        network=_DENSE,
+        discriminator=DiscriminatorConfig(channels=(1024, 512, 256)),
+    ),
+    "dcgan": GanRun(
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        adam_beta2=0.999,
+        network=_DCGAN,
+        discriminator=DiscriminatorConfig(channels=(64, 128, 256), spectral_norm=True),
+    ),
+}
+
+PRESETS: dict[str, dict[str, AnyRun]] = {
+    "gan": {**_GAN_PRESETS},
+    "cgan": {**_GAN_PRESETS},
+    "vae": {
+        "compact": VaeRun(epochs=15, batch_size=128),
+        "dense": VaeRun(
+            epochs=10,
+            batch_size=128,
+            network=VaeConfig(architecture="dense", latent_dim=20, channels=(400,)),
+        ),
+    },
+}
+
+
+def as_json(run: AnyRun) -> dict[str, Any]:
+    """Plain values, for config.json and the checkpoint's header."""
+    return dataclasses.asdict(run)
+
+
+def from_json(kind: str, values: dict[str, Any]) -> AnyRun:
+    """The inverse of ``as_json``, for resuming.
+
+    Raises:
+        TypeError: a field is unknown: the run was made by another version.
+    """
+    nested: dict[str, Any] = {
+        name: {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+        for name in ("network", "discriminator")
+        if name in values
+    }
+    rest = {k: v for k, v in values.items() if k not in nested}
+    if kind == "vae":
+        return VaeRun(network=VaeConfig(**nested["network"]), **rest)
+    return GanRun(
+        network=GanConfig(**nested["network"]),
+        discriminator=DiscriminatorConfig(**nested["discriminator"]),
+        **rest,
+    )

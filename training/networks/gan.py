@@ -1,0 +1,222 @@
+"""Generators and discriminators of GAN and conditional GAN, in three architectures.
+
+``dense`` is the fully connected textbook shape, ``dcgan`` follows Radford et al. 2015
+(arXiv:1511.06434), and ``compact`` is ours: narrow, sub-pixel output, made to be cheap on a CPU.
+``num_classes = 0`` means unconditional; otherwise both networks are conditioned on the label
+(Mirza & Osindero 2014, arXiv:1411.1784).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+ARCHITECTURES = ("dense", "dcgan", "compact")
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Shape of one generator; with DiscriminatorConfig, also of what trains it."""
+
+    architecture: str = "compact"  # one of ARCHITECTURES
+    latent_dim: int = 64  # length of z
+    num_classes: int = 0  # label classes; 0 = unconditional
+    image_channels: int = 1  # 1 = grey, 3 = RGB
+    image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
+    channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}; available: {', '.join(ARCHITECTURES)}"
+            )
+        if self.architecture != "dense":
+            if self.image_size % 4:
+                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
+            if len(self.channels) != 2:
+                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What a discriminator adds to the GanConfig of its generator; no checkpoint holds one."""
+
+    channels: tuple[int, ...] = (32, 64, 128)  # widths from the image inwards; 3 unless dense
+    spectral_norm: bool = False  # of every weight (Miyato et al. 2018, arXiv:1802.05957)
+
+
+def with_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+    """Append the one-hot label to each row: (B, N) -> (B, N + K); unchanged when K is 0.
+
+    Raises:
+        ValueError: labels are given to an unconditional network, or missing from a conditional one.
+    """
+    if (labels is not None) != bool(num_classes):
+        raise ValueError(
+            f"a network with num_classes={num_classes} was called "
+            f"{'with' if labels is not None else 'without'} labels"
+        )
+    if labels is None:
+        return x
+    return torch.cat([x, F.one_hot(labels, num_classes).to(x.dtype)], dim=1)
+
+
+def saturating_pixels(logits: Tensor) -> Tensor:
+    """Pixels in [0, 1] from logits of any shape: a tanh stretched by 10 % and clamped.
+
+    81 % of an MNIST digit's pixels are exactly black, which a plain tanh or sigmoid only
+    approaches; the stretch lets the network reach both ends with finite logits.
+    """
+    return (0.5 + 0.55 * torch.tanh(logits)).clamp(0, 1)
+
+
+class _ResidualBlock(nn.Module):
+    """x + BN(conv3x3(x)), then ReLU: one 3x3 convolution, so half a usual block's cost."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.conv(x)))
+
+
+def _dense_trunk(config: GanConfig, inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in config.channels:
+        layers += [nn.Linear(inputs, width), nn.LeakyReLU(0.2)]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def _dcgan_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
+    a, b = config.channels
+    side = config.image_size // 4
+    return nn.Sequential(
+        nn.Linear(inputs, a * side * side, bias=False),
+        nn.Unflatten(1, (a, side, side)),
+        nn.BatchNorm2d(a),
+        nn.ReLU(),
+        nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False),  # (B, b, H/2, W/2)
+        nn.BatchNorm2d(b),
+        nn.ReLU(),
+        nn.ConvTranspose2d(b, config.image_channels, 4, stride=2, padding=1),  # (B, C, H, W)
+    )
+
+
+def _compact_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
+    a, b = config.channels
+    side = config.image_size // 4
+    return nn.Sequential(
+        nn.Linear(inputs, a * side * side, bias=False),
+        nn.Unflatten(1, (a, side, side)),
+        nn.BatchNorm2d(a),
+        nn.ReLU(),
+        _ResidualBlock(a),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(a, b, 3, padding=1, bias=False),  # (B, b, H/2, W/2)
+        nn.BatchNorm2d(b),
+        nn.ReLU(),
+        _ResidualBlock(b),
+        # Sub-pixel output (Shi et al. 2016, arXiv:1609.05158): no layer runs at full resolution.
+        nn.Conv2d(b, 4 * config.image_channels, 3, padding=1),
+        nn.PixelShuffle(2),  # (B, C, H, W)
+    )
+
+
+class Generator(nn.Module):
+    """z (and a label) to an image. Batch norm: batch statistics in training, averages in eval."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_dim = config.latent_dim
+        self.num_classes = config.num_classes
+        self.image_shape = (config.image_channels, config.image_size, config.image_size)
+        inputs = config.latent_dim + config.num_classes
+        if config.architecture == "dense":
+            self.trunk = _dense_trunk(config, inputs, math.prod(self.image_shape))
+        elif config.architecture == "dcgan":
+            self.trunk = _dcgan_trunk(config, inputs)
+        else:
+            self.trunk = _compact_trunk(config, inputs)
+        if config.architecture != "dense":
+            # N(0, 0.02) for every weight, as Radford et al. 2015, section 4.
+            for module in self.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                    nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, Z), labels (B,) int64 or None -> pixels (B, C, H, W) in [0, 1]."""
+        logits = self.trunk(with_label(z, labels, self.num_classes))
+        return saturating_pixels(logits.view(-1, *self.image_shape))
+
+    def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The serving surface: the same as forward."""
+        pixels: Tensor = self(z, labels)
+        return pixels
+
+
+class _MinibatchStddev(nn.Module):
+    """Append one map: the mean over the features of their spread across the batch.
+
+    (B, C, H, W) -> (B, C + 1, H, W). It shows the discriminator when fakes lack variety.
+    Source: Karras et al. 2018, arXiv:1710.10196, section 3 (one group: the whole batch).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = (x.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+        return torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], dim=1)
+
+
+class Discriminator(nn.Module):
+    """An image (and its label) to one logit: high = real.
+
+    The conditional form adds a projection of the features on the label's embedding (Miyato &
+    Koyama 2018, arXiv:1802.05637), so that it judges the label too. ``dense`` flattens its input
+    and uses dropout, active only in training.
+    """
+
+    def __init__(self, config: GanConfig, own: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.num_classes = config.num_classes
+        widths = own.channels
+        normalise = spectral_norm if own.spectral_norm else nn.Identity()
+        if config.architecture == "dense":
+            layers: list[nn.Module] = [nn.Flatten()]
+            inputs = config.image_channels * config.image_size**2
+            for width in widths:
+                layers += [normalise(nn.Linear(inputs, width)), nn.LeakyReLU(0.2), nn.Dropout(0.3)]
+                inputs = width
+            self.features = nn.Sequential(*layers)
+        else:
+            a, b, c = widths
+            self.features = nn.Sequential(
+                normalise(nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),  # (B, a, H/2, W/2)
+                normalise(nn.Conv2d(a, b, 4, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),  # (B, b, H/4, W/4)
+                _MinibatchStddev(),
+                normalise(nn.Conv2d(b + 1, c, 3, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),  # (B, c, ceil(H/8), ceil(W/8))
+                nn.Flatten(),
+            )
+            inputs = c * math.ceil(config.image_size / 8) ** 2
+        self.head = normalise(nn.Linear(inputs, 1))
+        if config.num_classes:
+            self.label_embedding = normalise(nn.Linear(config.num_classes, inputs, bias=False))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """images (B, C, H, W) in [0, 1], labels (B,) or None -> logits (B,)."""
+        features = self.features(images * 2 - 1)  # (B, N); zero-centred, as initialisation expects
+        logits: Tensor = self.head(features).squeeze(1)
+        if (labels is not None) != bool(self.num_classes):
+            raise ValueError(f"labels do not fit a discriminator of {self.num_classes} classes")
+        if labels is not None:
+            one_hot = F.one_hot(labels, self.num_classes).to(features.dtype)
+            logits = logits + (self.label_embedding(one_hot) * features).sum(dim=1)
+        return logits

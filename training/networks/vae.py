@@ -1,0 +1,172 @@
+"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114)."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ARCHITECTURES = ("dense", "conv")
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Shape of encoder and decoder."""
+
+    architecture: str = "conv"  # one of ARCHITECTURES
+    latent_dim: int = 32  # length of z
+    image_channels: int = 1  # 1 = grey, 3 = RGB
+    image_size: int = 28  # pixels a side; conv needs a multiple of 4
+    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
+    hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}; available: {', '.join(ARCHITECTURES)}"
+            )
+        if self.architecture == "conv":
+            if self.image_size % 4:
+                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
+            if len(self.channels) != 2:
+                raise ValueError(f"conv takes 2 widths, got {self.channels}")
+
+
+class _ResidualBlock(nn.Module):
+    """x + conv3x3(silu(conv3x3(silu(x)))), no normalisation: rows never see their neighbours."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # each block starts as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv1(F.silu(x))
+        h = self.conv2(F.silu(h))
+        return x + h
+
+
+def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers
+
+
+class Encoder(nn.Module):
+    """images (B, C, H, W) in [0, 1] -> (mu, logvar), each (B, Z)."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        pixels = config.image_channels * config.image_size**2
+        if config.architecture == "dense":
+            layers = [nn.Flatten(), *_dense((pixels, *config.channels))]
+            features = config.channels[-1]
+        else:
+            a, b = config.channels
+            side = config.image_size // 4
+            layers = [
+                nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1),  # (B, a, H/2, W/2)
+                _ResidualBlock(a),
+                nn.SiLU(),
+                nn.Conv2d(a, b, 4, stride=2, padding=1),  # (B, b, H/4, W/4)
+                _ResidualBlock(b),
+                nn.SiLU(),
+                nn.Flatten(),
+                nn.Linear(b * side * side, config.hidden),
+                nn.SiLU(),
+            ]
+            features = config.hidden
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(features, 2 * config.latent_dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.head(self.trunk(images * 2 - 1)).chunk(2, dim=1)
+        # e^-10 to e^10: beyond any posterior met on images, and its exponential stays finite.
+        return mu, logvar.clamp(-10, 10)
+
+
+class Decoder(nn.Module):
+    """z (B, Z) -> logits (B, C, H, W) of the Bernoulli mean of each pixel."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        shape = (config.image_channels, config.image_size, config.image_size)
+        if config.architecture == "dense":
+            widths = (config.latent_dim, *reversed(config.channels))
+            self.trunk = nn.Sequential(
+                *_dense(widths), nn.Linear(widths[-1], math.prod(shape)), nn.Unflatten(1, shape)
+            )
+        else:
+            a, b = config.channels
+            side = config.image_size // 4
+            self.trunk = nn.Sequential(
+                nn.Linear(config.latent_dim, config.hidden),
+                nn.SiLU(),
+                nn.Linear(config.hidden, b * side * side),
+                nn.Unflatten(1, (b, side, side)),
+                _ResidualBlock(b),
+                nn.SiLU(),
+                nn.Conv2d(b, 4 * a, 3, padding=1),
+                nn.PixelShuffle(2),  # (B, a, H/2, W/2)
+                _ResidualBlock(a),
+                nn.SiLU(),
+                nn.Conv2d(a, 4 * config.image_channels, 3, padding=1),
+                nn.PixelShuffle(2),  # (B, C, H, W)
+            )
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.trunk(z)
+        return logits
+
+
+class VAE(nn.Module):
+    """Encoder and decoder around a standard normal prior on z."""
+
+    num_classes = 0
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_dim = config.latent_dim
+        self.image_shape = (config.image_channels, config.image_size, config.image_size)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            noise: (B, Z), standard normal, from the caller's generator.
+
+        Returns:
+            logits of the pixels (B, C, H, W), mu (B, Z), logvar (B, Z).
+
+        Source: Kingma & Welling 2014, section 2.4.
+        """
+        mu, logvar = self.encoder(images)
+        logits = self.decoder(mu + noise * torch.exp(logvar / 2))
+        return logits, mu, logvar
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, C, H, W) in [0, 1] -> the posterior's mu and logvar, each (B, Z)."""
+        mu, logvar = self.encoder(images)
+        return mu, logvar
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z (B, Z) -> the mean of each pixel (B, C, H, W), in [0, 1]."""
+        return torch.sigmoid(self.decoder(z))
+
+    def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The serving surface: decode a draw from the prior.
+
+        Raises:
+            ValueError: labels are given; this network knows none.
+        """
+        if labels is not None:
+            raise ValueError("a VAE takes no labels")
+        return self.decode(z)

@@ -1,0 +1,223 @@
+"""Releases a run: measures it, and writes checkpoint, picture and card to the store."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from training.config import PRESETS, AnyRun, as_json
+from training.data import Dataset, default_data_root, load_mnist, to_pixels
+from training.evaluate import evaluate
+from training.judge import judge_for
+from training.networks import build
+from training.networks.checkpoint import CheckpointError, Description, load, save
+from training.networks.gan import Generator
+from training.networks.vae import VAE
+from training.run import STATE, TrainingError, read_config, save_grid
+from training.train_gan import sample_grid
+from training.train_vae import reconstruction_grid
+
+PICTURE_SEED = 7
+
+MEANINGS = {
+    "samples": "samples drawn, none rejected, no truncation",
+    "seed": "seed of those samples",
+    "frechet_test": "Fréchet distance to the 10,000 test images, in the judge's features",
+    "frechet_test_floor": "the same for 10,000 real training images: the best to hope for",
+    "frechet_test_ratio": "the first over the second",
+    "frechet_train": "Fréchet distance to all training images",
+    "frechet_train_floor": "the same for 10,000 real training images",
+    "frechet_train_ratio": "the first over the second",
+    "judge_accuracy": "accuracy of the judge on real test images",
+    "conditional_accuracy": "samples that the judge takes for the label asked for",
+    "conditional_accuracy_worst": "the same for the worst label",
+    "conditional_accuracy_worst_label": "that label",
+    "class_kl_to_uniform": "KL divergence of the samples' classes from uniform, nats",
+    "negative_elbo_nats": "negative ELBO of the test images, grey levels as Bernoulli means, "
+    "nats an image",
+    "reconstruction_nats": "of which reconstruction",
+    "kl_nats": "of which KL divergence from the prior",
+    "reconstruction_mse": "mean squared error of reconstructed test images, pixels in 0 to 1",
+    "reconstruction_accuracy": "reconstructed test images whose class the judge still sees",
+}
+
+
+def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
+    """The run's averaged network in eval mode, the steps it has behind it, and their seconds."""
+    path = folder / STATE
+    if not path.exists():
+        raise TrainingError(f"{folder} has no {STATE} yet: nothing to publish")
+    network = build(kind, run.network)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        weights = {
+            name.removeprefix("ema."): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith("ema.")
+        }
+    network.load_state_dict(weights)
+    return (
+        network.eval().requires_grad_(False),
+        int(metadata["step"]),
+        float(metadata["seconds"]),
+    )
+
+
+def _revision() -> str:
+    """The source's commit, with + when files have changed since; unknown outside a checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip()
+
+
+def _command(kind: str, preset: str, run: AnyRun) -> str:
+    """The command that trains such a run: its preset, and the options that differ from it."""
+    usual = as_json(PRESETS[kind][preset])
+    options = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in as_json(run).items()
+        if not isinstance(value, dict) and value != usual[name]
+    ]
+    return " ".join([f"python -m training {kind} --preset {preset}", *options])
+
+
+def measure(
+    network: Generator | VAE, data_root: Path | None, device: torch.device
+) -> tuple[dict[str, Any], Dataset, Dataset]:
+    """Figures of a network, with the training and test sets they were measured on."""
+    root = data_root or default_data_root()
+    train = load_mnist(root, train=True).to(device)
+    test = load_mnist(root, train=False).to(device)
+    judge = judge_for(train, device)
+    return evaluate(network.to(device), judge, train, test), train, test
+
+
+def evaluate_stored(
+    path: Path, data_root: Path | None, device: torch.device
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A published checkpoint's figures as measured now, and as its header states them."""
+    network, description = load(path)
+    return measure(network, data_root, device)[0], description.metrics
+
+
+def publish(
+    folder: Path, store: Path, name: str | None, data_root: Path | None, device: torch.device
+) -> Path:
+    """Measure the run in ``folder`` and release it as ``<store>/<name>.safetensors``.
+
+    Beside it go ``<name>.png`` (samples) and ``<name>.md`` (the card). An existing version is
+    never overwritten: it may be in use, and its figures are known.
+
+    Raises:
+        TrainingError: nothing to publish. CheckpointError: the name is taken.
+    """
+    kind, preset, run, run_data_root = read_config(folder)
+    network, steps, seconds = _averaged(folder, kind, run)
+    figures, train, test = measure(network, data_root or run_data_root, device)
+    name = name or f"{train.name}-{kind}-v1"
+    path = store / f"{name}.safetensors"
+    if path.exists():
+        raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
+
+    images_seen = steps * run.batch_size
+    description = Description(
+        kind=kind,
+        network=run.network,
+        labels=train.class_names if network.num_classes else (),
+        data={
+            "name": train.name,
+            "licence": train.licence,
+            "training_images": len(train),
+            "digest": train.digest(),
+        },
+        training={
+            "command": _command(kind, preset, run),
+            "preset": preset,
+            "seed": run.seed,
+            "images_seen": images_seen,
+            "seconds": round(seconds),
+            "revision": _revision(),
+            "torch": torch.__version__,
+            "run": {k: v for k, v in as_json(run).items() if k != "network"},
+        },
+        metrics=figures,
+    )
+    digest = save(path, network, description)
+    if isinstance(network, VAE):
+        grid = reconstruction_grid(network, to_pixels(test.images[:20]), PICTURE_SEED)
+    else:
+        grid = sample_grid(network, columns=10, rows=8, seed=PICTURE_SEED)
+    save_grid(path.with_suffix(".png"), grid, columns=10)
+    path.with_suffix(".md").write_text(card(name, description, digest, network))
+    print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
+    return path
+
+
+def card(name: str, description: Description, digest: str, network: Generator | VAE) -> str:
+    """The checkpoint's page for people, in Markdown: what its header says, with meanings."""
+    training, data = description.training, description.data
+    parameters = sum(p.numel() for p in network.parameters())
+    what = {
+        "gan": "An unconditional GAN: every sample is of a class of its own choice.",
+        "cgan": "A conditional GAN: draws a sample of the label you ask for.",
+        "vae": "A variational autoencoder: samples, encodes and decodes.",
+    }[description.kind]
+    pictured = {
+        "gan": "80 samples, none chosen.",
+        "cgan": "80 samples, none chosen: a label a column, the same z along a row.",
+        "vae": "Two rows of test images, each over its reconstruction from mu; then 60 samples "
+        "from the prior, none chosen.",
+    }[description.kind]
+    figures = "\n".join(
+        f"| {key} | {value} | {MEANINGS.get(key, '')} |"
+        for key, value in description.metrics.items()
+    )
+    return f"""# {name}
+
+{what}
+
+![Samples]({name}.png)
+
+{pictured}
+
+| | |
+| --- | --- |
+| kind, architecture | {description.kind}, {description.network.architecture} |
+| parameters | {parameters:,} |
+| latent dimensions | {network.latent_dim} |
+| image | {" x ".join(str(side) for side in network.image_shape)} (channels, height, width) |
+| labels | {", ".join(description.labels) or "none"} |
+| digest | `{digest}` |
+
+## Data
+
+{data["name"]}, {data["training_images"]:,} training images, licence {data["licence"]}.
+
+## Recipe
+
+`{training["command"]}` at revision {training["revision"]}, seed {training["seed"]}:
+{training["images_seen"]:,} images seen in {training["seconds"] / 60:.0f} minutes on the machine it
+was trained on, torch {training["torch"]}. The header of the checkpoint holds every setting.
+
+## Figures
+
+`python -m training evaluate {name}` measures them again.
+
+| Figure | Value | Meaning |
+| --- | --- | --- |
+{figures}
+
+## Limits
+
+It knows the digits of its training set and nothing else. Whether it repeats training images
+closely has not been measured.
+"""

@@ -1,0 +1,100 @@
+"""The loop for the VAE (Kingma & Welling 2014)."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.config import VaeRun
+from training.data import Dataset, epoch_order, to_pixels
+from training.ema import Ema
+from training.losses import negative_elbo
+from training.networks.vae import VAE
+from training.run import LossLog, RunState, progress_bar, save_grid
+
+
+@torch.no_grad()
+def reconstruction_grid(vae: VAE, images: Tensor, seed: int, columns: int = 10) -> Tensor:
+    """Two rows of originals, each over its reconstruction from mu, then six of prior samples.
+
+    Args:
+        images: (2 * columns, C, H, W) in [0, 1].
+
+    Returns:
+        (10 * columns, C, H, W).
+    """
+    noise = torch.Generator().manual_seed(seed)
+    z = torch.randn(6 * columns, vae.latent_dim, generator=noise).to(images.device)
+    recon = vae.decode(vae.encode(images)[0])
+    first, second = slice(0, columns), slice(columns, 2 * columns)
+    return torch.cat([images[first], recon[first], images[second], recon[second], vae.generate(z)])
+
+
+def train_vae(
+    run: VaeRun, data: Dataset, folder: Path, device: torch.device, max_steps: int | None = None
+) -> VAE:
+    """Train (or continue) in ``folder`` and return the averaged VAE.
+
+    Arguments and errors as for ``train_gan``.
+    """
+    # Network, optimiser, and the one generator that all noise comes from.
+    torch.manual_seed(run.seed)
+    vae = VAE(run.network).to(device)
+    ema = Ema(vae, run.ema_halflife_images)
+    optimizer = torch.optim.Adam(vae.parameters(), run.lr, fused=True)
+    noise = torch.Generator().manual_seed(run.seed)
+    state = RunState({"vae": vae, "ema": ema.network}, {"optimizer": optimizer}, noise)
+    state.load(folder)
+    log = LossLog(folder, state.step)
+
+    data = data.to(device)
+    batch = min(run.batch_size, len(data))
+    steps_per_epoch = len(data) // batch
+    total_steps = run.epochs * steps_per_epoch
+    last_step = total_steps if max_steps is None else min(max_steps, total_steps)
+    warmup_steps = run.kl_warmup_epochs * steps_per_epoch
+    started = time.monotonic() - state.seconds
+    order, order_epoch = None, -1
+
+    progress = progress_bar(total_steps, state.step, batch)
+    while state.step < last_step:
+        # Images of this step: each epoch has its own order, known from seed and epoch alone.
+        epoch, index = divmod(state.step, steps_per_epoch)
+        if epoch != order_epoch:
+            order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
+        assert order is not None
+        images = to_pixels(data.images[order[index * batch : (index + 1) * batch]])
+
+        optimizer.param_groups[0]["lr"] = run.lr * run.learning_rate_factor(state.step, total_steps)
+        beta = run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
+
+        # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
+        epsilon = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
+        logits, mu, logvar = vae(images, epsilon)
+        loss, recon, kl = negative_elbo(logits, images, mu, logvar, beta)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+
+        state.step += 1
+        ema.update(vae, batch, state.step * batch)
+        progress.update()
+
+        # Report, picture, state.
+        if state.step % run.log_every == 0 or state.step == total_steps:
+            losses = {
+                "negative_elbo": (recon + kl).mean().detach(),
+                "reconstruction": recon.mean().detach(),
+                "kl": kl.mean().detach(),
+            }
+            position = state.step / steps_per_epoch
+            progress.set_postfix_str(log.write(state.step, position, state.step * batch, losses))
+        state.seconds = time.monotonic() - started
+        if state.step % steps_per_epoch == 0:
+            grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
+            save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", grid, columns=10)
+        if state.step % run.save_every == 0 or state.step == last_step:
+            state.save(folder)
+    progress.close()
+    return ema.network
