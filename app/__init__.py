@@ -1,0 +1,1 @@
+"""The service: samples, encodes and decodes with the networks in `models_store`, over HTTP."""

@@ -1,0 +1,63 @@
+"""``python -m app``: serve, with settings from the environment and the command line."""
+
+import asyncio
+import logging
+import socket
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from app.main import create_app
+from app.settings import Settings, unknown_variables
+
+USAGE_STATUS = 2  # a setting is wrong
+UNAVAILABLE_STATUS = 3  # nothing to serve, or the port is taken
+
+
+def _stop(status: int, message: str) -> None:
+    print(f"genserve: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+class _Server(uvicorn.Server):
+    """Says where to look once the socket is open: with port 0 only then is the port known."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in getattr(self, "servers", []):
+            host, port = server.sockets[0].getsockname()[:2]
+            shown_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+            print(f"Genserve is ready: open http://{shown_host}:{port}/", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    if unknown := unknown_variables():
+        _stop(USAGE_STATUS, f"unknown setting in the environment: {', '.join(unknown)}")
+    try:
+        settings = CliApp.run(Settings, cli_args=arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        _stop(USAGE_STATUS, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+    except SettingsError as error:
+        _stop(USAGE_STATUS, str(error))
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    asyncio.run(_Server(config).serve())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,241 @@
+"""Reads a request's body: a limit in bytes, a Content-Type, and a parser that trusts nothing."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncGenerator
+from email.message import Message
+from io import BytesIO
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from app.engine import Latent
+from app.errors import (
+    BodyTooLargeError,
+    FieldError,
+    InvalidParameterError,
+    MalformedBodyError,
+    UnsupportedMediaTypeError,
+    shown,
+)
+from app.images import READABLE
+from app.negotiation import JSON, NPY
+from app.schemas import Latents, Pictures
+
+MULTIPART = "multipart/form-data"
+FIELD = "file"  # of a form
+MAX_LATENT = 1000.0  # beyond any draw from the prior; keeps every activation finite
+PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
+LATENT_TYPES = (JSON, NPY)
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def media_type(request: Request, accepted: tuple[str, ...]) -> str:
+    """The body's Content-Type without parameters.
+
+    Raises:
+        UnsupportedMediaTypeError: it is missing or none of ``accepted``, or the body is encoded.
+    """
+    given = request.headers.get("content-type", "")
+    media = given.split(";")[0].strip().lower()
+    listed = ", ".join(accepted)
+    if media not in accepted:
+        what = f"Content-Type is {shown(given)}" if given else "there is no Content-Type"
+        raise UnsupportedMediaTypeError(
+            f"{what}; this operation reads {listed}", headers={"Accept-Post": listed}
+        )
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {shown(coding)}; send the body as it is"
+        )
+    return media
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLargeError: it announces or brings more than ``limit`` bytes; the rest is not read.
+    """
+
+    def refuse(size: str) -> NoReturn:
+        # The rest of the body would be taken for the next request: give up the connection.
+        raise BodyTooLargeError(
+            f"the body has {size} bytes; at most {limit} are read", headers={"Connection": "close"}
+        )
+
+    announced = request.headers.get("content-length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+        refuse(announced[:20])
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            refuse(f"over {limit}")
+    return bytes(body)
+
+
+async def refuse_body(request: Request) -> None:
+    """For operations whose parameters all stand in the query.
+
+    Raises:
+        InvalidParameterError: there is a body.
+    """
+    length = request.headers.get("content-length", "0")
+    if length != "0" or "transfer-encoding" in request.headers:
+        raise InvalidParameterError(
+            "this operation reads no body; put the parameters into the query, as in ?label=7",
+            headers={"Connection": "close"},
+        )
+
+
+def _json(body: bytes) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply"
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8"
+        elif isinstance(error, ValueError):
+            reason = str(error)[:80]
+        raise MalformedBodyError(f"the body is not JSON: {reason}") from error
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Pydantic's findings as JSON pointers and sentences, without the rejected values."""
+    return [
+        {"pointer": "/" + "/".join(str(part) for part in found["loc"]), "detail": found["msg"]}
+        for found in error.errors(include_url=False, include_context=False, include_input=False)[:8]
+    ]
+
+
+def _validated(schema: type[Body], value: Any) -> Body:
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        errors = field_errors(error)
+        first = errors[0]
+        raise InvalidParameterError(
+            f"the body does not fit: {first['pointer']}: {first['detail']}", errors=errors
+        ) from error
+
+
+async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]:
+    """The files of an upload: one raw or as a form's field ``file``, or some in JSON.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, PICTURE_TYPES)
+    body = await read(request, limit)
+    if media == MULTIPART:
+        return [await _form_file(request, body)]
+    if media != JSON:
+        return [body]
+    pictures = _validated(Pictures, _json(body)).images
+    _check_count(len(pictures), max_n, "/images")
+    files = []
+    for index, text in enumerate(pictures):
+        try:
+            files.append(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise InvalidParameterError(
+                f"/images/{index} is not base64",
+                errors=[{"pointer": f"/images/{index}", "detail": "not base64"}],
+            ) from error
+    return files
+
+
+async def _form_file(request: Request, body: bytes) -> bytes:
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    message = Message()
+    message["content-type"] = request.headers["content-type"]
+    if not message.get_param("boundary"):
+        raise MalformedBodyError("the form's Content-Type names no boundary")
+    parser = MultiPartParser(request.headers, once(), max_files=2, max_fields=2)
+    parser.spool_max_size = len(body) + 1  # a larger file would be written to the disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise MalformedBodyError("the body is not a whole multipart form of one file") from error
+    try:
+        parts = form.multi_items()
+        if len(parts) != 1 or parts[0][0] != FIELD or not isinstance(parts[0][1], UploadFile):
+            raise InvalidParameterError(
+                f"the form has {len(parts)} parts; it must have one file, in a field named "
+                f"{FIELD!r}, as curl -F {FIELD}=@seven.png sends it"
+            )
+        return await parts[0][1].read()
+    finally:
+        await form.close()
+
+
+async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int) -> list[Latent]:
+    """Latents of a model with ``latent_dim`` dimensions, from JSON or npy.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, LATENT_TYPES)
+    body = await read(request, limit)
+    if media == NPY:
+        return list(_npy(body, latent_dim, max_n))
+    rows = _validated(Latents, _json(body)).z
+    _check_count(len(rows), max_n, "/z")
+    for index, row in enumerate(rows):
+        if len(row) != latent_dim:
+            raise InvalidParameterError(
+                f"/z/{index} has {len(row)} numbers; this model's latents have {latent_dim}",
+                errors=[{"pointer": f"/z/{index}", "detail": f"{latent_dim} numbers"}],
+            )
+    return list(np.array(rows, dtype=np.float32))
+
+
+def _npy(body: bytes, latent_dim: int, max_n: int) -> Latent:
+    """(n, Z) float32 from an npy file, whose shape is checked before anything is allocated."""
+    stream = BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran_order, dtype = reader(stream, max_header_size=1000)
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise MalformedBodyError("the body is not an npy file of version 1 or 2") from error
+    wanted = f"this model reads float32 of shape (n, {latent_dim})"
+    if dtype != np.dtype("<f4") or fortran_order:
+        raise InvalidParameterError(f"the array is of another type or order; {wanted}, C order")
+    if len(shape) != 2 or shape[1] != latent_dim:
+        raise InvalidParameterError(f"the array's shape is {shown(shape)}; {wanted}")
+    _check_count(shape[0], max_n, "/")
+    data = body[stream.tell() :]
+    if len(data) != 4 * shape[0] * shape[1]:
+        raise MalformedBodyError(f"{len(data)} bytes of data are not an array of {shown(shape)}")
+    array = np.frombuffer(data, dtype="<f4").reshape(shape)
+    # Written so that a NaN fails it too.
+    if not bool((np.abs(array) <= MAX_LATENT).all()):
+        raise InvalidParameterError(f"the array has values outside -{MAX_LATENT} to {MAX_LATENT}")
+    return array
+
+
+def _check_count(count: int, max_n: int, pointer: str) -> None:
+    if not 1 <= count <= max_n:
+        raise InvalidParameterError(
+            f"{count} in one request; allowed: 1 to {max_n}",
+            errors=[{"pointer": pointer, "detail": f"1 to {max_n}"}],
+        )

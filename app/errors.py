@@ -1,0 +1,131 @@
+"""What can go wrong for a caller: each class is a problem type of RFC 9457."""
+
+from typing import Any, ClassVar
+
+FieldError = dict[str, str]  # {"pointer": "?label", "detail": "..."}
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """A caller's value for a message: quoted, printable ASCII, cut to ``limit`` characters.
+
+    Nothing a stranger sends reaches an answer or a log raw.
+    """
+    text = str(value)
+    cut = text[:limit]
+    return ascii(cut) + ("…" if len(text) > limit else "")
+
+
+class ServiceError(Exception):
+    """An error with a status and a stable name; ``detail`` is in the caller's words.
+
+    Args:
+        detail: What is wrong, with the value, what is allowed and what to do.
+        errors: The same by place, for programs.
+        headers: Extra headers of the answer.
+        retry_after_s: Seconds after which trying again makes sense.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+    about: ClassVar[str] = "The service failed. The log has the whole story under the request id."
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: list[FieldError] | None = None,
+        headers: dict[str, str] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+        self.headers = headers or {}
+        self.retry_after_s = retry_after_s
+        if retry_after_s is not None:
+            self.headers = {**self.headers, "Retry-After": str(retry_after_s)}
+
+    def problem(self, request_id: str) -> dict[str, Any]:
+        """The body of the answer: ``application/problem+json``."""
+        body: dict[str, Any] = {
+            "type": f"/problems/{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "request_id": request_id,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        if self.retry_after_s is not None:
+            body["retry_after"] = self.retry_after_s
+        return body
+
+
+class MalformedBodyError(ServiceError):
+    status, slug, title = 400, "malformed-body", "The body cannot be parsed"
+    about = "The body is not what its Content-Type says: JSON with an error, a broken form."
+
+
+class NotFoundError(ServiceError):
+    status, slug, title = 404, "not-found", "There is nothing here"
+    about = "No resource has this path. The paths are listed at /docs."
+
+
+class UnknownModelError(ServiceError):
+    status, slug, title = 404, "unknown-model", "No such model"
+    about = "No model of this name is loaded. GET /models lists the names."
+
+
+class MethodNotAllowedError(ServiceError):
+    status, slug, title = 405, "method-not-allowed", "The resource does not take this method"
+    about = "The Allow header names the methods that it takes."
+
+
+class NotAcceptableError(ServiceError):
+    status, slug, title = 406, "not-acceptable", "No such representation"
+    about = "The Accept header asks for types that this resource does not give; it lists those."
+
+
+class BodyTooLargeError(ServiceError):
+    status, slug, title = 413, "body-too-large", "The body is too large"
+    about = "A body has a limit in bytes, and a picture one in pixels, checked before decoding."
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    status, slug, title = 415, "unsupported-media-type", "The body's type is not supported"
+    about = "The Content-Type is none of those the operation reads; it lists those."
+
+
+class InvalidParameterError(ServiceError):
+    status, slug, title = 422, "invalid-parameter", "A parameter is not acceptable"
+    about = "A parameter is unknown, given twice, of the wrong form or out of its range."
+
+
+class UnreadableImageError(ServiceError):
+    status, slug, title = 422, "unreadable-image", "The picture cannot be read"
+    about = "The upload is not a whole PNG, JPEG or WebP picture."
+
+
+class WrongModelError(ServiceError):
+    status, slug, title = 422, "wrong-model", "This model cannot do that"
+    about = "Labels need a conditional model; encoding and decoding need a VAE."
+
+
+class ModelFailureError(ServiceError):
+    status, slug, title = 500, "model-failure", "The model failed on this input"
+    about = "The forward pass raised, or gave values that are not finite, for this request's rows."
+
+
+class OverloadedError(ServiceError):
+    status, slug, title = 503, "overloaded", "The queue is full"
+    about = "More images are asked for than the device makes. Try again after Retry-After seconds."
+
+
+class NotReadyError(ServiceError):
+    status, slug, title = 503, "not-ready", "The service is not ready"
+    about = "It is stopping, or a model does not answer. Try again after Retry-After seconds."
+
+
+_ALL: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]
+PROBLEMS = {error.slug: error for error in sorted(_ALL, key=lambda e: (e.status, e.slug))}

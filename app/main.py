@@ -1,0 +1,149 @@
+"""Puts the application together: settings in, ASGI application out."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+
+from app import __doc__ as about
+from app.batching import Batcher
+from app.engine import Engine, Lane, Result, Row
+from app.errors import (
+    InvalidParameterError,
+    MalformedBodyError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ServiceError,
+    shown,
+)
+from app.metrics import Metrics
+from app.middleware import RequestMiddleware, problem_body
+from app.parameters import query_errors
+from app.routes import PROBLEM, build_router
+from app.service import Service
+from app.settings import Settings
+from app.store import load_store
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU where torch finds one, else the CPU.
+
+    Raises:
+        ValueError: cuda is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but torch finds no GPU; use auto or cpu")
+    return torch.device(name)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+    """Load, probe and warm every model before the first request; finish what was accepted."""
+    device = pick_device(settings.device)
+    log.info("running on %s", device)
+    models, refused = load_store(settings.models_dir)
+    metrics.refused_files.set(len(refused))
+    engine = Engine(models, device, settings.max_batch, settings.threads)
+    engine.start_thread()
+    engine.warm_up()
+    batcher: Batcher[Lane, Row, Result] = Batcher(
+        engine.run,
+        max_batch=settings.max_batch,
+        max_wait_s=settings.max_wait_ms / 1e3,
+        queue_limit=settings.queue_limit,
+        start_thread=engine.start_thread,
+        on_batch=metrics.batch,
+    )
+    try:
+        app.state.service = Service(engine, batcher, metrics, settings, refused)
+        yield
+    finally:
+        await batcher.close()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; models are loaded when its lifespan starts."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _lifespan(app, settings, metrics):
+            yield
+
+    app: FastAPI = FastAPIOffline(
+        title="Genserve",
+        summary="Trained image generators over HTTP",
+        description=about,
+        version="0.1.0",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would drop the body
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+    )
+    app.include_router(build_router(settings))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    return app
+
+
+def _reply(request: Request, error: ServiceError) -> Response:
+    return Response(
+        problem_body(error, request.state.request_id),
+        status_code=error.status,
+        media_type=PROBLEM,
+        headers=error.headers,
+    )
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    if error.status >= 500:
+        # The cause is the model's own exception; the request's contents are not logged.
+        cause = error.__cause__ if error.status == 500 else None
+        log.error("request %s: %s", request.state.request_id, error.detail, exc_info=cause)
+    return _reply(request, error)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = query_errors(error.errors())
+    detail = "; ".join(found["detail"] for found in errors[:4])
+    return _reply(request, InvalidParameterError(detail, errors=errors[:16]))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such path, no such method, a body it could not parse."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        path = shown(request.url.path, 60)
+        return _reply(request, NotFoundError(f"nothing at {path}; the paths are listed at /docs"))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        message = f"{shown(request.method, 16)} is not possible here; allowed: {allowed}"
+        return _reply(request, MethodNotAllowedError(message, headers={"Allow": allowed}))
+    if error.status_code == 400:
+        return _reply(request, MalformedBodyError("the body cannot be parsed"))
+    log.error("request %s: unexpected status %s", request.state.request_id, error.status_code)
+    return _reply(request, ServiceError("the service failed on this request"))

@@ -1,0 +1,98 @@
+"""Around every request: an id, a count, safe headers, and an answer even to our own bugs."""
+
+import json
+import logging
+import re
+import secrets
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ServiceError
+from app.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# Swagger UI and ReDoc start from an inline script; every other page does without.
+_CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_CSP_DOCS = (
+    _CSP + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "worker-src 'self' blob:"
+)
+DOCS_PATHS = ("/docs", "/redoc")
+
+
+def problem_body(error: ServiceError, request_id: str) -> bytes:
+    """An RFC 9457 body."""
+    return json.dumps(error.problem(request_id)).encode()
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID if it is harmless, else a fresh one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(given):
+                return str(given)
+    return secrets.token_hex(8)
+
+
+class RequestMiddleware:
+    """Plain ASGI, the outermost layer but one. ``scope["state"]["request_id"]`` is the id."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                if headers.get("content-type", "").startswith("text/html"):
+                    docs = scope["path"] in DOCS_PATHS
+                    headers["Content-Security-Policy"] = _CSP_DOCS if docs else _CSP
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if status:
+                raise  # the answer has begun: all that is left is to cut it off
+            await _send_internal_error(send_with_headers, request_id)
+        finally:
+            self.metrics.request(scope["method"][:16], _route(scope), status or 499)
+
+
+async def _send_internal_error(send: Any, request_id: str) -> None:
+    error = ServiceError("the service failed on this request; it is logged under the request id")
+    body = problem_body(error, request_id)
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _route(scope: Scope) -> str:
+    """The template of the path, so that strangers cannot grow the metrics' label set."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "other"

@@ -1,0 +1,117 @@
+"""The parameters of the query, described once: for validation, for the OpenAPI, for suggestions."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
+
+from app import seeds
+from app.errors import FieldError, InvalidParameterError, shown
+
+_PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def _plain_digits(value: object) -> object:
+    """One way to write a number: otherwise one image would have many addresses."""
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        raise ValueError("must be a whole number in plain digits, such as 7")
+    return value
+
+
+PlainInt = Annotated[int, BeforeValidator(_plain_digits)]
+
+ModelName = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="model to use, as GET /models lists them; none = the default, or the default "
+        "conditional model when a label is given",
+    ),
+]
+EncoderName = Annotated[
+    str | None, Query(max_length=64, description="a VAE, as GET /models lists them; none = first")
+]
+Label = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="class to draw: its index or its name; none on a conditional model = one "
+        "drawn from each seed",
+        openapi_examples={"seven": {"value": "7"}, "any": {"value": ""}},
+    ),
+]
+Seed = Annotated[
+    PlainInt | None,
+    Query(
+        ge=0,
+        le=seeds.MAX_SEED,
+        description="0 to 2^53-1; image i has seed + i, and the same seed gives the same image "
+        "whatever n is; none = drawn by the server and told in X-Seed",
+    ),
+]
+Format = Annotated[
+    Literal["png", "json", "npy"] | None,
+    Query(description="overrides the Accept header"),
+]
+Scale = Annotated[
+    PlainInt,
+    Query(
+        ge=1,
+        le=16,
+        description="enlarges PNGs by this whole factor, each pixel a square; npy stays as it is",
+    ),
+]
+
+
+def check_query(request: Request) -> None:
+    """Refuse a parameter that the operation does not have, or that is given twice.
+
+    A dependency of every route; the known names are those of the route's own signature.
+
+    Raises:
+        InvalidParameterError: with the nearest known name.
+    """
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)
+    known = [field.alias for field in route.dependant.query_params]
+    errors: list[FieldError] = []
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in dict.fromkeys(given):
+        if name not in known:
+            near = difflib.get_close_matches(name.lower()[:40], known, 1)
+            hint = f"did you mean {near[0]}?" if near else _listed(known)
+            errors.append(
+                {"pointer": f"?{name[:40]}", "detail": f"unknown parameter {shown(name)}; {hint}"}
+            )
+        elif given.count(name) > 1:
+            detail = f"{name} is given {given.count(name)} times; once is allowed"
+            errors.append({"pointer": f"?{name}", "detail": detail})
+    refuse(errors)
+
+
+def _listed(known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    return f"known: {names}" if names else "this operation has none"
+
+
+def refuse(errors: list[FieldError]) -> None:
+    """Raise one InvalidParameterError for the findings, if there are any."""
+    if errors:
+        detail = "; ".join(error["detail"] for error in errors[:4])
+        raise InvalidParameterError(detail, errors=errors[:16])
+
+
+def query_errors(found: Iterable[dict[str, Any]]) -> list[FieldError]:
+    """FastAPI's findings about the query as pointers and sentences."""
+    errors: list[FieldError] = []
+    for error in found:
+        name = str(error["loc"][1]) if len(error["loc"]) > 1 else "query"
+        what = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+        errors.append(
+            {"pointer": f"?{name}", "detail": f"{name} is {shown(error.get('input'))}; it {what}"}
+        )
+    return errors

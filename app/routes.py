@@ -1,0 +1,356 @@
+"""The endpoints: read the request, submit it, reply."""
+
+import base64
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app import bodies, replies, seeds
+from app.engine import Latent, Posterior
+from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
+from app.images import Image, read_picture, to_png
+from app.negotiation import FORMATS, JSON, NPY, PNG, choose
+from app.parameters import (
+    EncoderName,
+    Format,
+    Label,
+    ModelName,
+    PlainInt,
+    Scale,
+    Seed,
+    check_query,
+)
+from app.schemas import (
+    Latents,
+    ModelCard,
+    ModelList,
+    Pictures,
+    PosteriorItem,
+    PosteriorList,
+    Problem,
+    Readiness,
+)
+from app.service import Generated, Service
+from app.settings import Settings
+from app.store import StoredModel
+
+PROBLEM = "application/problem+json"
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
+
+
+class PngResponse(Response):
+    """So that the OpenAPI, and with it Swagger UI, expects a picture."""
+
+    media_type = PNG
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI's account of an operation's errors."""
+    return {
+        status: {
+            "description": " or ".join(e.title for e in PROBLEMS.values() if e.status == status),
+            "model": Problem,
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+_IMAGES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images: PNG (a grid when there are several), JSON, or npy (n, H, W)",
+        "content": {
+            PNG: _BINARY,
+            JSON: {"schema": {"$ref": "#/components/schemas/ImageList"}},
+            NPY: _BINARY,
+        },
+        "headers": {
+            "X-Seed": {"description": "seed of the first image", "schema": {"type": "integer"}},
+            "X-Model": {"description": "model that made them", "schema": {"type": "string"}},
+        },
+    }
+}
+
+
+def _body(**content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_PICTURE_BODY = _body(
+    **{
+        "image/png": _BINARY,
+        "image/jpeg": _BINARY,
+        "image/webp": _BINARY,
+        bodies.MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": [bodies.FIELD],
+                "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
+            }
+        },
+        JSON: {"schema": Pictures.model_json_schema(), "example": {"images": [_EXAMPLE_PNG]}},
+    }
+)
+_LATENT_BODY = _body(**{JSON: {"schema": Latents.model_json_schema()}, NPY: _BINARY})
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _choose(request: Request, wanted: Format) -> str:
+    if wanted:
+        return FORMATS[wanted]
+    return choose(request.headers.get("accept"), replies.OFFERS)
+
+
+def _permalink(model: str, seed: int, label: str | None, **more: int | str) -> str:
+    label_part = {} if label is None else {"label": label}
+    return "/generate?" + urlencode({"model": model, **label_part, "seed": seed, **more})
+
+
+def _generated_origin(
+    made: Generated, asked_label: str | None, seeded: bool, media: str, scale: int
+) -> replies.Origin:
+    """Where generated images come from, with the addresses that give them again."""
+    name, total = made.model.name, len(made.images)
+    labels = [made.label_name(index) for index in range(total)]
+    whole: dict[str, int | str] = {}
+    if total > 1:
+        whole["n"] = total
+    if scale > 1:
+        whole["scale"] = scale
+    if media != PNG:
+        whole["format"] = next(short for short, long in FORMATS.items() if long == media)
+    single: dict[str, int | str] = {"scale": scale} if scale > 1 else {}
+    # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
+    shared_label = labels[0] if total == 1 or asked_label is not None else None
+    return replies.Origin(
+        model=name,
+        seeds=[sample.seed for sample in made.samples],
+        labels=labels,
+        permalinks=[
+            _permalink(name, sample.seed, label, **single)
+            for sample, label in zip(made.samples, labels, strict=True)
+        ],
+        location=_permalink(name, made.samples[0].seed, shared_label, **whole),
+        cache="no-cache" if seeded else "no-store",
+    )
+
+
+def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
+    """What is made from an upload has no seed and no address, and is not to be stored."""
+    nothing: list[None] = [None] * total
+    return replies.Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing)
+
+
+async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
+    files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
+    shape = model.network.image_shape
+    # Decoding is milliseconds of C code a picture: not on the event loop.
+    return [await run_in_threadpool(read_picture, f, shape, settings.max_pixels) for f in files]
+
+
+def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[PosteriorItem]:
+    items = []
+    for index, (mu, logvar) in enumerate(posteriors):
+        z: Latent = mu
+        if seed is not None:
+            number = np.array([seed + index], dtype=np.uint64)
+            z = mu + np.exp(logvar / 2) * seeds.normals(number, len(mu))[0]
+        items.append(PosteriorItem(mu=mu.tolist(), logvar=logvar.tolist(), z=z.tolist()))
+    return items
+
+
+def build_router(settings: Settings) -> APIRouter:
+    """Every operation of the interface; ``settings`` gives the limits that the OpenAPI states."""
+    router = APIRouter(dependencies=[Depends(check_query)])
+
+    async def generate(
+        request: Request,
+        model: ModelName = None,
+        label: Label = None,
+        n: Annotated[
+            PlainInt,
+            Query(
+                ge=1,
+                le=settings.max_n,
+                description="images; PNG shows several as one grid, row by row",
+            ),
+        ] = 1,
+        seed: Seed = None,
+        format: Format = None,
+        scale: Scale = 1,
+    ) -> Response:
+        """Sample images from a model, of a label if you ask for one.
+
+        The same model, label and seed give the same bytes, whatever else the service is doing.
+        """
+        await bodies.refuse_body(request)
+        media = _choose(request, format)
+        made = await _service(request).generate(model, label, n, seed)
+        origin = _generated_origin(made, label, seed is not None, media, scale)
+        return replies.images_reply(media, made.images, origin, made.timing, scale)
+
+    for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
+        router.add_api_route(
+            "/generate",
+            generate,
+            methods=[method],
+            operation_id="generate" if method == "POST" else "generate_get",
+            tags=["images"],
+            response_class=PngResponse,
+            responses=_IMAGES | _problems(404, 406, 422, 500, 503),
+        )
+
+    @router.post(
+        "/encode",
+        operation_id="encode",
+        tags=["latents"],
+        response_model=PosteriorList,
+        responses=_problems(400, 404, 413, 415, 422, 500, 503),
+        openapi_extra=_PICTURE_BODY,
+    )
+    async def encode(request: Request, model: EncoderName = None, seed: Seed = None) -> Any:
+        """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
+        service = _service(request)
+        encoder = service.encoder(model)
+        pictures = await _pictures(request, encoder, settings)
+        if seed is not None:
+            service.check_seeds(seed, len(pictures))
+        posteriors, _ = await service.encode(encoder, pictures)
+        items = _posterior_items(posteriors, seed)
+        return PosteriorList(model=encoder.name, seed=seed, items=items)
+
+    @router.post(
+        "/decode",
+        operation_id="decode",
+        tags=["latents"],
+        response_class=PngResponse,
+        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503),
+        openapi_extra=_LATENT_BODY,
+    )
+    async def decode(
+        request: Request, model: EncoderName = None, format: Format = None, scale: Scale = 1
+    ) -> Response:
+        """Latents in, pictures out."""
+        service = _service(request)
+        decoder = service.encoder(model)
+        media = _choose(request, format)
+        latents = await bodies.read_latents(
+            request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
+        )
+        images, timing = await service.decode(decoder, latents)
+        origin = _upload_origin(decoder, len(images))
+        return replies.images_reply(media, images, origin, timing, scale)
+
+    @router.post(
+        "/reconstruct",
+        operation_id="reconstruct",
+        tags=["latents"],
+        response_class=PngResponse,
+        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503),
+        openapi_extra=_PICTURE_BODY,
+    )
+    async def reconstruct(
+        request: Request, model: EncoderName = None, format: Format = None, scale: Scale = 1
+    ) -> Response:
+        """Encode pictures, then decode their means: what the model keeps of them."""
+        service = _service(request)
+        encoder = service.encoder(model)
+        media = _choose(request, format)
+        posteriors, _ = await service.encode(encoder, await _pictures(request, encoder, settings))
+        images, timing = await service.decode(encoder, [mu for mu, _ in posteriors])
+        origin = _upload_origin(encoder, len(images))
+        return replies.images_reply(media, images, origin, timing, scale)
+
+    @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
+    async def list_models(request: Request) -> Any:
+        """What is served, and which files of the store were refused."""
+        service = _service(request)
+        cards = [_card(service, service.models[name]) for name in sorted(service.models)]
+        return ModelList(default=service.default, models=cards, refused=service.refused)
+
+    @router.get(
+        "/models/{name}",
+        operation_id="get_model",
+        tags=["models"],
+        response_model=ModelCard,
+        responses=_problems(404),
+    )
+    async def get_model(request: Request, name: str) -> Any:
+        """One model's card."""
+        service = _service(request)
+        return _card(service, service.model(name))
+
+    @router.get("/livez", operation_id="livez", tags=["operation"])
+    async def livez() -> dict[str, str]:
+        """The process runs and answers."""
+        return {"status": "alive"}
+
+    @router.get(
+        "/readyz",
+        operation_id="readyz",
+        tags=["operation"],
+        response_model=Readiness,
+        responses=_problems(503),
+    )
+    async def readyz(request: Request) -> Any:
+        """Every model answers a canary sent through the real queue (cached for a second)."""
+        service = _service(request)
+        failing = await service.not_ready()
+        if failing:
+            detail = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
+            raise NotReadyError(detail, retry_after_s=1)
+        return Readiness(ready=True, models=sorted(service.models))
+
+    @router.get("/metrics", operation_id="metrics", tags=["operation"], response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """Counters and histograms in Prometheus' text format."""
+        service = _service(request)
+        service.metrics.queued.set(service.batcher.waiting)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/problems", operation_id="list_problems", tags=["errors"])
+    async def list_problems() -> dict[str, dict[str, Any]]:
+        """Every kind of error: its status, and what it means."""
+        return {slug: _about(error) for slug, error in PROBLEMS.items()}
+
+    @router.get(
+        "/problems/{slug}", operation_id="get_problem", tags=["errors"], responses=_problems(404)
+    )
+    async def get_problem(slug: str) -> dict[str, Any]:
+        """One kind of error: where the ``type`` of an error leads."""
+        if slug not in PROBLEMS:
+            raise NotFoundError(f"no problem is called {shown(slug)}; GET /problems lists them")
+        return _about(PROBLEMS[slug])
+
+    return router
+
+
+def _about(error: type[ServiceError]) -> dict[str, Any]:
+    return {"status": error.status, "title": error.title, "about": error.about}
+
+
+def _card(service: Service, model: StoredModel) -> ModelCard:
+    network, description = model.network, model.description
+    return ModelCard(
+        name=model.name,
+        kind=description.kind,
+        operations=list(service.engine.operations(model.name)),
+        labels=list(description.labels),
+        latent_dim=network.latent_dim,
+        image_shape=list(network.image_shape),
+        digest=description.digest,
+        reproducibility=service.engine.grades[model.name],
+        device=str(service.engine.device),
+        data=description.data,
+        training=description.training,
+        metrics=description.metrics,
+    )

@@ -1,0 +1,112 @@
+"""Bodies of requests and answers, with examples; the OpenAPI is made from these."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = Field(description="page of this kind of error", examples=["/problems/overloaded"])
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong, what is allowed, what to do")
+    request_id: str = Field(description="the answer's X-Request-ID; find it in the log")
+    errors: list[dict[str, str]] | None = Field(
+        default=None, description="pointer and detail by place"
+    )
+    retry_after: int | None = Field(default=None, description="seconds after which to try again")
+
+
+class ImageItem(_Body):
+    """One image."""
+
+    image: str = Field(description="PNG, base64")
+    digest: str = Field(description="SHA-256 of that PNG, hex")
+    seed: int | None = Field(default=None, description="the seed that gives this image again")
+    label: str | None = Field(
+        default=None, description="class name; none for an unconditional model"
+    )
+    permalink: str | None = Field(default=None, description="GET gives the same PNG")
+
+
+class ImageList(_Body):
+    """Images as JSON."""
+
+    model: str
+    items: list[ImageItem]
+
+
+class PosteriorItem(_Body):
+    """Where the encoder puts one picture: N(mu, exp(logvar)) in the latent space."""
+
+    mu: list[float] = Field(description="mean, one number a dimension")
+    logvar: list[float] = Field(description="log of the variance")
+    z: list[float] = Field(description="mu + exp(logvar / 2) * noise of the seed; mu without one")
+
+
+class PosteriorList(_Body):
+    """Encodings as JSON."""
+
+    model: str
+    seed: int | None = Field(default=None, description="seed of z's noise for the first picture")
+    items: list[PosteriorItem]
+
+
+_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1000, le=1000)]
+
+
+class Latents(_Body):
+    """What /decode reads as JSON."""
+
+    z: list[list[_Finite]] = Field(
+        min_length=1, description="latents, each with the model's latent_dim numbers (-1e3 to 1e3)"
+    )
+
+
+class Pictures(_Body):
+    """What /encode and /reconstruct read as JSON."""
+
+    images: list[Annotated[str, Field(strict=True)]] = Field(
+        min_length=1, description="PNG, JPEG or WebP files, base64"
+    )
+
+
+class ModelCard(_Body):
+    """One loaded model, and what its checkpoint says of itself."""
+
+    name: str
+    kind: str = Field(examples=["cgan"])
+    operations: list[str] = Field(examples=[["generate"]])
+    labels: list[str] = Field(description="class names by index; empty = unconditional")
+    latent_dim: int
+    image_shape: list[int] = Field(description="channels, height, width", examples=[[1, 28, 28]])
+    digest: str = Field(description="SHA-256 of the checkpoint")
+    reproducibility: str = Field(
+        description="exact: a seed gives the same bytes whatever the batch, as measured at "
+        "start-up on this device; visual: it may differ by a grey level"
+    )
+    device: str
+    data: dict[str, Any] = Field(description="data set and its licence")
+    training: dict[str, Any] = Field(description="recipe, seed, images seen, versions")
+    metrics: dict[str, Any] = Field(description="measured figures")
+
+
+class ModelList(_Body):
+    """What is served."""
+
+    default: str = Field(description="model of a request that names none")
+    models: list[ModelCard]
+    refused: dict[str, str] = Field(description="files of the store not served, with the reason")
+
+
+class Readiness(_Body):
+    """Whether every model answers."""
+
+    ready: bool
+    models: list[str]

@@ -1,0 +1,98 @@
+"""Every knob of the service: name, default, unit, sentence.
+
+Read once, from the environment (``GENSERVE_PORT=9000``) or the command line
+(``python -m app --port 9000``), which wins.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "GENSERVE_"
+
+
+def _default_store() -> Path:
+    """``models_store`` beside the packages (a checkout, the image), else inside the wheel."""
+    package = Path(__file__).parent
+    beside = package.parent / "models_store"
+    return beside if beside.is_dir() else package / "_models_store"
+
+
+class Settings(BaseSettings):
+    """Serves trained image generators over HTTP."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_prog_name="python -m app",
+        cli_hide_none_type=True,
+    )
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 = all")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 = any free one")
+    models_dir: Path = Field(
+        default_factory=_default_store,
+        description="folder of *.safetensors checkpoints to serve (default: models_store)",
+    )
+    default_model: str | None = Field(
+        default=None,
+        description="model of a request that names neither model nor label; "
+        "none = the first conditional one, else the first by name",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="where models run; auto = the GPU where there is one, else the CPU",
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
+    max_batch: int = Field(
+        default=64, ge=1, le=4096, description="images in one forward pass at most"
+    )
+    max_wait_ms: float = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="milliseconds that a batch waits to fill, from its first image; "
+        "0 = batch what is queued while the device works",
+    )
+    queue_limit: int = Field(
+        default=4096,
+        ge=1,
+        le=10**6,
+        description="images waiting at most; more are refused with 503",
+    )
+    max_n: int = Field(default=64, ge=1, le=10**5, description="images of one request at most")
+    max_body_bytes: int = Field(
+        default=8 * 2**20, ge=1024, le=2**30, description="bytes of one request's body at most"
+    )
+    max_pixels: int = Field(
+        default=25_000_000,
+        ge=784,
+        le=10**9,
+        description="width times height of an uploaded picture",
+    )
+    drain_seconds: int = Field(
+        default=20,
+        ge=0,
+        le=3600,
+        description="seconds that accepted requests get to finish at shutdown",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        if self.max_n > self.queue_limit:
+            raise ValueError(
+                f"max_n ({self.max_n}) is over queue_limit ({self.queue_limit}): "
+                "such a request could never be accepted"
+            )
+        return self
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables with our prefix that name no setting: most likely typing errors."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)
