@@ -1,0 +1,48 @@
+"""Closed-loop load from wrk: each connection sends its next request when the last is answered."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from bench.children import BenchError
+
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+_MARK = "bench-json "  # before the script's line
+
+
+def version() -> str:
+    """wrk's version; BenchError if it is not installed."""
+    if shutil.which("wrk") is None:
+        raise BenchError("wrk is not installed; on Debian and Ubuntu: apt-get install wrk")
+    told = subprocess.run(["wrk", "-v"], capture_output=True, text=True, timeout=30)
+    return (told.stdout + told.stderr).partition("[")[0].strip()
+
+
+def run(url: str, connections: int, seconds: int) -> dict[str, float]:
+    """POST to ``url`` for some seconds. One thread, so that the server keeps the other cores."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT), url]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"wrk did not end {seconds + 60} s after its start") from error
+    return parse(told.stdout + told.stderr)
+
+
+def parse(output: str) -> dict[str, float]:
+    """Requests answered a second and centiles of their times, from the script's line.
+
+    Raises:
+        BenchError: an error status, a socket error, a timeout, or no count at all.
+    """
+    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
+    if len(lines) != 1:
+        raise BenchError(f"wrk counted nothing: {output.strip()[-500:] or 'no output'}")
+    counted = json.loads(lines[0].removeprefix(_MARK))
+    requests, seconds = counted["requests"], counted["duration_us"] / 1e6
+    errors = [f"{count} x {kind}" for kind, count in counted["errors"].items() if count]
+    if errors or not requests:
+        seen = ", ".join(errors) or "no answer"
+        raise BenchError(f"wrk saw {seen} beside {requests} requests in {seconds:.1f} s")
+    times = {"p50_ms": counted["p50_us"] / 1e3, "p99_ms": counted["p99_us"] / 1e3}
+    return {"per_s": requests / seconds, **times}
