@@ -1,6 +1,5 @@
 """``python -m app``: serve, with settings from the environment and the command line."""
 
-import asyncio
 import logging
 import socket
 import sys
@@ -8,12 +7,14 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import StartupError
 from app.main import create_app
 from app.settings import Settings, unknown_variables
 
 USAGE_STATUS = 2  # a setting is wrong
-UNAVAILABLE_STATUS = 3  # nothing to serve, or the port is taken
+UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 
 
 def _stop(status: int, message: str) -> None:
@@ -32,6 +33,28 @@ class _Server(uvicorn.Server):
             print(f"Genserve is ready: open http://{shown_host}:{port}/", flush=True)
 
 
+class _OneLineStartup:
+    """Answers a failed start-up that a person can mend with a line instead of a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_traceback(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": ""}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, without_traceback)
+        except StartupError as error:
+            print(f"genserve: {error}", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or SIGINT."""
     if unknown := unknown_variables():
@@ -47,7 +70,7 @@ def main(arguments: list[str]) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     config = uvicorn.Config(
-        create_app(settings),
+        _OneLineStartup(create_app(settings)),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -56,7 +79,10 @@ def main(arguments: list[str]) -> None:
         lifespan="on",
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    asyncio.run(_Server(config).serve())
+    server = _Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(UNAVAILABLE_STATUS)
 
 
 if __name__ == "__main__":

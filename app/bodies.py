@@ -116,7 +116,10 @@ def _json(body: bytes) -> Any:
 def field_errors(error: ValidationError) -> list[FieldError]:
     """Pydantic's findings as JSON pointers and sentences, without the rejected values."""
     return [
-        {"pointer": "/" + "/".join(str(part) for part in found["loc"]), "detail": found["msg"]}
+        {
+            "pointer": "/" + "/".join(shown(part).strip("'") for part in found["loc"]),
+            "detail": found["msg"],
+        }
         for found in error.errors(include_url=False, include_context=False, include_input=False)[:8]
     ]
 
@@ -174,6 +177,8 @@ async def _form_file(request: Request, body: bytes) -> bytes:
         raise MalformedBodyError("the body is not a whole multipart form of one file") from error
     try:
         parts = form.multi_items()
+        if not parts:
+            raise MalformedBodyError("the body is not a whole multipart form of one file")
         if len(parts) != 1 or parts[0][0] != FIELD or not isinstance(parts[0][1], UploadFile):
             raise InvalidParameterError(
                 f"the form has {len(parts)} parts; it must have one file, in a field named "

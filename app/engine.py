@@ -156,26 +156,28 @@ class Engine:
         assert isinstance(network, VAE)
         return network.encode(batch) if operation == "encode" else (network.decode(batch),)
 
+    def _probe_rows(self, lane: Lane, count: int) -> list[Row]:
+        name, operation = lane
+        network = self.models[name].network
+        numbers = np.arange(count, dtype=np.uint64)
+        if operation == "generate":
+            classes = network.num_classes
+            return [Sample(seed, seed % classes if classes else None) for seed in range(count)]
+        if operation == "decode":
+            return list(seeds.normals(numbers, network.latent_dim))
+        channels, height, width = network.image_shape
+        noise = seeds.normals(numbers, channels * height * width) * 64 + 128
+        shape = (count, height, width) if channels == 1 else (count, height, width, channels)
+        return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
+
     def _probe(self, lane: Lane) -> tuple[list[int], bool]:
         """The sizes whose rows equal those of ``max_batch``, and whether that one repeats itself.
 
         Each size is fed the first rows of the reference batch, and its last: other neighbours and
         other places for the same rows.
         """
-        name, operation = lane
-        network = self.models[name].network
         count = self.max_batch
-        numbers = np.arange(count, dtype=np.uint64)
-        labels = None
-        if operation == "encode":
-            channels, height, width = network.image_shape
-            noise = seeds.normals(numbers, channels * height * width)
-            batch = torch.from_numpy(noise).sigmoid().view(-1, *network.image_shape)
-        else:
-            batch = torch.from_numpy(seeds.normals(numbers, network.latent_dim))
-        batch = batch.to(self.device)
-        if operation == "generate" and network.num_classes:
-            labels = torch.arange(count, device=self.device) % network.num_classes
+        batch, labels = self._batch(lane, self._probe_rows(lane, count))
 
         with torch.inference_mode():
             reference = self._forward(lane, batch, labels)
@@ -211,6 +213,7 @@ def _to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
 
 def _from_uint8(images: Tensor) -> Tensor:
     """The inverse: (B, H, W) or (B, H, W, 3) uint8 -> (B, C, H, W) in [0, 1]."""
-    if images.dim() == 3:
-        images = images.unsqueeze(-1)
-    return images.permute(0, 3, 1, 2).contiguous().float() / 255
+    # Strides matter: torch takes (B, 1, H, W) made by a permutation for another memory format, and
+    # convolves it with another algorithm at some sizes.
+    planes = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return planes.float() / 255

@@ -2,6 +2,11 @@
 
 from typing import Any, ClassVar
 
+
+class StartupError(Exception):
+    """The service cannot start as it is set up; the message says why and which setting mends it."""
+
+
 FieldError = dict[str, str]  # {"pointer": "?label", "detail": "..."}
 
 

@@ -104,8 +104,18 @@ def read_picture(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> I
         ) from error
     flat = flat.convert("L" if channels == 1 else "RGB")
     if flat.size != (width, height):
-        flat = ImageOps.pad(flat, (width, height), PillowImage.Resampling.LANCZOS, color=0)
+        flat = _fit(flat, width, height)
     return np.asarray(flat, dtype=np.uint8)
+
+
+def _fit(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Image:
+    """The picture in the middle of a black one, as large as fits, at least a pixel each way."""
+    factor = min(width / picture.width, height / picture.height)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    fitted = PillowImage.new(picture.mode, (width, height))
+    resized = picture.resize(size, PillowImage.Resampling.LANCZOS)
+    fitted.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return fitted
 
 
 def _flatten(picture: PillowImage.Image) -> PillowImage.Image:

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from app import __doc__ as about
 from app.batching import Batcher
@@ -22,6 +23,7 @@ from app.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
+    StartupError,
     shown,
 )
 from app.metrics import Metrics
@@ -41,12 +43,12 @@ def pick_device(name: str) -> torch.device:
     """``auto`` is the GPU where torch finds one, else the CPU.
 
     Raises:
-        ValueError: cuda is asked for and there is none.
+        StartupError: cuda is asked for and there is none.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch finds no GPU; use auto or cpu")
+        raise StartupError("device is 'cuda', but torch finds no GPU; use auto or cpu")
     return torch.device(name)
 
 
@@ -94,13 +96,15 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would drop the body
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
-    app.include_router(build_router(settings))
+    router = build_router(settings)
+    app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
+    app.state.routes = [*router.routes, *app.routes]
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -133,6 +137,13 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     return _reply(request, InvalidParameterError(detail, errors=errors[:16]))
 
 
+def _methods(request: Request) -> str:
+    """Every method that the path takes: Starlette names those of its first route alone."""
+    routes = [route for route in request.app.state.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.url.path)]
+    return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+
+
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own: no such path, no such method, a body it could not parse."""
     assert isinstance(error, HTTPException)
@@ -140,7 +151,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         path = shown(request.url.path, 60)
         return _reply(request, NotFoundError(f"nothing at {path}; the paths are listed at /docs"))
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _methods(request)
         message = f"{shown(request.method, 16)} is not possible here; allowed: {allowed}"
         return _reply(request, MethodNotAllowedError(message, headers={"Allow": allowed}))
     if error.status_code == 400:

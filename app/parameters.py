@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
@@ -15,14 +15,14 @@ from app.errors import FieldError, InvalidParameterError, shown
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
-def _plain_digits(value: object) -> object:
+def plain_digits(value: object) -> object:
     """One way to write a number: otherwise one image would have many addresses."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
         raise ValueError("must be a whole number in plain digits, such as 7")
     return value
 
 
-PlainInt = Annotated[int, BeforeValidator(_plain_digits)]
+PLAIN = BeforeValidator(plain_digits)  # after the bounds, or the OpenAPI loses them
 
 ModelName = Annotated[
     str | None,
@@ -45,10 +45,8 @@ Label = Annotated[
     ),
 ]
 Seed = Annotated[
-    PlainInt | None,
+    Annotated[int, Field(ge=0, le=seeds.MAX_SEED), PLAIN] | None,
     Query(
-        ge=0,
-        le=seeds.MAX_SEED,
         description="0 to 2^53-1; image i has seed + i, and the same seed gives the same image "
         "whatever n is; none = drawn by the server and told in X-Seed",
     ),
@@ -58,12 +56,10 @@ Format = Annotated[
     Query(description="overrides the Accept header"),
 ]
 Scale = Annotated[
-    PlainInt,
-    Query(
-        ge=1,
-        le=16,
-        description="enlarges PNGs by this whole factor, each pixel a square; npy stays as it is",
-    ),
+    int,
+    Field(ge=1, le=16),
+    PLAIN,
+    Query(description="enlarges PNGs by this whole factor, each pixel a square; not npy"),
 ]
 
 
@@ -85,7 +81,10 @@ def check_query(request: Request) -> None:
             near = difflib.get_close_matches(name.lower()[:40], known, 1)
             hint = f"did you mean {near[0]}?" if near else _listed(known)
             errors.append(
-                {"pointer": f"?{name[:40]}", "detail": f"unknown parameter {shown(name)}; {hint}"}
+                {
+                    "pointer": f"?{shown(name)[1:-1]}",
+                    "detail": f"unknown parameter {shown(name)}; {hint}",
+                }
             )
         elif given.count(name) > 1:
             detail = f"{name} is given {given.count(name)} times; once is allowed"

@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
 from app import bodies, replies, seeds
 from app.engine import Latent, Posterior
@@ -15,11 +16,11 @@ from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, sho
 from app.images import Image, read_picture, to_png
 from app.negotiation import FORMATS, JSON, NPY, PNG, choose
 from app.parameters import (
+    PLAIN,
     EncoderName,
     Format,
     Label,
     ModelName,
-    PlainInt,
     Scale,
     Seed,
     check_query,
@@ -170,19 +171,17 @@ def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[Post
 
 def build_router(settings: Settings) -> APIRouter:
     """Every operation of the interface; ``settings`` gives the limits that the OpenAPI states."""
-    router = APIRouter(dependencies=[Depends(check_query)])
+    router = APIRouter(dependencies=[Depends(check_query)], responses=_problems(422))
 
     async def generate(
         request: Request,
         model: ModelName = None,
         label: Label = None,
         n: Annotated[
-            PlainInt,
-            Query(
-                ge=1,
-                le=settings.max_n,
-                description="images; PNG shows several as one grid, row by row",
-            ),
+            int,
+            Field(ge=1, le=settings.max_n),
+            PLAIN,
+            Query(description="images; PNG shows several as one grid, row by row"),
         ] = 1,
         seed: Seed = None,
         format: Format = None,

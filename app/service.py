@@ -16,6 +16,7 @@ from app.errors import (
     ModelFailureError,
     NotReadyError,
     OverloadedError,
+    StartupError,
     UnknownModelError,
     WrongModelError,
     shown,
@@ -61,7 +62,7 @@ class Service:
         conditional = [name for name in self.models if self.models[name].network.num_classes]
         wanted = settings.default_model
         if wanted is not None and wanted not in self.models:
-            raise ValueError(
+            raise StartupError(
                 f"default_model is {wanted!r}; available: {', '.join(sorted(self.models))}"
             )
         self.default = wanted or (conditional or sorted(self.models))[0]

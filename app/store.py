@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.errors import StartupError
 from training.networks.checkpoint import CheckpointError, Description, load
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -14,7 +15,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger(__name__)
 
 
-class StoreError(Exception):
+class StoreError(StartupError):
     """Nothing can be served from the folder; the message says why."""
 
 
@@ -55,8 +56,7 @@ def load_store(folder: Path) -> tuple[dict[str, StoredModel], dict[str, str]]:
         else:
             models[path.stem] = StoredModel(path.stem, network, description)
     if not models:
-        found = (
-            f"{len(refused)} refused: {'; '.join(refused.values())}" if refused else "none found"
-        )
+        reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
+        found = f"refused: {reasons}" if refused else "there is none"
         raise StoreError(f"no checkpoint to serve in {folder} ({found})")
     return models, refused

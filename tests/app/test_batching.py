@@ -1,0 +1,239 @@
+"""The batcher, with a model made of plain functions and events instead of sleeps."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from app.batching import Batcher, ClosedError, QueueFullError
+
+Call = tuple[str, list[int]]
+
+
+class FakeModel:
+    """Doubles numbers, remembers its calls, and waits while it is held."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.entered = threading.Event()
+        self.bad_rows: set[int] = set()
+        self.raise_on: set[int] = set()
+
+    def __call__(self, lane: str, rows: list[int]) -> Sequence[int | Exception]:
+        self.calls.append((lane, list(rows)))
+        self.entered.set()
+        assert self.free.wait(10)
+        if self.raise_on & set(rows):
+            raise RuntimeError("the model broke")
+        return [ValueError("bad row") if row in self.bad_rows else 2 * row for row in rows]
+
+    async def hold(self, batcher: "Batcher[str, int, int]") -> "asyncio.Task[Any]":
+        """Keep the model busy with one row, so that what follows has to queue."""
+        self.free.clear()
+        self.entered.clear()
+        task = asyncio.ensure_future(batcher.submit("hold", [0]))
+        assert await asyncio.to_thread(self.entered.wait, 10)
+        return task
+
+
+Setup = Callable[..., Any]
+
+
+@pytest.fixture
+def setup() -> Setup:
+    @asynccontextmanager
+    async def make(**options: Any) -> AsyncIterator[tuple[FakeModel, Batcher[str, int, int]]]:
+        model = FakeModel()
+        batcher: Batcher[str, int, int] = Batcher(
+            model, **({"max_batch": 4, "queue_limit": 100} | options)
+        )
+        try:
+            yield model, batcher
+        finally:
+            model.free.set()
+            await batcher.close()
+
+    return make
+
+
+async def queued(batcher: "Batcher[str, int, int]", rows: int) -> None:
+    """Let tasks run until so many rows wait."""
+    while batcher.waiting != rows:  # noqa: ASYNC110  # the batcher has no such event
+        await asyncio.sleep(0)
+
+
+async def test_requests_that_wait_share_one_call(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        tasks = [asyncio.ensure_future(batcher.submit("a", [i])) for i in (1, 2, 3)]
+        await queued(batcher, 3)
+        model.free.set()
+        answers = await asyncio.gather(*tasks)
+        await held
+        assert [results for results, _ in answers] == [[2], [4], [6]]
+        assert model.calls[1:] == [("a", [1, 2, 3])]
+        assert [timing.batch_rows for _, timing in answers] == [3, 3, 3]
+
+
+async def test_a_large_request_is_cut_and_comes_back_in_order(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        results, timing = await batcher.submit("a", range(11))
+        assert results == [2 * i for i in range(11)]
+        assert [len(rows) for _, rows in model.calls] == [4, 4, 3]
+        assert timing.own_rows == 3
+
+
+async def test_a_batch_holds_parts_of_several_requests_and_never_too_many(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        first = asyncio.ensure_future(batcher.submit("a", [1, 2, 3]))
+        second = asyncio.ensure_future(batcher.submit("a", [4, 5, 6]))
+        await queued(batcher, 6)
+        model.free.set()
+        assert (await first)[0] == [2, 4, 6]
+        assert (await second)[0] == [8, 10, 12]
+        await held
+        assert model.calls[1:] == [("a", [1, 2, 3, 4]), ("a", [5, 6])]
+
+
+async def test_lanes_never_mix_and_the_longest_waiting_goes_first(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        tasks = []
+        for lane, row in (("b", 1), ("a", 2), ("b", 3)):
+            tasks.append(asyncio.ensure_future(batcher.submit(lane, [row])))
+            await queued(batcher, len(tasks))
+        model.free.set()
+        await asyncio.gather(*tasks, held)
+        assert model.calls[1:] == [("b", [1, 3]), ("a", [2])]
+
+
+async def test_a_full_queue_refuses_at_once_and_runs_nothing_of_it(setup: Setup) -> None:
+    async with setup(queue_limit=5) as (model, batcher):
+        held = await model.hold(batcher)
+        task = asyncio.ensure_future(batcher.submit("a", [1, 2, 3]))
+        await queued(batcher, 3)
+        with pytest.raises(QueueFullError) as caught:
+            await batcher.submit("a", [7, 8, 9])
+        assert caught.value.retry_after_s >= 1
+        model.free.set()
+        assert (await task)[0] == [2, 4, 6]
+        await held
+        assert not any({7, 8, 9} & set(rows) for _, rows in model.calls)
+
+
+async def test_a_cancelled_request_never_reaches_the_model_and_frees_its_place(
+    setup: Setup,
+) -> None:
+    async with setup(queue_limit=3) as (model, batcher):
+        held = await model.hold(batcher)
+        gone = asyncio.ensure_future(batcher.submit("a", [1, 2, 3]))
+        await queued(batcher, 3)
+        gone.cancel()
+        await queued(batcher, 0)
+        stays = asyncio.ensure_future(batcher.submit("a", [4, 5, 6]))
+        await queued(batcher, 3)
+        model.free.set()
+        assert (await stays)[0] == [8, 10, 12]
+        await held
+        assert model.calls[1:] == [("a", [4, 5, 6])]
+
+
+async def test_what_is_left_of_a_cancelled_large_request_is_dropped(setup: Setup) -> None:
+    async with setup(max_batch=2) as (model, batcher):
+        model.free.clear()
+        gone = asyncio.ensure_future(batcher.submit("a", range(10)))
+        assert await asyncio.to_thread(model.entered.wait, 10)
+        assert batcher.waiting == 8
+        gone.cancel()
+        await queued(batcher, 0)
+        model.free.set()
+        assert (await batcher.submit("a", [50]))[0] == [100]
+        assert model.calls == [("a", [0, 1]), ("a", [50])]
+
+
+async def test_a_bad_row_fails_its_request_alone(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        model.bad_rows = {2}
+        held = await model.hold(batcher)
+        tasks = [asyncio.ensure_future(batcher.submit("a", [i])) for i in (1, 2, 3)]
+        await queued(batcher, 3)
+        model.free.set()
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        await held
+        assert len(model.calls) == 2
+        assert isinstance(answers[1], ValueError)
+        assert [answers[0][0], answers[2][0]] == [[2], [6]]
+
+
+async def test_a_call_that_raises_is_repeated_request_by_request(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        model.raise_on = {2}
+        held = await model.hold(batcher)
+        tasks = [asyncio.ensure_future(batcher.submit("a", [i])) for i in (1, 2, 3)]
+        await queued(batcher, 3)
+        model.free.set()
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        await held
+        assert isinstance(answers[1], RuntimeError)
+        assert [answers[0][0], answers[2][0]] == [[2], [6]]
+        assert (await batcher.submit("a", [5]))[0] == [10]  # and it goes on
+        assert batcher.waiting == 0
+
+
+async def test_the_rest_of_a_failed_large_request_is_dropped(setup: Setup) -> None:
+    async with setup(max_batch=2) as (model, batcher):
+        model.bad_rows = {0}
+        with pytest.raises(ValueError, match="bad row"):
+            await batcher.submit("a", range(10))
+        assert (await batcher.submit("a", [50]))[0] == [100]
+        assert batcher.waiting == 0
+        assert sum(len(rows) for _, rows in model.calls) <= 5
+
+
+async def test_too_few_results_are_an_error_and_not_a_hang(setup: Setup) -> None:
+    batcher: Batcher[str, int, int] = Batcher(lambda _, rows: rows[1:], max_batch=4, queue_limit=9)
+    with pytest.raises(RuntimeError, match="1 results for 2"):
+        await batcher.submit("a", [1, 2])
+    await batcher.close()
+
+
+async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        accepted = asyncio.ensure_future(batcher.submit("a", range(9)))
+        await queued(batcher, 9)
+        closing = asyncio.ensure_future(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            await batcher.submit("a", [1])
+        model.free.set()
+        await closing
+        assert (await accepted)[0] == [2 * i for i in range(9)]
+        assert held.done()
+
+
+async def test_waiting_fills_a_batch_but_a_full_one_goes_at_once(setup: Setup) -> None:
+    async with setup(max_wait_s=60.0) as (model, batcher):
+        tasks = [asyncio.ensure_future(batcher.submit("a", [i])) for i in range(4)]
+        answers = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert [results for results, _ in answers] == [[0], [2], [4], [6]]
+        assert model.calls == [("a", [0, 1, 2, 3])]
+
+
+async def test_a_batch_that_does_not_fill_goes_after_the_wait(setup: Setup) -> None:
+    async with setup(max_wait_s=0.01) as (model, batcher):
+        assert (await asyncio.wait_for(batcher.submit("a", [1]), 10))[0] == [2]
+        assert model.calls == [("a", [1])]
+
+
+async def test_every_call_is_reported(setup: Setup) -> None:
+    seen: list[tuple[str, int]] = []
+    async with setup(on_batch=lambda lane, rows, _: seen.append((lane, rows))) as (_, batcher):
+        await batcher.submit("a", range(6))
+    assert seen == [("a", 4), ("a", 2)]

@@ -1,0 +1,94 @@
+"""Settings, and what a mistake in them says."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import PREFIX, Settings, unknown_variables
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_app(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_environment_sets_and_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENSERVE_MAX_BATCH", "17")
+    assert Settings().max_batch == 17
+    assert Settings(max_batch=5).max_batch == 5
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"port": 70_000},
+        {"max_batch": 0},
+        {"max_wait_ms": -1},
+        {"device": "tpu"},
+        {"max_n": 10, "queue_limit": 5},
+        {"colour": "red"},
+    ],
+)
+def test_a_value_out_of_range_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_a_typing_error_in_the_environment_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENSERVE_MAX_BATHC", "5")
+    assert unknown_variables() == ["GENSERVE_MAX_BATHC"]
+
+
+def test_every_setting_has_a_sentence() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "status", "says"),
+    [
+        (["--port", "70000"], {}, 2, "port"),
+        (["--device", "tpu"], {}, 2, "device"),
+        (["--prot", "1"], {}, 2, "prot"),
+        ([], {PREFIX + "PROT": "1"}, 2, "GENSERVE_PROT"),
+        (["--models-dir", "/nonexistent"], {}, 3, "models_dir"),
+        (["--default-model", "nobody"], {}, 3, "default_model"),
+    ],
+)
+def test_a_mistake_ends_with_a_line_that_names_the_setting(
+    arguments: list[str], environment: dict[str, str], status: int, says: str
+) -> None:
+    ended = run_app(*arguments, **environment)
+    assert ended.returncode == status
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_port_ends_with_a_line_that_names_it(tiny_store: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_app("--port", str(port), "--models-dir", str(tiny_store))
+    assert ended.returncode != 0
+    assert re.search(rf"\b{port}\b", ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_lists_every_setting() -> None:
+    ended = run_app("--help")
+    assert ended.returncode == 0
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in ended.stdout

@@ -1,0 +1,156 @@
+"""Shared by all tests: tiny networks in a temporary store, and clients of a served application."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+from training.networks import Config, build
+from training.networks.checkpoint import Description, save
+from training.networks.gan import GanConfig
+from training.networks.vae import VaeConfig
+
+ROOT = Path(__file__).parent.parent
+STORE = ROOT / "models_store"
+
+TINY: dict[str, tuple[str, Config]] = {
+    "tiny-cgan-v1": ("cgan", GanConfig(latent_dim=4, num_classes=10, channels=(4, 4))),
+    "tiny-gan-v1": ("gan", GanConfig(latent_dim=4, channels=(4, 4))),
+    "tiny-vae-v1": ("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
+}
+
+MakeClient = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("GENSERVE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one tiny untrained network of each kind. Read it; copy it to change it."""
+    folder = tmp_path_factory.mktemp("store")
+    torch.manual_seed(0)
+    for name, (kind, config) in TINY.items():
+        labels = tuple(str(i) for i in range(getattr(config, "num_classes", 0)))
+        network = build(kind, config)
+        save(folder / f"{name}.safetensors", network, Description(kind, config, labels))
+    return folder
+
+
+@pytest.fixture
+async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
+    """``await make_client(max_n=4)``: a client of an application with these settings, in process.
+
+    The application is ``client.app``.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def make(**settings: Any) -> httpx.AsyncClient:
+            defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
+            app = create_app(Settings(**(defaults | settings)))
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app=app)
+            client = httpx.AsyncClient(transport=transport, base_url="http://test")
+            return await stack.enter_async_context(client)
+
+        yield make
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> httpx.AsyncClient:
+    """A client of an application that serves the tiny store."""
+    made: httpx.AsyncClient = await make_client()
+    return made
+
+
+class Server:
+    """A service in a process of its own, on a port of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+        self.process = process
+        self.url = url
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def running_server(*arguments: str) -> Iterator[Server]:
+    """Start ``python -m app`` on a free port and wait until it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", "0", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://[0-9.:]+", line)
+        assert found, f"the service did not start: {line!r}, exit status {process.poll()}"
+        yield Server(process, found.group())
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Any:
+    """``with start_server("--max-n", "4") as server``."""
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Iterator[Server]:
+    """The service as a user starts it, with the checkpoints that the project ships."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder that holds MNIST/raw; tests that need real digits are skipped without one."""
+    for root in (os.environ.get("MNIST_ROOT"), ROOT.parent / "shared" / "data", ROOT / "data"):
+        if root and (Path(root) / "MNIST" / "raw").is_dir():
+            return Path(root)
+    pytest.skip("no MNIST files; name the folder that holds MNIST/raw with MNIST_ROOT")
+
+
+@pytest.fixture
+def app_of() -> Callable[[httpx.AsyncClient], FastAPI]:
+    """The application behind an in-process client."""
+
+    def find(client: httpx.AsyncClient) -> FastAPI:
+        transport = client._transport
+        assert isinstance(transport, httpx.ASGITransport)
+        app = transport.app
+        assert isinstance(app, FastAPI)
+        return app
+
+    return find
