@@ -79,6 +79,7 @@ class VaeRun(RunConfig):
     kl_warmup_epochs: float = setting(
         1.0, "epochs over which that weight rises from 0; 0 = at once"
     )
+    prior_steps: int = setting(6000, "steps of 512 latents that fit the learned prior, at the end")
     network: VaeConfig = field(default_factory=VaeConfig)
 
 
@@ -118,7 +119,7 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
     "gan": {**_GAN_PRESETS},
     "cgan": {**_GAN_PRESETS},
     "vae": {
-        "compact": VaeRun(epochs=15, batch_size=128),
+        "compact": VaeRun(epochs=15, batch_size=128, network=VaeConfig(prior_layers=8)),
         "dense": VaeRun(
             epochs=10,
             batch_size=128,

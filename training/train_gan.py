@@ -128,7 +128,9 @@ def train_gan(
         if state.step % run.log_every == 0 or state.step == total_steps:
             losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1.detach()}
             position = state.step / steps_per_epoch
-            progress.set_postfix_str(log.write(state.step, position, state.step * batch, losses))
+            progress.set_postfix_str(
+                log.write(state.step, position, state.step * batch, losses), False
+            )
         state.seconds = time.monotonic() - started
         if state.step % steps_per_epoch == 0:
             samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)

@@ -10,8 +10,11 @@ from training.config import VaeRun
 from training.data import Dataset, epoch_order, to_pixels
 from training.ema import Ema
 from training.losses import negative_elbo
+from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 from training.run import LossLog, RunState, progress_bar, save_grid
+
+PRIOR_BATCH = 512
 
 
 @torch.no_grad()
@@ -89,7 +92,9 @@ def train_vae(
                 "kl": kl.mean().detach(),
             }
             position = state.step / steps_per_epoch
-            progress.set_postfix_str(log.write(state.step, position, state.step * batch, losses))
+            progress.set_postfix_str(
+                log.write(state.step, position, state.step * batch, losses), False
+            )
         state.seconds = time.monotonic() - started
         if state.step % steps_per_epoch == 0:
             grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
@@ -97,4 +102,43 @@ def train_vae(
         if state.step % run.save_every == 0 or state.step == last_step:
             state.save(folder)
     progress.close()
+    if state.step == total_steps and run.network.prior_layers:
+        _fit_prior(run, ema.network, data)
+        grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
+        save_grid(folder / "samples" / "prior.png", grid, columns=10)
+        state.seconds = time.monotonic() - started
+        state.save(folder)
     return ema.network
+
+
+def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
+    """Fit ``vae.prior`` to where the finished encoder puts the training images.
+
+    Maximum likelihood of z ~ q(z|x), a fresh draw each time. It starts anew whenever it is
+    called, so a resumed run ends with the same prior.
+    """
+    with torch.no_grad():
+        parts = [vae.encode(to_pixels(images)) for images in data.images.split(1000)]
+    mu, logvar = (torch.cat(column) for column in zip(*parts, strict=True))  # (N, Z)
+    torch.manual_seed(run.seed)
+    fresh = FlowPrior(run.network.latent_dim, run.network.prior_layers, run.network.prior_hidden)
+    vae.prior.load_state_dict(fresh.state_dict())
+    vae.prior.requires_grad_(True)
+    optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
+    noise = torch.Generator().manual_seed(run.seed)
+
+    progress = progress_bar(run.prior_steps, 0, PRIOR_BATCH)
+    for step in range(run.prior_steps):
+        chosen = torch.randint(len(mu), (PRIOR_BATCH,), generator=noise).to(mu.device)
+        epsilon = torch.randn(PRIOR_BATCH, mu.shape[1], generator=noise).to(mu.device)
+        z = mu[chosen] + epsilon * torch.exp(logvar[chosen] / 2)
+        loss = -vae.prior.log_prob(z).mean()
+        optimizer.param_groups[0]["lr"] = run.lr * (1 - step / run.prior_steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress.update()
+        if step % run.log_every == 0:
+            progress.set_postfix_str(f"prior's cross-entropy {float(loss):.2f} nats", False)
+    progress.close()
+    vae.prior.requires_grad_(False)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.networks.prior import FlowPrior
+
 ARCHITECTURES = ("dense", "conv")
 
 
@@ -21,6 +23,8 @@ class VaeConfig:
     image_size: int = 28  # pixels a side; conv needs a multiple of 4
     channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
     hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
+    prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
+    prior_hidden: int = 128  # width of their layers
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -124,7 +128,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder around a standard normal prior on z."""
+    """Encoder and decoder, and a prior on z that is learned after them (``prior_layers`` > 0)."""
 
     num_classes = 0
 
@@ -135,6 +139,7 @@ class VAE(nn.Module):
         self.image_shape = (config.image_channels, config.image_size, config.image_size)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.prior = FlowPrior(config.latent_dim, config.prior_layers, config.prior_hidden)
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
@@ -162,11 +167,11 @@ class VAE(nn.Module):
         return torch.sigmoid(self.decoder(z))
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The serving surface: decode a draw from the prior.
+        """The serving surface: decode a draw from the prior, made of standard normal z (B, Z).
 
         Raises:
             ValueError: labels are given; this network knows none.
         """
         if labels is not None:
             raise ValueError("a VAE takes no labels")
-        return self.decode(z)
+        return self.decode(self.prior(z))

@@ -1,0 +1,55 @@
+"""The README names what there is: every setting, route, file and make target."""
+
+import re
+from pathlib import Path
+
+from app.main import create_app
+from app.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_in_the_readme_with_its_default() -> None:
+    for name, field in Settings.model_fields.items():
+        row = re.search(rf"^\| `{PREFIX}{name.upper()}` \| (.*?) \|", README, re.MULTILINE)
+        assert row, name
+        if name != "models_dir":
+            default = "none" if field.default is None else str(field.default)
+            assert row.group(1).strip("`") == default, name
+
+
+def test_every_route_is_in_the_readme() -> None:
+    for path in create_app(Settings()).openapi()["paths"]:
+        assert f"`{path}`" in README, path
+
+
+def test_every_source_file_has_its_line() -> None:
+    for folder in ("app", "training"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name != "__init__.py" or path.parent.name == "networks":
+                assert f"`{path.relative_to(ROOT / folder)}`" in README, path
+
+
+def test_every_make_target_is_in_the_readme() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"serve", "test", "check", "bench", "image-test"} <= set(targets)
+    for target in set(targets) - {"help"}:
+        assert f"`make {target}`" in README, target
+
+
+def test_the_figures_in_the_readme_are_those_of_the_checkpoints() -> None:
+    from training.networks.checkpoint import load
+
+    for path in sorted((ROOT / "models_store").glob("*.safetensors")):
+        metrics = load(path)[1].metrics
+        (row,) = re.findall(rf"^\| `{path.stem}` \|(.*)\|$", README, re.MULTILINE)
+        figures = [cell.strip() for cell in row.split("|")]
+        assert str(metrics["frechet_test_ratio"]) in figures, path.stem
+        assert str(metrics["frechet_train_ratio"]) in figures, path.stem
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models_store/*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

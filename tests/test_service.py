@@ -1,0 +1,178 @@
+"""The shipped service: a real process on a real socket, with the checkpoints in models_store."""
+
+import asyncio
+import json
+import random
+import shutil
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from app.images import to_png
+
+ROOT = Path(__file__).parent.parent
+
+
+def pixels(png: bytes) -> Any:
+    with PillowImage.open(BytesIO(png)) as picture:
+        return np.asarray(picture)
+
+
+def counted(url: str, name: str) -> float:
+    """A counter of /metrics, summed over models and operations."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
+
+
+def test_three_models_are_shipped_with_card_picture_and_figures(shipped: Any) -> None:
+    body = httpx.get(f"{shipped.url}/models").json()
+    assert body["refused"] == {}
+    assert {card["kind"] for card in body["models"]} == {"gan", "cgan", "vae"}
+    for card in body["models"]:
+        path = ROOT / "models_store" / card["name"]
+        assert path.with_suffix(".safetensors").stat().st_size < 8_000_000
+        assert card["digest"] in path.with_suffix(".md").read_text()
+        with PillowImage.open(path.with_suffix(".png")) as picture:
+            picture.load()
+        assert card["data"]["training_images"] == 60_000
+        assert card["metrics"]["samples"] == 10_000
+        assert card["training"]["command"].startswith("python -m training ")
+
+
+def test_asking_for_a_seven_gives_a_picture_of_28_by_28(shipped: Any) -> None:
+    answer = httpx.post(f"{shipped.url}/generate?label=7")
+    image = pixels(answer.content)
+    assert image.shape == (28, 28)
+    assert image.max() > 200  # there is ink
+    assert np.median(image) == 0  # on a black ground
+
+
+def test_the_same_seed_gives_the_same_bytes_alone_and_among_64_at_once(shipped: Any) -> None:
+    """Mixed models, labels and n, really at once: the batches that they share prove it."""
+    shuffled = random.Random(0)
+    queries = []
+    for index in range(63):
+        query = f"n={shuffled.choice([1, 1, 2, 3, 8, 20])}&seed={shuffled.randrange(10**6)}"
+        model = ("mnist-cgan-v1", "mnist-cgan-v1", "mnist-gan-v1", "mnist-vae-v1")[index % 4]
+        if model == "mnist-cgan-v1" and index % 3:
+            query += f"&label={shuffled.randrange(10)}"
+        queries.append(f"/generate?model={model}&{query}")
+    seven = "/generate?label=7&seed=42"
+    queries.append(seven)
+    alone = {query: httpx.post(shipped.url + query).content for query in queries}
+
+    async def together() -> list[tuple[str, bytes]]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=shipped.url, limits=limits, timeout=60) as client:
+
+            async def ask(query: str) -> tuple[str, bytes]:
+                return query, (await client.post(query)).content
+
+            return await asyncio.gather(*(ask(query) for query in queries))
+
+    before = counted(shipped.url, "genserve_forward_passes_total")
+    for _ in range(3):
+        shuffled.shuffle(queries)
+        for query, body in asyncio.run(together()):
+            assert body == alone[query], query
+    passes = counted(shipped.url, "genserve_forward_passes_total") - before
+    assert passes < 3 * 64 / 2
+
+
+def test_64_concurrent_requests_take_far_fewer_forward_passes(shipped: Any) -> None:
+    async def ask() -> Counter[int]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=shipped.url, limits=limits, timeout=60) as client:
+            answers = await asyncio.gather(*(client.post("/generate?label=7") for _ in range(256)))
+            return Counter(answer.status_code for answer in answers)
+
+    passes = counted(shipped.url, "genserve_forward_passes_total")
+    images = counted(shipped.url, "genserve_images_total")
+    assert asyncio.run(ask()) == {200: 256}
+    assert counted(shipped.url, "genserve_images_total") - images == 256
+    assert counted(shipped.url, "genserve_forward_passes_total") - passes < 256 / 4
+
+
+def test_real_digits_come_back_recognisable(shipped: Any, mnist_root: Path) -> None:
+    from training.data import load_mnist
+
+    test = load_mnist(mnist_root, train=False)
+    real = test.images[:64, 0].numpy()
+    with httpx.Client(base_url=shipped.url) as client:
+        rebuilt = []
+        for image in real:
+            encoded = client.post(
+                "/encode", content=to_png(image), headers={"content-type": "image/png"}
+            )
+            mu = encoded.json()["items"][0]["mu"]
+            decoded = client.post("/decode", json={"z": [mu]})
+            rebuilt.append(pixels(decoded.content))
+    back = np.stack(rebuilt)
+
+    def nearest(images: Any) -> Any:
+        """For each image the index of the nearest real one."""
+        a = images.reshape(len(images), -1) / 255.0
+        b = real.reshape(len(real), -1) / 255.0
+        return ((a[:, None] - b[None]) ** 2).mean(-1).argmin(1)
+
+    error = ((back / 255.0 - real / 255.0) ** 2).mean()
+    assert error < 0.01  # the mean digit as an answer to all would give 0.067
+    assert (nearest(back) == np.arange(64)).all()  # each is nearest to its own original
+
+
+def test_a_tampered_checkpoint_is_refused_by_name_and_the_rest_serve(
+    start_server: Any, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(ROOT / "models_store", tmp_path / "store"))
+    path = store / "mnist-gan-v1.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+    with start_server("--models-dir", str(store)) as server:
+        body = httpx.get(f"{server.url}/models").json()
+        assert "damaged or altered" in body["refused"]["mnist-gan-v1.safetensors"]
+        assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
+        gone = httpx.post(f"{server.url}/generate?model=mnist-gan-v1")
+        assert gone.status_code == 404
+        assert gone.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/generate?label=10", {}, 422),
+        ("/generate?lable=7", {}, 422),
+        ("/generate?n=0", {}, 422),
+        ("/encode", {"files": {"file": ("notes.txt", b"dear diary", "text/plain")}}, 422),
+        ("/encode", {"content": b"dear diary", "headers": {"content-type": "text/plain"}}, 415),
+        ("/encode", {"content": b"dear diary", "headers": {"content-type": "image/png"}}, 422),
+    ],
+)
+def test_mistakes_are_clear_problems(
+    shipped: Any, path: str, options: dict[str, Any], status: int
+) -> None:
+    answer = httpx.post(shipped.url + path, **options)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "diary" not in answer.text
+    assert json.loads(answer.text)["detail"]
+
+
+def test_sigterm_ends_the_service_with_status_0(start_server: Any, tiny_store: Path) -> None:
+    with start_server("--models-dir", str(tiny_store)) as server:
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert server.stop() == 0
+
+
+def test_a_client_that_leaves_does_no_harm(shipped: Any) -> None:
+    for _ in range(8):
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{shipped.url}/generate?n=64", timeout=0.001)
+    answer = httpx.post(f"{shipped.url}/generate?label=7&seed=42")
+    assert answer.status_code == 200
