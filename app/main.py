@@ -15,6 +15,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from app import __doc__ as about
+from app import __version__
 from app.batching import Batcher
 from app.engine import Engine, Lane, Result, Row
 from app.errors import (
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Genserve",
         summary="Trained image generators over HTTP",
         description=about,
-        version="0.1.0",
+        version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would drop the body

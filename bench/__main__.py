@@ -37,7 +37,6 @@ def options() -> argparse.Namespace:
     add("--rounds", type=whole(1, 100), default=5, help="measurements of each target")
     add("--seconds", type=whole(1, 120), default=5, help="length of each measurement")
     add("--label", type=whole(0, 9999), default=7, help="class index asked for")
-    add("--processes", type=whole(1, 64), default=1, help="of each server and of the generator")
     add("--models-dir", type=Path, help="as of python -m app")
     return parser.parse_args()
 
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> tuple[str, list[report.Figure]]:
     """The name of the model that answered, and one figure a round, connections and target."""
     figures: list[report.Figure] = []
     with ExitStack() as stack:
-        targets = Targets(stack, args.label, args.processes, args.models_dir)
+        targets = Targets(stack, args.label, args.models_dir)
         # Round 0 warms up and is dropped. Every second round runs backwards, so that a steady
         # drift of the machine's speed falls on all alike.
         for number in range(args.rounds + 1):
@@ -75,7 +74,7 @@ def main() -> None:
     (RESULTS / f"{when:%Y%m%dT%H%M%SZ}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(
         f"{model}; medians (least-greatest) of {args.rounds} rounds of {args.seconds} s; "
-        f"{args.processes} process(es) each; {about['cores']} cores of {about['cpu']}, "
+        f"one process each; {about['cores']} cores of {about['cpu']}, "
         f"load before: {about['load_before']}\n\n{report.markdown(figures)}"
     )
 

@@ -19,24 +19,19 @@ class Targets:
 
     Args:
         label: Class index that each request asks for.
-        processes: Worker processes of each server, and processes of the generator.
         models_dir: As of ``python -m app``; None = its default.
     """
 
-    def __init__(
-        self, stack: ExitStack, label: int, processes: int, models_dir: Path | None
-    ) -> None:
+    def __init__(self, stack: ExitStack, label: int, models_dir: Path | None) -> None:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = models_dir or Path(os.environ.get("GENSERVE_MODELS_DIR") or ROOT / "models_store")
         store = store.resolve()
         self._path = f"/generate?label={label}"
-        # One process needs no option, so the service need not know one for it.
-        workers = ["--workers", str(processes)] if processes > 1 else []
-        uvicorn = ["uvicorn", "--no-access-log", "--log-level", "warning", *workers]
+        uvicorn = ["uvicorn", "--no-access-log", "--log-level", "warning"]
         commands = {
             BARE: [*uvicorn, "bench.floors:bare"],
             FASTAPI: [*uvicorn, "bench.floors:fastapi"],
-            OURS: ["app", "--models-dir", str(store), *workers],
+            OURS: ["app", "--models-dir", str(store)],
         }
         self._servers = {name: Server(stack, name, args, logs) for name, args in commands.items()}
         for name, server in self._servers.items():
@@ -48,9 +43,7 @@ class Targets:
             raise ours.failure("the same picture twice: this noise is not fresh")
         self.model: str = headers["X-Model"]
         bare = ["bench.generator", str(store / f"{self.model}.safetensors")]
-        self._generators = [
-            Child(stack, f"{MODEL} {i}", bare, logs, piped=True) for i in range(processes)
-        ]
+        self._generator = Child(stack, MODEL, bare, logs, piped=True)
 
     def measure(self, number: int, connections: int, target: str, seconds: int) -> Figure:
         """One target for some seconds, in round ``number``."""
@@ -70,7 +63,7 @@ class Targets:
         return Figure(number, connections, target, images_per_pass=rows, **told)
 
     def _counts(self) -> list[float]:
-        """Rows and passes of the service so far; of several processes, of whichever answers."""
+        """Rows and passes of the service so far."""
         _, _, text = self._servers[OURS].ask("GET", "/metrics")
         lines = [line for line in text.decode().splitlines() if 'operation="generate"' in line]
         return [
@@ -79,16 +72,13 @@ class Targets:
         ]
 
     def _generate(self, batch: int, seconds: int) -> dict[str, float]:
-        """All generators at once: their images a second together, the times of the slowest."""
-        told: list[dict[str, float]] = []
-        for child in self._generators:
-            assert child.process.stdin
-            with suppress(BrokenPipeError):  # it ended: told below, where nothing can be read
-                print(batch, seconds, file=child.process.stdin, flush=True)
-        for child in self._generators:
-            assert child.process.stdout
-            if not (line := child.process.stdout.readline()):
-                raise child.failure("ended")
-            told.append(json.loads(line))
-        times = {name: max(each[name] for each in told) for name in ("p50_ms", "p99_ms")}
-        return {"per_s": sum(each["per_s"] for each in told), **times}
+        """The generator alone: images a second, and the times of a pass."""
+        process = self._generator.process
+        assert process.stdin
+        assert process.stdout
+        with suppress(BrokenPipeError):  # it ended: told below, where nothing can be read
+            print(batch, seconds, file=process.stdin, flush=True)
+        if not (line := process.stdout.readline()):
+            raise self._generator.failure("ended")
+        told: dict[str, float] = json.loads(line)
+        return told

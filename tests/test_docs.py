@@ -1,8 +1,10 @@
 """The README names what there is: every setting, route, file and make target."""
 
 import re
+import tomllib
 from pathlib import Path
 
+from app import __version__
 from app.main import create_app
 from app.settings import PREFIX, Settings
 
@@ -53,3 +55,8 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models_store/*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_version_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
