@@ -33,6 +33,7 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
+	bash -n tests/image.sh
 
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
@@ -41,7 +42,7 @@ format: $(DEV)   ## rewrite the code in the project's format
 bench: $(DEV)    ## requests a second beside two floors (needs wrk)
 	$(BIN)/python -m bench
 
-image-test:      ## build and run the container image (needs buildah or docker)
+image-test:      ## build and run the container image (needs docker or podman)
 	bash tests/image.sh
 
 $(BIN)/uv: constraints.txt

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi import FastAPI, Request, Response
@@ -31,6 +32,7 @@ from app.metrics import Metrics
 from app.middleware import RequestMiddleware, problem_body
 from app.parameters import query_errors
 from app.routes import PROBLEM, build_router
+from app.schemas import add_own_schemas
 from app.service import Service
 from app.settings import Settings
 from app.store import load_store
@@ -105,6 +107,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
+    # FastAPI's way to complete its document: made once, then kept.
+    made_by_fastapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if not app.openapi_schema:
+            add_own_schemas(made_by_fastapi())
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
     app.state.routes = [*router.routes, *app.routes]
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

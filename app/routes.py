@@ -26,6 +26,7 @@ from app.parameters import (
     check_query,
 )
 from app.schemas import (
+    ImageList,
     Latents,
     ModelCard,
     ModelList,
@@ -34,6 +35,7 @@ from app.schemas import (
     PosteriorList,
     Problem,
     Readiness,
+    reference,
 )
 from app.service import Generated, Service
 from app.settings import Settings
@@ -55,8 +57,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": " or ".join(e.title for e in PROBLEMS.values() if e.status == status),
-            "model": Problem,
-            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {PROBLEM: {"schema": reference(Problem)}},
         }
         for status in statuses
     }
@@ -67,7 +68,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
         "description": "The images: PNG (a grid when there are several), JSON, or npy (n, H, W)",
         "content": {
             PNG: _BINARY,
-            JSON: {"schema": {"$ref": "#/components/schemas/ImageList"}},
+            JSON: {"schema": reference(ImageList)},
             NPY: _BINARY,
         },
         "headers": {
@@ -94,10 +95,10 @@ _PICTURE_BODY = _body(
                 "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
             }
         },
-        JSON: {"schema": Pictures.model_json_schema(), "example": {"images": [_EXAMPLE_PNG]}},
+        JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
-_LATENT_BODY = _body(**{JSON: {"schema": Latents.model_json_schema()}, NPY: _BINARY})
+_LATENT_BODY = _body(**{JSON: {"schema": reference(Latents)}, NPY: _BINARY})
 
 
 def _service(request: Request) -> Service:

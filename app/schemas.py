@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 
 
 class _Body(BaseModel):
@@ -110,3 +111,22 @@ class Readiness(_Body):
 
     ready: bool
     models: list[str]
+
+
+# Bodies that the routes parse or write themselves, which FastAPI therefore does not collect.
+_OWN = (Problem, ImageList, Latents, Pictures)
+
+
+def reference(schema: type[BaseModel]) -> dict[str, str]:
+    """How the OpenAPI points to one of _OWN."""
+    assert schema in _OWN
+    return {"$ref": f"#/components/schemas/{schema.__name__}"}
+
+
+def add_own_schemas(spec: dict[str, Any]) -> None:
+    """Add _OWN to the components of an OpenAPI document."""
+    _, definitions = models_json_schema(
+        [(schema, "validation") for schema in _OWN], ref_template="#/components/schemas/{model}"
+    )
+    schemas = spec.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= definitions["$defs"]

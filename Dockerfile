@@ -1,0 +1,71 @@
+# The serving image: app, the network definitions and models_store; no training loop, no test tool.
+#
+#   docker build -t genserve .                         PyTorch's CPU build
+#   docker build -t genserve --build-arg TORCH=cuda .  the GPU build, several GB larger
+#   docker run --rm -p 127.0.0.1:8000:8000 --read-only --tmpfs /tmp --cap-drop ALL genserve
+
+FROM python:3.11-slim AS build
+
+# uv installs the dependency list of pyproject.toml as it stands. pip would want the project as
+# well, and then app would be in the image twice.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    UV_COMPILE_BYTECODE=1 \
+    UV_NO_CACHE=1 \
+    UV_SYSTEM_CERTS=1
+
+# cpu; cuda = the build that the package index has for Linux; or one for an older driver, as uv
+# names them: cu126.
+ARG TORCH=cpu
+# Instead of PyTorch's own index: a folder (mounted into the build) or page of wheels. What it
+# holds decides which torch is taken.
+ARG PIP_FIND_LINKS=""
+# Indexes beside the default one, such as a company's own.
+ARG PIP_EXTRA_INDEX_URL=""
+
+WORKDIR /build
+COPY pyproject.toml constraints.txt ./
+# Pinned like `make serve`. pip reads the two PIP_ variables itself; uv has its own names for them,
+# and by default stops at the first index that knows a package.
+RUN python -m venv --without-pip /opt/venv \
+ && pip install --no-cache-dir --constraint constraints.txt uv \
+ && if [ -n "$PIP_FIND_LINKS" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; \
+    elif [ "$TORCH" != cuda ]; then export UV_TORCH_BACKEND="$TORCH"; fi \
+ && if [ -n "$PIP_EXTRA_INDEX_URL" ]; then \
+      export UV_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL" UV_INDEX_STRATEGY=unsafe-best-match; fi \
+ && uv pip install --python /opt/venv/bin/python \
+      --constraint constraints.txt --requirement pyproject.toml
+
+
+FROM python:3.11-slim
+
+# A fixed number, so that Kubernetes' runAsNonRoot and file permissions can rely on it.
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin genserve
+
+# Log lines at once. No bytecode: the file system is meant to be read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+# From what changes least to what changes most. All of it belongs to root: the service can read
+# its code and models, and change neither.
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /srv
+COPY LICENSE ./
+COPY training/__init__.py training/
+COPY training/networks training/networks
+COPY models_store models_store
+COPY app app
+
+USER 10001:10001
+EXPOSE 8000
+
+# Alive, not ready: a draining or busy service must not be restarted. No proxy, because Docker
+# hands its HTTP_PROXY to containers.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-c", "\
+from urllib.request import ProxyHandler, build_opener; \
+build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/livez', timeout=2)"]
+
+# Exec form: python is process 1 and gets SIGTERM itself, which starts the drain.
+CMD ["python", "-m", "app", "--host", "0.0.0.0"]
