@@ -81,6 +81,14 @@ def default_data_root() -> Path:
     return shared if shared.is_dir() else Path("data")
 
 
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
 def load_mnist(root: Path, *, train: bool) -> Dataset:
     """The 60,000 training or 10,000 test digits, downloaded to ``root`` when they are missing.
 
@@ -88,21 +96,24 @@ def load_mnist(root: Path, *, train: bool) -> Dataset:
         DataError: missing and not downloadable; the message names the files and where to put them.
     """
     datasets = import_torchvision().datasets
+    files = f"{root}/MNIST/raw"
+    # torchvision says only "not found" of a file that it cannot use: look for ourselves.
+    missing = not all((root / "MNIST" / "raw" / name).is_file() for name in MNIST_FILES)
+    if missing:
+        print(f"MNIST is not in {files}; downloading it", file=sys.stderr)
     try:
-        mnist = datasets.MNIST(str(root), train=train, download=False)
-    except RuntimeError:
-        print(f"MNIST is not in {root}/MNIST/raw; downloading it", file=sys.stderr)
-        try:
-            mnist = datasets.MNIST(str(root), train=train, download=True)
-        except (RuntimeError, OSError) as error:
+        mnist = datasets.MNIST(str(root), train=train, download=missing)
+        if mnist.data.dim() != 3 or len(mnist.data) != len(mnist.targets):
+            shape = tuple(mnist.data.shape)
+            raise ValueError(f"images of shape {shape} with {len(mnist.targets)} labels")
+    except Exception as error:  # torchvision raises many classes for files it cannot parse
+        if missing:
             raise DataError(
-                f"MNIST is not in {root}/MNIST/raw and could not be downloaded. Put the four "
-                "files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
-                f"t10k-labels-idx1-ubyte; .gz is fine) into {root}/MNIST/raw, "
-                "or name the folder that has MNIST/raw in it with --data-root"
+                f"MNIST is not in {files} and could not be downloaded. Put the four files "
+                f"({', '.join(MNIST_FILES)}; unpacked) there, or name the folder that has "
+                "MNIST/raw in it with --data-root"
             ) from error
-    except (ValueError, EOFError, AssertionError) as error:
-        raise DataError(f"the MNIST files in {root}/MNIST/raw are damaged: {error}") from error
+        raise DataError(f"the MNIST files in {files} are damaged: {error}") from error
     return Dataset(
         name="mnist",
         licence="CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. Burges)",

@@ -39,6 +39,11 @@ from training.networks.vae import VAE
 FORMAT = "1"
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
 MAX_HEADER_BYTES = 2**20
+# What a config may ask for, so that a hostile one cannot keep the builder busy.
+MAX_NUMBER = 2**16
+MAX_WIDTHS = 16
+MAX_LABEL_CHARACTERS = 64
+MAY_BE_ZERO = ("num_classes", "prior_layers")
 
 
 class CheckpointError(Exception):
@@ -128,23 +133,37 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
 
 def _parse_config(kind: str, text: str) -> Config:
     """The config class of ``kind`` from JSON with exactly its fields, each of its type."""
-    fields = json.loads(text)
+    fields = _json_table("network", text)
     config_class = NETWORKS[kind][0]
     types = typing.get_type_hints(config_class)
-    if not isinstance(fields, dict) or set(fields) != set(types):
+    if set(fields) != set(types):
         raise ValueError(f"fields of network are not exactly {', '.join(types)}")
     values: dict[str, Any] = {}
     for name, value in fields.items():
-        if types[name] == tuple[int, ...] and isinstance(value, list):
-            value = tuple(value)
-        numbers = value if isinstance(value, tuple) else (value,)
+        several = types[name] == tuple[int, ...]
+        if several and not (isinstance(value, list) and 1 <= len(value) <= MAX_WIDTHS):
+            raise ValueError(f"network field {name} is not a list of 1 to {MAX_WIDTHS} numbers")
+        values[name] = tuple(value) if several else value
+        numbers = value if several else [value]
         wanted = str if types[name] is str else int
         if not all(type(number) is wanted for number in numbers):
             raise ValueError(f"network field {name} has the wrong type")
-        if wanted is int and not all(0 <= number <= 2**20 for number in numbers):
-            raise ValueError(f"network field {name} is not within 0 to 2^20")
-        values[name] = value
+        least = 0 if name in MAY_BE_ZERO else 1
+        if wanted is int and not all(least <= number <= MAX_NUMBER for number in numbers):
+            raise ValueError(f"network field {name} is not within {least} to {MAX_NUMBER}")
     return config_class(**values)
+
+
+def _json_table(key: str, text: str) -> dict[str, Any]:
+    """A JSON object that JSON can hold again: no NaN, no infinity."""
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError(f"its {key} is not a JSON object")
+    try:
+        json.dumps(table, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"its {key} has a number that is not finite") from error
+    return table
 
 
 def _describe(metadata: dict[str, str]) -> Description:
@@ -155,19 +174,23 @@ def _describe(metadata: dict[str, str]) -> Description:
     if kind not in NETWORKS:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(NETWORKS)}")
     labels = json.loads(metadata["labels"])
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-        raise ValueError("labels is not a list of names")
+    if not isinstance(labels, list) or not all(
+        isinstance(name, str) and 1 <= len(name) <= MAX_LABEL_CHARACTERS for name in labels
+    ):
+        raise ValueError(f"labels is not a list of names of 1 to {MAX_LABEL_CHARACTERS} characters")
     config = _parse_config(kind, metadata["network"])
     num_classes = getattr(config, "num_classes", 0)
+    if (kind == "cgan") != bool(num_classes):
+        raise ValueError(f"kind is {kind!r}, but the network has {num_classes} classes")
     if len(labels) != num_classes or len(set(labels)) != len(labels):
         raise ValueError(f"{len(labels)} labels (distinct ones) do not name {num_classes} classes")
     return Description(
         kind=kind,
         network=config,
         labels=tuple(labels),
-        data=json.loads(metadata["data"]),
-        training=json.loads(metadata["training"]),
-        metrics=json.loads(metadata["metrics"]),
+        data=_json_table("data", metadata["data"]),
+        training=_json_table("training", metadata["training"]),
+        metrics=_json_table("metrics", metadata["metrics"]),
         digest=metadata["digest"],
     )
 
@@ -178,9 +201,15 @@ def _build(description: Description, tensors: dict[str, Tensor]) -> Generator | 
     with torch.device("meta"):
         network = build(description.kind, description.network)
     wanted = network.state_dict()
+    if missing := sorted(wanted.keys() - tensors.keys()):
+        raise ValueError(f"tensor {missing[0]} is missing ({len(missing)} in all)")
+    if surplus := sorted(tensors.keys() - wanted.keys()):
+        raise ValueError(f"tensor {surplus[0]} is not of this network ({len(surplus)} in all)")
     for name, tensor in tensors.items():
-        if name in wanted and tensor.dtype != wanted[name].dtype:
-            raise ValueError(f"tensor {name} is {tensor.dtype}, expected {wanted[name].dtype}")
+        found = (tuple(tensor.shape), tensor.dtype)
+        expected = (tuple(wanted[name].shape), wanted[name].dtype)
+        if found != expected:
+            raise ValueError(f"tensor {name} is {found}, expected {expected}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"tensor {name} has values that are not finite")
     network.load_state_dict(tensors, strict=True, assign=True)
@@ -216,6 +245,13 @@ def load(path: Path) -> tuple[Generator | VAE, Description]:
         return _build(description, parse_tensors(data)), description
     except KeyError as error:
         raise CheckpointError(f"{path}: its header lacks {error.args[0]!r}") from error
-    except (ValueError, OSError, SafetensorError, RuntimeError, RecursionError) as error:
+    except (
+        ValueError,
+        OSError,
+        SafetensorError,
+        RuntimeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: {reason}") from error

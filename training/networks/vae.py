@@ -31,6 +31,8 @@ class VaeConfig:
             raise ValueError(
                 f"unknown architecture {self.architecture!r}; available: {', '.join(ARCHITECTURES)}"
             )
+        if not 0 <= self.prior_layers <= 64:
+            raise ValueError(f"prior_layers is {self.prior_layers}; allowed: 0 to 64")
         if self.architecture == "conv":
             if self.image_size % 4:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
