@@ -1,6 +1,7 @@
 """``python -m app``: serve, with settings from the environment and the command line."""
 
 import logging
+import signal
 import socket
 import sys
 
@@ -80,6 +81,9 @@ def main(arguments: list[str]) -> None:
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     server = _Server(config)
+    # uvicorn shuts down on these and then raises them again: an ordered stop ends with status 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run()
     if not server.started:
         raise SystemExit(UNAVAILABLE_STATUS)
