@@ -1,4 +1,4 @@
-# make serve | test | check | bench | image-test. Everything is installed into $(VENV).
+# make help lists the targets. Everything is installed into $(VENV).
 VENV ?= .venv
 PY   ?= python3
 HOST ?= 127.0.0.1
@@ -15,12 +15,14 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: serve test check format bench image-test help
+.PHONY: dev serve test check format bench image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 serve: $(SERVE)  ## install what serving needs, then serve models_store on HOST:PORT
 	$(BIN)/python -m app --host $(HOST) --port $(PORT)
+
+dev: $(DEV)      ## install what training and tests need as well
 
 test: $(DEV)     ## run all tests
 	$(BIN)/python -m pytest

@@ -30,6 +30,13 @@ ABOUT = {
 }
 
 
+def _positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -39,7 +46,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=_positive,
         default=int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
         help="CPU threads (default: OMP_NUM_THREADS, else one a core: %(default)s)",
     )
@@ -60,9 +67,8 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
     parser.add_argument(
         "--preset",
         choices=PRESETS[kind],
-        default=next(iter(PRESETS[kind])),
         help="architecture and settings; the defaults below are this preset's (default: "
-        "%(default)s)",
+        f"{next(iter(PRESETS[kind]))})",
     )
     _add_data_root(parser)
     _add_device(parser)
@@ -76,7 +82,9 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
         help="continue the run in this folder, with its own settings",
     )
     parser.add_argument(
-        "--max-steps", type=int, help="stop, with the state saved, after this many steps in all"
+        "--max-steps",
+        type=_positive,
+        help="stop, with the state saved, after this many steps in all",
     )
     settings = parser.add_argument_group("run settings")
     for field in dataclasses.fields(defaults):
@@ -140,13 +148,14 @@ def _train(arguments: argparse.Namespace) -> None:
             raise TrainingError(
                 f"{folder} is a {stored_kind} run: python -m training {stored_kind}"
             )
+        chosen |= {"preset": arguments.preset} if arguments.preset else {}
         if chosen:
             raise TrainingError(
                 f"--resume continues with the run's own settings; leave out {', '.join(chosen)}"
             )
         data = load_mnist(arguments.data_root or data_root, train=True)
     else:
-        preset = arguments.preset
+        preset = arguments.preset or next(iter(PRESETS[kind]))
         run = dataclasses.replace(PRESETS[kind][preset], **chosen)
         data_root = arguments.data_root or default_data_root()
         data = load_mnist(data_root, train=True)

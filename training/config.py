@@ -1,6 +1,7 @@
 """Run settings, and PRESETS: one row each. The command line is made from these fields."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +38,15 @@ class RunConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"decay_fraction is {self.decay_fraction}; allowed: 0 to 1")
-        if self.ema_halflife_images < 0:
-            raise ValueError(f"ema_halflife_images is {self.ema_halflife_images}; at least 0")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^32 - 1")
+        self._check_range("ema_halflife_images", 0, math.inf)
+
+    def _check_range(self, name: str, low: float, high: float) -> None:
+        """Refuse a field outside low <= value < high; NaN too."""
+        value = getattr(self, name)
+        if not low <= value < high:
+            raise ValueError(f"{name} is {value}; allowed: at least {low} and below {high}")
 
     def learning_rate_factor(self, step: int, total_steps: int) -> float:
         """Multiplier of the learning rates at a step (counted from 0) of the run."""
@@ -64,6 +72,10 @@ class GanRun(RunConfig):
         super().__post_init__()
         if self.loss not in ADVERSARIAL:
             raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(ADVERSARIAL)}")
+        for name in ("generator_lr", "discriminator_lr", "r1_gamma"):
+            self._check_range(name, 0, math.inf)
+        for name in ("adam_beta1", "adam_beta2"):
+            self._check_range(name, 0, 1)
         if self.r1_every < 1:
             raise ValueError(f"r1_every is {self.r1_every}; it must be at least 1")
         if self.batch_size < 2:
@@ -81,6 +93,12 @@ class VaeRun(RunConfig):
     )
     prior_steps: int = setting(6000, "steps of 512 latents that fit the learned prior, at the end")
     network: VaeConfig = field(default_factory=VaeConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "beta", "kl_warmup_epochs"):
+            self._check_range(name, 0, math.inf)
+        self._check_range("prior_steps", 1, math.inf)
 
 
 AnyRun = GanRun | VaeRun

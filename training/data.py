@@ -14,14 +14,23 @@ from torch import Tensor
 _stub_library: Any = None  # must stay alive as long as torchvision does
 
 
+class DataError(Exception):
+    """The data set is not there or not usable; the message says how to mend it."""
+
+
 def import_torchvision() -> ModuleType:
     """torchvision, also where its compiled operators do not match torch's build.
 
     On a CPU-only torch the registry's torchvision fails at import because its ``nms`` operator
     was never registered. Data sets, transforms and ``utils`` do not use it: declare it and retry.
+
+    Raises:
+        DataError: it is not installed.
     """
     try:
         return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        raise DataError("training needs torchvision and tqdm: run `make dev`") from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -34,10 +43,6 @@ def import_torchvision() -> ModuleType:
             f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         )
     return importlib.import_module("torchvision")
-
-
-class DataError(Exception):
-    """The data set is not there or not usable; the message says how to mend it."""
 
 
 @dataclass(frozen=True)

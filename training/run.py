@@ -17,12 +17,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from training.config import AnyRun, as_json, from_json
 from training.data import import_torchvision
 
 STATE = "state.safetensors"
+DIVERGED = (
+    "not finite, so training diverged. Lower the learning rates, or raise --r1-gamma (GAN) or "
+    "--kl-warmup-epochs (VAE)"
+)
 
 
 class TrainingError(Exception):
@@ -60,7 +63,7 @@ def read_config(folder: Path) -> tuple[str, str, AnyRun, Path]:
         run = from_json(config["kind"], config["run"])
     except FileNotFoundError as error:
         raise TrainingError(f"{folder} is no run folder: it has no config.json") from error
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise TrainingError(f"{folder}/config.json is not one of this version: {error}") from error
     return config["kind"], config["preset"], run, Path(config["data_root"])
 
@@ -94,15 +97,28 @@ class RunState:
         self.noise = noise
         self.step = 0  # steps finished
         self.seconds = 0.0  # time spent training, over all restarts
+        self.carried: dict[str, float] = {}  # figures that a loop reports again at later steps
 
     def save(self, folder: Path) -> None:
-        """Write the state: temporary name, then rename, so a kill leaves the old one whole."""
+        """Write the state: temporary name, then rename, so a kill leaves the old one whole.
+
+        Raises:
+            TrainingError: a weight is not finite, or the file cannot be written. The state of
+                before stays.
+        """
+        for name, module in self.modules.items():
+            if not all(bool(t.isfinite().all()) for t in module.state_dict().values()):
+                raise TrainingError(f"weights of the {name} at step {self.step}: {DIVERGED}")
         tensors = {"rng.noise": self.noise.get_state(), "rng.torch": torch.get_rng_state()}
         for name, module in self.modules.items():
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= _optimizer_tensors(name, optimizer)
-        metadata = {"step": str(self.step), "seconds": repr(self.seconds)}
+        metadata = {
+            "step": str(self.step),
+            "seconds": repr(self.seconds),
+            "carried": json.dumps(self.carried),
+        }
         temporary = folder / f".{STATE}.tmp"
         try:
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
@@ -115,14 +131,26 @@ class RunState:
             ) from error
 
     def load(self, folder: Path) -> None:
-        """Take up the state that ``save`` left, or stay at step 0 if there is none yet."""
+        """Take up the state that ``save`` left, or stay at step 0 if there is none yet.
+
+        Raises:
+            TrainingError: the file is damaged, or of another network.
+        """
         path = folder / STATE
         if not path.exists():
             return
+        try:
+            self._load(path)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"{path} cannot be taken up: {reason}; start a new run") from error
+
+    def _load(self, path: Path) -> None:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        self.carried = json.loads(metadata.get("carried", "{}"))
         self.noise.set_state(tensors["rng.noise"])
         torch.set_rng_state(tensors["rng.torch"])
         for name, module in self.modules.items():
@@ -165,10 +193,7 @@ class LossLog:
         values = {name: float(value) for name, value in losses.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"{name} became {value} at step {step}: training diverged. Lower the learning "
-                    "rates, or raise --r1-gamma (GAN) or --kl-warmup-epochs (VAE)"
-                )
+                raise TrainingError(f"{name} is {value} at step {step}: {DIVERGED}")
         # The first line after a start has no rate: it would count the loading of torch.
         rate = (images - self._images) / (now - self._since) if self._images else None
         record: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), **values}
@@ -179,8 +204,10 @@ class LossLog:
         return " ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
-def progress_bar(total_steps: int, done: int, batch_images: int) -> "tqdm[Any]":
-    """A bar that counts images; in a log file, a line every half minute."""
+def progress_bar(total_steps: int, done: int, batch_images: int) -> Any:
+    """A tqdm bar that counts images; in a log file, a line every half minute."""
+    from tqdm import tqdm  # of the extra: a lean environment gets as far as a clear error
+
     return tqdm(
         total=total_steps,
         initial=done,

@@ -73,7 +73,7 @@ def train_gan(
     last_step = total_steps if max_steps is None else min(max_steps, total_steps)
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
-    r1 = torch.zeros((), device=device)
+    r1 = torch.tensor(state.carried.get("r1", 0.0), device=device)
 
     progress = progress_bar(total_steps, state.step, batch)
     while state.step < last_step:
@@ -101,8 +101,9 @@ def train_gan(
         loss_d = discriminator_loss(run.loss, real_logits, discriminator(fake, real_labels))
         total_d = loss_d
         if penalise:
-            r1 = gradient_penalty_r1(real_logits, real)
-            total_d = loss_d + run.r1_gamma * run.r1_every * r1
+            penalty = gradient_penalty_r1(real_logits, real)
+            total_d = loss_d + run.r1_gamma * run.r1_every * penalty
+            r1 = penalty.detach()
         optimizer_d.zero_grad()
         total_d.backward()
         optimizer_d.step()
@@ -126,7 +127,7 @@ def train_gan(
 
         # Report, picture, state.
         if state.step % run.log_every == 0 or state.step == total_steps:
-            losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1.detach()}
+            losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1}
             position = state.step / steps_per_epoch
             progress.set_postfix_str(
                 log.write(state.step, position, state.step * batch, losses), False
@@ -136,6 +137,7 @@ def train_gan(
             samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)
             save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", samples, columns=10)
         if state.step % run.save_every == 0 or state.step == last_step:
+            state.carried["r1"] = float(r1)
             state.save(folder)
     progress.close()
     return ema.network

@@ -139,6 +139,8 @@ def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
         optimizer.step()
         progress.update()
         if step % run.log_every == 0:
-            progress.set_postfix_str(f"prior's cross-entropy {float(loss):.2f} nats", False)
+            progress.set_postfix_str(
+                f"prior's cross-entropy {float(loss.detach()):.2f} nats", False
+            )
     progress.close()
     vae.prior.requires_grad_(False)

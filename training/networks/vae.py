@@ -33,6 +33,8 @@ class VaeConfig:
             )
         if not 0 <= self.prior_layers <= 64:
             raise ValueError(f"prior_layers is {self.prior_layers}; allowed: 0 to 64")
+        if self.prior_layers and self.latent_dim < 2:
+            raise ValueError("a learned prior needs a latent_dim of at least 2")
         if self.architecture == "conv":
             if self.image_size % 4:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
