@@ -30,7 +30,9 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for server in getattr(self, "servers", []):
             host, port = server.sockets[0].getsockname()[:2]
-            shown_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+            shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+            if ":" in shown_host and not shown_host.startswith("["):
+                shown_host = f"[{shown_host}]"
             print(f"Genserve is ready: open http://{shown_host}:{port}/", flush=True)
 
 
@@ -45,15 +47,25 @@ class _OneLineStartup:
             await self.app(scope, receive, send)
             return
 
-        async def without_traceback(message: Message) -> None:
+        failed: Message | None = None
+
+        async def held(message: Message) -> None:
+            nonlocal failed
             if message["type"] == "lifespan.startup.failed":
-                message = {**message, "message": ""}
-            await send(message)
+                failed = message  # until it is known why
+            else:
+                await send(message)
 
         try:
-            await self.app(scope, receive, without_traceback)
+            await self.app(scope, receive, held)
         except StartupError as error:
             print(f"genserve: {error}", file=sys.stderr)
+            if failed:
+                await send({**failed, "message": ""})
+        except Exception:
+            if failed is None:
+                raise
+            await send(failed)
 
 
 def main(arguments: list[str]) -> None:

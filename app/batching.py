@@ -8,6 +8,8 @@ hold parts of many requests.
 """
 
 import asyncio
+import contextlib
+import logging
 import math
 import time
 from collections import deque
@@ -15,6 +17,8 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 Lane = TypeVar("Lane", bound=Hashable)
 Row = TypeVar("Row")
@@ -100,6 +104,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self.waiting = 0  # rows in the queue, those of cancelled requests not counted
         self._thread = ThreadPoolExecutor(1, "model", initializer=start_thread)
         self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._task.add_done_callback(self._ended)
 
     async def submit(self, lane: Lane, rows: Sequence[Row]) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order. Cancelling the caller withdraws what is not yet run.
@@ -132,43 +137,60 @@ class Batcher(Generic[Lane, Row, Result]):
         """Refuse new requests, finish those accepted, then stop the thread."""
         self._closing = True
         self._arrival.set()
-        await self._task
+        await asyncio.wait([self._task])
         self._thread.shutdown()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still being served; False = the batcher's task has ended."""
+        return not self._task.done()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Leave nobody waiting for a batcher that is gone: by a bug of ours, or its loop's end."""
+        self._closing = True
+        for queue in self._lanes.values():
+            for request in queue:
+                self._fail(request, ClosedError("the batcher has ended"))
+        if not task.cancelled() and (error := task.exception()):
+            log.critical("the batcher has ended", exc_info=error)
 
     async def _serve(self) -> None:
         while True:
-            lane = self._oldest_lane()
-            if lane is None:
-                if self._closing:
-                    return
+            lane, wait_s = self._next_lane()
+            if lane is not None:
+                if pieces := self._take(lane):
+                    await self._call(lane, pieces)
+            elif wait_s is None and self._closing:
+                return
+            else:
                 self._arrival.clear()
-                await self._arrival.wait()
-                continue
-            if self._max_wait_s and not self._closing:
-                await self._fill(lane)
-            if pieces := self._take(lane):
-                await self._call(lane, pieces)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrival.wait(), wait_s)
 
-    def _oldest_lane(self) -> Lane | None:
-        for queue in self._lanes.values():
+    def _next_lane(self) -> tuple[Lane | None, float | None]:
+        """Of the lanes that are due, the one that has waited longest.
+
+        A lane is due when it fills a batch or its first row has waited for ``max_wait_s``. If
+        none is, the second value is the time until the first will be; None = nothing is queued.
+        """
+        due: list[tuple[float, Lane]] = []
+        soonest: float | None = None
+        now = time.monotonic()
+        for lane, queue in self._lanes.items():
             while queue and queue[0].done.done():  # cancelled or failed
                 queue.popleft()
-        heads = [(queue[0].arrived, lane) for lane, queue in self._lanes.items() if queue]
-        return min(heads, key=lambda head: head[0])[1] if heads else None
+            if not queue:
+                continue
+            left = queue[0].arrived + self._max_wait_s - now
+            if left <= 0 or self._closing or self._fills_batch(queue):
+                due.append((queue[0].arrived, lane))
+            else:
+                soonest = left if soonest is None else min(soonest, left)
+        return (min(due, key=lambda entry: entry[0])[1], None) if due else (None, soonest)
 
-    async def _fill(self, lane: Lane) -> None:
-        """Wait until the lane has a full batch or its first row has waited long enough."""
-        until = self._lanes[lane][0].arrived + self._max_wait_s
-        while not self._closing:
-            rows = sum(r.waiting for r in self._lanes[lane] if not r.done.done())
-            remaining = until - time.monotonic()
-            if rows >= self._max_batch or remaining <= 0:
-                return
-            self._arrival.clear()
-            try:
-                await asyncio.wait_for(self._arrival.wait(), remaining)
-            except TimeoutError:
-                return
+    def _fills_batch(self, queue: "deque[_Request[Row, Result]]") -> bool:
+        live = (request.waiting for request in queue if not request.done.done())
+        return sum(live) >= self._max_batch
 
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
         """Up to ``max_batch`` rows from the front of the lane, in order of arrival."""
@@ -203,7 +225,8 @@ class Batcher(Generic[Lane, Row, Result]):
         except Exception as error:
             if len(pieces) > 1:
                 for piece in pieces:
-                    await self._call(lane, [piece])
+                    if not piece[0].done.done():
+                        await self._call(lane, [piece])
             else:
                 self._fail(pieces[0][0], error)
             return
@@ -211,7 +234,10 @@ class Batcher(Generic[Lane, Row, Result]):
         rate = len(batch) / max(seconds, 1e-6)
         self._rows_per_s += (rate - self._rows_per_s) * (0.2 if self._rows_per_s else 1.0)
         if self._on_batch:
-            self._on_batch(lane, len(batch), seconds)
+            try:
+                self._on_batch(lane, len(batch), seconds)
+            except Exception:  # an observer must not stop the service
+                log.exception("on_batch failed")
 
         start = 0
         for request, rows in pieces:

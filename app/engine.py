@@ -3,7 +3,7 @@
 Knows neither HTTP nor asyncio. A float row of a network depends in its last bits on the size of
 the batch it is in, because libraries choose another algorithm for another size. So batches are
 padded to one of a few sizes, and at start-up each size is probed: those whose rows equal, bit
-for bit, the rows of the largest size are kept. Then a seed's pixels do not depend on the batch.
+for bit, the rows of one fixed size are kept. Then a seed's pixels do not depend on the batch.
 """
 
 import logging
@@ -21,6 +21,8 @@ from app.store import StoredModel
 from training.networks.vae import VAE
 
 log = logging.getLogger(__name__)
+
+REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
 Operation = Literal["generate", "decode", "encode"]
 Lane = tuple[str, Operation]  # a model's name and what it is to do
@@ -43,14 +45,14 @@ Result = Image | Posterior
 
 
 def candidate_sizes(max_batch: int) -> list[int]:
-    """Padded batch sizes: powers of two and the halves between them, so padding wastes at most
-    a third; always with ``max_batch`` itself."""
-    sizes = {1, max_batch}
+    """Batch sizes to pad to: powers of two and the halves between them, so that padding wastes at
+    most a third, up to the first of them, or REFERENCE, that holds ``max_batch``."""
+    sizes = {1, max_batch, REFERENCE}
     power = 2
-    while power <= max_batch:
+    while power <= max(max_batch, REFERENCE):
         sizes |= {power, power * 3 // 2}
         power *= 2
-    return sorted(size for size in sizes if size <= max_batch)
+    return sorted(size for size in sizes if size <= max(max_batch, REFERENCE))
 
 
 class Engine:
@@ -59,7 +61,7 @@ class Engine:
     Args:
         models: By name; moved to the device, and expected in eval mode.
         device: Where they run.
-        max_batch: The largest batch that ``run`` will get.
+        max_batch: The largest batch that ``run`` is meant to get.
         threads: CPU threads of one forward pass.
     """
 
@@ -73,7 +75,7 @@ class Engine:
         self.device = device
         self.max_batch = max_batch
         self.threads = threads
-        self.models = models
+        self.models = dict(models)
         self.sizes: dict[Lane, list[int]] = {}
         self.grades: dict[str, Grade] = {}
         for model in models.values():
@@ -91,49 +93,63 @@ class Engine:
         can_encode = isinstance(self.models[name].network, VAE)
         return ["generate", "decode", "encode"] if can_encode else ["generate"]
 
-    def warm_up(self) -> None:
-        """Run every model at every size, keep the sizes whose rows agree, and grade each model."""
-        for name in self.models:
-            exact = True
-            for operation in self.operations(name):
-                sizes, stable = self._probe((name, operation))
-                self.sizes[name, operation] = sizes
-                exact = exact and stable
+    def warm_up(self) -> dict[str, str]:
+        """Run every model at every size, keep the sizes whose rows agree, and grade each model.
+
+        Returns:
+            Name -> reason for each model that raised or gave values that are not finite. Such a
+            model is dropped; the others are served.
+        """
+        failed: dict[str, str] = {}
+        for name in list(self.models):
+            try:
+                probes = {(name, op): self._probe((name, op)) for op in self.operations(name)}
+            except Exception as error:
+                log.exception("%s failed its probe", name)
+                failed[name] = f"the network failed its first passes ({type(error).__name__})"
+                del self.models[name]
+                continue
+            self.sizes |= {lane: sizes for lane, (sizes, _) in probes.items()}
+            exact = all(stable for _, stable in probes.values())
             self.grades[name] = "exact" if exact else "visual"
-            log.info(
-                "%s: %s on %s, batch sizes %s",
-                name,
-                self.grades[name],
-                self.device,
-                self.sizes[name, "generate"],
-            )
+            told = ", ".join(f"{lane[1]} {sizes}" for lane, (sizes, _) in probes.items())
+            log.info("%s: %s on %s, batch sizes: %s", name, self.grades[name], self.device, told)
+        return failed
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> Sequence[Result | Exception]:
-        """One forward pass. A row that comes out not finite gives an exception in its place.
+        """Each row's result, in one pass where the sizes allow it. A row that comes out not finite
+        gives an exception in its place.
 
         Args:
             lane: Model and operation.
-            rows: ``Sample``, latents (Z,) float32, or images (H, W[, 3]) uint8, by operation; at
-                most ``max_batch``.
+            rows: ``Sample``, latents (Z,) float32, or images (H, W[, 3]) uint8, by operation.
         """
+        largest = self.sizes[lane][-1]
+        results: list[Result | Exception] = []
         with torch.inference_mode():
-            name, operation = lane
-            batch, labels = self._batch(lane, rows)
-            size = next(size for size in self.sizes[lane] if size >= len(rows))
-            padded_labels = None if labels is None else _pad(labels, size)
-            padded = self._forward(lane, _pad(batch, size), padded_labels)
-            outputs = [output[: len(rows)] for output in padded]
-            finite = torch.stack([o.flatten(1).isfinite().all(1) for o in outputs]).all(0)
-            results: list[Result | Exception]
-            if operation == "encode":
-                mu, logvar = (output.cpu().numpy() for output in outputs)
-                results = list(zip(mu, logvar, strict=True))
-            else:
-                results = list(_to_uint8(outputs[0]))
-            if not bool(finite.all()):
-                for index in (~finite).nonzero().flatten().tolist():
-                    results[index] = FloatingPointError(f"{name} gave values that are not finite")
-            return results
+            for start in range(0, len(rows), largest):
+                results += self._pass(lane, rows[start : start + largest])
+        return results
+
+    def _pass(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
+        """One padded forward pass of at most the largest size."""
+        name, operation = lane
+        batch, labels = self._batch(lane, rows)
+        size = next(size for size in self.sizes[lane] if size >= len(rows))
+        padded_labels = None if labels is None else _pad(labels, size)
+        padded = self._forward(lane, _pad(batch, size), padded_labels)
+        outputs = [output[: len(rows)] for output in padded]
+        results: list[Result | Exception]
+        if operation == "encode":
+            mu, logvar = (output.cpu().numpy() for output in outputs)
+            results = list(zip(mu, logvar, strict=True))
+        else:
+            results = list(_to_uint8(outputs[0]))
+        finite = torch.stack([o.flatten(1).isfinite().all(1) for o in outputs]).all(0)
+        if not bool(finite.all()):
+            for index in (~finite).nonzero().flatten().tolist():
+                results[index] = FloatingPointError(f"{name} gave values that are not finite")
+        return results
 
     def _batch(self, lane: Lane, rows: Sequence[Row]) -> tuple[Tensor, Tensor | None]:
         name, operation = lane
@@ -171,31 +187,41 @@ class Engine:
         return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
 
     def _probe(self, lane: Lane) -> tuple[list[int], bool]:
-        """The sizes whose rows equal those of ``max_batch``, and whether that one repeats itself.
+        """The sizes whose rows equal those of REFERENCE, and whether that one repeats itself.
 
-        Each size is fed the first rows of the reference batch, and its last: other neighbours and
-        other places for the same rows.
+        REFERENCE is fixed, so neither ``max_batch`` nor the sizes kept change an image. Each other
+        size is fed the same rows backwards, so that each row meets other places and neighbours.
+
+        Raises:
+            FloatingPointError: an output is not finite.
         """
-        count = self.max_batch
-        batch, labels = self._batch(lane, self._probe_rows(lane, count))
+        batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
 
         with torch.inference_mode():
             reference = self._forward(lane, batch, labels)
+            if not all(bool(output.isfinite().all()) for output in reference):
+                raise FloatingPointError("an output of the probe is not finite")
 
             def agrees(rows: Tensor) -> bool:
-                part = self._forward(
-                    lane, batch[rows], labels[rows] if labels is not None else None
-                )
+                some_labels = None if labels is None else labels[rows]
+                part = self._forward(lane, batch[rows], some_labels)
                 return all(torch.equal(p, r[rows]) for p, r in zip(part, reference, strict=True))
 
-            rows = torch.arange(count, device=self.device)
-            stable = agrees(rows) and agrees(rows.flip(0))
-            sizes = [
-                size
-                for size in candidate_sizes(count)
-                if size == count or (agrees(rows[:size]) and agrees(rows[-size:].flip(0)))
+            def size_agrees(size: int) -> bool:
+                # As many passes as show every row, the last one overlapping.
+                starts = [*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)]
+                order = torch.arange(size, device=self.device).flip(0)
+                return all(agrees((order + start) % REFERENCE) for start in starts)
+
+            stable = size_agrees(REFERENCE)
+            exact = [
+                s for s in candidate_sizes(self.max_batch) if s != REFERENCE and size_agrees(s)
             ]
-        return sizes, stable
+        sizes = sorted({*exact, REFERENCE})
+        # Of the sizes that hold a whole batch, one is enough.
+        return [s for s in sizes if s < self.max_batch] + [s for s in sizes if s >= self.max_batch][
+            :1
+        ], stable
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

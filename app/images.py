@@ -2,7 +2,6 @@
 
 import math
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
@@ -15,6 +14,9 @@ from PIL import ImageOps
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
+
+# Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
+PillowImage.MAX_IMAGE_PIXELS = None
 
 READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
@@ -82,21 +84,17 @@ def read_picture(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> I
     """
     channels, height, width = shape
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the cap is ours
-            with PillowImage.open(BytesIO(data), formats=list(READABLE.values())) as picture:
-                pixels = picture.width * picture.height
-                if pixels > max_pixels:
-                    raise BodyTooLargeError(
-                        f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
-                        f"at most {max_pixels} are read"
-                    )
-                upright = ImageOps.exif_transpose(picture)
-                flat = _flatten(upright)
+        with PillowImage.open(BytesIO(data), formats=list(READABLE.values())) as picture:
+            pixels = picture.width * picture.height
+            if pixels > max_pixels:
+                raise BodyTooLargeError(
+                    f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
+                    f"at most {max_pixels} are read"
+                )
+            picture.draft(None, (8 * width, 8 * height))  # a JPEG can be decoded smaller
+            flat = ImageOps.exif_transpose(_flatten(picture))
     except BodyTooLargeError:
         raise
-    except PillowImage.DecompressionBombError as error:
-        raise BodyTooLargeError(f"the picture has too many pixels; at most {max_pixels}") from error
     except Exception as error:  # Pillow raises many classes for bad files, OSError but one
         raise UnreadableImageError(
             f"the {len(data)} bytes, which begin with {shown(data[:8].decode('latin-1'))}, are not "
@@ -119,12 +117,19 @@ def _fit(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Ima
 
 
 def _flatten(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture without transparency, palette or more than 8 bits."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        levels = np.asarray(picture, dtype=np.float64)
-        return PillowImage.fromarray((levels.clip(0, 65535) / 257).round().astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        black = PillowImage.new("RGBA", rgba.size, (0, 0, 0, 255))
-        return PillowImage.alpha_composite(black, rgba).convert("RGB")
-    return picture.convert("RGB")
+    """The picture without transparency, palette or more than 8 bits; its EXIF stays."""
+    exif = picture.getexif()
+    clear = picture.info.get("transparency")
+    if picture.mode.startswith("I"):
+        levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+        if isinstance(clear, int):
+            levels[levels == clear] = 0
+        flat = PillowImage.fromarray(((levels + 128) // 257).astype(np.uint8))
+    elif picture.mode in ("LA", "PA", "RGBA") or clear is not None:
+        # Colours multiplied by their opacity are what a black ground shows of them.
+        bands = picture.convert("RGBA").convert("RGBa").split()
+        flat = PillowImage.merge("RGB", bands[:3])
+    else:
+        flat = picture.convert("RGB")
+    flat.getexif().update(exif)
+    return flat

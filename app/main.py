@@ -61,10 +61,13 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
     device = pick_device(settings.device)
     log.info("running on %s", device)
     models, refused = load_store(settings.models_dir)
-    metrics.refused_files.set(len(refused))
     engine = Engine(models, device, settings.max_batch, settings.threads)
     engine.start_thread()
-    engine.warm_up()
+    for name, reason in engine.warm_up().items():
+        refused[f"{name}.safetensors"] = reason
+    if not engine.models:
+        raise StartupError(f"no checkpoint in {settings.models_dir} can be run; see the log")
+    metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
         max_batch=settings.max_batch,
@@ -135,10 +138,11 @@ def _reply(request: Request, error: ServiceError) -> Response:
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    if error.status >= 500:
+    if error.status == 500:
         # The cause is the model's own exception; the request's contents are not logged.
-        cause = error.__cause__ if error.status == 500 else None
-        log.error("request %s: %s", request.state.request_id, error.detail, exc_info=cause)
+        log.error(
+            "request %s: %s", request.state.request_id, error.detail, exc_info=error.__cause__
+        )
     return _reply(request, error)
 
 

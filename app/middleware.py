@@ -1,15 +1,18 @@
 """Around every request: an id, a count, safe headers, and an answer even to our own bugs."""
 
+import asyncio
 import json
 import logging
 import re
 import secrets
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ServiceError
+from app.errors import NotReadyError, ServiceError
 from app.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ _CSP_DOCS = (
     _CSP + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:"
 )
+CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
 DOCS_PATHS = ("/docs", "/redoc")
 
 
@@ -72,24 +76,59 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if scope["state"].get("client_left"):
+                status = CLIENT_LEFT
+                if task := asyncio.current_task():
+                    task.uncancel()
+            elif status:
+                raise
+            else:  # cut off at the end of the drain
+                late = NotReadyError("the service is stopping", retry_after_s=5)
+                await _send_problem(send_with_headers, late, request_id)
         except Exception:
             log.exception("request %s failed", request_id)
             if status:
                 raise  # the answer has begun: all that is left is to cut it off
-            await _send_internal_error(send_with_headers, request_id)
+            ours = ServiceError("the service failed on this request; it is logged under its id")
+            await _send_problem(send_with_headers, ours, request_id)
         finally:
-            self.metrics.request(scope["method"][:16], _route(scope), status or 499)
+            self.metrics.request(scope["method"][:16], _route(scope), status)
 
 
-async def _send_internal_error(send: Any, request_id: str) -> None:
-    error = ServiceError("the service failed on this request; it is logged under the request id")
+async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
     body = problem_body(error, request_id)
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def stopped_if_client_leaves(request: Request) -> AsyncIterator[None]:
+    """Cancel the block when the client closes the connection, so that no model works for nobody.
+
+    The request's body must have been read (or be empty). RequestMiddleware takes the cancellation.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        request.state.client_left = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
 
 
 def _route(scope: Scope) -> str:

@@ -39,9 +39,9 @@ Label = Annotated[
     str | None,
     Query(
         max_length=64,
-        description="class to draw: its index or its name; none on a conditional model = one "
+        description="class to draw: its name, else its index; none on a conditional model = one "
         "drawn from each seed",
-        openapi_examples={"seven": {"value": "7"}, "any": {"value": ""}},
+        openapi_examples={"seven": {"value": "7"}},
     ),
 ]
 Seed = Annotated[
@@ -110,7 +110,8 @@ def query_errors(found: Iterable[dict[str, Any]]) -> list[FieldError]:
     errors: list[FieldError] = []
     for error in found:
         name = str(error["loc"][1]) if len(error["loc"]) > 1 else "query"
-        what = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+        what = str(error["msg"]).removeprefix("Value error, ")
+        what = re.sub(r"^(Input|String) should", "must", what)
         errors.append(
             {"pointer": f"?{name}", "detail": f"{name} is {shown(error.get('input'))}; it {what}"}
         )

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import numpy as np
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from app import bodies, replies, seeds
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
+from app.middleware import stopped_if_client_leaves
 from app.negotiation import FORMATS, JSON, NPY, PNG, choose
 from app.parameters import (
     PLAIN,
@@ -44,6 +45,9 @@ from app.store import StoredModel
 PROBLEM = "application/problem+json"
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
+
+
+_DECODERS = CapacityLimiter(2)
 
 
 class PngResponse(Response):
@@ -109,7 +113,7 @@ def _service(request: Request) -> Service:
 def _choose(request: Request, wanted: Format) -> str:
     if wanted:
         return FORMATS[wanted]
-    return choose(request.headers.get("accept"), replies.OFFERS)
+    return choose(", ".join(request.headers.getlist("accept")), replies.OFFERS)
 
 
 def _permalink(model: str, seed: int, label: str | None, **more: int | str) -> str:
@@ -154,9 +158,13 @@ def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
 
 async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
     files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
-    shape = model.network.image_shape
-    # Decoding is milliseconds of C code a picture: not on the event loop.
-    return [await run_in_threadpool(read_picture, f, shape, settings.max_pixels) for f in files]
+    shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
+    # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
+    # and few at a time.
+    return [
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, limiter=_DECODERS)
+        for f in files
+    ]
 
 
 def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[PosteriorItem]:
@@ -194,7 +202,8 @@ def build_router(settings: Settings) -> APIRouter:
         """
         await bodies.refuse_body(request)
         media = _choose(request, format)
-        made = await _service(request).generate(model, label, n, seed)
+        async with stopped_if_client_leaves(request):
+            made = await _service(request).generate(model, label, n, seed)
         origin = _generated_origin(made, label, seed is not None, media, scale)
         return replies.images_reply(media, made.images, origin, made.timing, scale)
 
@@ -217,14 +226,19 @@ def build_router(settings: Settings) -> APIRouter:
         responses=_problems(400, 404, 413, 415, 422, 500, 503),
         openapi_extra=_PICTURE_BODY,
     )
-    async def encode(request: Request, model: EncoderName = None, seed: Seed = None) -> Any:
+    async def encode(
+        request: Request, response: Response, model: EncoderName = None, seed: Seed = None
+    ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = _service(request)
         encoder = service.encoder(model)
         pictures = await _pictures(request, encoder, settings)
         if seed is not None:
             service.check_seeds(seed, len(pictures))
-        posteriors, _ = await service.encode(encoder, pictures)
+        async with stopped_if_client_leaves(request):
+            posteriors, _ = await service.encode(encoder, pictures)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Model"] = encoder.name
         items = _posterior_items(posteriors, seed)
         return PosteriorList(model=encoder.name, seed=seed, items=items)
 
@@ -246,7 +260,8 @@ def build_router(settings: Settings) -> APIRouter:
         latents = await bodies.read_latents(
             request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
         )
-        images, timing = await service.decode(decoder, latents)
+        async with stopped_if_client_leaves(request):
+            images, timing = await service.decode(decoder, latents)
         origin = _upload_origin(decoder, len(images))
         return replies.images_reply(media, images, origin, timing, scale)
 
@@ -265,8 +280,10 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         encoder = service.encoder(model)
         media = _choose(request, format)
-        posteriors, _ = await service.encode(encoder, await _pictures(request, encoder, settings))
-        images, timing = await service.decode(encoder, [mu for mu, _ in posteriors])
+        pictures = await _pictures(request, encoder, settings)
+        async with stopped_if_client_leaves(request):
+            posteriors, _ = await service.encode(encoder, pictures)
+            images, timing = await service.decode(encoder, [mu for mu, _ in posteriors])
         origin = _upload_origin(encoder, len(images))
         return replies.images_reply(media, images, origin, timing, scale)
 
@@ -289,9 +306,11 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         return _card(service, service.model(name))
 
-    @router.get("/livez", operation_id="livez", tags=["operation"])
-    async def livez() -> dict[str, str]:
-        """The process runs and answers."""
+    @router.get("/livez", operation_id="livez", tags=["operation"], responses=_problems(503))
+    async def livez(request: Request) -> dict[str, str]:
+        """The process runs and answers, and so does what feeds the models."""
+        if not _service(request).batcher.alive:
+            raise NotReadyError("the batcher has ended; the process must be restarted")
         return {"status": "alive"}
 
     @router.get(

@@ -59,11 +59,11 @@ class PosteriorList(_Body):
     items: list[PosteriorItem]
 
 
-_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1000, le=1000)]
+_Finite = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class Latents(_Body):
-    """What /decode reads as JSON."""
+    """What /decode reads as JSON (checked in app.bodies)."""
 
     z: list[list[_Finite]] = Field(
         min_length=1, description="latents, each with the model's latent_dim numbers (-1e3 to 1e3)"
@@ -71,11 +71,9 @@ class Latents(_Body):
 
 
 class Pictures(_Body):
-    """What /encode and /reconstruct read as JSON."""
+    """What /encode and /reconstruct read as JSON (checked in app.bodies)."""
 
-    images: list[Annotated[str, Field(strict=True)]] = Field(
-        min_length=1, description="PNG, JPEG or WebP files, base64"
-    )
+    images: list[str] = Field(min_length=1, description="PNG, JPEG or WebP files, base64")
 
 
 class ModelCard(_Body):

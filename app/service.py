@@ -1,6 +1,8 @@
 """What the service does, without HTTP: choose a model, check the request, run it in the batcher."""
 
+import asyncio
 import difflib
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from app.errors import (
     ModelFailureError,
     NotReadyError,
     OverloadedError,
+    ServiceError,
     StartupError,
     UnknownModelError,
     WrongModelError,
@@ -26,6 +29,7 @@ from app.settings import Settings
 from app.store import StoredModel
 
 READY_CACHE_S = 1.0
+CANARY_S = 5
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ class Service:
             self.default_conditional = conditional[0]
         encoders = [n for n in self.models if "encode" in engine.operations(n)]
         self.default_encoder = encoders[0] if encoders else None
-        self._ready_at, self._not_ready = -READY_CACHE_S, {"startup": "no canary has run yet"}
+        self._ready_lock = asyncio.Lock()
+        self._ready_at = -math.inf
+        self._not_ready: dict[str, str] = {}
 
     def model(self, name: str) -> StoredModel:
         """A loaded model.
@@ -207,15 +213,21 @@ class Service:
     async def not_ready(self) -> dict[str, str]:
         """Model -> reason for each that does not answer a canary sent through the real queue.
 
-        Cached for a second, so that probes cost next to nothing.
+        One round at a time, and its result is kept for a second: probes cost next to nothing.
         """
-        if time.monotonic() - self._ready_at < READY_CACHE_S:
+        async with self._ready_lock:
+            if time.monotonic() - self._ready_at >= READY_CACHE_S:
+                found = await asyncio.gather(*(self._canary(name) for name in self.models))
+                self._not_ready = {name: reason for name, reason in found if reason}
+                self._ready_at = time.monotonic()
             return self._not_ready
-        failing = {}
-        for name in self.models:
-            try:
+
+    async def _canary(self, name: str) -> tuple[str, str | None]:
+        try:
+            async with asyncio.timeout(CANARY_S):
                 await self.generate(name, None, 1, 0)
-            except (OverloadedError, NotReadyError, ModelFailureError) as error:
-                failing[name] = error.detail
-        self._ready_at, self._not_ready = time.monotonic(), failing
-        return failing
+        except TimeoutError:
+            return name, f"no answer within {CANARY_S} s"
+        except ServiceError as error:
+            return name, error.detail
+        return name, None

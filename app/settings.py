@@ -65,15 +65,15 @@ class Settings(BaseSettings):
         le=10**6,
         description="images waiting at most; more are refused with 503",
     )
-    max_n: int = Field(default=64, ge=1, le=10**5, description="images of one request at most")
+    max_n: int = Field(default=64, ge=1, le=4096, description="images of one request at most")
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="bytes of one request's body at most"
     )
     max_pixels: int = Field(
-        default=25_000_000,
+        default=16_000_000,
         ge=784,
         le=10**9,
-        description="width times height of an uploaded picture",
+        description="width times height of all pictures of one upload together",
     )
     drain_seconds: int = Field(
         default=20,

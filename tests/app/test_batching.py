@@ -237,3 +237,36 @@ async def test_every_call_is_reported(setup: Setup) -> None:
     async with setup(on_batch=lambda lane, rows, _: seen.append((lane, rows))) as (_, batcher):
         await batcher.submit("a", range(6))
     assert seen == [("a", 4), ("a", 2)]
+
+
+async def test_a_full_lane_does_not_wait_behind_one_that_fills(setup: Setup) -> None:
+    async with setup(max_wait_s=60.0) as (model, batcher):
+        lonely = asyncio.ensure_future(batcher.submit("a", [1]))
+        await queued(batcher, 1)
+        assert (await asyncio.wait_for(batcher.submit("b", range(4)), 10))[0] == [0, 2, 4, 6]
+        assert model.calls == [("b", [0, 1, 2, 3])]
+        lonely.cancel()
+
+
+async def test_an_observer_that_raises_does_not_stop_the_service(setup: Setup) -> None:
+    def broken(lane: str, rows: int, seconds: float) -> None:
+        raise RuntimeError("no room for metrics")
+
+    async with setup(on_batch=broken) as (_, batcher):
+        assert (await batcher.submit("a", [1]))[0] == [2]
+        assert (await batcher.submit("a", [2]))[0] == [4]
+        assert batcher.alive
+
+
+async def test_nobody_waits_for_a_batcher_whose_task_has_ended(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        waiting = asyncio.ensure_future(batcher.submit("a", [1]))
+        await queued(batcher, 1)
+        batcher._task.cancel()
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, 10)
+        assert not batcher.alive
+        with pytest.raises(ClosedError):
+            await batcher.submit("a", [2])
+        held.cancel()

@@ -1,12 +1,13 @@
 """Rows in, rows out: the same whatever the batch."""
 
+from math import nan
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from app.engine import Engine, Row, Sample, candidate_sizes
+from app.engine import REFERENCE, Engine, Lane, Row, Sample, candidate_sizes
 from app.store import load_store
 
 
@@ -86,7 +87,7 @@ def test_a_network_left_in_training_mode_is_refused(tiny_store: Path) -> None:
 @pytest.mark.parametrize("largest", [1, 2, 5, 64, 100])
 def test_padding_wastes_at_most_a_third(largest: int) -> None:
     sizes = candidate_sizes(largest)
-    assert sizes[-1] == largest
+    assert sizes[-1] == max(largest, REFERENCE)
     for rows in range(1, largest + 1):
         size = next(s for s in sizes if s >= rows)
         assert size <= max(1, rows * 1.5)
@@ -118,7 +119,33 @@ def test_a_device_that_does_not_repeat_itself_is_graded_visual(
     engine = Engine({"tiny-gan-v1": models["tiny-gan-v1"]}, torch.device("cpu"), 8)
     engine.warm_up()
     assert engine.grades["tiny-gan-v1"] == "visual"
-    assert engine.sizes["tiny-gan-v1", "generate"] == [8]
+    assert engine.sizes["tiny-gan-v1", "generate"] == [REFERENCE]
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 8, 64, 100])
+def test_the_bytes_do_not_depend_on_max_batch(
+    engine: Engine, tiny_store: Path, max_batch: int
+) -> None:
+    other = Engine(load_store(tiny_store)[0], torch.device("cpu"), max_batch)
+    other.start_thread()
+    other.warm_up()
+    rows = samples(150)
+    lane: Lane = ("tiny-cgan-v1", "generate")
+    for one, two in zip(engine.run(lane, rows), other.run(lane, rows), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_model_that_fails_its_probe_is_dropped_and_the_others_stay(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, _ = load_store(tiny_store)
+    bad = models["tiny-gan-v1"].network
+    monkeypatch.setattr(
+        bad, "generate", lambda z, labels=None: torch.full((len(z), 1, 28, 28), nan)
+    )
+    engine = Engine(models, torch.device("cpu"), 8)
+    assert "FloatingPointError" in engine.warm_up()["tiny-gan-v1"]
+    assert set(engine.models) == {"tiny-cgan-v1", "tiny-vae-v1"}
 
 
 @pytest.mark.gpu

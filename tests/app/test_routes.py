@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -233,6 +234,12 @@ def npy(array: Any) -> bytes:
     return out.getvalue()
 
 
+def npy_header(text: bytes) -> bytes:
+    """An npy file of version 1 that has only a header."""
+    text += b" " * (-len(text) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 BAD_UPLOADS: list[tuple[str, str, bytes, int, str]] = [
     ("text/plain", "encode", b"hello", 415, "unsupported-media-type"),
     ("application/x-www-form-urlencoded", "encode", b"hello", 415, "unsupported-media-type"),
@@ -259,7 +266,31 @@ BAD_UPLOADS: list[tuple[str, str, bytes, int, str]] = [
     ("application/json", "decode", b'{"z": [0, 0, 0]}', 422, "invalid-parameter"),
     ("application/json", "decode", b'{"z": []}', 422, "invalid-parameter"),
     ("application/json", "decode", b'{"z": [[0, 0, 0]], "y": 1}', 422, "invalid-parameter"),
+    ("application/json", "decode", b'{"z":[[' + b'"",' * 100_000 + b'""]]}', 413, "body-too-large"),
+    (
+        "application/json",
+        "encode",
+        b'{"images":[' + b"[]," * 100_000 + b"[]]}",
+        422,
+        "invalid-parameter",
+    ),
     ("application/x-npy", "decode", b"hello", 400, "malformed-body"),
+    ("application/x-npy", "decode", npy_header(b"{"), 400, "malformed-body"),
+    ("application/x-npy", "decode", npy_header(b"(" * 900), 400, "malformed-body"),
+    (
+        "application/x-npy",
+        "decode",
+        npy_header(b"{'descr': (), 'fortran_order': False, 'shape': (1, 3)}"),
+        400,
+        "malformed-body",
+    ),
+    (
+        "application/x-npy",
+        "decode",
+        npy_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3)}") + bytes(12),
+        400,
+        "malformed-body",
+    ),
     ("application/x-npy", "decode", npy(np.zeros((1, 3), np.float32))[:-1], 400, "malformed-body"),
     ("application/x-npy", "decode", npy(np.zeros((1, 3))), 422, "invalid-parameter"),
     ("application/x-npy", "decode", npy(np.zeros((1, 4), np.float32)), 422, "invalid-parameter"),
@@ -466,3 +497,34 @@ async def test_pages_forbid_foreign_hosts(client: httpx.AsyncClient) -> None:
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert "unsafe-inline" not in (await client.get("/")).headers["content-security-policy"]
+
+
+async def test_several_accept_lines_count_as_one(client: httpx.AsyncClient) -> None:
+    headers = [("accept", "text/plain"), ("accept", "application/json")]
+    answer = await client.get("/generate?seed=1", headers=headers)
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_a_model_that_hangs_is_not_ready(
+    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = app_of(client).state.service
+    free = threading.Event()
+    honest = service.models["tiny-gan-v1"].network.generate
+
+    def hang(*arguments: Any) -> Any:
+        assert free.wait(30)
+        return honest(*arguments)
+
+    monkeypatch.setattr("app.service.CANARY_S", 0.05)
+    monkeypatch.setattr(service.models["tiny-gan-v1"].network, "generate", hang)
+    try:
+        detail = problem(await client.get("/readyz"), 503, "not-ready")["detail"]
+        assert "no answer within" in detail
+    finally:
+        free.set()
+
+
+async def test_encodings_are_not_to_be_stored(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/encode", content=picture(), headers=PNG)
+    assert answer.headers["cache-control"] == "no-store"

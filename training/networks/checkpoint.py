@@ -20,6 +20,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import typing
 from dataclasses import dataclass, field
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialise_tensors
 from torch import Tensor
@@ -39,10 +39,12 @@ from training.networks.vae import VAE
 FORMAT = "1"
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
 MAX_HEADER_BYTES = 2**20
-# What a config may ask for, so that a hostile one cannot keep the builder busy.
-MAX_NUMBER = 2**16
+# What a file may ask for, so that a hostile one keeps neither the builder nor the service busy.
 MAX_WIDTHS = 16
+MAX_NUMBERS = {"image_size": 512, "image_channels": 3, "prior_layers": 64}
+MAX_NUMBER = 2**13  # of every other field
 MAX_LABEL_CHARACTERS = 64
+MAX_DEPTH = 16  # of the descriptive tables
 MAY_BE_ZERO = ("num_classes", "prior_layers")
 
 
@@ -88,8 +90,15 @@ def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(data[:8], "little")
     if length > min(MAX_HEADER_BYTES, len(data) - 8):
         raise ValueError(f"its header claims {length} bytes of a {len(data)}-byte file")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):  # which of the two counts would be a matter of the parser
+            raise ValueError("a name stands twice")
+        return table
+
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise ValueError("its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
@@ -148,22 +157,31 @@ def _parse_config(kind: str, text: str) -> Config:
         wanted = str if types[name] is str else int
         if not all(type(number) is wanted for number in numbers):
             raise ValueError(f"network field {name} has the wrong type")
-        least = 0 if name in MAY_BE_ZERO else 1
-        if wanted is int and not all(least <= number <= MAX_NUMBER for number in numbers):
-            raise ValueError(f"network field {name} is not within {least} to {MAX_NUMBER}")
+        least, most = 0 if name in MAY_BE_ZERO else 1, MAX_NUMBERS.get(name, MAX_NUMBER)
+        if wanted is int and not all(least <= number <= most for number in numbers):
+            raise ValueError(f"network field {name} is not within {least} to {most}")
+    if values["image_channels"] == 2:
+        raise ValueError("network field image_channels is 2; allowed: 1 (grey) or 3 (RGB)")
     return config_class(**values)
 
 
 def _json_table(key: str, text: str) -> dict[str, Any]:
-    """A JSON object that JSON can hold again: no NaN, no infinity."""
+    """A JSON object that a JSON answer can hold again: no NaN, no half characters, not too deep."""
     table = json.loads(text)
     if not isinstance(table, dict):
         raise ValueError(f"its {key} is not a JSON object")
     try:
-        json.dumps(table, allow_nan=False)
+        json.dumps(table, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
-        raise ValueError(f"its {key} has a number that is not finite") from error
+        raise ValueError(f"its {key} has a number or character that JSON cannot hold") from error
+    if _depth(table) > MAX_DEPTH:
+        raise ValueError(f"its {key} is nested more than {MAX_DEPTH} deep")
     return table
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _describe(metadata: dict[str, str]) -> Description:
@@ -175,9 +193,12 @@ def _describe(metadata: dict[str, str]) -> Description:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(NETWORKS)}")
     labels = json.loads(metadata["labels"])
     if not isinstance(labels, list) or not all(
-        isinstance(name, str) and 1 <= len(name) <= MAX_LABEL_CHARACTERS for name in labels
+        isinstance(name, str) and 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable()
+        for name in labels
     ):
-        raise ValueError(f"labels is not a list of names of 1 to {MAX_LABEL_CHARACTERS} characters")
+        raise ValueError(
+            f"labels is not a list of names of 1 to {MAX_LABEL_CHARACTERS} printable characters"
+        )
     config = _parse_config(kind, metadata["network"])
     num_classes = getattr(config, "num_classes", 0)
     if (kind == "cgan") != bool(num_classes):
@@ -226,9 +247,11 @@ def load(path: Path) -> tuple[Generator | VAE, Description]:
             description says. The message names the file and the reason.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ValueError(f"{size} bytes is over the limit of {MAX_FILE_BYTES}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, for ever
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"{status.st_size} bytes is over the limit of {MAX_FILE_BYTES}")
         data = path.read_bytes()
         header, tensor_bytes = _split(data)
         metadata = header["__metadata__"]
@@ -245,13 +268,8 @@ def load(path: Path) -> tuple[Generator | VAE, Description]:
         return _build(description, parse_tensors(data)), description
     except KeyError as error:
         raise CheckpointError(f"{path}: its header lacks {error.args[0]!r}") from error
-    except (
-        ValueError,
-        OSError,
-        SafetensorError,
-        RuntimeError,
-        RecursionError,
-        MemoryError,
-    ) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # a hostile file fails wherever it can
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: {reason}") from error
+        raise CheckpointError(f"{path}: {reason[:300]}") from error

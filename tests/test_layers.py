@@ -1,0 +1,311 @@
+"""Who may import whom: read from the import statements, then shown in a fresh process."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
+APP_KNOWS = {
+    "anyio": {"app.routes"},
+    "asyncio": {"app.batching", "app.middleware", "app.service"},
+    "fastapi": {"app.main", "app.parameters", "app.routes"},
+    "fastapi_offline": {"app.main"},
+    "PIL": {"app.images"},
+    "prometheus_client": {"app.metrics", "app.routes"},
+    "pydantic": {
+        *("app.__main__", "app.bodies", "app.parameters", "app.routes", "app.schemas"),
+        "app.settings",
+    },
+    "pydantic_settings": {"app.__main__", "app.settings"},
+    "starlette": {"app.__main__", "app.bodies", "app.main", "app.middleware", "app.replies"},
+    "torch": {"app.engine", "app.main"},
+    "uvicorn": {"app.__main__"},
+}
+# Inside app: what the layers below the routes may see of it.
+APP_LAYERS: dict[str, set[str]] = {
+    "app.batching": set(),
+    "app.errors": set(),
+    "app.seeds": set(),
+    "app.settings": set(),
+    "app.store": {"app.errors"},
+    "app.engine": {"app.seeds", "app.store"},
+    "app.schemas": set(),
+    "app.images": {"app.errors"},
+    "app.negotiation": {"app.errors"},
+}
+HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
+UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+
+def imported(source: str, module: str, is_package: bool = False) -> set[str]:
+    """Dotted names that a module's text imports, wherever they stand in it.
+
+    ``from a import b`` counts as ``a.b``: b may be a module. Relative names are resolved, and
+    ``import_module("a")`` counts like ``import a``.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                kept = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*kept, *([base] if base else [])])
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            if name in ("import_module", "__import__"):
+                target = node.args[0] if node.args else None
+                assert isinstance(target, ast.Constant), f"{module} computes a module's name"
+                found.add(str(target.value))
+    return found
+
+
+def used(source: str) -> set[str]:
+    """Dotted names that a module's text mentions, with its imports' aliases undone."""
+    tree = ast.parse(source)
+    full: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            full |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            full |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    names = set(full.values())
+    for node in ast.walk(tree):
+        parts: list[str] = []
+        inner: ast.expr | ast.AST = node
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        if parts and isinstance(inner, ast.Name):
+            names.add(".".join([full.get(inner.id, inner.id), *reversed(parts)]))
+    return names
+
+
+def sources(package: str) -> Iterator[tuple[str, Path]]:
+    """Module name and file of every module in a package."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports_of(package: str) -> dict[str, set[str]]:
+    found = {
+        module: imported(path.read_text(), module, path.name == "__init__.py")
+        for module, path in sources(package)
+    }
+    assert len(found) > 1, f"no modules in {package}"
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def top(name: str) -> str:
+    return name.split(".")[0]
+
+
+def modules_named(names: set[str], modules: set[str]) -> set[str]:
+    """The modules among imported names: ``app.errors.shown`` and ``app.errors`` -> app.errors."""
+    found = set()
+    for name in names:
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {""}
+
+
+def everything_below(module: str, imports: dict[str, set[str]]) -> set[str]:
+    """The module and all it imports of its own package, directly or not."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += modules_named(imports[name], set(imports))
+    return seen
+
+
+def test_the_walk_sees_every_form_of_import() -> None:
+    source = """
+import a.b as c
+from d.e import f
+from . import sibling
+from ..g import h
+def late():
+    import i
+    if TYPE_CHECKING:
+        from j import k
+    importlib.import_module("l.m")
+    __import__("n")
+"""
+    assert imported(source, "p.q.r") == {
+        *("a.b", "d.e.f", "p.q.sibling", "p.g.h", "i", "j.k", "l.m", "n"),
+    }
+    assert imported("from . import x\nfrom .y import z", "p", is_package=True) == {"p.x", "p.y.z"}
+    with pytest.raises(AssertionError, match="p computes"):
+        imported("import_module(name)", "p")
+
+
+def test_the_walk_undoes_aliases() -> None:
+    assert "torch.load" in used("import torch as t\nt.load('x')")
+    assert "torch.load" in used("from torch import load as read\nread('x')")
+    assert "torch.jit.load" in used("import torch\nf = torch.jit.load")
+    assert "torch.load" not in used("from safetensors.torch import load\nload(b'')")
+
+
+def test_networks_import_torch_safetensors_and_the_standard_library_alone() -> None:
+    for module, names in imports_of("training/networks").items():
+        foreign = {
+            name
+            for name in names
+            if not within(name, "training.networks")
+            and top(name) not in {"torch", "safetensors"} | sys.stdlib_module_names
+        }
+        assert not foreign, f"{module} imports {foreign}"
+
+
+def test_app_imports_only_the_networks_of_training() -> None:
+    for module, names in imports_of("app").items():
+        foreign = {
+            name
+            for name in names
+            if within(name, "training") and not within(name, "training.networks")
+        }
+        assert not foreign, f"{module} imports {foreign}"
+
+
+def test_training_never_imports_app() -> None:
+    for module, names in imports_of("training").items():
+        foreign = {name for name in names if within(name, "app")}
+        assert not foreign, f"{module} imports {foreign}"
+
+
+def test_neither_imports_tests_or_bench() -> None:
+    for package in ("app", "training"):
+        for module, names in imports_of(package).items():
+            foreign = {name for name in names if top(name) in ("tests", "bench", "pytest")}
+            assert not foreign, f"{module} imports {foreign}"
+
+
+@pytest.mark.parametrize("library", APP_KNOWS)
+def test_in_app_only_these_modules_know(library: str) -> None:
+    knowing = {
+        module
+        for module, names in imports_of("app").items()
+        if any(within(name, library) for name in names)
+    }
+    assert knowing <= APP_KNOWS[library]
+
+
+def test_app_uses_no_library_beyond_the_ones_named_here() -> None:
+    allowed = {"app", "training", "numpy"} | set(APP_KNOWS) | sys.stdlib_module_names
+    for module, names in imports_of("app").items():
+        foreign = {name for name in names if top(name) not in allowed}
+        assert not foreign, f"{module} imports {foreign}"
+
+
+def test_batching_knows_the_standard_library_alone_and_no_http() -> None:
+    names = imports_of("app")["app.batching"]
+    assert {top(name) for name in names} <= sys.stdlib_module_names - HTTP
+
+
+def test_engine_and_all_below_it_know_neither_http_nor_asyncio() -> None:
+    imports = imports_of("app")
+    below = everything_below("app.engine", imports)
+    assert "app.store" in below
+    for module in below:
+        foreign = {top(name) for name in imports[module]} & (HTTP | {"asyncio", "anyio"})
+        assert not foreign, f"{module} imports {foreign}"
+
+
+@pytest.mark.parametrize("layer", APP_LAYERS)
+def test_lower_layers_of_app_do_not_look_up(layer: str) -> None:
+    imports = imports_of("app")
+    assert modules_named(imports[layer], set(imports)) <= APP_LAYERS[layer]
+
+
+def test_only_main_wires() -> None:
+    imports = imports_of("app")
+    for wired, by in (("app.routes", {"app.main"}), ("app.main", {"app.__main__"})):
+        users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
+        assert users <= by
+
+
+@pytest.mark.parametrize("package", ["app", "training"])
+def test_no_module_imports_itself_in_a_circle(package: str) -> None:
+    imports = imports_of(package)
+    for module in imports:
+        # A package's __init__ is loaded before its modules in any case.
+        direct = modules_named(imports[module], set(imports)) - {module}
+        for other in direct:
+            if not within(module, other):
+                assert module not in everything_below(other, imports), f"{module} <-> {other}"
+
+
+@pytest.mark.parametrize("package", ["app", "training"])
+def test_nothing_is_ever_unpickled(package: str) -> None:
+    for module, path in sources(package):
+        source = path.read_text()
+        unpicklers = {top(name) for name in imported(source, module)} & UNPICKLERS
+        assert not unpicklers, f"{module} imports {unpicklers}"
+        names = {
+            name
+            for name in used(source)
+            if top(name) == "torch" and name.rpartition(".")[2] in ("load", "save")
+        }
+        assert not names, f"{module} uses {names}"
+        assert "allow_pickle=True" not in source, module
+
+
+# Imports app.main as if what training adds were not installed; prints what asked for it anyway.
+SERVING_ALONE = """
+import sys
+
+class Absent:
+    asked = set()
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torchvision", "tqdm", "matplotlib"):
+            self.asked.add(name)
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import app.main
+print(app.main.__file__)
+print(*Absent.asked)
+print(*sys.modules)
+"""
+
+
+def test_the_app_imports_where_only_the_serving_files_and_packages_are(tmp_path: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "app", tmp_path / "app", ignore=ignore)
+    shutil.copytree(ROOT / "training/networks", tmp_path / "training/networks", ignore=ignore)
+    shutil.copy(ROOT / "training/__init__.py", tmp_path / "training")
+    done = subprocess.run(
+        [sys.executable, "-c", SERVING_ALONE],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    file, asked, loaded = done.stdout.splitlines()
+    assert Path(file).is_relative_to(tmp_path)  # not the checkout
+    # torch.hub asks for tqdm, and does without.
+    assert set(asked.split()) <= {"tqdm"}
+    assert "training.networks.checkpoint" in loaded.split()
+    parts = {name for name in loaded.split() if within(name, "training")} - {"training"}
+    assert all(within(name, "training.networks") for name in parts), parts

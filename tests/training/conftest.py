@@ -1,0 +1,66 @@
+"""Made-up digits, as tensors and as files in MNIST's own format."""
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from training.data import Dataset
+
+WriteMnist = Callable[[Path], Path]
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was() -> Iterator[None]:
+    """One thread, which is all that tiny networks use; and undo what the command line sets."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def digits() -> Dataset:
+    """40 images of 8 x 8, ten classes in turn; each class lights its own pixels."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 64, (40, 1, 8, 8), generator=random, dtype=torch.uint8)
+    labels = torch.arange(40) % 10
+    for image, label in zip(images, labels, strict=True):
+        image.flatten()[6 * int(label) : 6 * int(label) + 6] += 190
+    return Dataset("made-up", "none", images, labels, tuple("abcdefghij"))
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    """One file as on MNIST's page: magic number, sizes, bytes."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+def write_mnist(root: Path) -> Path:
+    """40 training and 30 test images of noise in MNIST's files under ``root``."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for split, count in (("train", 40), ("t10k", 30)):
+        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        write_idx(raw / f"{split}-images-idx3-ubyte", images)
+        write_idx(raw / f"{split}-labels-idx1-ubyte", labels)
+    return root
+
+
+@pytest.fixture
+def made_up_mnist(tmp_path: Path) -> Path:
+    """A data root with 40 training and 30 test images."""
+    return write_mnist(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def mnist_writer() -> WriteMnist:
+    """Writes such a data root where it is told to."""
+    return write_mnist
