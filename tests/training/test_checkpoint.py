@@ -451,7 +451,7 @@ def test_the_largest_numbers_that_a_config_may_hold_are_refused_too(tmp_path: Pa
         sizes = {k: v for k, v in sizes.items() if v and k in CONFIGS[name][1].__dataclass_fields__}
         with_network(path, **sizes)
         with LargestTensor() as largest:
-            assert "expected" in refusal(path)  # of the tensors that are there, not the config
+            assert "tensor " in refusal(path)  # those that are there do not fit the config
         assert largest.nbytes <= path.stat().st_size
 
 
@@ -461,6 +461,7 @@ def test_the_largest_numbers_that_a_config_may_hold_are_refused_too(tmp_path: Pa
         ({"latent_dim": MAX_NUMBER + 1}, "network field latent_dim is not within 1 to"),
         ({"latent_dim": 10**4000}, "network field latent_dim is not within"),
         ({"latent_dim": 0}, "network field latent_dim is not within"),
+        ({"image_channels": 2}, "network field image_channels is 2; allowed: 1 (grey) or 3 (RGB)"),
         ({"image_size": 0}, "network field image_size is not within"),
         ({"latent_dim": -3}, "network field latent_dim is not within"),
         ({"latent_dim": 3.0}, "network field latent_dim has the wrong type"),
@@ -495,7 +496,7 @@ def test_a_config_that_is_no_table_of_its_fields_is_refused(path: Path, text: st
     "labels",
     [
         *([], ["nought"], ["nought", "one", "two"], ["one", "one"], ["one", 1], "ab", {"a": 0}),
-        *(None, ["", "one"], ["one", "x" * 65]),
+        *(None, ["", "one"], ["one", "x" * 65], ["one", "a\nb"], ["one", "\ud800"]),
     ],
 )
 def test_labels_must_be_one_distinct_name_a_class(tmp_path: Path, labels: object) -> None:
@@ -509,6 +510,35 @@ def test_labels_must_be_one_distinct_name_a_class(tmp_path: Path, labels: object
 def test_metadata_that_are_not_text_are_refused(path: Path, value: object) -> None:
     with_metadata(path, lambda metadata: metadata.update(training=value))
     assert "not all text" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["trunk.0.weight", "__metadata__"])
+def test_a_header_that_names_something_twice_is_refused(path: Path, name: str) -> None:
+    """Two parsers may take one or the other; the digest would be of one alone."""
+    header, body = taken_apart(path.read_bytes())
+    text = json.dumps(header)
+    twice = f'{text[:-1]}, "{name}": {json.dumps(header[name])}}}'.encode()
+    assert json.loads(twice) == header
+    path.write_bytes(struct.pack("<Q", len(twice)) + twice + body)
+    refusal(path)
+
+
+@pytest.mark.parametrize("key", ["data", "training", "metrics"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (r'{"a": "\ud800"}', "JSON cannot hold"),
+        (r'{"\udfff": 1}', "JSON cannot hold"),
+        (f'{{"a": {"[" * 20}{"]" * 20}}}', "nested more than"),
+        (f'{{"a": {"[" * 50_000}{"]" * 50_000}}}', ""),
+    ],
+    ids=range(4),
+)
+def test_tables_that_a_reply_could_not_hold_are_refused(
+    path: Path, key: str, text: str, reason: str
+) -> None:
+    with_metadata(path, lambda metadata: metadata.update({key: text}))
+    assert reason in refusal(path)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 2**40, MAX_HEADER_BYTES + 1])
