@@ -1,16 +1,13 @@
 """Finds, checks, loads and lists the checkpoints in a folder."""
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import StartupError
-from training.networks.checkpoint import CheckpointError, Description, load
+from training.networks.checkpoint import NAME, CheckpointError, Description, load
 from training.networks.gan import Generator
 from training.networks.vae import VAE
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 log = logging.getLogger(__name__)
 

@@ -37,6 +37,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _default_threads() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one a level
+    return int(given) if given.isdecimal() and int(given) else os.cpu_count() or 1
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -47,7 +52,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=_positive,
-        default=int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
+        default=_default_threads(),
         help="CPU threads (default: OMP_NUM_THREADS, else one a core: %(default)s)",
     )
 
@@ -202,12 +207,12 @@ def main(argv: list[str]) -> None:
         elif arguments.command == "evaluate":
             path = arguments.store / f"{arguments.name}.safetensors"
             now, stated = evaluate_stored(path, arguments.data_root, pick_device(arguments.device))
-            print(f"{'figure':36}{'now':>12}{'stated':>12}")
+            print(f"{'figure':36} {'now':>12} {'stated':>12}")
             for name, value in now.items():
-                print(f"{name:36}{value:>12}{stated.get(name, '-'):>12}")
+                print(f"{name:36} {value:>12} {stated.get(name, '-'):>12}")
         else:
             _train(arguments)
-    except (DataError, TrainingError, CheckpointError, ValueError) as error:
+    except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

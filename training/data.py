@@ -111,6 +111,8 @@ def load_mnist(root: Path, *, train: bool) -> Dataset:
         if mnist.data.dim() != 3 or len(mnist.data) != len(mnist.targets):
             shape = tuple(mnist.data.shape)
             raise ValueError(f"images of shape {shape} with {len(mnist.targets)} labels")
+        if not bool(((mnist.targets >= 0) & (mnist.targets <= 9)).all()):
+            raise ValueError("a label is not within 0 to 9")
     except Exception as error:  # torchvision raises many classes for files it cannot parse
         if missing:
             raise DataError(

@@ -30,7 +30,8 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp(min=0).sqrt().sum()
     mean = (first.mean(0) - second.mean(0)).square().sum()
-    return float(mean + cov1.trace() + cov2.trace() - 2 * cross)
+    # Rounding can leave the distance between equal sets a hair below 0.
+    return max(0.0, float(mean + cov1.trace() + cov2.trace() - 2 * cross))
 
 
 def _judged(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ def evaluate(
         floor = frechet_distance(floor_features, real_features)
         figures[f"frechet_{name}"] = distance
         figures[f"frechet_{name}_floor"] = floor
-        figures[f"frechet_{name}_ratio"] = distance / floor
+        figures[f"frechet_{name}_ratio"] = distance / max(floor, 1e-12)
     if labels is not None:
         correct = (classes.cpu() == labels).float()
         by_label = [float(correct[labels == k].mean()) for k in range(network.num_classes)]

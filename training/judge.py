@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
 
+VERSION = 1  # to be raised with any change of this file: figures of two judges do not compare
 EPOCHS = 5
 BATCH = 128
 FEATURES = 128
@@ -81,7 +82,7 @@ def judge_for(data: Dataset, device: torch.device, cache: Path = Path("runs/judg
 
     It depends on the data's digest and fixed seeds alone.
     """
-    path = cache / f"{data.name}-{data.digest()[:12]}.safetensors"
+    path = cache / f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
     data = data.to(device)
     if path.exists():
         channels, height, width = data.images.shape[1:]

@@ -1,23 +1,24 @@
 """Releases a run: measures it, and writes checkpoint, picture and card to the store."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from training.config import PRESETS, AnyRun, as_json
 from training.data import Dataset, default_data_root, load_mnist, to_pixels
 from training.evaluate import evaluate
 from training.judge import judge_for
 from training.networks import build
-from training.networks.checkpoint import CheckpointError, Description, load, save
+from training.networks.checkpoint import NAME, CheckpointError, Description, load, save
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.run import STATE, TrainingError, read_config, save_grid
 from training.train_gan import sample_grid
-from training.train_vae import reconstruction_grid
+from training.train_vae import PRIOR_FITTED, reconstruction_grid
 
 PICTURE_SEED = 7
 
@@ -50,14 +51,20 @@ def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, in
     if not path.exists():
         raise TrainingError(f"{folder} has no {STATE} yet: nothing to publish")
     network = build(kind, run.network)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        weights = {
-            name.removeprefix("ema."): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118
-            if name.startswith("ema.")
-        }
-    network.load_state_dict(weights)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            weights = {
+                name.removeprefix("ema."): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+                if name.startswith("ema.")
+            }
+        network.load_state_dict(weights)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    unfitted = isinstance(network, VAE) and network.config.prior_layers > 0
+    if unfitted and not json.loads(metadata.get("carried", "{}")).get(PRIOR_FITTED):
+        raise TrainingError(f"{folder} has not fitted its prior yet; finish it with --resume")
     return (
         network.eval().requires_grad_(False),
         int(metadata["step"]),
@@ -70,6 +77,7 @@ def _revision() -> str:
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             check=True,
@@ -121,13 +129,16 @@ def publish(
         TrainingError: nothing to publish. CheckpointError: the name is taken.
     """
     kind, preset, run, run_data_root = read_config(folder)
-    network, steps, seconds = _averaged(folder, kind, run)
-    figures, train, test = measure(network, data_root or run_data_root, device)
-    name = name or f"{train.name}-{kind}-v1"
+    name = name or f"mnist-{kind}-v1"
     path = store / f"{name}.safetensors"
+    if not NAME.fullmatch(name):
+        raise CheckpointError(
+            f"{name!r} is no name: lower-case letters, digits, '.', '_' and '-', 64 at most"
+        )
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
-
+    network, steps, seconds = _averaged(folder, kind, run)
+    figures, train, test = measure(network, data_root or run_data_root, device)
     images_seen = steps * run.batch_size
     description = Description(
         kind=kind,

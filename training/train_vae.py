@@ -15,6 +15,7 @@ from training.networks.vae import VAE
 from training.run import LossLog, RunState, progress_bar, save_grid
 
 PRIOR_BATCH = 512
+PRIOR_FITTED = "prior_fitted"  # in the state, once it is
 
 
 @torch.no_grad()
@@ -102,11 +103,12 @@ def train_vae(
         if state.step % run.save_every == 0 or state.step == last_step:
             state.save(folder)
     progress.close()
-    if state.step == total_steps and run.network.prior_layers:
+    if state.step == total_steps and run.network.prior_layers and PRIOR_FITTED not in state.carried:
         _fit_prior(run, ema.network, data)
         grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
         save_grid(folder / "samples" / "prior.png", grid, columns=10)
         state.seconds = time.monotonic() - started
+        state.carried[PRIOR_FITTED] = 1.0
         state.save(folder)
     return ema.network
 
@@ -114,8 +116,8 @@ def train_vae(
 def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
     """Fit ``vae.prior`` to where the finished encoder puts the training images.
 
-    Maximum likelihood of z ~ q(z|x), a fresh draw each time. It starts anew whenever it is
-    called, so a resumed run ends with the same prior.
+    Maximum likelihood of z ~ q(z|x), a fresh draw each time. If it is cut off it starts anew, so
+    a resumed run ends with the same prior.
     """
     with torch.no_grad():
         parts = [vae.encode(to_pixels(images)) for images in data.images.split(1000)]

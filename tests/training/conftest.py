@@ -1,5 +1,6 @@
 """Made-up digits, as tensors and as files in MNIST's own format."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.data import Dataset
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # a bar cut off by a test would end the output
 
 WriteMnist = Callable[[Path], Path]
 

@@ -924,7 +924,7 @@ def test_evaluate_measures_what_the_header_states(
 def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
     (path,) = (at_published.here / "runs/judges").iterdir()
     data = load_mnist(at_published.data_root, train=True)
-    assert path.name == f"mnist-{data.digest()[:12]}.safetensors"
+    assert path.name == f"mnist-{data.digest()[:12]}-v{judge.VERSION}.safetensors"
     before = path.read_bytes()
     kept = judge.judge_for(data, CPU)
     assert_same(kept.state_dict(), load_file(path))

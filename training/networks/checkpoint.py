@@ -20,6 +20,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import typing
@@ -37,6 +38,7 @@ from training.networks.gan import Generator
 from training.networks.vae import VAE
 
 FORMAT = "1"
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
 MAX_HEADER_BYTES = 2**20
 # What a file may ask for, so that a hostile one keeps neither the builder nor the service busy.
