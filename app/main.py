@@ -4,10 +4,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -28,10 +28,11 @@ from app.errors import (
     StartupError,
     shown,
 )
+from app.lean import LeanGenerate
 from app.metrics import Metrics
-from app.middleware import RequestMiddleware, problem_body
+from app.middleware import RequestMiddleware
 from app.parameters import query_errors
-from app.routes import PROBLEM, build_router
+from app.routes import build_router
 from app.schemas import add_own_schemas
 from app.service import Service
 from app.settings import Settings
@@ -120,37 +121,19 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign]
     app.state.routes = [*router.routes, *app.routes]
-    app.add_exception_handler(ServiceError, _on_service_error)
+    # These only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
+    app.add_middleware(LeanGenerate, max_n=settings.max_n)
+    app.add_middleware(RequestMiddleware, metrics=metrics)  # the outer one
     return app
 
 
-def _reply(request: Request, error: ServiceError) -> Response:
-    return Response(
-        problem_body(error, request.state.request_id),
-        status_code=error.status,
-        media_type=PROBLEM,
-        headers=error.headers,
-    )
-
-
-async def _on_service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    if error.status == 500:
-        # The cause is the model's own exception; the request's contents are not logged.
-        log.error(
-            "request %s: %s", request.state.request_id, error.detail, exc_info=error.__cause__
-        )
-    return _reply(request, error)
-
-
-async def _on_validation_error(request: Request, error: Exception) -> Response:
+async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
     errors = query_errors(error.errors())
     detail = "; ".join(found["detail"] for found in errors[:4])
-    return _reply(request, InvalidParameterError(detail, errors=errors[:16]))
+    raise InvalidParameterError(detail, errors=errors[:16])
 
 
 def _methods(request: Request) -> str:
@@ -160,17 +143,17 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> NoReturn:
     """Starlette's own: no such path, no such method, a body it could not parse."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         path = shown(request.url.path, 60)
-        return _reply(request, NotFoundError(f"nothing at {path}; the paths are listed at /docs"))
+        raise NotFoundError(f"nothing at {path}; the paths are listed at /docs")
     if error.status_code == 405:
         allowed = _methods(request)
         message = f"{shown(request.method, 16)} is not possible here; allowed: {allowed}"
-        return _reply(request, MethodNotAllowedError(message, headers={"Allow": allowed}))
+        raise MethodNotAllowedError(message, headers={"Allow": allowed})
     if error.status_code == 400:
-        return _reply(request, MalformedBodyError("the body cannot be parsed"))
+        raise MalformedBodyError("the body cannot be parsed")
     log.error("request %s: unexpected status %s", request.state.request_id, error.status_code)
-    return _reply(request, ServiceError("the service failed on this request"))
+    raise ServiceError("the service failed on this request")

@@ -1,4 +1,4 @@
-"""Around every request: an id, a count, safe headers, and an answer even to our own bugs."""
+"""Around every request: an id, a count, safe headers, and an answer to every error."""
 
 import asyncio
 import json
@@ -28,13 +28,9 @@ _CSP_DOCS = (
     _CSP + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:"
 )
+PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
 DOCS_PATHS = ("/docs", "/redoc")
-
-
-def problem_body(error: ServiceError, request_id: str) -> bytes:
-    """An RFC 9457 body."""
-    return json.dumps(error.problem(request_id)).encode()
 
 
 def _request_id(scope: Scope) -> str:
@@ -88,6 +84,14 @@ class RequestMiddleware:
             else:  # cut off at the end of the drain
                 late = NotReadyError("the service is stopping", retry_after_s=5)
                 await _send_problem(send_with_headers, late, request_id)
+        except ServiceError as error:
+            if status:
+                raise
+            if error.status == 500:
+                # The cause is the model's own exception; the request's contents are not logged.
+                told = f"request {request_id}: {error.detail}"
+                log.error(told, exc_info=error.__cause__)
+            await _send_problem(send_with_headers, error, request_id)
         except Exception:
             log.exception("request %s failed", request_id)
             if status:
@@ -99,9 +103,10 @@ class RequestMiddleware:
 
 
 async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
-    body = problem_body(error, request_id)
+    """The one place where an error becomes an answer: RFC 9457."""
+    body = json.dumps(error.problem(request_id)).encode()
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", PROBLEM.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]

@@ -5,13 +5,15 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from app.batching import Timing
 from app.images import Image, sheet, to_npy, to_png
-from app.negotiation import JSON, NPY, PNG
+from app.negotiation import FORMATS, JSON, NPY, PNG
 from app.schemas import ImageItem, ImageList
+from app.service import Generated
 
 OFFERS = (PNG, JSON, NPY)
 
@@ -23,7 +25,7 @@ class Origin:
     model: str
     seeds: Sequence[int | None]
     labels: Sequence[str | None]
-    permalinks: Sequence[str | None]
+    permalinks: Sequence[str | None]  # asked for as JSON only
     location: str | None = None  # of the whole answer
     cache: str = "no-store"
 
@@ -59,6 +61,58 @@ def images_reply(
     if origin.location:
         headers["Content-Location"] = origin.location
     return Response(body, media_type=media, headers=headers)
+
+
+def _permalink(model: str, seed: int, label: str | None, **more: int | str) -> str:
+    label_part = {} if label is None else {"label": label}
+    return "/generate?" + urlencode({"model": model, **label_part, "seed": seed, **more})
+
+
+def _origin(
+    made: Generated, asked_label: str | None, seeded: bool, media: str, scale: int
+) -> Origin:
+    """Where generated images come from, with the addresses that give them again."""
+    name, total = made.model.name, len(made.images)
+    labels = [made.label_name(index) for index in range(total)]
+    whole: dict[str, int | str] = {}
+    if total > 1:
+        whole["n"] = total
+    if scale > 1:
+        whole["scale"] = scale
+    if media != PNG:
+        whole["format"] = next(short for short, long in FORMATS.items() if long == media)
+    single: dict[str, int | str] = {"scale": scale} if scale > 1 else {}
+    # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
+    shared_label = labels[0] if total == 1 or asked_label is not None else None
+    return Origin(
+        model=name,
+        seeds=[sample.seed for sample in made.samples],
+        labels=labels,
+        permalinks=[
+            _permalink(name, sample.seed, label, **single)
+            for sample, label in zip(made.samples, labels, strict=True)
+        ]
+        if media == JSON
+        else [],
+        location=_permalink(name, made.samples[0].seed, shared_label, **whole),
+        cache="no-cache" if seeded else "no-store",
+    )
+
+
+def generated_reply(
+    media: str, made: Generated, asked_label: str | None, seeded: bool, scale: int
+) -> Response:
+    """What /generate answers.
+
+    Args:
+        media: One of OFFERS.
+        made: The images.
+        asked_label: The request's label, None if it named none.
+        seeded: Whether the request named a seed: only then is the answer the same next time.
+        scale: As in ``images_reply``.
+    """
+    origin = _origin(made, asked_label, seeded, media, scale)
+    return images_reply(media, made.images, origin, made.timing, scale)
 
 
 def _as_json(images: Sequence[Image], origin: Origin, scale: int) -> bytes:

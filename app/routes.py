@@ -2,7 +2,6 @@
 
 import base64
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -14,7 +13,7 @@ from app import bodies, replies, seeds
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
-from app.middleware import stopped_if_client_leaves
+from app.middleware import PROBLEM, stopped_if_client_leaves
 from app.negotiation import FORMATS, JSON, NPY, PNG, choose
 from app.parameters import (
     PLAIN,
@@ -38,11 +37,10 @@ from app.schemas import (
     Readiness,
     reference,
 )
-from app.service import Generated, Service
+from app.service import Service
 from app.settings import Settings
 from app.store import StoredModel
 
-PROBLEM = "application/problem+json"
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
@@ -116,40 +114,6 @@ def _choose(request: Request, wanted: Format) -> str:
     return choose(", ".join(request.headers.getlist("accept")), replies.OFFERS)
 
 
-def _permalink(model: str, seed: int, label: str | None, **more: int | str) -> str:
-    label_part = {} if label is None else {"label": label}
-    return "/generate?" + urlencode({"model": model, **label_part, "seed": seed, **more})
-
-
-def _generated_origin(
-    made: Generated, asked_label: str | None, seeded: bool, media: str, scale: int
-) -> replies.Origin:
-    """Where generated images come from, with the addresses that give them again."""
-    name, total = made.model.name, len(made.images)
-    labels = [made.label_name(index) for index in range(total)]
-    whole: dict[str, int | str] = {}
-    if total > 1:
-        whole["n"] = total
-    if scale > 1:
-        whole["scale"] = scale
-    if media != PNG:
-        whole["format"] = next(short for short, long in FORMATS.items() if long == media)
-    single: dict[str, int | str] = {"scale": scale} if scale > 1 else {}
-    # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
-    shared_label = labels[0] if total == 1 or asked_label is not None else None
-    return replies.Origin(
-        model=name,
-        seeds=[sample.seed for sample in made.samples],
-        labels=labels,
-        permalinks=[
-            _permalink(name, sample.seed, label, **single)
-            for sample, label in zip(made.samples, labels, strict=True)
-        ],
-        location=_permalink(name, made.samples[0].seed, shared_label, **whole),
-        cache="no-cache" if seeded else "no-store",
-    )
-
-
 def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
     """What is made from an upload has no seed and no address, and is not to be stored."""
     nothing: list[None] = [None] * total
@@ -204,8 +168,7 @@ def build_router(settings: Settings) -> APIRouter:
         media = _choose(request, format)
         async with stopped_if_client_leaves(request):
             made = await _service(request).generate(model, label, n, seed)
-        origin = _generated_origin(made, label, seed is not None, media, scale)
-        return replies.images_reply(media, made.images, origin, made.timing, scale)
+        return replies.generated_reply(media, made, label, seed is not None, scale)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
         router.add_api_route(

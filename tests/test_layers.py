@@ -24,7 +24,10 @@ APP_KNOWS = {
         "app.settings",
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
-    "starlette": {"app.__main__", "app.bodies", "app.main", "app.middleware", "app.replies"},
+    "starlette": {
+        *("app.__main__", "app.bodies", "app.lean", "app.main", "app.middleware"),
+        "app.replies",
+    },
     "torch": {"app.engine", "app.main"},
     "uvicorn": {"app.__main__"},
 }

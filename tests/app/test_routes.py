@@ -18,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image as PillowImage
 
+from app import lean as lean_module
 from app.images import to_png
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
@@ -528,3 +529,55 @@ async def test_a_model_that_hangs_is_not_ready(
 async def test_encodings_are_not_to_be_stored(client: httpx.AsyncClient) -> None:
     answer = await client.post("/encode", content=picture(), headers=PNG)
     assert answer.headers["cache-control"] == "no-store"
+
+
+LEAN_QUERIES = [
+    f"{model}{label}{n}{seed}".strip("&")
+    for model in ("", "&model=tiny-gan-v1", "&model=tiny-cgan-v1", "&model=tiny-vae-v1", "&model=x")
+    for label in ("", "&label=7", "&label=10", "&label=x")
+    for n in ("", "&n=1", "&n=5", "&n=64", "&n=65", "&n=0", "&n=01")
+    for seed in ("&seed=42", "&seed=0", "&seed=9007199254740991", "&seed=9007199254740992")
+]
+
+
+async def test_the_lean_path_gives_the_answers_of_the_full_route(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Accept header with a quality is unusual, so it takes the full route to the same answer."""
+    lean = 0
+    parse = lean_module._parse
+
+    def counted(query: bytes, max_n: int) -> Any:
+        nonlocal lean
+        parsed = parse(query, max_n)
+        lean += parsed is not None
+        return parsed
+
+    monkeypatch.setattr(lean_module, "_parse", counted)
+
+    def comparable(answer: httpx.Response) -> Any:
+        changing = ("x-request-id", "server-timing", "content-length")
+        headers = {k: v for k, v in answer.headers.items() if k not in changing}
+        if answer.status_code == 200:
+            return answer.status_code, headers, answer.content
+        return answer.status_code, headers, answer.json() | {"request_id": ""}
+
+    for query in LEAN_QUERIES:
+        for method in ("GET", "POST"):
+            one = await client.request(method, f"/generate?{query}")
+            calls = lean
+            other = await client.request(
+                method, f"/generate?{query}", headers={"accept": "image/png;q=0.9"}
+            )
+            assert lean == calls  # it did take the full route
+            assert comparable(one) == comparable(other), query
+    assert lean >= 2 * 5 * 4 * 4 * 3  # and the others did not, where they are plain
+
+
+async def test_the_lean_path_counts_and_times_like_the_full_route(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/generate?label=7")
+    assert "compute;dur=" in answer.headers["server-timing"]
+    metrics = (await client.get("/metrics")).text
+    assert 'genserve_requests_total{method="POST",route="/generate",status="200"} 1.0' in metrics
