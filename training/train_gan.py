@@ -75,69 +75,70 @@ def train_gan(
     order, order_epoch = None, -1
     r1 = torch.tensor(state.carried.get("r1", 0.0), device=device)
 
-    progress = progress_bar(total_steps, state.step, batch)
-    while state.step < last_step:
-        # Real images of this step: each epoch has its own order, known from seed and epoch alone.
-        epoch, index = divmod(state.step, steps_per_epoch)
-        if epoch != order_epoch:
-            order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
-        assert order is not None
-        chosen = order[index * batch : (index + 1) * batch]
-        real = to_pixels(data.images[chosen])  # (B, C, H, W)
-        real_labels = data.labels[chosen] if conditional else None  # (B,)
+    with progress_bar(total_steps, state.step, batch) as progress:
+        while state.step < last_step:
+            # Real images of this step: seed and epoch alone give the order of each epoch.
+            epoch, index = divmod(state.step, steps_per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
+            assert order is not None
+            chosen = order[index * batch : (index + 1) * batch]
+            real = to_pixels(data.images[chosen])  # (B, C, H, W)
+            real_labels = data.labels[chosen] if conditional else None  # (B,)
 
-        factor = run.learning_rate_factor(state.step, total_steps)
-        optimizer_g.param_groups[0]["lr"] = run.generator_lr * factor
-        optimizer_d.param_groups[0]["lr"] = run.discriminator_lr * factor
+            factor = run.learning_rate_factor(state.step, total_steps)
+            optimizer_g.param_groups[0]["lr"] = run.generator_lr * factor
+            optimizer_d.param_groups[0]["lr"] = run.discriminator_lr * factor
 
-        # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
-        # label alone never tells them apart.
-        z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
-        with torch.no_grad():
-            fake = generator(z, real_labels)
-        penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
-        real.requires_grad_(penalise)
-        real_logits = discriminator(real, real_labels)
-        loss_d = discriminator_loss(run.loss, real_logits, discriminator(fake, real_labels))
-        total_d = loss_d
-        if penalise:
-            penalty = gradient_penalty_r1(real_logits, real)
-            total_d = loss_d + run.r1_gamma * run.r1_every * penalty
-            r1 = penalty.detach()
-        optimizer_d.zero_grad()
-        total_d.backward()
-        optimizer_d.step()
+            # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
+            # label alone never tells them apart.
+            z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
+            with torch.no_grad():
+                fake = generator(z, real_labels)
+            penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
+            real.requires_grad_(penalise)
+            real_logits = discriminator(real, real_labels)
+            loss_d = discriminator_loss(run.loss, real_logits, discriminator(fake, real_labels))
+            total_d = loss_d
+            if penalise:
+                penalty = gradient_penalty_r1(real_logits, real)
+                total_d = loss_d + run.r1_gamma * run.r1_every * penalty
+                r1 = penalty.detach()
+            optimizer_d.zero_grad()
+            total_d.backward()
+            optimizer_d.step()
 
-        # Update generator: its images must be judged real. The discriminator's weights need no
-        # gradients here, only its input.
-        z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
-        labels = None
-        if conditional:
-            labels = torch.randint(run.network.num_classes, (batch,), generator=noise).to(device)
-        discriminator.requires_grad_(False)
-        loss_g = generator_loss(run.loss, discriminator(generator(z, labels), labels))
-        discriminator.requires_grad_(True)
-        optimizer_g.zero_grad()
-        loss_g.backward()
-        optimizer_g.step()
+            # Update generator: its images must be judged real. The discriminator's weights need no
+            # gradients here, only its input.
+            z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
+            labels = None
+            if conditional:
+                labels = torch.randint(run.network.num_classes, (batch,), generator=noise).to(
+                    device
+                )
+            discriminator.requires_grad_(False)
+            loss_g = generator_loss(run.loss, discriminator(generator(z, labels), labels))
+            discriminator.requires_grad_(True)
+            optimizer_g.zero_grad()
+            loss_g.backward()
+            optimizer_g.step()
 
-        state.step += 1
-        ema.update(generator, batch, state.step * batch)
-        progress.update()
+            state.step += 1
+            ema.update(generator, batch, state.step * batch)
+            progress.update()
 
-        # Report, picture, state.
-        if state.step % run.log_every == 0 or state.step == total_steps:
-            losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1}
-            position = state.step / steps_per_epoch
-            progress.set_postfix_str(
-                log.write(state.step, position, state.step * batch, losses), False
-            )
-        state.seconds = time.monotonic() - started
-        if state.step % steps_per_epoch == 0:
-            samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)
-            save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", samples, columns=10)
-        if state.step % run.save_every == 0 or state.step == last_step:
-            state.carried["r1"] = float(r1)
-            state.save(folder)
-    progress.close()
+            # Report, picture, state.
+            if state.step % run.log_every == 0 or state.step == total_steps:
+                losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1}
+                position = state.step / steps_per_epoch
+                progress.set_postfix_str(
+                    log.write(state.step, position, state.step * batch, losses), False
+                )
+            state.seconds = time.monotonic() - started
+            if state.step % steps_per_epoch == 0:
+                samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)
+                save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", samples, columns=10)
+            if state.step % run.save_every == 0 or state.step == last_step:
+                state.carried["r1"] = float(r1)
+                state.save(folder)
     return ema.network

@@ -61,48 +61,51 @@ def train_vae(
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
 
-    progress = progress_bar(total_steps, state.step, batch)
-    while state.step < last_step:
-        # Images of this step: each epoch has its own order, known from seed and epoch alone.
-        epoch, index = divmod(state.step, steps_per_epoch)
-        if epoch != order_epoch:
-            order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
-        assert order is not None
-        images = to_pixels(data.images[order[index * batch : (index + 1) * batch]])
+    with progress_bar(total_steps, state.step, batch) as progress:
+        while state.step < last_step:
+            # Images of this step: each epoch has its own order, known from seed and epoch alone.
+            epoch, index = divmod(state.step, steps_per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
+            assert order is not None
+            images = to_pixels(data.images[order[index * batch : (index + 1) * batch]])
 
-        optimizer.param_groups[0]["lr"] = run.lr * run.learning_rate_factor(state.step, total_steps)
-        beta = run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
-
-        # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
-        epsilon = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
-        logits, mu, logvar = vae(images, epsilon)
-        loss, recon, kl = negative_elbo(logits, images, mu, logvar, beta)
-        optimizer.zero_grad()
-        loss.mean().backward()
-        optimizer.step()
-
-        state.step += 1
-        ema.update(vae, batch, state.step * batch)
-        progress.update()
-
-        # Report, picture, state.
-        if state.step % run.log_every == 0 or state.step == total_steps:
-            losses = {
-                "negative_elbo": (recon + kl).mean().detach(),
-                "reconstruction": recon.mean().detach(),
-                "kl": kl.mean().detach(),
-            }
-            position = state.step / steps_per_epoch
-            progress.set_postfix_str(
-                log.write(state.step, position, state.step * batch, losses), False
+            optimizer.param_groups[0]["lr"] = run.lr * run.learning_rate_factor(
+                state.step, total_steps
             )
-        state.seconds = time.monotonic() - started
-        if state.step % steps_per_epoch == 0:
-            grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
-            save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", grid, columns=10)
-        if state.step % run.save_every == 0 or state.step == last_step:
-            state.save(folder)
-    progress.close()
+            beta = (
+                run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
+            )
+
+            # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
+            epsilon = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
+            logits, mu, logvar = vae(images, epsilon)
+            loss, recon, kl = negative_elbo(logits, images, mu, logvar, beta)
+            optimizer.zero_grad()
+            loss.mean().backward()
+            optimizer.step()
+
+            state.step += 1
+            ema.update(vae, batch, state.step * batch)
+            progress.update()
+
+            # Report, picture, state.
+            if state.step % run.log_every == 0 or state.step == total_steps:
+                losses = {
+                    "negative_elbo": (recon + kl).mean().detach(),
+                    "reconstruction": recon.mean().detach(),
+                    "kl": kl.mean().detach(),
+                }
+                position = state.step / steps_per_epoch
+                progress.set_postfix_str(
+                    log.write(state.step, position, state.step * batch, losses), False
+                )
+            state.seconds = time.monotonic() - started
+            if state.step % steps_per_epoch == 0:
+                grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
+                save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", grid, columns=10)
+            if state.step % run.save_every == 0 or state.step == last_step:
+                state.save(folder)
     if state.step == total_steps and run.network.prior_layers and PRIOR_FITTED not in state.carried:
         _fit_prior(run, ema.network, data)
         grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
@@ -129,20 +132,19 @@ def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
     optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
     noise = torch.Generator().manual_seed(run.seed)
 
-    progress = progress_bar(run.prior_steps, 0, PRIOR_BATCH)
-    for step in range(run.prior_steps):
-        chosen = torch.randint(len(mu), (PRIOR_BATCH,), generator=noise).to(mu.device)
-        epsilon = torch.randn(PRIOR_BATCH, mu.shape[1], generator=noise).to(mu.device)
-        z = mu[chosen] + epsilon * torch.exp(logvar[chosen] / 2)
-        loss = -vae.prior.log_prob(z).mean()
-        optimizer.param_groups[0]["lr"] = run.lr * (1 - step / run.prior_steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        progress.update()
-        if step % run.log_every == 0:
-            progress.set_postfix_str(
-                f"prior's cross-entropy {float(loss.detach()):.2f} nats", False
-            )
-    progress.close()
+    with progress_bar(run.prior_steps, 0, PRIOR_BATCH) as progress:
+        for step in range(run.prior_steps):
+            chosen = torch.randint(len(mu), (PRIOR_BATCH,), generator=noise).to(mu.device)
+            epsilon = torch.randn(PRIOR_BATCH, mu.shape[1], generator=noise).to(mu.device)
+            z = mu[chosen] + epsilon * torch.exp(logvar[chosen] / 2)
+            loss = -vae.prior.log_prob(z).mean()
+            optimizer.param_groups[0]["lr"] = run.lr * (1 - step / run.prior_steps)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            progress.update()
+            if step % run.log_every == 0:
+                progress.set_postfix_str(
+                    f"prior's cross-entropy {float(loss.detach()):.2f} nats", False
+                )
     vae.prior.requires_grad_(False)
