@@ -218,10 +218,9 @@ class Engine:
                 s for s in candidate_sizes(self.max_batch) if s != REFERENCE and size_agrees(s)
             ]
         sizes = sorted({*exact, REFERENCE})
-        # Of the sizes that hold a whole batch, one is enough.
-        return [s for s in sizes if s < self.max_batch] + [s for s in sizes if s >= self.max_batch][
-            :1
-        ], stable
+        # Of the sizes that hold a whole batch, the first is enough.
+        enough = next((size for size in sizes if size >= self.max_batch), sizes[-1])
+        return [size for size in sizes if size <= enough], stable
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

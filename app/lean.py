@@ -1,9 +1,9 @@
 """The usual form of /generate without FastAPI's general machinery.
 
-Solving seven parameters costs FastAPI more than the network costs the CPU. So a request whose
-query is plain, whose body is empty and who takes a PNG is read here, by one regular expression a
-value; whatever is unusual, wrong or rare falls through to the full route, which is the one that
-the OpenAPI describes. Both end in the same service call and the same reply.
+Solving six parameters costs FastAPI about as much as the network costs the CPU (docs/log.md). So a
+request whose query is plain, whose body is empty and who takes a PNG is read here, by one regular
+expression a value; whatever is unusual, wrong or rare falls through to the full route, which is the
+one that the OpenAPI describes. Both end in the same service call and the same reply.
 """
 
 import re

@@ -469,6 +469,14 @@ async def test_unknown_paths_and_methods_are_problems_too(client: httpx.AsyncCli
     assert "nothing" not in metrics
 
 
+async def test_invented_methods_do_not_grow_the_metrics(client: httpx.AsyncClient) -> None:
+    for method in ("BREW", "SPILL"):
+        problem(await client.request(method, "/generate"), 405, "method-not-allowed")
+    metrics = (await client.get("/metrics")).text
+    assert "BREW" not in metrics
+    assert 'method="other"' in metrics
+
+
 async def test_every_problem_has_a_page(client: httpx.AsyncClient) -> None:
     for slug, about in (await client.get("/problems")).json().items():
         assert (await client.get(f"/problems/{slug}")).json() == about
