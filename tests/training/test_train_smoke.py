@@ -797,6 +797,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure with a judge of one epoch and sixty samples."""
     monkeypatch.setattr(judge, "EPOCHS", 1)
     monkeypatch.setattr(judge, "BATCH", 20)
+    monkeypatch.setattr(judge, "LEAST_STEPS", 1)
     monkeypatch.setattr(publish, "evaluate", functools.partial(evaluate, count=60))
     monkeypatch.setattr(train_vae, "PRIOR_BATCH", 16)
 
