@@ -5,6 +5,7 @@ import difflib
 import math
 import secrets
 import time
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,14 +120,17 @@ class Service:
                 f"models that do: {', '.join(able) or 'none'}",
                 errors=[{"pointer": "?label", "detail": "not for this model"}],
             )
-        if text in names:
-            return names.index(text)
+        for spelt in (text, unicodedata.normalize("NFC", text)):  # accents apart or joined
+            if spelt in names:
+                return names.index(spelt)
         plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
         if plain and len(text) <= 6 and int(text) < len(names):
             return int(text)
         allowed = f"0 to {len(names) - 1}"
         if names != tuple(str(i) for i in range(len(names))):
             allowed += f", or a name: {', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
+            if near := difflib.get_close_matches(text.casefold(), names, 1):
+                allowed += f"; did you mean {near[0]}?"
         raise InvalidParameterError(
             f"label is {shown(text)}; {model.name} knows {allowed}",
             errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],

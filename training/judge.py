@@ -60,12 +60,13 @@ def _train(data: Dataset, device: torch.device) -> Judge:
     channels, height, width = data.images.shape[1:]
     judge = Judge((channels, height, width), len(data.class_names)).to(device)
     optimizer = torch.optim.Adam(judge.parameters(), 1e-3, fused=True)
-    steps = len(data) // BATCH
+    batch = min(BATCH, len(data))
+    steps = len(data) // batch
     for step in range(EPOCHS * steps):
         epoch, index = divmod(step, steps)
         if index == 0:
             order = epoch_order(len(data), 0, epoch).to(device)
-        chosen = order[index * BATCH : (index + 1) * BATCH]
+        chosen = order[index * batch : (index + 1) * batch]
         images = to_pixels(data.images[chosen])
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, 2 * (1 - step / (EPOCHS * steps)))
         logits, redrawn = judge(images)
