@@ -68,8 +68,9 @@ def _torchvision(
                     f"({', '.join(files)}; unpacked) there, or name the folder that {holds} with "
                     "--data-root"
                 ) from error
+            reason = str(error) or type(error).__name__
             raise DataError(
-                f"the {title} files in {place} are damaged ({str(error) or type(error).__name__}); delete them, and they are "
+                f"the {title} files in {place} are damaged ({reason}); delete them, and they are "
                 "downloaded again"
             ) from error
 
