@@ -3,9 +3,11 @@
 import functools
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -155,6 +157,37 @@ async def test_a_name_spelt_otherwise_gets_the_nearest(photos_client: httpx.Asyn
         assert answer.status_code == 422
         assert "did you mean sneaker?" in answer.json()["detail"]
         assert "0 to 3, or a name: " in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "default", "chosen"),
+    [
+        ("label=sneaker", None, "my-shoes-cgan-v1"),  # the default does not know it
+        ("label=7", None, "aaa-cgan-v1"),
+        ("label=7", "my-shoes-cgan-v1", "aaa-cgan-v1"),
+        ("label=3", "my-shoes-cgan-v1", "my-shoes-cgan-v1"),  # an index of the default
+        ("label=nothing", None, None),
+        ("label=sneaker&model=aaa-cgan-v1", None, None),
+    ],
+)
+async def test_a_label_finds_the_model_that_has_such_a_class(
+    workplace: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    make_client: Any,
+    query: str,
+    default: str | None,
+    chosen: str | None,
+) -> None:
+    for source, name in (
+        (tiny_store / "tiny-cgan-v1", "aaa-cgan-v1"),
+        (workplace / "models_store/my-shoes-cgan-v1", "my-shoes-cgan-v1"),
+    ):
+        shutil.copy(source.with_suffix(".safetensors"), tmp_path / f"{name}.safetensors")
+    client = await make_client(models_dir=tmp_path, default_model=default)
+    answer = await client.post(f"/generate?{query}")
+    assert answer.headers.get("x-model") == chosen
+    assert answer.status_code == (200 if chosen else 422)
 
 
 async def test_several_in_colour_are_one_sheet_or_an_array(

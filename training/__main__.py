@@ -177,8 +177,9 @@ def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
                 "of several: give each class a sub-folder, or train a gan"
             )
         shape["num_classes"] = len(data.class_names)
-    network: Any = dataclasses.replace(run.network, **shape)
-    return dataclasses.replace(run, network=network, **run.small_set(len(data)))
+    changes: dict[str, Any] = run.small_set(len(data))
+    changes["network"] = dataclasses.replace(run.network, **shape)
+    return dataclasses.replace(run, **changes)
 
 
 def _train(arguments: argparse.Namespace) -> None:

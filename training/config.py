@@ -52,7 +52,7 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^32 - 1")
         self._check_range("ema_halflife_images", 0, math.inf)
 
-    def small_set(self, images: int) -> dict[str, int]:
+    def small_set(self, images: int) -> dict[str, Any]:
         """Batch size and epochs that suit a set of so many images: these, unless it is small.
 
         On few images a run of the usual epochs ends before it has learnt anything. What counts
