@@ -227,6 +227,8 @@ def test_the_header_tells_the_way_back_but_no_path(workplace: Path) -> None:
         path = workplace / "models_store" / f"{name}.safetensors"
         assert str(workplace) not in path.with_suffix(".md").read_text()
         assert str(workplace).encode() not in path.read_bytes()
+    card = (workplace / "models_store/my-shoes-cgan-v1.md").read_text()
+    assert "evaluate my-shoes-cgan-v1 --data FOLDER` measures" in card
     command = load(workplace / "models_store/my-shoes-cgan-v1.safetensors")[1].training["command"]
     assert "--data 'My Shoes' --image-size 32 --image-channels 3" in command
 

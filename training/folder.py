@@ -55,7 +55,7 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
     sides = [folder / "train", folder / "test"] if split else [folder]
     if split:
         beside = [path.name for path in _visible(folder) if path.name not in ("train", "test")]
-        _note(beside, f"beside train and test in {folder}, left out")
+        _note(f"beside train and test in {folder}", beside)
     elif any(path.is_dir() for path in _visible(folder / "train")):
         raise DataError(
             f"{folder} has train/ but no test/: add one, or name {folder / 'train'}, of which a "
@@ -136,10 +136,10 @@ def _classes(folder: Path) -> Classes:
                 classes[name] = files
             else:
                 empty.append(name)
-    _note(empty, f"empty class folders in {folder}, left out")
+    _note(f"empty class folders in {folder}", empty)
     if not classes and loose:
         return {UNLABELLED: loose}
-    _note([path.name for path in loose], f"files of no class, directly in {folder}, left out")
+    _note(f"files of no class, directly in {folder}", [path.name for path in loose])
     return dict(sorted(classes.items()))
 
 
@@ -228,7 +228,7 @@ def _read_all(
                 bad.append(f"{_shown(path.parent.name)}/{_shown(path.name)} ({result})")
             else:
                 pictures[place].append(_Picture(result[0], result[1], label))
-    _note(bad, "files that cannot be learnt from, left out")
+    _note("files that cannot be learnt from", bad)
     for side in pictures:
         side.sort(key=lambda picture: (picture.key, picture.label))
     return pictures
@@ -266,6 +266,6 @@ def _listed(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(map(_shown, names[:limit])) + more
 
 
-def _note(names: Sequence[str], about: str) -> None:
+def _note(what: str, names: Sequence[str]) -> None:
     if names:
-        print(f"{len(names)} {about}: {_listed(names)}", file=sys.stderr)
+        print(f"left out, {what} ({len(names)}): {_listed(names)}", file=sys.stderr)

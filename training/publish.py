@@ -251,6 +251,7 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         f"| {key} | {value} | {MEANINGS.get(key, '')} |"
         for key, value in description.metrics.items()
     )
+    folder = " --data FOLDER" if data["source"] == "folder" else ""
     return f"""# {name}
 
 {what}
@@ -280,7 +281,7 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 
 ## Figures
 
-`python -m training evaluate {name}` measures them again.
+`python -m training evaluate {name}{folder}` measures them again.
 
 | Figure | Value | Meaning |
 | --- | --- | --- |

@@ -280,9 +280,11 @@ def test_hidden_loose_empty_and_unreadable_things_are_left_out_and_named(
     (photos / "cat/new\nline.png").write_bytes(b"")
     assert loaded(photos)[0].digest() == whole
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"1 empty class folders in {photos}, left out: birds"
-    assert said[1] == f"1 files of no class, directly in {photos}, left out: README.txt"
-    assert said[2].startswith("10 files that cannot be learnt from, left out: cat/'new\\nline.png'")
+    assert said[0] == f"left out, empty class folders in {photos} (1): birds"
+    assert said[1] == f"left out, files of no class, directly in {photos} (1): README.txt"
+    assert said[2].startswith(
+        "left out, files that cannot be learnt from (10): cat/'new\\nline.png' "
+    )
     assert "cat/pipe.png (no regular file)" in said[2]
     assert said[2].endswith(" and 5 more")
     assert len(said) == 3

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -774,36 +773,6 @@ def test_resuming_as_another_kind_or_with_other_settings_is_refused(
     assert f"{folder} is a gan run: python -m training gan" in failure("vae", "--resume", folder)
     message = failure("gan", "--resume", folder, "--seed", "3", "--epochs", "9")
     assert "leave out seed, epochs" in message or "leave out epochs, seed" in message
-
-
-def test_resuming_with_other_pictures_is_refused(made_up_mnist: Path, here: Path) -> None:
-    main(["gan", *small(made_up_mnist), "--max-steps", "1"])
-    resume = ["gan", "--resume", "runs/gan-compact-001", "--max-steps", "2", "--threads", "1"]
-    message = failure(*resume, "--image-size", "32", "--data-licence", "CC0")
-    assert "leave out image_size, data_licence" in message
-    images = made_up_mnist / "MNIST/raw/train-images-idx3-ubyte"
-    data = images.read_bytes()
-    images.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    message = failure(*resume)
-    assert "the training images of mnist are not those of before: their digest is " in message
-    assert "the training images of mnist" in failure("publish", "runs/gan-compact-001")
-    images.write_bytes(data)
-    moved = made_up_mnist.rename(made_up_mnist.with_name("elsewhere"))
-    main([*resume, "--data-root", str(moved)])
-    assert read_config(Path("runs/gan-compact-001"))[3].root == str(moved)
-
-
-def test_a_run_from_before_there_was_a_choice_of_data_is_taken_up(
-    made_up_mnist: Path, here: Path
-) -> None:
-    main(["gan", *small(made_up_mnist), "--max-steps", "1"])
-    path = here / "runs/gan-compact-001/config.json"
-    config = json.loads(path.read_text())
-    config["data_root"] = config.pop("data")["root"]
-    path.write_text(json.dumps(config))
-    main(["gan", "--resume", "runs/gan-compact-001", "--max-steps", "2", "--threads", "1"])
-    with safe_open(here / "runs/gan-compact-001/state.safetensors", "pt") as file:
-        assert file.metadata()["step"] == "2"
 
 
 def test_a_damaged_state_is_one_line(made_up_mnist: Path, here: Path) -> None:
