@@ -68,17 +68,23 @@ def to_npy(images: Sequence[Image]) -> bytes:
     return out.getvalue()
 
 
-def read_picture(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> Image:
+def read_picture(
+    data: bytes, shape: tuple[int, int, int], max_pixels: int, crop: bool = False
+) -> Image:
     """A PNG, JPEG or WebP picture as a model's input.
 
     Turned upright by its EXIF orientation, laid over black where transparent, made grey or RGB,
     and, unless it has the model's size already, shrunk or enlarged to fit with its proportions
     kept and black around it. Sixteen-bit pictures are scaled, not clipped.
 
+    ``training.pictures`` does the same with the pictures that a network learns from.
+
     Args:
         data: The file.
         shape: The model's (C, H, W).
         max_pixels: Refused above, by the size that the header states, before decoding.
+        crop: Fill the model's shape with the middle of the picture, instead of black around it:
+            how the photos of a folder were made to fit in training.
 
     Raises:
         UnreadableImageError: not a whole picture of these formats.
@@ -104,7 +110,11 @@ def read_picture(data: bytes, shape: tuple[int, int, int], max_pixels: int) -> I
         ) from error
     flat = flat.convert("L" if channels == 1 else "RGB")
     if flat.size != (width, height):
-        flat = _fit(flat, width, height)
+        flat = (
+            ImageOps.fit(flat, (width, height), PillowImage.Resampling.LANCZOS)
+            if crop
+            else _fit(flat, width, height)
+        )
     return np.asarray(flat, dtype=np.uint8)
 
 

@@ -28,8 +28,8 @@ ModelName = Annotated[
     str | None,
     Query(
         max_length=64,
-        description="model to use, as GET /models lists them; none = the default, or the default "
-        "conditional model when a label is given",
+        description="model to use, as GET /models lists them; none = the default, or, when a label "
+        "is given, the default conditional model, or one that has a class of this name",
     ),
 ]
 EncoderName = Annotated[

@@ -123,10 +123,11 @@ def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
 async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
     files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
     shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
+    crop = model.description.data.get("fit") == "crop"
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, limiter=_DECODERS)
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_DECODERS)
         for f in files
     ]
 

@@ -5,6 +5,7 @@ import difflib
 import math
 import secrets
 import time
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,24 @@ class Generated:
         """The class name of one image, None for an unconditional model."""
         label = self.samples[index].label
         return None if label is None else self.model.description.labels[label]
+
+
+def _named(model: StoredModel, text: str) -> int | None:
+    """The index of the class of this name, its accents written joined or apart."""
+    names = model.description.labels
+    for spelt in (text, unicodedata.normalize("NFC", text)):
+        if spelt in names:
+            return names.index(spelt)
+    return None
+
+
+def _label_index(model: StoredModel, text: str) -> int | None:
+    """The index that a class name, else an index in plain digits, stands for; None = neither."""
+    index = _named(model, text)
+    plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+    if index is None and plain and len(text) <= 6 and int(text) < model.network.num_classes:
+        index = int(text)
+    return index
 
 
 class Service:
@@ -109,6 +128,21 @@ class Service:
             )
         return model
 
+    def _model_for(self, label: str) -> str:
+        """The model of a request that names a label and no model: the default conditional one if
+        it takes the label, else the first by name that has a class of this name.
+
+        Raises:
+            WrongModelError: no model takes labels.
+        """
+        if self.default_conditional is None:
+            raise WrongModelError("no loaded model takes a label")
+        if _label_index(self.models[self.default_conditional], label) is None:
+            for name in sorted(self.models):
+                if _named(self.models[name], label) is not None:
+                    return name
+        return self.default_conditional
+
     def _label(self, model: StoredModel, text: str) -> int:
         """A class index or class name to the index."""
         names = model.description.labels
@@ -119,14 +153,14 @@ class Service:
                 f"models that do: {', '.join(able) or 'none'}",
                 errors=[{"pointer": "?label", "detail": "not for this model"}],
             )
-        if text in names:
-            return names.index(text)
-        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-        if plain and len(text) <= 6 and int(text) < len(names):
-            return int(text)
+        index = _label_index(model, text)
+        if index is not None:
+            return index
         allowed = f"0 to {len(names) - 1}"
         if names != tuple(str(i) for i in range(len(names))):
             allowed += f", or a name: {', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
+            if near := difflib.get_close_matches(text.casefold(), names, 1):
+                allowed += f"; did you mean {near[0]}?"
         raise InvalidParameterError(
             f"label is {shown(text)}; {model.name} knows {allowed}",
             errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
@@ -138,17 +172,13 @@ class Service:
         """``count`` images; image i has seed ``seed + i``.
 
         Args:
-            name: Model; None = the default, or the default conditional one if a label is given.
+            name: Model; None = the default, or one that knows the label if there is one.
             label: Class index or name; None on a conditional model = one drawn from each seed.
             count: Within the configured maximum.
             seed: 0 to ``seeds.MAX_SEED``; None = drawn here.
         """
         if name is None:
-            name = self.default
-            if label is not None:
-                if self.default_conditional is None:
-                    raise WrongModelError("no loaded model takes a label")
-                name = self.default_conditional
+            name = self.default if label is None else self._model_for(label)
         model = self.model(name)
         index = None if label is None else self._label(model, label)
         if seed is None:

@@ -280,7 +280,7 @@ import sys
 class Absent:
     asked = set()
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torchvision", "tqdm", "matplotlib"):
+        if name.split(".")[0] in ("torchvision", "tqdm", "matplotlib", "sklearn"):
             self.asked.add(name)
             raise ModuleNotFoundError(name)
 

@@ -108,9 +108,9 @@ def test_64_concurrent_requests_take_far_fewer_forward_passes(shipped: Any) -> N
 
 
 def test_real_digits_come_back_recognisable(shipped: Any, mnist_root: Path) -> None:
-    from training.data import load_mnist
+    from training.sources import data_spec, load
 
-    test = load_mnist(mnist_root, train=False)
+    _, test = load(data_spec("mnist", mnist_root))
     real = test.images[:64, 0].numpy()
     with httpx.Client(base_url=shipped.url) as client:
         rebuilt = []

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from training.config import PRESETS, AnyRun, GanRun, VaeRun
-from training.data import DataError, default_data_root, load_mnist
+from training.data import DataError, Dataset
 from training.networks.checkpoint import CheckpointError
 from training.publish import evaluate_stored, publish
 from training.run import (
@@ -20,6 +20,7 @@ from training.run import (
     read_config,
     write_config,
 )
+from training.sources import DEFAULT, NAMED, SIZES, data_spec, default_data_root, load, moved
 from training.train_gan import train_gan
 from training.train_vae import train_vae
 
@@ -57,12 +58,18 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_data_root(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="NAME_OR_FOLDER",
+        help=f"{', '.join(NAMED)}; or a folder of pictures with a sub-folder for each class, or "
+        f"with none for gan and vae (default: {default})",
+    )
     parser.add_argument(
         "--data-root",
         type=Path,
-        default=None,
-        help=f"folder that holds MNIST/raw, or gets it downloaded (default: {default_data_root()})",
+        help="folder in which the sets known by name live, or get downloaded to, such as MNIST/raw "
+        f"(default: {default_data_root()})",
     )
 
 
@@ -75,7 +82,24 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
         help="architecture and settings; the defaults below are this preset's (default: "
         f"{next(iter(PRESETS[kind]))})",
     )
-    _add_data_root(parser)
+    _add_data(parser, DEFAULT)
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        choices=SIZES,
+        help="pixels a side: pictures are scaled by their shorter side and cropped to the middle "
+        "square (default: 32 for cifar10, else 28)",
+    )
+    parser.add_argument(
+        "--image-channels",
+        choices=("auto", "1", "3"),
+        help="1 = grey, 3 = RGB, auto = as the pictures are (default: auto)",
+    )
+    parser.add_argument(
+        "--data-licence",
+        metavar="TEXT",
+        help="licence of the pictures, for the card (default: unknown, or the named set's own)",
+    )
     _add_device(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="parent of run folders (default: runs)"
@@ -124,7 +148,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         default=Path("models_store"),
         help="folder to publish to (default: models_store)",
     )
-    _add_data_root(publish)
+    _add_data(publish, "where the run found them")
     _add_device(publish)
     evaluate = subparsers.add_parser(
         "evaluate", help="measure a published checkpoint again, beside what its header states"
@@ -133,9 +157,29 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
     )
-    _add_data_root(evaluate)
+    _add_data(evaluate, "the set that the checkpoint names")
     _add_device(evaluate)
     return parser
+
+
+def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
+    """The run with networks of the data's shape and classes, and steps enough for a small set.
+
+    Raises:
+        DataError: a conditional GAN is to learn from a single class.
+    """
+    channels, size, _ = data.images.shape[1:]
+    shape: dict[str, Any] = {"image_channels": channels, "image_size": size}
+    if kind == "cgan":
+        if len(data.class_names) < 2:
+            raise DataError(
+                f"the data has one class, {data.class_names[0]!r}, and a conditional GAN draws one "
+                "of several: give each class a sub-folder, or train a gan"
+            )
+        shape["num_classes"] = len(data.class_names)
+    changes: dict[str, Any] = run.small_set(len(data))
+    changes["network"] = dataclasses.replace(run.network, **shape)
+    return dataclasses.replace(run, **changes)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -148,28 +192,37 @@ def _train(arguments: argparse.Namespace) -> None:
     run: AnyRun
     if arguments.resume:
         folder = arguments.resume
-        stored_kind, preset, run, data_root = read_config(folder)
+        stored_kind, preset, run, stored = read_config(folder)
         if stored_kind != kind:
             raise TrainingError(
                 f"{folder} is a {stored_kind} run: python -m training {stored_kind}"
             )
-        chosen |= {"preset": arguments.preset} if arguments.preset else {}
+        fixed = ("preset", "image_size", "image_channels", "data_licence")
+        chosen |= {name: True for name in fixed if getattr(arguments, name) is not None}
         if chosen:
             raise TrainingError(
                 f"--resume continues with the run's own settings; leave out {', '.join(chosen)}"
             )
-        data = load_mnist(arguments.data_root or data_root, train=True)
+        spec = moved(stored, arguments.data, arguments.data_root)
+        data, _ = load(spec)
+        if spec != stored:
+            write_config(folder, kind, preset, run, spec)
     else:
         preset = arguments.preset or next(iter(PRESETS[kind]))
-        run = dataclasses.replace(PRESETS[kind][preset], **chosen)
-        data_root = arguments.data_root or default_data_root()
-        data = load_mnist(data_root, train=True)
-        if kind == "cgan":
-            assert isinstance(run, GanRun)
-            network = dataclasses.replace(run.network, num_classes=len(data.class_names))
-            run = dataclasses.replace(run, network=network)
+        usual = PRESETS[kind][preset]
+        dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
+        spec = data_spec(
+            arguments.data or DEFAULT,
+            arguments.data_root,
+            image_size=arguments.image_size or 0,
+            image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
+            licence=arguments.data_licence or "",
+        )
+        data, _ = load(spec)
+        spec = spec.filled_in(data)
+        run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
         folder = new_run_folder(arguments.runs, kind, preset)
-        write_config(folder, kind, preset, run, data_root)
+        write_config(folder, kind, preset, run, spec)
 
     print(f"run {folder}: {kind}, preset {preset}, {len(data)} images, on {device}")
     print(f"  {run}")
@@ -201,12 +254,15 @@ def main(argv: list[str]) -> None:
                 arguments.run,
                 arguments.store,
                 arguments.name,
+                arguments.data,
                 arguments.data_root,
                 pick_device(arguments.device),
             )
         elif arguments.command == "evaluate":
             path = arguments.store / f"{arguments.name}.safetensors"
-            now, stated = evaluate_stored(path, arguments.data_root, pick_device(arguments.device))
+            now, stated = evaluate_stored(
+                path, arguments.data, arguments.data_root, pick_device(arguments.device)
+            )
             print(f"{'figure':36} {'now':>12} {'stated':>12}")
             for name, value in now.items():
                 print(f"{name:36} {value:>12} {stated.get(name, '-'):>12}")

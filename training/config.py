@@ -15,12 +15,22 @@ def setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+# What a run on few images gets where nobody chose: found on scikit-learn's digits (docs/log.md).
+SMALL_SET = 5000  # images
+SMALL_BATCH = 32
+LEAST_STEPS = 1000
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What every training run has in common."""
 
-    epochs: int = setting(20, "passes over the training images")
-    batch_size: int = setting(64, "images a step")
+    epochs: int = setting(
+        20, f"passes over the training images; a small set gets as many as {LEAST_STEPS} steps take"
+    )
+    batch_size: int = setting(
+        64, f"images a step; fewer than {SMALL_SET} images are taken {SMALL_BATCH} at a time"
+    )
     seed: int = setting(0, "seed of the weights, the order of the images and the noise")
     ema_halflife_images: float = setting(
         20_000.0, "half-life of the averaged weights, in images; 0 = no averaging"
@@ -41,6 +51,16 @@ class RunConfig:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^32 - 1")
         self._check_range("ema_halflife_images", 0, math.inf)
+
+    def small_set(self, images: int) -> dict[str, Any]:
+        """Batch size and epochs that suit a set of so many images: these, unless it is small.
+
+        On few images a run of the usual epochs ends before it has learnt anything. What counts
+        then is the number of steps, so batches are smaller and epochs more.
+        """
+        batch = min(self.batch_size, SMALL_BATCH) if images < SMALL_SET else self.batch_size
+        epochs = math.ceil(LEAST_STEPS / max(1, images // batch))
+        return {"batch_size": batch, "epochs": max(self.epochs, epochs)}
 
     def _check_range(self, name: str, low: float, high: float) -> None:
         """Refuse a field outside low <= value < high; NaN too."""

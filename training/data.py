@@ -1,8 +1,13 @@
-"""Labelled images from local files: held whole on the device, scaled in one place."""
+"""A set of labelled images, held whole on the device, and the description that finds it again."""
 
+import dataclasses
 import hashlib
 import importlib
+import os
+import re
 import sys
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+HELD_OUT = 0.1  # of a set that comes without a test set of its own
 
 _stub_library: Any = None  # must stay alive as long as torchvision does
 
@@ -46,14 +53,62 @@ def import_torchvision() -> ModuleType:
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """Which images a run learns from: enough to find the same ones again (config.json holds it).
+
+    ``training.sources.data_spec`` makes one from what a person types, and ``load`` fills in what
+    was left open.
+    """
+
+    source: str  # a key of training.sources.NAMED, or a folder's absolute path
+    root: str  # folder in which named sets live
+    image_size: int = 0  # pixels a side; 0 = the source's own
+    image_channels: int = 0  # 1 = grey, 3 = RGB; 0 = as the images are
+    licence: str = ""  # of the images; "" = the source's own, "unknown" for a folder
+    digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
+
+    def __post_init__(self) -> None:
+        if len(self.licence) > 200 or not self.licence.isprintable():
+            raise ValueError(
+                f"the licence {self.licence[:40]!r} is not a line of at most 200 printable "
+                "characters"
+            )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the source is a folder of pictures, not one of the sets known by name."""
+        return os.path.isabs(self.source)
+
+    @property
+    def name(self) -> str:
+        """First part of a checkpoint's name: the set's, or a slug of the folder's."""
+        if not self.is_folder:
+            return self.source
+        ascii_only = unicodedata.normalize("NFKD", Path(self.source).name).encode("ascii", "ignore")
+        slug = re.sub("[^a-z0-9]+", "-", ascii_only.decode().lower()).strip("-")
+        return slug[:40].strip("-") or "data"
+
+    def filled_in(self, train: "Dataset") -> "DataSpec":
+        """The same with nothing left open, as the loaded training images have it."""
+        channels, size, _ = train.images.shape[1:]
+        return dataclasses.replace(
+            self,
+            image_size=size,
+            image_channels=channels,
+            licence=train.licence,
+            digest=train.digest(),
+        )
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Labelled images, uint8 as in the files."""
+    """Labelled images, uint8, all of one size."""
 
     name: str  # first part of the checkpoint's name
     licence: str
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # by label; one for images without classes
 
     def __len__(self) -> int:
         return len(self.images)
@@ -80,54 +135,22 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def default_data_root() -> Path:
-    """``../shared/data`` where that stands beside the project, else ``data`` inside it."""
-    shared = Path("../shared/data")
-    return shared if shared.is_dir() else Path("data")
+def some_images(data: Dataset, count: int) -> Tensor:
+    """The first ``count`` images (count, C, H, W) uint8; where there are fewer, they go round."""
+    return data.images[torch.arange(count, device=data.images.device) % len(data)]
 
 
-MNIST_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
+    """For each image whether it belongs to the test set: of each class a tenth, at least one.
 
-
-def load_mnist(root: Path, *, train: bool) -> Dataset:
-    """The 60,000 training or 10,000 test digits, downloaded to ``root`` when they are missing.
-
-    Raises:
-        DataError: missing and not downloadable; the message names the files and where to put them.
+    Those with the lowest keys. Keys are digests of the images, so the choice is fixed, does not
+    depend on names or order, and equal images stay on one side of it.
     """
-    datasets = import_torchvision().datasets
-    files = f"{root}/MNIST/raw"
-    # torchvision says only "not found" of a file that it cannot use: look for ourselves.
-    missing = not all((root / "MNIST" / "raw" / name).is_file() for name in MNIST_FILES)
-    if missing:
-        print(f"MNIST is not in {files}; downloading it", file=sys.stderr)
-    try:
-        mnist = datasets.MNIST(str(root), train=train, download=missing)
-        if mnist.data.dim() != 3 or len(mnist.data) != len(mnist.targets):
-            shape = tuple(mnist.data.shape)
-            raise ValueError(f"images of shape {shape} with {len(mnist.targets)} labels")
-        if not bool(((mnist.targets >= 0) & (mnist.targets <= 9)).all()):
-            raise ValueError("a label is not within 0 to 9")
-    except Exception as error:  # torchvision raises many classes for files it cannot parse
-        if missing:
-            raise DataError(
-                f"MNIST is not in {files} and could not be downloaded. Put the four files "
-                f"({', '.join(MNIST_FILES)}; unpacked) there, or name the folder that has "
-                "MNIST/raw in it with --data-root"
-            ) from error
-        raise DataError(f"the MNIST files in {files} are damaged: {error}") from error
-    return Dataset(
-        name="mnist",
-        licence="CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. Burges)",
-        images=mnist.data.unsqueeze(1).contiguous(),
-        labels=mnist.targets.long(),
-        class_names=tuple(str(digit) for digit in range(10)),
-    )
+    by_label: dict[int, list[bytes]] = {}
+    for key, label in sorted(zip(keys, labels, strict=True)):
+        by_label.setdefault(label, []).append(key)
+    last = {k: own[max(1, round(HELD_OUT * len(own))) - 1] for k, own in by_label.items()}
+    return [key <= last[label] for key, label in zip(keys, labels, strict=True)]
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

@@ -1,7 +1,9 @@
 """Releases a run: measures it, and writes checkpoint, picture and card to the store."""
 
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from training.config import PRESETS, AnyRun, as_json
-from training.data import Dataset, default_data_root, load_mnist, to_pixels
+from training.data import DataError, Dataset, DataSpec, some_images, to_pixels
 from training.evaluate import evaluate
 from training.judge import judge_for
 from training.networks import build
@@ -17,6 +19,8 @@ from training.networks.checkpoint import NAME, CheckpointError, Description, loa
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.run import STATE, TrainingError, read_config, save_grid
+from training.sources import DEFAULT, NAMED, data_spec, moved
+from training.sources import load as load_data
 from training.train_gan import sample_grid
 from training.train_vae import PRIOR_FITTED, reconstruction_grid
 
@@ -87,10 +91,25 @@ def _revision() -> str:
     return commit.stdout.strip()
 
 
-def _command(kind: str, preset: str, run: AnyRun) -> str:
-    """The command that trains such a run: its preset, and the options that differ from it."""
-    usual = as_json(PRESETS[kind][preset])
-    options = [
+def _command(kind: str, preset: str, run: AnyRun, data: DataSpec, images: int) -> str:
+    """The command that trains such a run: its preset, and the options that differ from it.
+
+    Of a folder it has the name alone: where it lies is nobody's business.
+
+    Args:
+        images: Of the training set.
+    """
+    options = []
+    if data.is_folder:
+        options += [f"--data {shlex.quote(Path(data.source).name)}"]
+    elif data.source != DEFAULT:
+        options += [f"--data {data.source}"]
+    shape = (data.image_size, data.image_channels)
+    if data.is_folder or shape != NAMED[data.source].shape:
+        options += [f"--image-size {shape[0]} --image-channels {shape[1]}"]
+    preset_run = PRESETS[kind][preset]
+    usual = as_json(preset_run) | preset_run.small_set(images)
+    options += [
         f"--{name.replace('_', '-')} {value}"
         for name, value in as_json(run).items()
         if not isinstance(value, dict) and value != usual[name]
@@ -99,37 +118,73 @@ def _command(kind: str, preset: str, run: AnyRun) -> str:
 
 
 def measure(
-    network: Generator | VAE, data_root: Path | None, device: torch.device
-) -> tuple[dict[str, Any], Dataset, Dataset]:
-    """Figures of a network, with the training and test sets they were measured on."""
-    root = data_root or default_data_root()
-    train = load_mnist(root, train=True).to(device)
-    test = load_mnist(root, train=False).to(device)
-    judge = judge_for(train, device)
-    return evaluate(network.to(device), judge, train, test), train, test
+    network: Generator | VAE, train: Dataset, test: Dataset, device: torch.device
+) -> dict[str, Any]:
+    """Figures of a network, by the judge of its training set."""
+    train, test = train.to(device), test.to(device)
+    return evaluate(network.to(device), judge_for(train, device), train, test)
 
 
 def evaluate_stored(
-    path: Path, data_root: Path | None, device: torch.device
+    path: Path, source: str | None, data_root: Path | None, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A published checkpoint's figures as measured now, and as its header states them."""
+    """A published checkpoint's figures as measured now, and as its header states them.
+
+    Args:
+        source: As of ``data_spec``; None = the set that the header names.
+
+    Raises:
+        DataError: the header names none, because it was a folder; or the classes are others.
+    """
     network, description = load(path)
-    return measure(network, data_root, device)[0], description.metrics
+    stated = description.data
+    if source is None:
+        source = str(stated.get("source", stated.get("name")))
+        if source not in NAMED:
+            raise DataError(
+                f"{path} was trained on a folder called {stated.get('name')!r}, and for privacy "
+                "does not say where that lies: name it with --data"
+            )
+    channels, size, _ = network.image_shape
+    data = data_spec(source, data_root, image_size=size, image_channels=channels)
+    train, test = load_data(data)
+    if network.num_classes and train.class_names != description.labels:
+        raise DataError(
+            f"{path} draws {', '.join(description.labels[:20])}, but the classes of {source} are "
+            f"{', '.join(train.class_names[:20])}; name its own data with --data"
+        )
+    if train.digest() != stated.get("digest"):
+        print(
+            f"the training images of {source} are not those that {path} states, or are decoded "
+            "otherwise here: the two columns do not compare",
+            file=sys.stderr,
+        )
+    return measure(network, train, test, device), description.metrics
 
 
 def publish(
-    folder: Path, store: Path, name: str | None, data_root: Path | None, device: torch.device
+    folder: Path,
+    store: Path,
+    name: str | None,
+    source: str | None,
+    data_root: Path | None,
+    device: torch.device,
 ) -> Path:
     """Measure the run in ``folder`` and release it as ``<store>/<name>.safetensors``.
 
     Beside it go ``<name>.png`` (samples) and ``<name>.md`` (the card). An existing version is
     never overwritten: it may be in use, and its figures are known.
 
+    Args:
+        source, data_root: Where the run's images are now; None = where they were.
+
     Raises:
-        TrainingError: nothing to publish. CheckpointError: the name is taken.
+        TrainingError: nothing to publish. CheckpointError: the name is taken. DataError: the
+            images are gone, or others than the run's.
     """
-    kind, preset, run, run_data_root = read_config(folder)
-    name = name or f"mnist-{kind}-v1"
+    kind, preset, run, data = read_config(folder)
+    data = moved(data, source, data_root)
+    name = name or f"{data.name}-{kind}-v1"
     path = store / f"{name}.safetensors"
     if not NAME.fullmatch(name):
         raise CheckpointError(
@@ -138,7 +193,8 @@ def publish(
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     network, steps, seconds = _averaged(folder, kind, run)
-    figures, train, test = measure(network, data_root or run_data_root, device)
+    train, test = load_data(data)
+    figures = measure(network, train, test, device)
     images_seen = steps * run.batch_size
     description = Description(
         kind=kind,
@@ -146,12 +202,14 @@ def publish(
         labels=train.class_names if network.num_classes else (),
         data={
             "name": train.name,
+            "source": "folder" if data.is_folder else data.source,
+            "fit": "crop" if data.is_folder else "pad",
             "licence": train.licence,
             "training_images": len(train),
             "digest": train.digest(),
         },
         training={
-            "command": _command(kind, preset, run),
+            "command": _command(kind, preset, run, data, len(train)),
             "preset": preset,
             "seed": run.seed,
             "images_seen": images_seen,
@@ -164,7 +222,8 @@ def publish(
     )
     digest = save(path, network, description)
     if isinstance(network, VAE):
-        grid = reconstruction_grid(network, to_pixels(test.images[:20]), PICTURE_SEED)
+        pictured = to_pixels(some_images(test, 20).to(device))
+        grid = reconstruction_grid(network, pictured, PICTURE_SEED)
     else:
         grid = sample_grid(network, columns=10, rows=8, seed=PICTURE_SEED)
     save_grid(path.with_suffix(".png"), grid, columns=10)
@@ -192,6 +251,7 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         f"| {key} | {value} | {MEANINGS.get(key, '')} |"
         for key, value in description.metrics.items()
     )
+    folder = " --data FOLDER" if data["source"] == "folder" else ""
     return f"""# {name}
 
 {what}
@@ -221,7 +281,7 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 
 ## Figures
 
-`python -m training evaluate {name}` measures them again.
+`python -m training evaluate {name}{folder}` measures them again.
 
 | Figure | Value | Meaning |
 | --- | --- | --- |
@@ -229,6 +289,6 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 
 ## Limits
 
-It knows the digits of its training set and nothing else. Whether it repeats training images
+It knows what its training set shows and nothing else. Whether it repeats training images
 closely has not been measured.
 """

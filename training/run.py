@@ -4,6 +4,7 @@ The state is a safetensors file too: modules, optimisers and random generators a
 so neither training nor serving ever unpickles anything.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training.config import AnyRun, as_json, from_json
-from training.data import import_torchvision
+from training.data import DataSpec, import_torchvision
 
 STATE = "state.safetensors"
 DIVERGED = (
@@ -46,14 +47,19 @@ def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
             return folder
 
 
-def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data_root: Path) -> None:
+def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSpec) -> None:
     """Store what the run resolved to, before its first step."""
-    config = {"kind": kind, "preset": preset, "data_root": str(data_root), "run": as_json(run)}
+    config = {
+        "kind": kind,
+        "preset": preset,
+        "data": dataclasses.asdict(data),
+        "run": as_json(run),
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[str, str, AnyRun, Path]:
-    """kind, preset, settings and data root of a run folder.
+def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
+    """kind, preset, settings and data of a run folder.
 
     Raises:
         TrainingError: there is none, or another version of the program wrote it.
@@ -61,11 +67,13 @@ def read_config(folder: Path) -> tuple[str, str, AnyRun, Path]:
     try:
         config = json.loads((folder / "config.json").read_text())
         run = from_json(config["kind"], config["run"])
+        # Runs of before there was a choice of data say only where MNIST lies.
+        data = DataSpec(**(config.get("data") or {"source": "mnist", "root": config["data_root"]}))
     except FileNotFoundError as error:
         raise TrainingError(f"{folder} is no run folder: it has no config.json") from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise TrainingError(f"{folder}/config.json is not one of this version: {error}") from error
-    return config["kind"], config["preset"], run, Path(config["data_root"])
+    return config["kind"], config["preset"], run, data
 
 
 def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

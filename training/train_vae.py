@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.config import VaeRun
-from training.data import Dataset, epoch_order, to_pixels
+from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
 from training.losses import negative_elbo
 from training.networks.prior import FlowPrior
@@ -102,13 +102,13 @@ def train_vae(
                 )
             state.seconds = time.monotonic() - started
             if state.step % steps_per_epoch == 0:
-                grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
+                grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
                 save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", grid, columns=10)
             if state.step % run.save_every == 0 or state.step == last_step:
                 state.save(folder)
     if state.step == total_steps and run.network.prior_layers and PRIOR_FITTED not in state.carried:
         _fit_prior(run, ema.network, data)
-        grid = reconstruction_grid(ema.network, to_pixels(data.images[:20]), run.seed)
+        grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
         save_grid(folder / "samples" / "prior.png", grid, columns=10)
         state.seconds = time.monotonic() - started
         state.carried[PRIOR_FITTED] = 1.0

@@ -15,6 +15,7 @@ from training.data import Dataset
 os.environ.setdefault("TQDM_DISABLE", "1")  # a bar cut off by a test would end the output
 
 WriteMnist = Callable[[Path], Path]
+WriteIdx = Callable[[Path, NDArray[np.uint8]], None]
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,9 @@ def made_up_mnist(tmp_path: Path) -> Path:
 def mnist_writer() -> WriteMnist:
     """Writes such a data root where it is told to."""
     return write_mnist
+
+
+@pytest.fixture(scope="session")
+def idx_writer() -> WriteIdx:
+    """Writes an array as a file of MNIST's format."""
+    return write_idx

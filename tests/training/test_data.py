@@ -1,40 +1,21 @@
-"""Digits from files, the errors when they are not there, and the order of an epoch."""
+"""A set of images in memory: its digest, its held-out part, the order of an epoch."""
 
+import hashlib
 import importlib
-import urllib.error
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
 from training.data import (
-    DataError,
     Dataset,
-    default_data_root,
+    DataSpec,
     epoch_order,
+    held_out,
     import_torchvision,
-    load_mnist,
+    some_images,
     to_pixels,
 )
-
-TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Downloads fail as without a network; the list holds the addresses that were asked for."""
-    asked: list[str] = []
-
-    def fail(url: str, *arguments: object, **options: object) -> None:
-        asked.append(url)
-        raise urllib.error.URLError("Name or service not known")
-
-    mnist: Any = import_torchvision().datasets.mnist
-    monkeypatch.setattr(mnist, "download_and_extract_archive", fail)
-    return asked
 
 
 def test_torchvision_imports_here_with_what_training_uses() -> None:
@@ -51,49 +32,6 @@ def test_other_faults_of_torchvision_are_not_hidden(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(RuntimeError, match="driver too old"):
         import_torchvision()
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_missing_mnist_names_the_folder_the_files_and_the_option(
-    tmp_path: Path, no_network: list[str], train: bool
-) -> None:
-    with pytest.raises(DataError) as caught:
-        load_mnist(tmp_path / "here", train=train)
-    message = str(caught.value)
-    assert f"not in {tmp_path}/here/MNIST/raw" in message
-    for name in ("train", "t10k"):
-        assert f"{name}-images-idx3-ubyte" in message
-        assert f"{name}-labels-idx1-ubyte" in message
-    assert "--data-root" in message
-    assert "\n" not in message
-    assert no_network  # it did try
-
-
-def test_files_that_are_there_are_read_and_not_downloaded(
-    made_up_mnist: Path, no_network: list[str]
-) -> None:
-    train, test = load_mnist(made_up_mnist, train=True), load_mnist(made_up_mnist, train=False)
-    assert not no_network
-    assert (len(train), len(test)) == (40, 30)
-    assert train.images.shape == (40, 1, 28, 28)
-    assert train.images.dtype == torch.uint8
-    assert train.labels.dtype == torch.int64
-    assert train.labels.tolist() == [i % 10 for i in range(40)]
-    assert train.class_names == tuple("0123456789")
-    assert train.name == "mnist"
-    assert "CC BY-SA" in train.licence
-    raw = (made_up_mnist / "MNIST/raw/train-images-idx3-ubyte").read_bytes()
-    assert train.images.numpy().tobytes() == raw[16:]
-
-
-@pytest.mark.parametrize("data", [b"", b"\0\0\x08\x03"])
-def test_damaged_files_are_reported_as_damaged(
-    made_up_mnist: Path, no_network: list[str], data: bytes
-) -> None:
-    (made_up_mnist / "MNIST/raw/train-images-idx3-ubyte").write_bytes(data)
-    with pytest.raises(DataError, match=f"files in {made_up_mnist}/MNIST/raw are damaged"):
-        load_mnist(made_up_mnist, train=True)
-    assert not no_network
 
 
 def test_the_digest_depends_on_every_image_and_label(digits: Dataset) -> None:
@@ -138,51 +76,47 @@ def test_an_epochs_order_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_data_root_is_the_shared_folder_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    monkeypatch.chdir(project)
-    assert default_data_root() == Path("data")
-    (tmp_path / "shared/data").mkdir(parents=True)
-    assert default_data_root() == Path("../shared/data")
+def test_a_tenth_of_each_class_is_held_out_by_content_alone() -> None:
+    labels = [0] * 100 + [1] * 25 + [2] * 3
+    keys = [hashlib.sha256(bytes([index])).digest() for index in range(len(labels))]
+    held = held_out(keys, labels)
+    counts = [sum(h for h, own in zip(held, labels, strict=True) if own == k) for k in range(3)]
+    assert counts == [10, 2, 1]
+    backwards = held_out(keys[::-1], labels[::-1])
+    assert backwards[::-1] == held
+    first_class = [h for h, own in zip(held, labels, strict=True) if own == 0]
+    assert held_out(keys[:100], [0] * 100) == first_class  # other classes have no say
 
 
-def test_real_mnist_has_its_known_sizes_classes_and_ink(mnist_root: Path) -> None:
-    for train, counts in ((True, TRAIN_COUNTS), (False, TEST_COUNTS)):
-        mnist = load_mnist(mnist_root, train=train)
-        assert mnist.images.shape == (sum(counts), 1, 28, 28)
-        assert torch.bincount(mnist.labels).tolist() == counts
-    # The well-known mean and deviation of the training pixels.
-    pixels = to_pixels(load_mnist(mnist_root, train=True).images)
-    assert pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
-    assert pixels.std().item() == pytest.approx(0.3081, abs=1e-4)
+def test_equal_images_are_never_on_both_sides() -> None:
+    keys = [bytes([index // 7]) for index in range(70)]
+    held = held_out(keys, [0] * 70)
+    assert held == [True] * 7 + [False] * 63
+    assert all(held_out([b"same"] * 30, [0] * 30))
 
 
-def test_a_truncated_file_is_reported_as_damaged(
-    made_up_mnist: Path, no_network: list[str]
-) -> None:
-    path = made_up_mnist / "MNIST/raw/train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="damaged"):
-        load_mnist(made_up_mnist, train=True)
+def test_the_first_images_go_round_where_there_are_fewer(digits: Dataset) -> None:
+    assert torch.equal(some_images(digits, 3), digits.images[:3])
+    around = some_images(digits, 90)
+    assert torch.equal(around, torch.cat([digits.images, digits.images, digits.images[:10]]))
 
 
-def test_fewer_labels_than_images_are_reported_as_damaged(
-    made_up_mnist: Path, no_network: list[str]
-) -> None:
-    test_labels = made_up_mnist / "MNIST/raw/t10k-labels-idx1-ubyte"
-    test_labels.replace(made_up_mnist / "MNIST/raw/train-labels-idx1-ubyte")
-    (made_up_mnist / "MNIST/raw/t10k-labels-idx1-ubyte").write_bytes(b"unused")
-    with pytest.raises(DataError, match="damaged"):
-        load_mnist(made_up_mnist, train=True)
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("mnist", "mnist"),
+        ("/photos/Cats & Dogs (2024)", "cats-dogs-2024"),
+        ("/photos/Früchte", "fruchte"),
+        ("/photos/写真", "data"),
+        ("/photos/" + "long name " * 20, "long-name-long-name-long-name-long-name"),
+        ("/", "data"),
+    ],
+)
+def test_a_checkpoint_is_named_after_its_data(source: str, name: str) -> None:
+    assert DataSpec(source, "data").name == name
 
 
-def test_a_file_of_an_unknown_element_type_is_reported_as_damaged(
-    made_up_mnist: Path, no_network: list[str]
-) -> None:
-    path = made_up_mnist / "MNIST/raw/train-images-idx3-ubyte"
-    path.write_bytes(b"\0\0\x0a\x03" + path.read_bytes()[4:])
-    with pytest.raises(DataError, match="damaged"):
-        load_mnist(made_up_mnist, train=True)
+@pytest.mark.parametrize("licence", ["two\nlines", "x" * 201])
+def test_a_licence_is_one_printable_line(licence: str) -> None:
+    with pytest.raises(ValueError, match="is not a line of at most 200 printable characters"):
+        DataSpec("mnist", "data", licence=licence)

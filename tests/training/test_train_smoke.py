@@ -24,13 +24,15 @@ from torch import Tensor
 from training import judge, publish, run, train_gan, train_vae
 from training.__main__ import main
 from training.config import PRESETS, AnyRun, GanRun, VaeRun, as_json, from_json
-from training.data import Dataset, load_mnist
+from training.data import Dataset, DataSpec
 from training.evaluate import evaluate
 from training.losses import generator_loss, negative_elbo
 from training.networks.checkpoint import load
 from training.networks.gan import DiscriminatorConfig, GanConfig, Generator
 from training.networks.vae import VAE, VaeConfig
 from training.run import LossLog, RunState, TrainingError, new_run_folder, read_config, write_config
+from training.sources import data_spec
+from training.sources import load as load_data
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -499,8 +501,9 @@ def test_settings_come_back_from_json_and_from_the_folder(
 ) -> None:
     settings = dataclasses.replace(PRESETS[kind][preset], seed=5)
     assert from_json(kind, json.loads(json.dumps(as_json(settings)))) == settings
-    write_config(tmp_path, kind, preset, settings, Path("some where"))
-    assert read_config(tmp_path) == (kind, preset, settings, Path("some where"))
+    data = DataSpec("/some where", "data", 32, 3, "CC0", "ab" * 32)
+    write_config(tmp_path, kind, preset, settings, data)
+    assert read_config(tmp_path) == (kind, preset, settings, data)
 
 
 @pytest.mark.parametrize(
@@ -594,7 +597,11 @@ def test_python_m_training_trains_on_mnist_files(made_up_mnist: Path, here: Path
     config = json.loads((folder / "config.json").read_text())
     assert config["run"]["network"]["num_classes"] == 10
     assert config["run"]["batch_size"] == 10
-    assert config["data_root"] == str(made_up_mnist)
+    assert config["data"]["source"] == "mnist"
+    assert config["data"]["root"] == str(made_up_mnist)
+    assert (config["data"]["image_size"], config["data"]["image_channels"]) == (28, 1)
+    train, _ = load_data(data_spec("mnist", made_up_mnist))
+    assert config["data"]["digest"] == train.digest()
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
 
@@ -659,7 +666,10 @@ def test_help_shows_every_setting_with_the_presets_default(
             option = f"--{field.name.replace('_', '-')} {field.name.upper()}"
             default = getattr(settings, field.name)
             assert f"{option} {field.metadata['help']} (default: {default})" in shown
-    for option in ("--preset", "--data-root", "--device", "--threads", "--runs"):
+    for option in (
+        *("--preset", "--data", "--data-root", "--image-size", "--image-channels"),
+        *("--data-licence", "--device", "--threads", "--runs"),
+    ):
         # The option's own lines, up to the next option.
         about = shown.partition("options:")[2].partition(f"{option} ")[2].partition(" --")[0]
         assert "(default: " in about, option
@@ -700,6 +710,12 @@ def test_help_without_a_command_names_them_all(
         ("vae --kl-warmup-epochs -1", "kl_warmup_epochs is -1.0; allowed: at least 0"),
         ("vae --beta nan", "beta is nan; allowed: at least 0"),
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),
+        ("gan --data nowhere", "no data 'nowhere': there is no such folder"),
+        (
+            "gan --data mnits",
+            "no data 'mnits': there is no such folder, and the sets",
+        ),
+        ("gan --data digits --data-licence 'a\nb'", r"the licence 'a\nb' is not a line of at most"),
         ("gan --resume nowhere", "nowhere is no run folder: it has no config.json"),
         ("publish nowhere", "nowhere is no run folder: it has no config.json"),
         ("evaluate nowhere-v1", "models_store/nowhere-v1.safetensors: No such file"),
@@ -726,6 +742,12 @@ def test_bad_options_are_one_line_with_the_value_and_leave_nothing(
         ("vae --r1-gamma 1", "unrecognized arguments: --r1-gamma 1"),
         ("gan --device tpu", "invalid choice: 'tpu'"),
         ("publish", "the following arguments are required: run"),
+        (
+            "gan --image-size 30",
+            "argument --image-size: invalid choice: 30 (choose from 28",
+        ),
+        ("gan --image-channels 2", "argument --image-channels: invalid choice: '2'"),
+        ("publish x --image-size 32", "unrecognized arguments: --image-size 32"),
     ],
 )
 def test_unreadable_commands_are_usage_errors(
@@ -850,9 +872,11 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
 
 def test_its_header_tells_data_training_and_metrics(published: Published) -> None:
     description = load(published.path)[1]
-    data = load_mnist(published.data_root, train=True)
+    data, _ = load_data(data_spec("mnist", published.data_root))
     assert description.data == {
         "name": "mnist",
+        "source": "mnist",
+        "fit": "pad",
         "licence": data.licence,
         "training_images": 40,
         "digest": data.digest(),
@@ -924,7 +948,7 @@ def test_evaluate_measures_what_the_header_states(
 
 def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
     (path,) = (at_published.here / "runs/judges").iterdir()
-    data = load_mnist(at_published.data_root, train=True)
+    data, _ = load_data(data_spec("mnist", at_published.data_root))
     assert path.name == f"mnist-{data.digest()[:12]}-v{judge.VERSION}.safetensors"
     before = path.read_bytes()
     kept = judge.judge_for(data, CPU)
@@ -938,5 +962,6 @@ def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
 
 def test_a_run_without_a_state_is_not_published(made_up_mnist: Path, here: Path) -> None:
     folder = new_run_folder(here / "runs", "gan", "compact")
-    write_config(folder, "gan", "compact", PRESETS["gan"]["compact"], made_up_mnist)
+    settings = PRESETS["gan"]["compact"]
+    write_config(folder, "gan", "compact", settings, data_spec("mnist", made_up_mnist))
     assert "has no state.safetensors yet: nothing to publish" in failure("publish", str(folder))

@@ -7,7 +7,8 @@ The header's metadata are text values:
 ``kind``        a key of ``training.networks.NETWORKS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
-``data``        JSON: data set, licence, images
+``data``        JSON: data set, licence, images; ``fit`` = how the service makes a picture of
+                another shape fit: ``crop`` to its middle square, else black is put around it
 ``training``    JSON: preset, seed, data digest, images seen, source revision, torch version, time
 ``metrics``     JSON: name -> figure
 ``digest``      SHA-256 of everything else in the file (see ``digest_of``)

@@ -1,0 +1,433 @@
+"""A folder of pictures: which are read, what becomes of them, who is held out, what is refused."""
+
+import os
+import re
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from app import images as served
+from training import folder as folder_module
+from training import pictures
+from training.data import DataError, Dataset
+from training.pictures import PictureError, read_picture
+from training.sources import data_spec, load
+
+RED, GREEN, BLUE = (250, 10, 20), (10, 240, 30), (20, 30, 230)
+
+
+def file_of(picture: PillowImage.Image, format: str = "PNG", **options: Any) -> bytes:
+    out = BytesIO()
+    picture.save(out, format, **options)
+    return out.getvalue()
+
+
+def noise(seed: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> PillowImage.Image:
+    """A picture like no other."""
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    return PillowImage.fromarray(
+        np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of twenty pictures."""
+    root = tmp_path / "photos"
+    fill(root / "cat", 20)
+    fill(root / "dog", 20, first=100)
+    return root
+
+
+def fill(folder: Path, count: int, first: int = 0, mode: str = "RGB") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        (folder / f"{seed:04}.png").write_bytes(file_of(noise(seed, mode=mode)))
+
+
+def loaded(folder: Path, **wanted: Any) -> tuple[Dataset, Dataset]:
+    return load(data_spec(str(folder), **wanted))
+
+
+def rows(*parts: Dataset) -> set[tuple[bytes, str]]:
+    """Every image with its class name."""
+    return {
+        (image.numpy().tobytes(), part.class_names[label])
+        for part in parts
+        for image, label in zip(part.images, part.labels, strict=True)
+    }
+
+
+# A file's picture.
+
+
+def quadrants(size: int = 96) -> PillowImage.Image:
+    """Red and green over blue and black: shows which way up a picture is."""
+    picture = PillowImage.new("RGB", (size, size))
+    half = size // 2
+    picture.paste(RED, (0, 0, half, half))
+    picture.paste(GREEN, (half, 0, size, half))
+    picture.paste(BLUE, (0, half, half, size))
+    return picture
+
+
+def corners(image: NDArray[np.uint8]) -> list[tuple[int, ...]]:
+    """The colours at top left, top right, bottom left, bottom right."""
+    quarter, rest = image.shape[0] // 4, image.shape[0] * 3 // 4
+    places = [(quarter, quarter), (quarter, rest), (rest, quarter), (rest, rest)]
+    return [tuple(int(level) for level in np.atleast_1d(image[place])) for place in places]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_every_format_is_read_in_colour(format: str) -> None:
+    image = read_picture(file_of(quadrants(), format), 32)
+    assert image.shape == (32, 32, 3)
+    for found, expected in zip(corners(image), [RED, GREEN, BLUE, (0, 0, 0)], strict=True):
+        assert np.abs(np.subtract(found, expected)).max() < 12
+
+
+def test_a_picture_is_turned_as_its_exif_says() -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn clockwise
+    for format in ("JPEG", "PNG", "TIFF"):
+        found = corners(read_picture(file_of(quadrants(), format, exif=exif), 32))
+        for colour, expected in zip(found, [BLUE, RED, (0, 0, 0), GREEN], strict=True):
+            assert np.abs(np.subtract(colour, expected)).max() < 12, format
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+def test_the_longer_side_is_cut_on_both_ends(size: tuple[int, int]) -> None:
+    picture = PillowImage.new("RGB", size, RED)
+    middle = (32, 0, 64, 32) if size[0] > size[1] else (0, 32, 32, 64)
+    picture.paste(GREEN, middle)
+    image = read_picture(file_of(picture), 32)
+    assert np.array_equal(image, np.full((32, 32, 3), GREEN, dtype=np.uint8))
+
+
+def test_shrinking_is_antialiased() -> None:
+    board = (np.indices((280, 280)).sum(0) % 2 * 255).astype(np.uint8)
+    image = read_picture(file_of(PillowImage.fromarray(board)), 28)
+    assert image.shape == (28, 28)
+    assert 120 < image.min() <= image.max() < 136  # grey, not the dots that points would pick
+
+
+def test_a_small_picture_is_enlarged() -> None:
+    assert read_picture(file_of(quadrants(8)), 64).shape == (64, 64, 3)
+
+
+def transparent() -> PillowImage.Image:
+    picture = quadrants().convert("RGBA")
+    picture.paste((255, 255, 255, 0), (0, 0, 48, 48))
+    return picture
+
+
+def in_16_bits() -> PillowImage.Image:
+    return PillowImage.fromarray(np.full((30, 30), 0x8080, dtype=np.uint16))
+
+
+def grey_palette() -> PillowImage.Image:
+    picture = noise(0, mode="L").convert("P")
+    picture.putpalette([level for level in range(256) for _ in range(3)])
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "shape", "top_left"),
+    [
+        (quadrants(), (28, 28, 3), RED),
+        (quadrants().convert("L"), (28, 28), (83,)),
+        (quadrants().convert("P"), (28, 28, 3), None),
+        (grey_palette(), (28, 28), None),
+        (PillowImage.new("1", (30, 30), 1), (28, 28), (255,)),
+        (PillowImage.new("LA", (30, 30), (200, 128)), (28, 28), (100,)),
+        (transparent(), (28, 28, 3), (0, 0, 0)),  # laid over black
+        (in_16_bits(), (28, 28), (0x80,)),  # scaled, not clipped
+    ],
+)
+def test_depth_and_transparency_are_of_the_file(
+    picture: PillowImage.Image, shape: tuple[int, ...], top_left: tuple[int, ...] | None
+) -> None:
+    image = read_picture(file_of(picture), 28)
+    assert image.shape == shape
+    if top_left:
+        assert np.abs(np.subtract(corners(image)[0], top_left)).max() <= 1
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (28, 28)), (3, (28, 28, 3))])
+def test_depth_can_be_asked_for(channels: int, shape: tuple[int, ...]) -> None:
+    for picture in (quadrants(), quadrants().convert("L")):
+        assert read_picture(file_of(picture), 28, channels).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"dear diary", "no whole PNG, JPEG"),
+        (b"", "no whole PNG, JPEG"),
+        (file_of(quadrants())[:-200], "no whole PNG"),
+        (file_of(noise(0), "JPEG")[:700], "no whole PNG"),
+        (file_of(noise(0), "PPM"), "no whole PNG"),  # Pillow could, but is not asked to
+        (file_of(noise(0, mode="L").convert("F"), "TIFF"), "floating-point pixels"),
+    ],
+)
+def test_what_is_no_whole_picture_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        read_picture(data, 28)
+
+
+def test_a_bomb_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = file_of(PillowImage.new("1", (11_000, 11_000)))
+    assert len(bomb) < 100_000
+    monkeypatch.setattr(pictures, "_flatten", lambda picture: pytest.fail("it was decoded"))
+    with pytest.raises(PictureError, match="11000 x 11000 pixels, over 100 million"):
+        read_picture(bomb, 28)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(file_of(noise(1, (300, 200)), format) for format in ("PNG", "JPEG", "WEBP")),
+        file_of(noise(2, (20, 50))),
+        file_of(transparent()),
+        file_of(quadrants().convert("P")),
+        file_of(in_16_bits()),
+        file_of(PillowImage.new("LA", (30, 50), (200, 128))),
+        file_of(noise(3, (2000, 1500)), "JPEG"),  # decoded smaller
+    ],
+)
+def test_training_and_service_make_the_same_pixels_of_a_picture(
+    data: bytes, shape: tuple[int, int, int]
+) -> None:
+    learnt = read_picture(data, shape[1], shape[0])
+    asked = served.read_picture(data, shape, 10**8, crop=True)
+    assert np.array_equal(learnt, asked)
+
+
+# Which files are pictures of which class.
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names(photos: Path) -> None:
+    fill(photos / "Zebra, wild", 10, first=200)
+    fill(photos / "été", 10, first=300)
+    train, test = loaded(photos, image_size=32, licence="CC0")
+    assert train.class_names == ("Zebra, wild", "cat", "dog", "été")
+    assert (len(train), len(test)) == (54, 6)
+    assert train.images.shape == (54, 3, 32, 32)
+    assert (train.images.dtype, train.labels.dtype) == (torch.uint8, torch.int64)
+    assert (train.name, train.licence) == ("photos", "CC0")
+    own = read_picture((photos / "dog/0107.png").read_bytes(), 32).transpose(2, 0, 1)
+    assert (own.tobytes(), "dog") in rows(train, test)
+    assert len(rows(train, test)) == 60
+
+
+def test_what_is_held_out_depends_on_the_files_contents_alone(photos: Path) -> None:
+    train, test = loaded(photos)
+    assert torch.bincount(test.labels).tolist() == [2, 2]
+    assert len(set(train.labels[:12].tolist())) == 2  # classes are mixed
+    for path in list((photos / "cat").iterdir()):
+        path.rename(path.with_name(f"renamed-{path.stem[::-1]}"))  # without a suffix, too
+    again, test_again = loaded(photos)
+    assert again.digest() == train.digest()
+    assert test_again.digest() == test.digest()
+    assert not rows(train) & rows(test)
+    assert loaded(photos, image_size=32)[0].digest() != train.digest()
+
+
+def test_sub_folders_train_and_test_are_the_split(tmp_path: Path) -> None:
+    fill(tmp_path / "train/cat", 12)
+    fill(tmp_path / "train/dog", 9, first=100)
+    fill(tmp_path / "test/dog", 4, first=200)
+    train, test = loaded(tmp_path)
+    assert train.class_names == test.class_names == ("cat", "dog")
+    assert torch.bincount(train.labels).tolist() == [12, 9]
+    assert test.labels.tolist() == [1] * 4
+    fill(tmp_path / "test/cow", 1, first=300)
+    with pytest.raises(DataError, match="test has classes that train has not: cow"):
+        loaded(tmp_path)
+
+
+def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
+    fill(tmp_path, 30, mode="L")
+    train, test = loaded(tmp_path)
+    assert (len(train), len(test)) == (27, 3)
+    assert train.images.shape[1:] == (1, 28, 28)
+    assert train.class_names == ("unlabelled",)
+    assert train.licence == "unknown"
+
+
+def test_hidden_loose_empty_and_unreadable_things_are_left_out_and_named(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = loaded(photos)[0].digest()
+    assert capsys.readouterr().err == ""
+    (photos / "cat/.hidden.png").write_bytes(file_of(noise(900)))
+    fill(photos / ".thumbnails", 5, first=910)
+    fill(photos / "cat/.cache", 5, first=920)
+    (photos / "README.txt").write_text("photos of cats and dogs")
+    (photos / "birds").mkdir()
+    for index in range(7):
+        (photos / f"dog/note{index}.txt").write_text("no picture")
+    (photos / "dog/zz-dangling.png").symlink_to("nowhere.png")
+    os.mkfifo(photos / "cat/pipe.png")
+    (photos / "cat/new\nline.png").write_bytes(b"")
+    assert loaded(photos)[0].digest() == whole
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"left out, empty class folders in {photos} (1): birds"
+    assert said[1] == f"left out, files of no class, directly in {photos} (1): README.txt"
+    assert said[2].startswith(
+        "left out, files that cannot be learnt from (10): cat/'new\\nline.png' "
+    )
+    assert "cat/pipe.png (no regular file)" in said[2]
+    assert said[2].endswith(" and 5 more")
+    assert len(said) == 3
+
+
+def test_links_are_followed_but_not_in_a_circle(photos: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere/deeper", 10, first=400)
+    (photos / "horse").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/deeper/round").symlink_to(tmp_path / "elsewhere")
+    (photos / "cat/up").symlink_to(photos)
+    (photos / "dog/one-more.png").symlink_to(tmp_path / "elsewhere/deeper/0400.png")
+    train, test = loaded(photos)
+    counts = torch.bincount(torch.cat([train.labels, test.labels])).tolist()
+    assert dict(zip(train.class_names, counts, strict=True)) == {"cat": 20, "dog": 21, "horse": 10}
+
+
+def test_accents_written_apart_are_joined_in_a_class_name(photos: Path) -> None:
+    fill(photos / "cafe\u0301", 5, first=500)  # as macOS writes it
+    assert loaded(photos)[0].class_names == ("caf\u00e9", "cat", "dog")
+    fill(photos / "caf\u00e9", 5, first=600)
+    with pytest.raises(DataError, match=r"two folders in .* are both called 'café': rename one"):
+        loaded(photos)
+
+
+# What is refused.
+
+
+def no_picture(root: Path) -> None:
+    root.mkdir()
+
+
+def only_text(root: Path) -> None:
+    (root / "cat").mkdir(parents=True)
+    (root / "cat/a.txt").write_text("no picture")
+
+
+def too_few(root: Path) -> None:
+    fill(root / "cat", 9)
+    fill(root / "dog", 9, first=50)
+
+
+def one_of_a_class(root: Path) -> None:
+    fill(root / "cat", 20)
+    fill(root / "dog", 1, first=50)
+
+
+def all_of_a_class_unreadable(root: Path) -> None:
+    fill(root / "cat", 20)
+    (root / "dog").mkdir()
+    (root / "dog/a.heic").write_bytes(b"no picture")
+
+
+def the_same_file_over_and_over(root: Path) -> None:
+    fill(root / "cat", 20)
+    (root / "dog").mkdir()
+    for index in range(20):
+        (root / f"dog/{index}.png").write_bytes(file_of(noise(0)))
+
+
+def grey_among_colours(root: Path) -> None:
+    fill(root / "cat", 20)
+    fill(root / "dog", 7, first=50, mode="L")
+
+
+def train_without_test(root: Path) -> None:
+    fill(root / "train/cat", 20)
+    fill(root / "valid/cat", 20)
+
+
+def no_train_pictures(root: Path) -> None:
+    (root / "train/cat").mkdir(parents=True)
+    fill(root / "test/cat", 20)
+
+
+def long_name(root: Path) -> None:
+    fill(root / ("c" * 65), 20)
+
+
+def unprintable_name(root: Path) -> None:
+    fill(root / "cat\ndog", 20)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_picture, "has no pictures. Put them into {root}/<class>/, a sub-folder for each class"),
+        (only_text, "has no pictures"),
+        (too_few, "16 pictures to train on and 2 to test with; needed are 20 in all"),
+        (one_of_a_class, "classes in {root} with fewer than 2 readable pictures: dog (1); add"),
+        (all_of_a_class_unreadable, "with fewer than 2 readable pictures: dog (0)"),
+        (the_same_file_over_and_over, "classes of one and the same file: dog; add others"),
+        (grey_among_colours, "7 grey and 20 colour pictures: say --image-channels 3"),
+        (train_without_test, "has train/ but no test/: add one, or name {root}/train"),
+        (no_train_pictures, "test has classes that train has not: cat"),
+        (long_name, "is not 1 to 64 printable characters: rename it"),
+        (unprintable_name, r"'cat\ndog' in {root} is not 1 to 64 printable characters: rename it"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_says_what_to_do(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    root = tmp_path / "photos"
+    make(root)
+    with pytest.raises(DataError, match=re.escape(message.format(root=root))):
+        loaded(root)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_among_colours_is_fine_where_the_depth_is_said(tmp_path: Path, channels: int) -> None:
+    grey_among_colours(tmp_path / "photos")
+    train, _ = loaded(tmp_path / "photos", image_channels=channels)
+    assert train.images.shape == (24, channels, 28, 28)
+
+
+def test_more_pictures_than_memory_holds_are_refused_before_they_are_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = 2 * 3 * 64 * 64
+    monkeypatch.setattr(folder_module, "_memory_bytes", lambda: 39 * each)
+    monkeypatch.setattr(folder_module, "read_picture", lambda *_: pytest.fail("it was read"))
+    message = "has 40 pictures, and at 3 x 64 x 64 about 39 fit into this machine's"
+    with pytest.raises(DataError, match=message):
+        loaded(photos, image_size=64)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: permissions do not keep root out."""
+
+    def scandir(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot look into .*photos.*: Permission denied"):
+        loaded(photos)
+
+
+def test_a_file_over_the_limit_is_left_out_unread(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = loaded(photos)[0].digest()
+    with (photos / "cat/huge.png").open("wb") as file:
+        file.truncate(folder_module.MAX_FILE_BYTES + 1)  # sparse
+    assert loaded(photos)[0].digest() == whole
+    assert "cat/huge.png (over 256 MB)" in capsys.readouterr().err
