@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import torch
 
 from training.config import PRESETS, AnyRun, GanRun, VaeRun
+from training.damage import damage_table, figures_of_damage
 from training.data import DataError, default_data_root, load_mnist
-from training.networks.checkpoint import CheckpointError
-from training.publish import evaluate_stored, publish
+from training.evaluate import Effort, evaluate
+from training.figures import plain_table
+from training.networks.checkpoint import CheckpointError, load
+from training.publish import publish, reference_for
 from training.run import (
     TrainingError,
     new_run_folder,
@@ -126,15 +130,39 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     )
     _add_data_root(publish)
     _add_device(publish)
-    evaluate = subparsers.add_parser(
-        "evaluate", help="measure a published checkpoint again, beside what its header states"
+    measure = subparsers.add_parser(
+        "evaluate",
+        help="measure published checkpoints again, beside real images and what their headers state",
+        description="Figures of published checkpoints, each beside what real images score and what "
+        "the header states; docs/quality.md says what they mean",
     )
-    evaluate.add_argument("name", help="name in the store, such as mnist-cgan-v1")
-    evaluate.add_argument(
+    measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v1")
+    measure.add_argument("--all", action="store_true", help="every checkpoint in the store")
+    measure.add_argument(
+        "--damage",
+        action="store_true",
+        help="instead, measure real images damaged on purpose: shows what each figure sees",
+    )
+    measure.add_argument("--quick", action="store_true", help="leave out CAS and likelihood")
+    measure.add_argument(
+        "--nll-samples",
+        type=_positive,
+        default=Effort.nll_samples,
+        help="draws of z for each image's likelihood (default: %(default)s)",
+    )
+    measure.add_argument(
+        "--nll-images",
+        type=_positive,
+        default=Effort.nll_images,
+        help="test images that get so many draws; the others count as their ELBO plus the mean "
+        "gap (default: %(default)s)",
+    )
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    measure.add_argument(
         "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
     )
-    _add_data_root(evaluate)
-    _add_device(evaluate)
+    _add_data_root(measure)
+    _add_device(measure)
     return parser
 
 
@@ -189,6 +217,30 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"publish it with: python -m training publish {folder}")
 
 
+def _evaluate(arguments: argparse.Namespace) -> None:
+    names = list(arguments.names)
+    if arguments.all:
+        names += sorted(path.stem for path in arguments.store.glob("*.safetensors"))
+    if bool(names) == arguments.damage:
+        raise TrainingError("name checkpoints of the store, or --all of them, or --damage alone")
+    # Read them all before the first is measured: a wrong name would be met after minutes.
+    loaded = {name: load(arguments.store / f"{name}.safetensors") for name in names}
+    device = pick_device(arguments.device)
+    effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
+    if arguments.quick:
+        effort = dataclasses.replace(effort, cas_images=0, nll_samples=0)
+    reference = reference_for(arguments.data_root, device, effort)
+    found = {}
+    if arguments.damage:
+        found = figures_of_damage(reference.judge, reference.train, reference.test, effort)
+        print(damage_table(found))
+    for name, (network, description) in loaded.items():
+        found[name] = evaluate(network.to(device), reference, effort)
+        print(f"\n{name}\n{plain_table(found[name], description.metrics)}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
 def main(argv: list[str]) -> None:
     """Run one command; errors that a person can mend are one line on stderr and exit status 1."""
     arguments = _parser(argv).parse_args(argv)
@@ -205,11 +257,7 @@ def main(argv: list[str]) -> None:
                 pick_device(arguments.device),
             )
         elif arguments.command == "evaluate":
-            path = arguments.store / f"{arguments.name}.safetensors"
-            now, stated = evaluate_stored(path, arguments.data_root, pick_device(arguments.device))
-            print(f"{'figure':36} {'now':>12} {'stated':>12}")
-            for name, value in now.items():
-                print(f"{name:36} {value:>12} {stated.get(name, '-'):>12}")
+            _evaluate(arguments)
         else:
             _train(arguments)
     except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:

@@ -3,46 +3,25 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from training.config import PRESETS, AnyRun, as_json
-from training.data import Dataset, default_data_root, load_mnist, to_pixels
-from training.evaluate import evaluate
+from training.data import default_data_root, load_mnist, to_pixels
+from training.evaluate import Effort, evaluate
+from training.figures import markdown_table, on_memorisation
 from training.judge import judge_for
 from training.networks import build
-from training.networks.checkpoint import NAME, CheckpointError, Description, load, save
+from training.networks.checkpoint import NAME, CheckpointError, Description, save
 from training.networks.gan import Generator
 from training.networks.vae import VAE
+from training.reference import Reference
 from training.run import STATE, TrainingError, read_config, save_grid
 from training.train_gan import sample_grid
 from training.train_vae import PRIOR_FITTED, reconstruction_grid
 
 PICTURE_SEED = 7
-
-MEANINGS = {
-    "samples": "samples drawn, none rejected, no truncation",
-    "seed": "seed of those samples",
-    "frechet_test": "Fréchet distance to the 10,000 test images, in the judge's features",
-    "frechet_test_floor": "the same for 10,000 real training images: the best to hope for",
-    "frechet_test_ratio": "the first over the second",
-    "frechet_train": "Fréchet distance to all training images",
-    "frechet_train_floor": "the same for 10,000 real training images",
-    "frechet_train_ratio": "the first over the second",
-    "judge_accuracy": "accuracy of the judge on real test images",
-    "conditional_accuracy": "samples that the judge takes for the label asked for",
-    "conditional_accuracy_worst": "the same for the worst label",
-    "conditional_accuracy_worst_label": "that label",
-    "class_kl_to_uniform": "KL divergence of the samples' classes from uniform, nats",
-    "negative_elbo_nats": "negative ELBO of the test images, grey levels as Bernoulli means, "
-    "nats an image",
-    "reconstruction_nats": "of which reconstruction",
-    "kl_nats": "of which KL divergence from the prior",
-    "reconstruction_mse": "mean squared error of reconstructed test images, pixels in 0 to 1",
-    "reconstruction_accuracy": "reconstructed test images whose class the judge still sees",
-}
 
 
 def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
@@ -98,23 +77,14 @@ def _command(kind: str, preset: str, run: AnyRun) -> str:
     return " ".join([f"python -m training {kind} --preset {preset}", *options])
 
 
-def measure(
-    network: Generator | VAE, data_root: Path | None, device: torch.device
-) -> tuple[dict[str, Any], Dataset, Dataset]:
-    """Figures of a network, with the training and test sets they were measured on."""
+def reference_for(
+    data_root: Path | None, device: torch.device, effort: Effort | None = None
+) -> Reference:
+    """The real images on ``device``, with the judge that has learnt from them."""
     root = data_root or default_data_root()
     train = load_mnist(root, train=True).to(device)
     test = load_mnist(root, train=False).to(device)
-    judge = judge_for(train, device)
-    return evaluate(network.to(device), judge, train, test), train, test
-
-
-def evaluate_stored(
-    path: Path, data_root: Path | None, device: torch.device
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A published checkpoint's figures as measured now, and as its header states them."""
-    network, description = load(path)
-    return measure(network, data_root, device)[0], description.metrics
+    return Reference(judge_for(train, device), train, test, (effort or Effort()).samples)
 
 
 def publish(
@@ -138,7 +108,10 @@ def publish(
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     network, steps, seconds = _averaged(folder, kind, run)
-    figures, train, test = measure(network, data_root or run_data_root, device)
+    effort = Effort()
+    reference = reference_for(data_root or run_data_root, device, effort)
+    figures = evaluate(network.to(device), reference, effort)
+    train, test = reference.train, reference.test
     images_seen = steps * run.batch_size
     description = Description(
         kind=kind,
@@ -188,10 +161,6 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         "vae": "Two rows of test images, each over its reconstruction from mu; then 60 samples "
         "from the prior, none chosen.",
     }[description.kind]
-    figures = "\n".join(
-        f"| {key} | {value} | {MEANINGS.get(key, '')} |"
-        for key, value in description.metrics.items()
-    )
     return f"""# {name}
 
 {what}
@@ -221,14 +190,13 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 
 ## Figures
 
-`python -m training evaluate {name}` measures them again.
+`python -m training evaluate {name}` measures them again; docs/quality.md says how.
 
-| Figure | Value | Meaning |
-| --- | --- | --- |
-{figures}
+{markdown_table(description.metrics)}
 
 ## Limits
 
-It knows the digits of its training set and nothing else. Whether it repeats training images
-closely has not been measured.
+It knows the digits of its training set and nothing else.
+
+{on_memorisation(description.metrics)}
 """
