@@ -1,6 +1,5 @@
 """From a folder of photos to served samples: what is trained on own data is served as it is."""
 
-import functools
 import json
 import os
 import shutil
@@ -18,9 +17,9 @@ from PIL import ImageDraw
 
 from app.main import create_app
 from app.settings import Settings
-from training import publish, train_vae
+from training import cas, judge, measures, train_vae
 from training.__main__ import main
-from training.evaluate import evaluate
+from training.evaluate import Effort
 from training.networks.checkpoint import load
 from training.pictures import read_picture
 
@@ -57,7 +56,10 @@ def _as_it_was() -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TQDM_DISABLE", "1")
-        monkeypatch.setattr(publish, "evaluate", functools.partial(evaluate, count=50))
+        monkeypatch.setattr(judge, "LEAST_STEPS", 20)
+        monkeypatch.setattr(Effort.__init__, "__defaults__", (50, 20, 3, 10))
+        monkeypatch.setattr(cas, "STEPS", 2)
+        monkeypatch.setattr(measures, "KID_SUBSETS", 2)
         monkeypatch.setattr(train_vae, "PRIOR_BATCH", 16)
         yield
     torch.set_num_threads(threads)
@@ -243,7 +245,8 @@ def test_evaluate_needs_the_folder_and_measures_what_was_stated(
     assert "do not compare" not in told.err
     for line in told.out.splitlines():
         if line.startswith("frechet_test "):
-            assert line.split()[1] == line.split()[2]
+            _, now, _floor, stated, *_ = line.split()
+            assert now == stated
     with pytest.raises(SystemExit, match="the classes of flat are unlabelled; name its own data"):
         main(["evaluate", "my-shoes-cgan-v1", "--data", "flat", *QUICK])
     write_photos(workplace / "others", names=("a", "b"), count=15)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 import torch
 
 from training.config import PRESETS, AnyRun, GanRun, VaeRun
-from training.data import DataError, Dataset
-from training.networks.checkpoint import CheckpointError
-from training.publish import evaluate_stored, publish
+from training.damage import damage_table, figures_of_damage
+from training.data import DataError, Dataset, DataSpec
+from training.evaluate import Effort, evaluate
+from training.figures import plain_table
+from training.networks.checkpoint import CheckpointError, load
+from training.publish import check_data, data_of, publish, reference_for
+from training.reference import Reference
 from training.run import (
     TrainingError,
     new_run_folder,
@@ -20,7 +25,8 @@ from training.run import (
     read_config,
     write_config,
 )
-from training.sources import DEFAULT, NAMED, SIZES, data_spec, default_data_root, load, moved
+from training.sources import DEFAULT, NAMED, SIZES, data_spec, default_data_root, moved
+from training.sources import load as load_data
 from training.train_gan import train_gan
 from training.train_vae import train_vae
 
@@ -150,15 +156,39 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     )
     _add_data(publish, "where the run found them")
     _add_device(publish)
-    evaluate = subparsers.add_parser(
-        "evaluate", help="measure a published checkpoint again, beside what its header states"
+    measure = subparsers.add_parser(
+        "evaluate",
+        help="measure published checkpoints again, beside real images and what their headers state",
+        description="Figures of published checkpoints, each beside what real images score and what "
+        "the header states; docs/quality.md says what they mean",
     )
-    evaluate.add_argument("name", help="name in the store, such as mnist-cgan-v1")
-    evaluate.add_argument(
+    measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v1")
+    measure.add_argument("--all", action="store_true", help="every checkpoint in the store")
+    measure.add_argument(
+        "--damage",
+        action="store_true",
+        help="instead, measure real images damaged on purpose: shows what each figure sees",
+    )
+    measure.add_argument("--quick", action="store_true", help="leave out CAS and likelihood")
+    measure.add_argument(
+        "--nll-samples",
+        type=_positive,
+        default=Effort.nll_samples,
+        help="draws of z for each image's likelihood (default: %(default)s)",
+    )
+    measure.add_argument(
+        "--nll-images",
+        type=_positive,
+        default=Effort.nll_images,
+        help="test images that get so many draws; the others count as their ELBO plus the mean "
+        "gap (default: %(default)s)",
+    )
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    measure.add_argument(
         "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
     )
-    _add_data(evaluate, "the set that the checkpoint names")
-    _add_device(evaluate)
+    _add_data(measure, "the set that the checkpoint names")
+    _add_device(measure)
     return parser
 
 
@@ -204,7 +234,7 @@ def _train(arguments: argparse.Namespace) -> None:
                 f"--resume continues with the run's own settings; leave out {', '.join(chosen)}"
             )
         spec = moved(stored, arguments.data, arguments.data_root)
-        data, _ = load(spec)
+        data, _ = load_data(spec)
         if spec != stored:
             write_config(folder, kind, preset, run, spec)
     else:
@@ -218,7 +248,7 @@ def _train(arguments: argparse.Namespace) -> None:
             image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
             licence=arguments.data_licence or "",
         )
-        data, _ = load(spec)
+        data, _ = load_data(spec)
         spec = spec.filled_in(data)
         run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
         folder = new_run_folder(arguments.runs, kind, preset)
@@ -242,6 +272,38 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"publish it with: python -m training publish {folder}")
 
 
+def _evaluate(arguments: argparse.Namespace) -> None:
+    names = list(arguments.names)
+    if arguments.all:
+        names += sorted(path.stem for path in arguments.store.glob("*.safetensors"))
+    if bool(names) == arguments.damage:
+        raise TrainingError("name checkpoints of the store, or --all of them, or --damage alone")
+    # Read them all before the first is measured: a wrong name would be met after minutes.
+    loaded = {name: load(arguments.store / f"{name}.safetensors") for name in names}
+    device = pick_device(arguments.device)
+    effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
+    if arguments.quick:
+        effort = dataclasses.replace(effort, cas_images=0, nll_samples=0)
+    found = {}
+    if arguments.damage:
+        spec = data_spec(arguments.data or DEFAULT, arguments.data_root)
+        reference = reference_for(*load_data(spec), device, effort)
+        found = figures_of_damage(reference.judge, reference.train, reference.test, effort)
+        print(damage_table(found))
+    references: dict[DataSpec, Reference] = {}  # several checkpoints of one set share it
+    for name, (network, description) in loaded.items():
+        path = arguments.store / f"{name}.safetensors"
+        spec = data_of(path, description, arguments.data, arguments.data_root)
+        if spec not in references:
+            references[spec] = reference_for(*load_data(spec), device, effort)
+        reference = references[spec]
+        check_data(path, description, reference.train)
+        found[name] = evaluate(network.to(device), reference, effort)
+        print(f"\n{name}\n{plain_table(found[name], description.metrics)}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
 def main(argv: list[str]) -> None:
     """Run one command; errors that a person can mend are one line on stderr and exit status 1."""
     arguments = _parser(argv).parse_args(argv)
@@ -259,13 +321,7 @@ def main(argv: list[str]) -> None:
                 pick_device(arguments.device),
             )
         elif arguments.command == "evaluate":
-            path = arguments.store / f"{arguments.name}.safetensors"
-            now, stated = evaluate_stored(
-                path, arguments.data, arguments.data_root, pick_device(arguments.device)
-            )
-            print(f"{'figure':36} {'now':>12} {'stated':>12}")
-            for name, value in now.items():
-                print(f"{name:36} {value:>12} {stated.get(name, '-'):>12}")
+            _evaluate(arguments)
         else:
             _train(arguments)
     except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:

@@ -1,50 +1,31 @@
 """Figures of a trained network, on 10,000 seeded samples, beside what real images score."""
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.data import Dataset, to_pixels
-from training.judge import Judge
-from training.losses import reconstruction_nats
+from training import cas, likelihood, measures
+from training.data import to_pixels
+from training.figures import rounded
 from training.networks.gan import Generator
 from training.networks.vae import VAE
-
-SAMPLES = 10_000
-BATCH = 500
-SEED = 2024
+from training.reference import BATCH, SAMPLES, SEED, Judged, Reference, ratio
 
 
-def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Frechet distance between Gaussians fitted to two sets of features, (N, D) and (M, D).
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured. What a card states is measured with these defaults."""
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), in float64; sample covariances (N - 1).
-    Source: Heusel et al. 2017, arXiv:1706.08500, equation 6, with our features for Inception's.
-    """
-    first, second = first.double(), second.double()
-    cov1, cov2 = first.T.cov(), second.T.cov()
-    # tr (S1 S2)^(1/2) = sum of square roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), symmetric.
-    values, vectors = torch.linalg.eigh(cov1)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp(min=0).sqrt().sum()
-    mean = (first.mean(0) - second.mean(0)).square().sum()
-    # Rounding can leave the distance between equal sets a hair below 0.
-    return max(0.0, float(mean + cov1.trace() + cov2.trace() - 2 * cross))
-
-
-def _judged(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and class numbers (N,) of pixels (N, C, H, W)."""
-    features, classes = [], []
-    for part in images.split(BATCH):
-        features.append(judge.features(part))
-        classes.append(judge(part)[0].argmax(1))
-    return torch.cat(features), torch.cat(classes)
+    samples: int = SAMPLES  # drawn, and as many real images beside them
+    cas_images: int = cas.IMAGES  # drawn for CAS, at most as many as are trained on; 0 = no CAS
+    nll_samples: int = 1_000  # draws of z for each image's likelihood; 0 = no likelihood
+    nll_images: int = 1_000  # test images that get so many draws
 
 
 def draw(network: Generator | VAE, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-    """``count`` samples as they are served, through 8 bits: pixels, and labels if conditional.
+    """``count`` samples as they are served: uint8 (count, C, H, W), and labels if conditional.
 
     Labels go round (0, 1, ... K-1, 0, ...), so each has its equal share.
     """
@@ -55,83 +36,74 @@ def draw(network: Generator | VAE, count: int, seed: int) -> tuple[Tensor, Tenso
     for start in range(0, count, BATCH):
         z = torch.randn(min(BATCH, count - start), network.latent_dim, generator=noise).to(device)
         part = labels[start : start + BATCH].to(device) if labels is not None else None
-        images.append((network.generate(z, part) * 255).round() / 255)
+        images.append(as_served(network.generate(z, part)))
     return torch.cat(images), labels
+
+
+def as_served(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1] in the 8 bits of an answer of the service."""
+    return (pixels * 255).round().to(torch.uint8)
 
 
 @torch.no_grad()
 def evaluate(
-    network: Generator | VAE, judge: Judge, train: Dataset, test: Dataset, count: int = SAMPLES
+    network: Generator | VAE, reference: Reference, effort: Effort | None = None
 ) -> dict[str, Any]:
-    """Figures by name; each is deterministic on one device.
+    """Figures by name, as ``figures.MEANINGS`` explains them; deterministic on one device.
 
-    ``frechet_test`` and ``frechet_train`` compare ``count`` samples with the test set and with the
-    whole training set, in the judge's features; ``..._floor`` does so with as many real training
-    images, drawn at random: no sample can be expected to do better. Accuracies are the judge's;
-    ``judge_accuracy`` is what real test images score.
+    A name with ``_floor`` or ``_real`` after it is the same figure of real images: what can be
+    hoped for. docs/quality.md says how each is estimated.
 
     Args:
-        network: In eval mode, on the device of the other arguments.
-        judge: Trained on ``train``.
-        train, test: On that device.
+        network: In eval mode, on the device of the reference.
+        effort: How much to measure; None = all that a card states.
     """
-    real = to_pixels(test.images)
-    test_features, test_classes = _judged(judge, real)
-    train_features, _ = _judged(judge, to_pixels(train.images))
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(SEED))[:count]
-    floor_features = train_features[chosen.to(train_features.device)]
-    images, labels = draw(network, count, SEED)
-    features, classes = _judged(judge, images)
-    figures: dict[str, Any] = {
-        "samples": count,
-        "seed": SEED,
-        "judge_accuracy": float((test_classes == test.labels).float().mean()),
-    }
-    for name, real_features in (("test", test_features), ("train", train_features)):
-        distance = frechet_distance(features, real_features)
-        floor = frechet_distance(floor_features, real_features)
-        figures[f"frechet_{name}"] = distance
-        figures[f"frechet_{name}_floor"] = floor
-        figures[f"frechet_{name}_ratio"] = distance / max(floor, 1e-12)
-    if labels is not None:
-        correct = (classes.cpu() == labels).float()
-        by_label = [float(correct[labels == k].mean()) for k in range(network.num_classes)]
-        figures["conditional_accuracy"] = float(correct.mean())
-        figures["conditional_accuracy_worst"] = min(by_label)
-        figures["conditional_accuracy_worst_label"] = by_label.index(min(by_label))
-    else:
-        share = torch.bincount(classes.cpu(), minlength=len(test.class_names)).double() / count
-        terms = torch.where(share > 0, share * (share * len(share)).log(), 0.0)
-        figures["class_kl_to_uniform"] = float(terms.sum())
+    effort = effort or Effort()
+    figures: dict[str, Any] = {"samples": effort.samples, "seed": SEED}
+    figures |= reference.judge_figures
+    figures |= reference.compare(*draw(network, effort.samples, SEED))
+    if network.num_classes and effort.cas_images:
+        # Not more than the real images there are: both classifiers see as many. Other noise than
+        # the samples above, so that the figures do not share their luck.
+        levels, labels = draw(network, min(effort.cas_images, len(reference.train)), SEED + 1)
+        assert labels is not None
+        figures |= reference.compare_by_cas(levels, labels)
     if isinstance(network, VAE):
-        figures |= _evaluate_vae(network, judge, real, test)
-    return {
-        name: float(f"{value:.4g}") if isinstance(value, float) else value
-        for name, value in figures.items()
+        figures |= _evaluate_vae(network, reference, effort)
+    return rounded(figures)
+
+
+def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, Any]:
+    """Likelihood of the test images and how they come back from mu."""
+    images, labels = to_pixels(reference.test.images), reference.test.labels
+    recon, kl = likelihood.elbo_terms(vae, images, SEED)
+    binary = likelihood.binarised(images, SEED)
+    binary_recon, binary_kl = likelihood.elbo_terms(vae, binary, SEED)
+    figures = {
+        "negative_elbo_nats": float((recon + kl).mean()),
+        "reconstruction_nats": float(recon.mean()),
+        "kl_nats": float(kl.mean()),
+        "negative_elbo_binarised_nats": float((binary_recon + binary_kl).mean()),
     }
-
-
-def _evaluate_vae(vae: VAE, judge: Judge, real: Tensor, test: Dataset) -> dict[str, float]:
-    """Negative ELBO of the grey test images (one draw of z each), and how they come back."""
-    noise = torch.Generator().manual_seed(SEED)
-    recons, kls, squares, right = [], [], [], []
-    for images, labels in zip(real.split(BATCH), test.labels.split(BATCH), strict=True):
-        epsilon = torch.randn(len(images), vae.latent_dim, generator=noise).to(images.device)
-        logits, mu, logvar = vae(images, epsilon)
-        recon = reconstruction_nats(logits, images)
-        # KL(q || prior) from the same draw: the prior may be a flow, which has no closed form.
-        z = mu + epsilon * torch.exp(logvar / 2)
-        log_q = -0.5 * (epsilon.square() + logvar + math.log(2 * math.pi)).sum(dim=1)
-        kl = log_q - vae.prior.log_prob(z)
-        back = vae.decode(mu)
-        recons.append(recon)
-        kls.append(kl)
-        squares.append((back - images).square().mean(dim=(1, 2, 3)))
-        right.append((judge(back)[0].argmax(1) == labels).float())
-    return {
-        "negative_elbo_nats": float((torch.cat(recons) + torch.cat(kls)).mean()),
-        "reconstruction_nats": float(torch.cat(recons).mean()),
-        "kl_nats": float(torch.cat(kls).mean()),
-        "reconstruction_mse": float(torch.cat(squares).mean()),
-        "reconstruction_accuracy": float(torch.cat(right).mean()),
+    if effort.nll_samples:
+        found = likelihood.importance_nll(vae, binary, effort.nll_samples, effort.nll_images, SEED)
+        figures |= {
+            "nll_binarised_nats": found.nll,
+            "nll_standard_error": found.standard_error,
+            "nll_samples": effort.nll_samples,
+            "nll_images": found.images,
+        }
+    mu, logvar = likelihood.encodings(vae, images)
+    back = torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
+    judged = Judged.by(reference.judge, back)
+    distance = measures.frechet_distance(judged.features, reference.judged_test.features)
+    return figures | {
+        "reconstruction_mse": float((to_pixels(back) - images).square().mean()),
+        "reconstruction_ssim": likelihood.structural_similarity(to_pixels(back), images),
+        "reconstruction_accuracy": float((judged.classes == labels).double().mean()),
+        "reconstruction_frechet_test": distance,
+        "reconstruction_frechet_test_ratio": ratio(distance, reference.floors["frechet_test"]),
+        "active_units": likelihood.active_units(mu),
+        "latent_dimensions": vae.latent_dim,
+        "kl_per_dimension_nats": likelihood.kl_per_dimension(mu, logvar),
     }

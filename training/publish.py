@@ -5,19 +5,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from training.config import PRESETS, AnyRun, as_json
 from training.data import DataError, Dataset, DataSpec, some_images, to_pixels
-from training.evaluate import evaluate
+from training.evaluate import Effort, evaluate
+from training.figures import markdown_table, on_memorisation
 from training.judge import judge_for
 from training.networks import build
-from training.networks.checkpoint import NAME, CheckpointError, Description, load, save
+from training.networks.checkpoint import NAME, CheckpointError, Description, save
 from training.networks.gan import Generator
 from training.networks.vae import VAE
+from training.reference import Reference
 from training.run import STATE, TrainingError, read_config, save_grid
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
@@ -25,28 +26,6 @@ from training.train_gan import sample_grid
 from training.train_vae import PRIOR_FITTED, reconstruction_grid
 
 PICTURE_SEED = 7
-
-MEANINGS = {
-    "samples": "samples drawn, none rejected, no truncation",
-    "seed": "seed of those samples",
-    "frechet_test": "Fréchet distance to the 10,000 test images, in the judge's features",
-    "frechet_test_floor": "the same for 10,000 real training images: the best to hope for",
-    "frechet_test_ratio": "the first over the second",
-    "frechet_train": "Fréchet distance to all training images",
-    "frechet_train_floor": "the same for 10,000 real training images",
-    "frechet_train_ratio": "the first over the second",
-    "judge_accuracy": "accuracy of the judge on real test images",
-    "conditional_accuracy": "samples that the judge takes for the label asked for",
-    "conditional_accuracy_worst": "the same for the worst label",
-    "conditional_accuracy_worst_label": "that label",
-    "class_kl_to_uniform": "KL divergence of the samples' classes from uniform, nats",
-    "negative_elbo_nats": "negative ELBO of the test images, grey levels as Bernoulli means, "
-    "nats an image",
-    "reconstruction_nats": "of which reconstruction",
-    "kl_nats": "of which KL divergence from the prior",
-    "reconstruction_mse": "mean squared error of reconstructed test images, pixels in 0 to 1",
-    "reconstruction_accuracy": "reconstructed test images whose class the judge still sees",
-}
 
 
 def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
@@ -117,26 +96,25 @@ def _command(kind: str, preset: str, run: AnyRun, data: DataSpec, images: int) -
     return " ".join([f"python -m training {kind} --preset {preset}", *options])
 
 
-def measure(
-    network: Generator | VAE, train: Dataset, test: Dataset, device: torch.device
-) -> dict[str, Any]:
-    """Figures of a network, by the judge of its training set."""
+def reference_for(
+    train: Dataset, test: Dataset, device: torch.device, effort: Effort | None = None
+) -> Reference:
+    """The real images on ``device``, with the judge that has learnt from them."""
     train, test = train.to(device), test.to(device)
-    return evaluate(network.to(device), judge_for(train, device), train, test)
+    return Reference(judge_for(train, device), train, test, (effort or Effort()).samples)
 
 
-def evaluate_stored(
-    path: Path, source: str | None, data_root: Path | None, device: torch.device
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A published checkpoint's figures as measured now, and as its header states them.
+def data_of(
+    path: Path, description: Description, source: str | None, data_root: Path | None
+) -> DataSpec:
+    """The images that the published checkpoint at ``path`` was trained on.
 
     Args:
         source: As of ``data_spec``; None = the set that the header names.
 
     Raises:
-        DataError: the header names none, because it was a folder; or the classes are others.
+        DataError: the header names none, because it was a folder.
     """
-    network, description = load(path)
     stated = description.data
     if source is None:
         source = str(stated.get("source", stated.get("name")))
@@ -145,21 +123,29 @@ def evaluate_stored(
                 f"{path} was trained on a folder called {stated.get('name')!r}, and for privacy "
                 "does not say where that lies: name it with --data"
             )
-    channels, size, _ = network.image_shape
-    data = data_spec(source, data_root, image_size=size, image_channels=channels)
-    train, test = load_data(data)
-    if network.num_classes and train.class_names != description.labels:
+    shape = description.network
+    return data_spec(
+        source, data_root, image_size=shape.image_size, image_channels=shape.image_channels
+    )
+
+
+def check_data(path: Path, description: Description, train: Dataset) -> None:
+    """Say so where ``train`` is not what the checkpoint at ``path`` states.
+
+    Raises:
+        DataError: its classes are others than those the checkpoint draws.
+    """
+    if description.labels and train.class_names != description.labels:
         raise DataError(
-            f"{path} draws {', '.join(description.labels[:20])}, but the classes of {source} are "
-            f"{', '.join(train.class_names[:20])}; name its own data with --data"
+            f"{path} draws {', '.join(description.labels[:20])}, but the classes of {train.name} "
+            f"are {', '.join(train.class_names[:20])}; name its own data with --data"
         )
-    if train.digest() != stated.get("digest"):
+    if train.digest() != description.data.get("digest"):
         print(
-            f"the training images of {source} are not those that {path} states, or are decoded "
+            f"the training images of {train.name} are not those that {path} states, or are decoded "
             "otherwise here: the two columns do not compare",
             file=sys.stderr,
         )
-    return measure(network, train, test, device), description.metrics
 
 
 def publish(
@@ -193,8 +179,10 @@ def publish(
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     network, steps, seconds = _averaged(folder, kind, run)
-    train, test = load_data(data)
-    figures = measure(network, train, test, device)
+    effort = Effort()
+    reference = reference_for(*load_data(data), device, effort)
+    figures = evaluate(network.to(device), reference, effort)
+    train, test = reference.train, reference.test
     images_seen = steps * run.batch_size
     description = Description(
         kind=kind,
@@ -222,7 +210,7 @@ def publish(
     )
     digest = save(path, network, description)
     if isinstance(network, VAE):
-        pictured = to_pixels(some_images(test, 20).to(device))
+        pictured = to_pixels(some_images(test, 20))
         grid = reconstruction_grid(network, pictured, PICTURE_SEED)
     else:
         grid = sample_grid(network, columns=10, rows=8, seed=PICTURE_SEED)
@@ -247,10 +235,6 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         "vae": "Two rows of test images, each over its reconstruction from mu; then 60 samples "
         "from the prior, none chosen.",
     }[description.kind]
-    figures = "\n".join(
-        f"| {key} | {value} | {MEANINGS.get(key, '')} |"
-        for key, value in description.metrics.items()
-    )
     folder = " --data FOLDER" if data["source"] == "folder" else ""
     return f"""# {name}
 
@@ -281,14 +265,13 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 
 ## Figures
 
-`python -m training evaluate {name}{folder}` measures them again.
+`python -m training evaluate {name}{folder}` measures them again; docs/quality.md says how.
 
-| Figure | Value | Meaning |
-| --- | --- | --- |
-{figures}
+{markdown_table(description.metrics)}
 
 ## Limits
 
-It knows what its training set shows and nothing else. Whether it repeats training images
-closely has not been measured.
+It knows what its training set shows and nothing else.
+
+{on_memorisation(description.metrics)}
 """

@@ -2,16 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from safetensors import safe_open
 
 from training import publish
 from training.__main__ import main
-from training.data import Dataset
+from training.networks.checkpoint import load
 from training.run import read_config
+from training.sources import load as load_data
 
 STORE = Path(__file__).parents[2] / "models_store"
 RUN = Path("runs/gan-compact-001")
@@ -66,14 +65,11 @@ def test_a_run_of_before_there_was_a_choice_of_data_learnt_mnist(run: Path) -> N
 
 
 def test_a_checkpoint_of_before_is_measured_on_the_set_of_its_name(
-    made_up_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made_up_mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(network: Any, train: Dataset, test: Dataset, device: torch.device) -> Any:
-        return {"of": (train.name, len(train), len(test))}
-
-    monkeypatch.setattr(publish, "measure", measure)
     path = STORE / "mnist-vae-v1.safetensors"
-    now, stated = publish.evaluate_stored(path, None, made_up_mnist, torch.device("cpu"))
-    assert now["of"] == ("mnist", 40, 30)
-    assert stated["frechet_test"] > 0
+    _, description = load(path)
+    train, test = load_data(publish.data_of(path, description, None, made_up_mnist))
+    assert (train.name, len(train), len(test)) == ("mnist", 40, 30)
+    publish.check_data(path, description, train)
     assert "the training images of mnist are not those that" in capsys.readouterr().err

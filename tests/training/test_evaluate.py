@@ -1,83 +1,33 @@
-"""Fréchet distances against closed forms; draws that depend on their seed alone; figures."""
+"""Draws that depend on their seed alone; the figures of networks whose faults are known."""
 
+import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from training import cas, measures
 from training import evaluate as evaluate_module
+from training.damage import BY_HEART, DAMAGES, damage_table, figures_of_damage
 from training.data import Dataset, to_pixels
-from training.evaluate import SEED, draw, evaluate, frechet_distance
-from training.judge import Judge
+from training.evaluate import Effort, draw, evaluate
+from training.figures import MEANINGS, markdown_table, on_memorisation, plain_table, rows
+from training.judge import Judge, judge_for
 from training.losses import kl_to_standard_normal
 from training.networks.gan import GanConfig, Generator
 from training.networks.vae import VAE, VaeConfig
+from training.reference import SEED, Reference
+from training.sources import data_spec
+from training.sources import load as load_data
 
 
-def samples(mean: Tensor, covariance: Tensor, count: int, seed: int = 0) -> Tensor:
-    """(count, D) float64 whose sample mean and covariance are exactly these."""
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, len(mean), generator=random, dtype=torch.float64)
-    x = x - x.mean(0)
-    whitened = x @ torch.linalg.inv(torch.linalg.cholesky(x.T.cov())).T
-    coloured: Tensor = whitened @ torch.linalg.cholesky(covariance).T + mean
-    return coloured
-
-
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def test_equal_sets_have_distance_0() -> None:
-    features = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
-    shuffled = features[torch.randperm(200, generator=torch.Generator().manual_seed(1))]
-    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(features, shuffled) == pytest.approx(0, abs=1e-9)
-
-
-def test_a_shift_alone_counts_its_squared_length() -> None:
-    features = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).double()
-    assert frechet_distance(features, features + vector(1, -2, 3)) == pytest.approx(14)
-
-
-def test_diagonal_covariances_by_the_closed_form() -> None:
-    first = samples(vector(0, 1, 2), torch.diag(vector(1, 4, 9)), 50)
-    second = samples(vector(0, 3, 2), torch.diag(vector(4, 4, 0.25)), 80, seed=1)
-    # |m1 - m2|^2 + sum (s1 - s2)^2, standard deviations 1 2 3 and 2 2 1/2.
-    assert frechet_distance(first, second) == pytest.approx(4 + 1 + 0 + 6.25)
-
-
-def test_covariances_that_do_not_commute_by_the_closed_form_in_two_dimensions() -> None:
-    cov1 = torch.tensor([[4.0, 0.0], [0.0, 1.0]]).double()
-    cov2 = torch.tensor([[2.0, 1.2], [1.2, 1.5]]).double()
-    product = cov1 @ cov2
-    # tr M^(1/2) = sqrt(tr M + 2 sqrt(det M)) for a 2 x 2 M with positive eigenvalues.
-    root = math.sqrt(float(product.trace()) + 2 * math.sqrt(float(torch.linalg.det(product))))
-    expected = float(cov1.trace() + cov2.trace()) - 2 * root
-    zero = vector(0, 0)
-    distance = frechet_distance(samples(zero, cov1, 60), samples(zero, cov2, 70, seed=1))
-    assert distance == pytest.approx(expected)
-    assert expected > 0.1
-
-
-def test_the_distance_is_symmetric_and_blind_to_rotation() -> None:
-    random = torch.Generator().manual_seed(0)
-    first = torch.randn(300, 4, generator=random, dtype=torch.float64)
-    second = first[:200] @ torch.randn(4, 4, generator=random, dtype=torch.float64) + 0.3
-    rotation = torch.linalg.qr(torch.randn(4, 4, generator=random, dtype=torch.float64)).Q
-    distance = frechet_distance(first, second)
-    assert distance > 0.1
-    assert frechet_distance(second, first) == pytest.approx(distance)
-    assert frechet_distance(first @ rotation, second @ rotation) == pytest.approx(distance)
-
-
-def test_features_that_never_vary_do_not_make_it_fail() -> None:
-    first = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    first[:, 2] = 0
-    distance = frechet_distance(first, torch.zeros(50, 3))
-    variances = first.double().var(0).sum() + first.double().mean(0).square().sum()
-    assert distance == pytest.approx(float(variances))
+@pytest.fixture(autouse=True)
+def _few_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "KID_SUBSETS", 2)
+    monkeypatch.setattr(cas, "STEPS", 40)
 
 
 def make_cgan() -> Generator:
@@ -103,8 +53,7 @@ def test_draws_depend_on_their_seed_alone() -> None:
 
 def test_draws_are_in_8_bits_and_labels_go_round() -> None:
     images, labels = draw(make_cgan(), 25, seed=5)
-    levels = images * 255
-    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    assert images.dtype == torch.uint8
     assert images.shape == (25, 1, 8, 8)
     assert labels is not None
     assert labels.tolist() == [i % 10 for i in range(25)]
@@ -125,7 +74,7 @@ def test_draws_are_as_many_as_asked_for_and_keep_their_labels_over_batches(
     images, labels = draw(Painter(), count, seed=0)
     assert labels is not None
     assert len(images) == len(labels) == count
-    assert Oracle()(images)[0].argmax(1).tolist() == labels.tolist()
+    assert Oracle()(to_pixels(images))[0].argmax(1).tolist() == labels.tolist()
 
 
 class Painter(Generator):
@@ -143,16 +92,14 @@ class Painter(Generator):
 
 
 class Oracle(Judge):
-    """Reads Painter's classes without fail. Features: the mean, and noise of the same seed."""
+    """Reads Painter's classes without fail. Features: the mean, and others of the image."""
 
     def __init__(self) -> None:
-        super().__init__((1, 8, 8), 10)
+        nn.Module.__init__(self)  # none of the judge's layers
 
     def features(self, images: Tensor) -> Tensor:
-        random = torch.Generator().manual_seed(0)
-        return torch.cat(
-            [images.mean(dim=(1, 2, 3))[:, None], torch.randn(len(images), 2, generator=random)], 1
-        )
+        means = images.mean(dim=(1, 2, 3))[:, None]
+        return torch.cat([means, (means * 1e4).sin(), images[:, 0, 0, :1]], dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         classes = (images.mean(dim=(1, 2, 3)) * 255 / 20).round().long().clamp(0, 9)
@@ -161,50 +108,114 @@ class Oracle(Judge):
 
 @pytest.fixture
 def painted() -> Dataset:
-    """What Painter paints without mistakes."""
+    """What Painter paints without mistakes, each label four times, with a corner of its own."""
     labels = torch.arange(40) % 10
-    images = (labels * 20).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    images = (labels * 20).to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
+    images[:, 0, 0, 0] = torch.arange(40).to(torch.uint8)
     return Dataset("painted", "none", images, labels, tuple("0123456789"))
 
 
-def test_a_perfect_conditional_network_scores_1_in_every_label(painted: Dataset) -> None:
-    figures = evaluate(Painter(), Oracle(), painted, painted, count=40)
-    assert figures["judge_accuracy"] == 1
+@pytest.fixture
+def reference(painted: Dataset, tmp_path: Path) -> Reference:
+    return Reference(Oracle(), painted, painted, 40, tmp_path)
+
+
+QUICK = Effort(samples=40, cas_images=0, nll_samples=0)
+
+
+def test_a_perfect_conditional_network_scores_1_in_every_label(reference: Reference) -> None:
+    figures = evaluate(Painter(), reference, QUICK)
+    assert figures["judge_accuracy"] == figures["judge_accuracy_train"] == 1
+    assert figures["judge_accuracy_worst"] == 1
     assert figures["conditional_accuracy"] == 1
     assert figures["conditional_accuracy_worst"] == 1
+    assert figures["class_kl_to_uniform"] == figures["class_kl_to_uniform_real"] == 0
+    assert (figures["samples"], figures["seed"]) == (40, SEED)
+
+
+def test_real_images_drawn_again_score_what_real_images_score(reference: Reference) -> None:
+    figures = reference.compare(reference.train.images, reference.train.labels)
     assert figures["frechet_test"] == pytest.approx(0, abs=1e-6)
     assert figures["frechet_train"] == pytest.approx(0, abs=1e-6)
-    assert (figures["samples"], figures["seed"]) == (40, SEED)
-    assert "class_kl_to_uniform" not in figures
+    for name, value in figures.items():
+        if f"{name}_real" in figures:
+            assert value == figures[f"{name}_real"], name
+    assert figures["precision"] == figures["recall"] == figures["coverage"] == 1
+    assert figures["diversity"] == figures["diversity_worst"] == 1
+    assert figures["histogram_distance"] == 0
 
 
-def test_a_label_drawn_as_another_is_found_and_named(painted: Dataset) -> None:
-    figures = evaluate(Painter({3: 8}), Oracle(), painted, painted, count=40)
+def test_a_label_drawn_as_another_is_found_and_named(reference: Reference) -> None:
+    figures = evaluate(Painter({3: 8}), reference, QUICK)
     assert figures["conditional_accuracy"] == 0.9
     assert figures["conditional_accuracy_worst"] == 0
     assert figures["conditional_accuracy_worst_label"] == 3
-    assert figures["frechet_test"] > 1e-4
+    right = evaluate(Painter(), reference, QUICK)
+    assert figures["class_kl_to_uniform"] > right["class_kl_to_uniform"] == 0
+    assert figures["coverage"] <= right["coverage"]
 
 
-def test_an_unconditional_network_that_draws_one_class_scores_log_10(painted: Dataset) -> None:
-    figures = evaluate(Painter(num_classes=0), Oracle(), painted, painted, count=40)
+def test_a_collapsed_unconditional_network_is_seen_by_all_but_precision(
+    reference: Reference,
+) -> None:
+    figures = evaluate(Painter(num_classes=0), reference, QUICK)
     assert figures["class_kl_to_uniform"] == pytest.approx(math.log(10), abs=1e-3)
+    assert figures["precision"] == 1
+    assert figures["recall"] < 0.2
+    assert figures["coverage"] < 0.2
+    assert figures["diversity"] == figures["diversity_worst"] == 0
+    assert figures["exact_duplicates"] == 39
+    assert figures["exact_duplicates_real"] == 0
+    assert figures["near_duplicates"] == 1
     assert "conditional_accuracy" not in figures
+
+
+def test_copies_of_training_images_are_counted(reference: Reference, painted: Dataset) -> None:
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 40, painted.images.shape, generator=random, dtype=torch.uint8)
+    test = dataclasses.replace(painted, images=painted.images + noise)
+    apart = Reference(reference.judge, painted, test, 40)
+    figures = apart.compare(painted.images, painted.labels)
+    assert (figures["training_copies"], figures["training_copies_real"]) == (40, 0)
+    assert figures["nearest_pixels_ratio"] == pytest.approx(0, abs=0.01)
+    assert figures["nearest_pixels_closer"] == 1
+    assert figures["memorised"] == 1
+    assert figures["memorised_real"] < 1
+    figures |= {"samples": 40}
+    assert on_memorisation(figures).startswith("It repeats training images: of 40 samples 40 equal")
+    fresh = apart.compare(test.images, test.labels) | {"samples": 40}
+    assert on_memorisation(fresh).startswith("It does not repeat training images: of 40 samples 0")
 
 
 def test_a_judge_that_errs_on_real_images_is_said_to(painted: Dataset) -> None:
     painted.labels[:10] = 0  # nine of forty are now wrong
-    assert evaluate(Painter(), Oracle(), painted, painted, count=40)["judge_accuracy"] == 31 / 40
+    figures = evaluate(Painter(), Reference(Oracle(), painted, painted, 40), QUICK)
+    assert figures["judge_accuracy"] == 31 / 40
+    assert figures["judge_accuracy_worst"] == pytest.approx(4 / 13, rel=1e-3)
 
 
 def test_the_floor_is_what_as_many_real_images_score(painted: Dataset) -> None:
-    figures = evaluate(Painter({3: 8}), Oracle(), painted, painted, count=20)
+    few = Reference(Oracle(), painted, painted, 20)
+    figures = evaluate(Painter({3: 8}), few, dataclasses.replace(QUICK, samples=20))
     for name in ("test", "train"):
         floor = figures[f"frechet_{name}_floor"]
         assert floor > 0
         assert figures[f"frechet_{name}_ratio"] == pytest.approx(
             figures[f"frechet_{name}"] / floor, rel=1e-2
         )
+
+
+def test_cas_tells_right_labels_from_wrong_ones(reference: Reference) -> None:
+    effort = dataclasses.replace(QUICK, cas_images=1000)
+    right, wrong = (
+        evaluate(painter, reference, effort)
+        for painter in (Painter(), Painter({k: 9 - k for k in range(10)}))
+    )
+    assert right["cas_images"] == 40  # not more than there are real ones
+    assert right["cas_gap_points"] == pytest.approx(100 * (right["cas_real"] - right["cas"]))
+    assert right["cas"] > 0.3
+    assert wrong["cas"] < 0.2
+    assert "cas" not in evaluate(Painter(num_classes=0), reference, effort)
 
 
 def make_vae(prior_layers: int = 0) -> VAE:
@@ -216,8 +227,8 @@ def make_vae(prior_layers: int = 0) -> VAE:
     return vae.eval().requires_grad_(False)
 
 
-def test_a_vae_gets_figures_of_its_reconstructions(painted: Dataset) -> None:
-    figures = evaluate(make_vae(), Oracle(), painted, painted, count=20)
+def test_a_vae_gets_figures_of_its_reconstructions(reference: Reference, painted: Dataset) -> None:
+    figures = evaluate(make_vae(), reference, QUICK)
     total = figures["reconstruction_nats"] + figures["kl_nats"]
     assert figures["negative_elbo_nats"] == pytest.approx(total, rel=2e-3)
     back = make_vae().decode(make_vae().encode(to_pixels(painted.images))[0])
@@ -225,7 +236,19 @@ def test_a_vae_gets_figures_of_its_reconstructions(painted: Dataset) -> None:
     assert figures["reconstruction_mse"] == pytest.approx(mse, rel=1e-3)
     # Untrained, it gives back one grey: right for the few whose class that grey is.
     assert 0 <= figures["reconstruction_accuracy"] <= 0.2
-    assert "class_kl_to_uniform" in figures
+    assert figures["reconstruction_frechet_test"] > figures["frechet_test_floor"]
+    assert -1 <= figures["reconstruction_ssim"] < 1
+    assert 0 <= figures["active_units"] <= figures["latent_dimensions"] == 2
+    assert len(figures["kl_per_dimension_nats"]) == 2
+    assert "nll_binarised_nats" not in figures
+
+
+def test_the_likelihood_is_better_than_the_bound(reference: Reference) -> None:
+    effort = dataclasses.replace(QUICK, nll_samples=50, nll_images=1000)
+    figures = evaluate(make_vae(), reference, effort)
+    assert figures["nll_binarised_nats"] < figures["negative_elbo_binarised_nats"]
+    assert (figures["nll_samples"], figures["nll_images"]) == (50, 40)
+    assert figures["nll_standard_error"] == 0
 
 
 def test_without_a_learned_prior_the_kl_is_near_its_closed_form(painted: Dataset) -> None:
@@ -239,22 +262,144 @@ def test_without_a_learned_prior_the_kl_is_near_its_closed_form(painted: Dataset
     vae = make_vae()
     mu, logvar = vae.encode(to_pixels(painted.images))
     expected = kl_to_standard_normal(mu, logvar).mean().item()
-    figures = evaluate(vae, Oracle(), many, many, count=20)
+    figures = evaluate(vae, Reference(Oracle(), many, many, 40), QUICK)
     # 2,000 draws of a figure that varies by about 1 nat.
     assert figures["kl_nats"] == pytest.approx(expected, abs=0.1)
 
 
-def test_a_learned_prior_counts_in_the_kl_and_not_in_reconstructions(painted: Dataset) -> None:
-    plain = evaluate(make_vae(), Oracle(), painted, painted, count=20)
-    learned = evaluate(make_vae(prior_layers=3), Oracle(), painted, painted, count=20)
+def test_a_learned_prior_counts_in_the_kl_and_not_in_reconstructions(reference: Reference) -> None:
+    plain = evaluate(make_vae(), reference, QUICK)
+    learned = evaluate(make_vae(prior_layers=3), reference, QUICK)
     assert learned["kl_nats"] > plain["kl_nats"] + 0.1  # it was fitted to nothing
     for name in ("reconstruction_nats", "reconstruction_mse", "reconstruction_accuracy"):
         assert learned[name] == plain[name]
 
 
-def test_figures_are_the_same_each_time(painted: Dataset) -> None:
-    vae = make_vae()
-    torch.manual_seed(1)
-    first = evaluate(vae, Oracle(), painted, painted, count=20)
-    torch.manual_seed(2)
-    assert evaluate(vae, Oracle(), painted, painted, count=20) == first
+def test_figures_are_the_same_each_time(painted: Dataset, tmp_path: Path) -> None:
+    def measured(network: Generator | VAE, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        fresh = Reference(Oracle(), painted, painted, 40, tmp_path / str(seed))
+        return evaluate(network, fresh, Effort(40, 40, 5, 10))
+
+    for network in (make_vae(), make_cgan()):
+        assert measured(network, 1) == measured(network, 2)
+
+
+def test_every_figure_has_its_meaning_and_stands_in_the_tables_once(reference: Reference) -> None:
+    figures: dict[str, Any] = {}
+    for network in (make_vae(), Painter()):
+        figures |= evaluate(network, reference, Effort(40, 40, 5, 10))
+    shown = rows(figures)
+    assert all(meaning for *_, meaning in shown)
+    assert {name for name, *_ in shown} == set(MEANINGS)
+    real = {name: real for name, _, real, _ in shown}
+    assert real["recall"] == str(figures["recall_real"])
+    assert real["frechet_test"] == str(figures["frechet_test_floor"])
+    assert real["conditional_accuracy"] == str(figures["judge_accuracy"])
+    card, plain = markdown_table(figures), plain_table(figures, {"recall": 0.125})
+    for name, value, *_ in shown:
+        assert card.count(f"| {name} | {value} |") == 1
+        assert plain.count(f"\n{name} ") == 1
+    (row,) = (line for line in plain.splitlines() if line.startswith("recall"))
+    assert row.split()[1:4] == [str(figures["recall"]), str(figures["recall_real"]), "0.125"]
+
+
+# Damage done to real digits, with a judge that has learnt from real digits.
+
+
+def some(data: Dataset, count: int) -> Dataset:
+    return dataclasses.replace(data, images=data.images[:count], labels=data.labels[:count])
+
+
+@pytest.fixture(scope="module")
+def real_digits(mnist_root: Path) -> tuple[Dataset, Dataset]:
+    """3,000 digits to compare with and 800 to test on."""
+    train, test = load_data(data_spec("mnist", mnist_root))
+    return some(train, 3000), some(test, 800)
+
+
+@pytest.fixture(scope="module")
+def damaged(
+    mnist_root: Path, real_digits: tuple[Dataset, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Damage -> figures of 800 digits that suffered it, by the shipped judge."""
+    train, test = real_digits
+    cache = tmp_path_factory.mktemp("judges")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(measures, "KID_SUBSETS", 2)
+        judge = judge_for(load_data(data_spec("mnist", mnist_root))[0], torch.device("cpu"), cache)
+        assert not list(cache.iterdir())  # nothing was trained
+        return figures_of_damage(judge, train, test, Effort(800, cas_images=0), cache)
+
+
+# Damage -> figure -> how far it moves from that of undamaged digits, at least: about a third of
+# what was seen, and well beyond what one draw of digits differs from another.
+MOVES: dict[str, dict[str, float]] = {
+    "3x3 blur": {
+        "frechet_train_ratio": 4,
+        "kid_train": 0.06,
+        "recall": -0.2,
+        "coverage": -0.06,
+        "diversity": -0.06,
+        "histogram_distance": 0.2,
+        "black_pixels": -0.06,
+    },
+    "1 pixel right": {"frechet_train_ratio": 1.5, "density": -0.08, "coverage": -0.04},
+    "contrast x 0.9": {
+        "frechet_train_ratio": 0.15,
+        "kid_train": 0.003,
+        "density": 0.04,  # upwards: why density and precision are never read alone
+        "diversity": -0.01,
+        "histogram_distance": 0.06,
+    },
+    "noise 0.05": {
+        "frechet_train_ratio": 2,
+        "kid_train": 0.03,
+        "histogram_distance": 0.3,
+        "black_pixels": -0.13,
+    },
+    "half, twice": {
+        "recall": -0.04,
+        "coverage": -0.04,
+        "exact_duplicates": 400,
+        "near_duplicates": 0.9,
+    },
+    "a label missing": {
+        "frechet_train_ratio": 1.5,
+        "coverage": -0.03,
+        "conditional_accuracy": -0.04,
+        "conditional_accuracy_worst": -0.5,
+        "class_kl_to_uniform": 0.04,
+    },
+    BY_HEART: {
+        "training_copies": 800,
+        "memorised": 0.9,
+        "nearest_pixels_ratio": -0.8,
+        "nearest_pixels_closer": 0.9,
+        "nearest_features_ratio": -0.8,
+        "nearest_features_closer": 0.9,
+    },
+}
+
+
+@pytest.mark.parametrize("damage", MOVES)
+def test_damage_shows_in(damage: str, damaged: dict[str, Any]) -> None:
+    for name, least in MOVES[damage].items():
+        moved = damaged[damage][name] - damaged["none"][name]
+        assert moved / least >= 1, f"{name} moved by {moved:.4g}, expected {least}"
+
+
+def test_cas_loses_the_label_that_is_missing(real_digits: tuple[Dataset, Dataset]) -> None:
+    train, test = real_digits
+    scores = [
+        cas.accuracy(cas.train_classifier(*DAMAGES[damage](train.images, train.labels), 10), test)
+        for damage in ("none", "a label missing")
+    ]
+    assert scores[0] > scores[1] + 0.05
+
+
+def test_the_table_of_damage_has_them_all(damaged: dict[str, Any]) -> None:
+    head, _, *lines = damage_table(damaged).splitlines()
+    assert head == f"| Figure | {' | '.join([*DAMAGES, BY_HEART])} |"
+    assert len(lines) >= 20
+    assert all(line.count("|") == head.count("|") for line in lines)

@@ -1,7 +1,6 @@
 """A few steps of every loop on made-up digits; resuming to the bit; the command line to the end."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -21,11 +20,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training import judge, publish, run, train_gan, train_vae
+from training import cas, judge, measures, run, train_gan, train_vae
 from training.__main__ import main
 from training.config import PRESETS, AnyRun, GanRun, VaeRun, as_json, from_json
+from training.damage import BY_HEART, DAMAGES
 from training.data import Dataset, DataSpec
-from training.evaluate import evaluate
+from training.evaluate import Effort
+from training.figures import BESIDE, MEANINGS, rows
 from training.losses import generator_loss, negative_elbo
 from training.networks.checkpoint import load
 from training.networks.gan import DiscriminatorConfig, GanConfig, Generator
@@ -718,6 +719,8 @@ def test_help_without_a_command_names_them_all(
         ("gan --data digits --data-licence 'a\nb'", r"the licence 'a\nb' is not a line of at most"),
         ("gan --resume nowhere", "nowhere is no run folder: it has no config.json"),
         ("publish nowhere", "nowhere is no run folder: it has no config.json"),
+        ("evaluate", "name checkpoints of the store, or --all of them, or --damage alone"),
+        ("evaluate x --damage", "name checkpoints of the store, or --all of them, or --damage"),
         ("evaluate nowhere-v1", "models_store/nowhere-v1.safetensors: No such file"),
     ],
 )
@@ -816,11 +819,13 @@ class Published:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure with a judge of one epoch and sixty samples."""
+    """Measure with a judge of one epoch, sixty samples, and twenty for CAS."""
     monkeypatch.setattr(judge, "EPOCHS", 1)
     monkeypatch.setattr(judge, "BATCH", 20)
     monkeypatch.setattr(judge, "LEAST_STEPS", 1)
-    monkeypatch.setattr(publish, "evaluate", functools.partial(evaluate, count=60))
+    monkeypatch.setattr(Effort.__init__, "__defaults__", (60, 20, 3, 10))
+    monkeypatch.setattr(cas, "STEPS", 2)
+    monkeypatch.setattr(measures, "KID_SUBSETS", 2)
     monkeypatch.setattr(train_vae, "PRIOR_BATCH", 16)
 
 
@@ -896,9 +901,13 @@ def test_its_header_tells_data_training_and_metrics(published: Published) -> Non
         assert metrics[f"frechet_{name}_floor"] > -1e-6  # 0 where all images are in the floor
     assert 0 <= metrics["judge_accuracy"] <= 1
     assert ("conditional_accuracy" in metrics) == (published.kind == "cgan")
-    assert ("class_kl_to_uniform" in metrics) == (published.kind != "cgan")
+    assert ("cas" in metrics) == (published.kind == "cgan")
     assert ("negative_elbo_nats" in metrics) == (published.kind == "vae")
-    assert set(metrics) <= set(publish.MEANINGS)
+    assert ("nll_binarised_nats" in metrics) == (published.kind == "vae")
+    for name in metrics:
+        for end in BESIDE:
+            name = name.removesuffix(end)
+        assert name in MEANINGS
 
 
 def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
@@ -908,8 +917,9 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     assert f"`{description.digest}`" in card
     assert f"]({published.name}.png)" in card
     assert description.training["command"] in card
-    for name, value in description.metrics.items():
-        assert f"| {name} | {value} |" in card
+    for row in rows(description.metrics):
+        assert f"| {' | '.join(row)} |" in card
+    assert "repeat training images: of 60 samples" in card or "repeats training images: of" in card
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     names = {path.name for path in published.path.parent.iterdir()}
@@ -937,17 +947,54 @@ def test_publishing_over_a_published_name_is_refused(at_published: Published) ->
 def test_evaluate_measures_what_the_header_states(
     at_published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = ["--data-root", str(at_published.data_root)]
-    main(["evaluate", at_published.name, *root, "--threads", "1"])
-    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert head == ["figure", "now", "stated"]
+    options = ["--data-root", str(at_published.data_root), "--threads", "1", "--json", "x.json"]
+    options += ["--nll-samples", "3", "--nll-images", "10"]
+    main(["evaluate", "--all", *options])
     metrics = load(at_published.path)[1].metrics
-    assert {name: now for name, now, _ in rows} == {k: str(v) for k, v in metrics.items()}
-    assert all(now == stated for _, now, stated in rows)
+    assert json.loads(Path("x.json").read_text()) == {at_published.name: metrics}
+    printed = capsys.readouterr().out.strip()
+    name, head, *lines = printed.splitlines()
+    assert name == at_published.name
+    assert head.split() == ["figure", "value", "real", "stated", "meaning"]
+    for figure, value, *_ in rows(metrics):
+        assert value in printed
+        assert any(line.split()[0] == figure for line in lines), figure
+
+
+def test_a_quick_evaluation_leaves_out_what_takes_long(at_published: Published) -> None:
+    root = ["--data-root", str(at_published.data_root), "--threads", "1"]
+    main(["evaluate", at_published.name, "--quick", *root, "--json", "x.json"])
+    (figures,) = json.loads(Path("x.json").read_text()).values()
+    assert figures["samples"] == 60
+    metrics = load(at_published.path)[1].metrics
+    assert {name for name in metrics if name not in figures} == {
+        "gan": set(),
+        "cgan": {"cas", "cas_real", "cas_gap_points", "cas_images"},
+        "vae": {"nll_binarised_nats", "nll_standard_error", "nll_samples", "nll_images"},
+    }[at_published.kind]
+    assert all(metrics[name] == value for name, value in figures.items())
+
+
+def test_damage_is_measured_without_a_checkpoint(
+    made_up_mnist: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(Effort.__init__, "__defaults__", (20, 20, 3, 10))
+    main(["evaluate", "--damage", "--data-root", str(made_up_mnist), "--json", "x.json"])
+    found = json.loads(Path("x.json").read_text())
+    assert list(found) == [*DAMAGES, BY_HEART]
+    assert found[BY_HEART]["training_copies"] == 20
+    assert found["none"]["training_copies"] == 0
+    assert found["none"]["cas_images"] == 20
+    assert "| `recall` |" in capsys.readouterr().out
 
 
 def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
-    (path,) = (at_published.here / "runs/judges").iterdir()
+    kept_here = (at_published.here / "runs/judges").iterdir()
+    (path,) = (path for path in kept_here if "-cas-" not in path.name)
     data, _ = load_data(data_spec("mnist", at_published.data_root))
     assert path.name == f"mnist-{data.digest()[:12]}-v{judge.VERSION}.safetensors"
     before = path.read_bytes()

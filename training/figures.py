@@ -1,0 +1,151 @@
+"""What each figure means, and tables of them: for the terminal, the card and the header."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MEANINGS = {
+    "samples": "samples drawn, none rejected, no truncation",
+    "seed": "seed of those samples",
+    "judge_version": "version of the judge; figures of two versions do not compare",
+    "judge_accuracy": "accuracy of the judge on real test images",
+    "judge_accuracy_worst": "the same for the worst label",
+    "judge_accuracy_train": "the same on training images, which it has learnt from",
+    "frechet_test": "Fréchet distance to the test images, in the judge's features",
+    "frechet_test_ratio": "that over its floor, which as many real training images score",
+    "frechet_train": "Fréchet distance to all training images",
+    "frechet_train_ratio": "that over its floor",
+    "kid_test": "kernel distance (KID) to the test images, in the judge's features",
+    "kid_train": "kernel distance to all training images",
+    "precision": "samples within the manifold of real images: are they plausible?",
+    "recall": "real images within the manifold of samples: is everything drawn?",
+    "density": "how many real images' neighbourhoods a sample is in, 1 expected",
+    "coverage": "real images with a sample in their neighbourhood",
+    "conditional_accuracy": "samples that the judge takes for the label asked for",
+    "conditional_accuracy_worst": "the same for the worst label",
+    "conditional_accuracy_worst_label": "that label",
+    "class_kl_to_uniform": "KL divergence of the samples' classes from uniform, nats",
+    "diversity": "mean distance between two samples of a label, in the judge's features, over that "
+    "of two real images; mean over labels",
+    "diversity_worst": "the same for the worst label",
+    "diversity_worst_label": "that label",
+    "exact_duplicates": "samples equal to an earlier one in every pixel",
+    "near_duplicates": "samples nearer to another one than 99.9 % of real images are to theirs",
+    "training_copies": "samples equal to a training image in every pixel",
+    "memorised": "samples less than a third as far from the nearest training image as from the "
+    "second nearest, in pixels",
+    "nearest_pixels_ratio": "median distance to the nearest training image, in pixels, over that "
+    "of test images",
+    "nearest_pixels_closer": "samples nearer to it than 99 % of test images are",
+    "nearest_features_ratio": "the median as above, in the judge's features",
+    "nearest_features_closer": "samples nearer than 99 % of test images, in the judge's features",
+    "histogram_distance": "L1 distance between the pixel histograms of samples and training "
+    "images, 0 to 2",
+    "black_pixels": "share of pixels that are exactly black",
+    "cas": "test accuracy of a classifier trained on samples alone (CAS)",
+    "cas_gap_points": "how far below the same classifier trained on real images, percentage points",
+    "cas_images": "images that it was trained on",
+    "negative_elbo_nats": "negative ELBO of the test images, grey levels as Bernoulli means, "
+    "nats an image",
+    "reconstruction_nats": "of which reconstruction",
+    "kl_nats": "of which KL divergence from the prior",
+    "negative_elbo_binarised_nats": "negative ELBO of the test images binarised at random",
+    "nll_binarised_nats": "their negative log-likelihood by importance sampling, nats an image",
+    "nll_standard_error": "its standard error, where not all test images were weighed",
+    "nll_samples": "draws for each image",
+    "nll_images": "images weighed",
+    "reconstruction_mse": "mean squared error of reconstructed test images, pixels in 0 to 1",
+    "reconstruction_ssim": "structural similarity of reconstructed test images, 1 = equal",
+    "reconstruction_accuracy": "reconstructed test images whose class the judge still sees",
+    "reconstruction_frechet_test": "Fréchet distance of reconstructed test images to "
+    "the test images",
+    "reconstruction_frechet_test_ratio": "that over the floor of samples",
+    "active_units": "latent dimensions whose mu varies by more than 0.01 over the test images",
+    "latent_dimensions": "latent dimensions in all",
+    "kl_per_dimension_nats": "KL divergence from N(0, 1) in each latent dimension",
+}
+
+# A figure's counterpart for real images is its name with one of these ends, or stands here.
+BESIDE = ("_floor", "_real")
+BESIDE_ELSEWHERE = {
+    "conditional_accuracy": "judge_accuracy",
+    "conditional_accuracy_worst": "judge_accuracy_worst",
+    "reconstruction_accuracy": "judge_accuracy",
+    "reconstruction_frechet_test": "frechet_test_floor",
+    "active_units": "latent_dimensions",
+}
+
+Row = tuple[str, str, str, str]  # name, value, what real images score, meaning
+
+
+def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Fractions to four significant digits, also in lists; whole numbers and text as they are."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list):
+            return [short(item) for item in value]
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    return {name: short(value) for name, value in figures.items()}
+
+
+def rows(figures: Mapping[str, Any]) -> list[Row]:
+    """A row for each figure, with what real images score beside it rather than in a row of its own.
+
+    Figures that this version does not know keep their row, without a meaning.
+    """
+    beside: dict[str, str] = {}
+    for name in figures:
+        elsewhere = BESIDE_ELSEWHERE.get(name, "")
+        for partner in (*(name + end for end in BESIDE), elsewhere):
+            if partner in figures:
+                beside[name] = partner
+    shown_beside = {name for name in beside.values() if name.endswith(BESIDE)}
+    return [
+        (
+            name,
+            _text(value),
+            _text(figures[beside[name]]) if name in beside else "",
+            MEANINGS.get(name, ""),
+        )
+        for name, value in figures.items()
+        if name not in shown_beside
+    ]
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def plain_table(figures: Mapping[str, Any], stated: Mapping[str, Any]) -> str:
+    """For a terminal: each figure as measured, for real images, and as its checkpoint states it."""
+    lines = [f"{'figure':34}{'value':>10}  {'real':>10}  {'stated':>10}  meaning"]
+    for name, value, real, meaning in rows(figures):
+        if isinstance(figures[name], list):
+            lines.append(f"{name:34}{meaning}:\n    {value}")
+        else:
+            then = _text(stated.get(name, "-"))
+            lines.append(f"{name:34}{value:>10}  {real:>10}  {then:>10}  {meaning}")
+    return "\n".join(lines)
+
+
+def markdown_table(figures: Mapping[str, Any]) -> str:
+    """For a card."""
+    lines = ["| Figure | Value | Real images | Meaning |", "| --- | --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows(figures)]
+    return "\n".join(lines)
+
+
+def on_memorisation(figures: Mapping[str, Any]) -> str:
+    """Whether the samples repeat training images, in sentences, from the figures that tell."""
+    copies, memorised = figures["training_copies"], figures["memorised"]
+    real = figures["memorised_real"]
+    # A share of a thousandth more than test images have is ten of 10,000: more than chance.
+    repeats = copies > figures["training_copies_real"] or memorised > real + 0.001
+    verdict = "It repeats training images" if repeats else "It does not repeat training images"
+    return (
+        f"{verdict}: of {figures['samples']:,} samples {copies} equal one in every pixel, and "
+        f"{100 * memorised:.3g} % (of test images {100 * real:.3g} %) lie less than a third as far "
+        "from the nearest as from the second nearest. The nearest is, in the median, "
+        f"{figures['nearest_pixels_ratio']:.3g} times as far as from a test image, in pixels, and "
+        f"{figures['nearest_features_ratio']:.3g} times in the judge's features."
+    )
