@@ -93,8 +93,15 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
     (the difference estimator of survey sampling): the gap varies by about a nat where the
     likelihoods vary by 20, so 1,000 images do for a tenth of a nat. With all images weighed it is
     the plain mean.
+
+    Raises:
+        ValueError: fewer than two draws or images, of which no standard error can be told.
     """
     weighed = min(weighed, len(images))
+    if weighed < len(images) and min(weighed, samples) < 2:
+        raise ValueError(
+            f"{samples} draws for each of {weighed} images tell no standard error; use at least 2"
+        )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     order = order.to(images.device)
     weights = importance_weights(vae, images[order[:weighed]], samples, seed).double()

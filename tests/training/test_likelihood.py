@@ -91,6 +91,14 @@ def test_images_that_are_not_weighed_count_as_their_elbo_less_the_mean_gap() -> 
     assert abs(part.nll - whole.nll) < 3 * part.standard_error
 
 
+@pytest.mark.parametrize(("samples", "weighed"), [(1, 5), (5, 1)])
+def test_too_few_for_a_standard_error_are_refused(
+    samples: int, weighed: int, images: Tensor
+) -> None:
+    with pytest.raises(ValueError, match=f"{samples} draws for each of {weighed} images"):
+        importance_nll(make_vae(), images, samples, weighed, seed=0)
+
+
 def test_the_elbo_is_its_definition(images: Tensor) -> None:
     vae = make_vae()
     many = images[:1].expand(4000, -1, -1, -1)
