@@ -52,6 +52,9 @@ def import_torchvision() -> ModuleType:
     return importlib.import_module("torchvision")
 
 
+UNKNOWN_LICENCE = "unknown"
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Which images a run learns from: enough to find the same ones again (config.json holds it).
@@ -64,7 +67,7 @@ class DataSpec:
     root: str  # folder in which named sets live
     image_size: int = 0  # pixels a side; 0 = the source's own
     image_channels: int = 0  # 1 = grey, 3 = RGB; 0 = as the images are
-    licence: str = ""  # of the images; "" = the source's own, "unknown" for a folder
+    licence: str = ""  # of the images; "" = the source's own, UNKNOWN_LICENCE for a folder
     digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import torch
 
-from training.data import DataError, Dataset, DataSpec, held_out
+from training.data import UNKNOWN_LICENCE, DataError, Dataset, DataSpec, held_out
 from training.networks.checkpoint import MAX_LABEL_CHARACTERS
 from training.pictures import FORMATS, Image, PictureError, read_picture
 
@@ -96,7 +96,7 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
             f"{folder} has {len(train)} pictures to train on and {len(test)} to test with; needed "
             f"are {MIN_PICTURES} in all and 2 for the test, and some hundreds a class to learn much"
         )
-    licence = spec.licence or "unknown"
+    licence = spec.licence or UNKNOWN_LICENCE
     return (
         _dataset(spec.name, licence, train, names),
         _dataset(spec.name, licence, test, names),

@@ -10,22 +10,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from training.config import PRESETS, AnyRun, as_json
-from training.data import DataError, Dataset, DataSpec, some_images, to_pixels
+from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
 from training.figures import markdown_table, on_memorisation
+from training.gallery import save_gallery
 from training.judge import judge_for
 from training.networks import build
 from training.networks.checkpoint import NAME, CheckpointError, Description, save
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.reference import Reference
-from training.run import STATE, TrainingError, read_config, save_grid
+from training.run import STATE, TrainingError, read_config
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
-from training.train_gan import sample_grid
-from training.train_vae import PRIOR_FITTED, reconstruction_grid
-
-PICTURE_SEED = 7
+from training.train_vae import PRIOR_FITTED
 
 
 def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
@@ -182,7 +180,7 @@ def publish(
     effort = Effort()
     reference = reference_for(*load_data(data), device, effort)
     figures = evaluate(network.to(device), reference, effort)
-    train, test = reference.train, reference.test
+    train = reference.train
     images_seen = steps * run.batch_size
     description = Description(
         kind=kind,
@@ -209,19 +207,24 @@ def publish(
         metrics=figures,
     )
     digest = save(path, network, description)
-    if isinstance(network, VAE):
-        pictured = to_pixels(some_images(test, 20))
-        grid = reconstruction_grid(network, pictured, PICTURE_SEED)
-    else:
-        grid = sample_grid(network, columns=10, rows=8, seed=PICTURE_SEED)
-    save_grid(path.with_suffix(".png"), grid, columns=10)
-    path.with_suffix(".md").write_text(card(name, description, digest, network))
+    pictures = save_gallery(path, network, reference, effort.samples)
+    path.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     return path
 
 
-def card(name: str, description: Description, digest: str, network: Generator | VAE) -> str:
-    """The checkpoint's page for people, in Markdown: what its header says, with meanings."""
+def card(
+    name: str,
+    description: Description,
+    digest: str,
+    network: Generator | VAE,
+    pictures: list[tuple[str, str]],
+) -> str:
+    """The checkpoint's page for people, in Markdown: what its header says, with meanings.
+
+    Args:
+        pictures: (file beside the card, caption), the samples first.
+    """
     training, data = description.training, description.data
     parameters = sum(p.numel() for p in network.parameters())
     what = {
@@ -229,20 +232,16 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         "cgan": "A conditional GAN: draws a sample of the label you ask for.",
         "vae": "A variational autoencoder: samples, encodes and decodes.",
     }[description.kind]
-    pictured = {
-        "gan": "80 samples, none chosen.",
-        "cgan": "80 samples, none chosen: a label a column, the same z along a row.",
-        "vae": "Two rows of test images, each over its reconstruction from mu; then 60 samples "
-        "from the prior, none chosen.",
-    }[description.kind]
+    shown = [
+        f"![{caption.split(':')[0].rstrip('.')}]({file})\n\n{caption}" for file, caption in pictures
+    ]
+    pictured = "\n\n".join(shown[1:])
     folder = " --data FOLDER" if data["source"] == "folder" else ""
     return f"""# {name}
 
 {what}
 
-![Samples]({name}.png)
-
-{pictured}
+{shown[0]}
 
 | | |
 | --- | --- |
@@ -268,6 +267,10 @@ was trained on, torch {training["torch"]}. The header of the checkpoint holds ev
 `python -m training evaluate {name}{folder}` measures them again; docs/quality.md says how.
 
 {markdown_table(description.metrics)}
+
+## Pictures
+
+{pictured}
 
 ## Limits
 

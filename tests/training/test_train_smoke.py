@@ -923,7 +923,9 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     names = {path.name for path in published.path.parent.iterdir()}
-    assert names == {f"{published.name}{end}" for end in (".safetensors", ".png", ".md")}
+    pictures = (".png", "-morph.png", "-nearest.png")
+    assert names == {f"{published.name}{end}" for end in (".safetensors", ".md", *pictures)}
+    assert all(f"]({published.name}{end})" in card for end in pictures)
 
 
 def test_the_command_in_its_header_trains_the_same_weights(at_published: Published) -> None:
