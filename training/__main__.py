@@ -1,4 +1,4 @@
-"""Command line: ``gan``, ``cgan``, ``vae`` train; ``publish`` releases; ``evaluate`` measures."""
+"""Command line: ``gan``, ``cgan``, ``vae`` train; ``publish``, ``export``, ``evaluate``."""
 
 import argparse
 import dataclasses
@@ -11,7 +11,9 @@ import torch
 
 from training.config import PRESETS, AnyRun, GanRun, VaeRun
 from training.data import DataError, default_data_root, load_mnist
-from training.networks.checkpoint import CheckpointError
+from training.export import export_checkpoint
+from training.networks.graphs import graph_path
+from training.networks.header import CheckpointError, read
 from training.publish import evaluate_stored, publish
 from training.run import (
     TrainingError,
@@ -135,6 +137,14 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     )
     _add_data_root(evaluate)
     _add_device(evaluate)
+    export = subparsers.add_parser(
+        "export", help="copy a published checkpoint with the graphs that ONNX Runtime serves"
+    )
+    export.add_argument("name", help="name in the store, such as mnist-cgan-v1")
+    export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
+    export.add_argument(
+        "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
+    )
     return parser
 
 
@@ -192,7 +202,7 @@ def _train(arguments: argparse.Namespace) -> None:
 def main(argv: list[str]) -> None:
     """Run one command; errors that a person can mend are one line on stderr and exit status 1."""
     arguments = _parser(argv).parse_args(argv)
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(getattr(arguments, "threads", 1))
     # Adam's moments of weights that stopped moving decay into denormals, which are slow.
     torch.set_flush_denormal(True)
     try:
@@ -210,6 +220,16 @@ def main(argv: list[str]) -> None:
             print(f"{'figure':36} {'now':>12} {'stated':>12}")
             for name, value in now.items():
                 print(f"{name:36} {value:>12} {stated.get(name, '-'):>12}")
+        elif arguments.command == "export":
+            copied = export_checkpoint(
+                arguments.store / f"{arguments.name}.safetensors", arguments.folder
+            )
+            for operation, graph in read(copied).description.graphs.items():
+                print(
+                    f"{graph_path(copied, operation)}: differs from torch by "
+                    f"{graph.max_difference:.1e} at most, in {graph.differing_pixels:.1e} of the "
+                    f"8-bit pixels, over {graph.samples} samples"
+                )
         else:
             _train(arguments)
     except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:

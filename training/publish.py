@@ -11,10 +11,12 @@ from safetensors import SafetensorError, safe_open
 from training.config import PRESETS, AnyRun, as_json
 from training.data import Dataset, default_data_root, load_mnist, to_pixels
 from training.evaluate import evaluate
+from training.export import save_with_graphs
 from training.judge import judge_for
 from training.networks import build
-from training.networks.checkpoint import NAME, CheckpointError, Description, load, save
+from training.networks.checkpoint import load
 from training.networks.gan import Generator
+from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
 from training.run import STATE, TrainingError, read_config, save_grid
 from training.train_gan import sample_grid
@@ -162,7 +164,7 @@ def publish(
         },
         metrics=figures,
     )
-    digest = save(path, network, description)
+    digest = save_with_graphs(path, network, description)
     if isinstance(network, VAE):
         grid = reconstruction_grid(network, to_pixels(test.images[:20]), PICTURE_SEED)
     else:

@@ -11,8 +11,9 @@ from training.data import Dataset, to_pixels
 from training.evaluate import SEED, draw, evaluate, frechet_distance
 from training.judge import Judge
 from training.losses import kl_to_standard_normal
-from training.networks.gan import GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import Generator
+from training.networks.vae import VAE
 
 
 def samples(mean: Tensor, covariance: Tensor, count: int, seed: int = 0) -> Tensor:

@@ -28,8 +28,9 @@ from training.data import Dataset, load_mnist
 from training.evaluate import evaluate
 from training.losses import generator_loss, negative_elbo
 from training.networks.checkpoint import load
-from training.networks.gan import DiscriminatorConfig, GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import DiscriminatorConfig, Generator
+from training.networks.vae import VAE
 from training.run import LossLog, RunState, TrainingError, new_run_folder, read_config, write_config
 
 ROOT = Path(__file__).parents[2]
