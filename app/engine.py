@@ -190,12 +190,12 @@ class Engine:
         return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
 
     def _probe(self, lane: Lane) -> tuple[list[tuple[int, float]], bool]:
-        """Size and seconds of each pass to use, and whether REFERENCE repeats itself.
+        """Size and seconds of each pass to use, and whether their rows repeat.
 
-        The sizes are those whose rows equal those of REFERENCE; if there is none, REFERENCE. It is
-        fixed, so neither ``max_batch`` nor the sizes kept change an image. Each size is fed all the
-        rows, backwards, so that each meets other places and neighbours; then some of them beside
-        one that is not a number.
+        The sizes are those whose rows equal those of one pass of REFERENCE rows: a fixed number, so
+        neither ``max_batch`` nor the sizes kept change an image. Each size is fed all the rows,
+        backwards, so that each meets other places and neighbours; then some of them beside one that
+        is not a number. If no size agrees, not even REFERENCE itself, the device does not repeat.
 
         Raises:
             FloatingPointError: an output is not finite.
@@ -203,12 +203,14 @@ class Engine:
         name, operation = lane
         runner = self.models[name].runner
         batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
-        reference = runner.run(operation, batch, labels)
-        if not all(np.isfinite(output).all() for output in reference):
-            raise FloatingPointError("an output of the probe is not finite")
         # Where one thread does all the work, its own time does not count what others take.
         alone = runner.device == "cpu" and runner.threads == 1
         clock = time.thread_time if alone else time.perf_counter
+        started = clock()
+        reference = runner.run(operation, batch, labels)
+        reference_seconds = clock() - started
+        if not all(np.isfinite(output).all() for output in reference):
+            raise FloatingPointError("an output of the probe is not finite")
 
         def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
             """The time of one pass; infinity if its rows, but the first ``bad``, differ."""
@@ -227,24 +229,25 @@ class Engine:
         def cost(size: int) -> float:
             # As many passes as show every row, the last one overlapping.
             starts = {*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)}
-            times = [seconds_if_exact(size, start) for start in starts]
-            if size > 1:
-                times.append(seconds_if_exact(size, 0, bad=1))
-            return math.inf if math.inf in times else min(times)
+            least = math.inf
+            for start, bad in [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]:
+                seconds = seconds_if_exact(size, start, bad)
+                if seconds == math.inf:
+                    return seconds
+                least = min(least, seconds)
+            return least
 
-        reference_cost = cost(REFERENCE)
         costs: list[tuple[int, float]] = []
         best, in_vain = math.inf, 0
         for size in sorted({*runner.sizes, REFERENCE}):
-            seconds = reference_cost if size == REFERENCE else cost(size)
-            if seconds == math.inf:
+            if (seconds := cost(size)) == math.inf:
                 continue
             costs.append((size, seconds))
-            in_vain = in_vain + 1 if seconds / size > 0.97 * best else 0
+            in_vain = in_vain + 1 if seconds / size > 0.95 * best else 0
             best = min(best, seconds / size)
             if size >= self.max_batch or in_vain == 2:  # larger passes would not be used
                 break
-        return costs or [(REFERENCE, reference_cost)], reference_cost < math.inf
+        return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
 
 
 def _pad(batch: NDArray[_Number], size: int) -> NDArray[_Number]:

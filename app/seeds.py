@@ -13,6 +13,8 @@ is a function of key and counter, so a whole batch is computed at once.
     label   : stream 1, block 0: floor(x[0] * classes / 2^32)
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ _ROUNDS = 10
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _NORMALS, _LABELS = 0, 1  # streams
+_FEW = 3  # seeds up to which Python's whole numbers are faster than numpy, by measurement
 # What is added to the two halves of the key in each round: (rounds, 2, 1, 1).
 _BUMPS = np.array(
     [[round_ * weyl & 0xFFFFFFFF for weyl in _WEYL] for round_ in range(_ROUNDS)], dtype=np.uint64
@@ -58,8 +61,47 @@ def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]
     return even, odd
 
 
+@lru_cache(16)
+def _lanes(blocks: int) -> tuple[int, int]:
+    """A one in each of ``blocks`` 64-bit lanes of a whole number; and each lane's index."""
+    return sum(1 << 64 * lane for lane in range(blocks)), sum(
+        lane << 64 * lane for lane in range(blocks)
+    )
+
+
+def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
+    """``philox4x32`` of one seed's blocks, in Python's whole numbers.
+
+    A word of each block lies in its own 64-bit lane of one number, with room for its products. The
+    fifty calls of numpy above cost the same for one image as for twenty; this takes a fifth of it.
+
+    Returns:
+        Words 0 and 2, each of all blocks; words 1 and 3: 64-bit little-endian.
+    """
+    ones, word0 = _lanes(blocks)
+    mask = ones * 0xFFFFFFFF
+    word1, word2, word3 = 0, ones * stream, 0
+    for round_ in range(_ROUNDS):
+        key0 = (seed + round_ * _WEYL[0]) & 0xFFFFFFFF
+        key1 = ((seed >> 32) + round_ * _WEYL[1]) & 0xFFFFFFFF
+        product0, product2 = word0 * 0xD2511F53, word2 * 0xCD9E8D57
+        word0, word1 = (product2 >> 32) & mask ^ word1 ^ ones * key0, product2 & mask
+        word2, word3 = (product0 >> 32) & mask ^ word3 ^ ones * key1, product0 & mask
+    size = 8 * blocks
+    even = word0.to_bytes(size, "little") + word2.to_bytes(size, "little")
+    return even, word1.to_bytes(size, "little") + word3.to_bytes(size, "little")
+
+
 def _words(seeds: _Words, blocks: int, stream: int) -> tuple[_Words, _Words]:
     """(B,) seeds -> random words 0 and 2 of each block (2, B, blocks), and words 1 and 3."""
+    if len(seeds) <= _FEW:
+        pairs = [_philox_of_one(seed, blocks, stream) for seed in seeds.tolist()]
+        shape = (len(seeds), 2, blocks)
+        even, odd = (
+            np.frombuffer(b"".join(part), "<u8").reshape(shape).swapaxes(0, 1)
+            for part in zip(*pairs, strict=True)
+        )
+        return even, odd
     keys = np.stack([seeds & _MASK, seeds >> _SHIFT])[:, :, None]
     even = np.empty((2, len(seeds), blocks), dtype=np.uint64)
     even[0] = np.arange(blocks, dtype=np.uint64)

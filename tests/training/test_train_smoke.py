@@ -889,7 +889,8 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     names = {path.name for path in published.path.parent.iterdir()}
-    assert names == {f"{published.name}{end}" for end in (".safetensors", ".png", ".md")}
+    graphs = [f".{operation}.onnx" for operation in description.operations]
+    assert names == {f"{published.name}{end}" for end in (".safetensors", ".png", ".md", *graphs)}
 
 
 def test_the_command_in_its_header_trains_the_same_weights(at_published: Published) -> None:
