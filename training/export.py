@@ -199,11 +199,10 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
         CheckpointError, ValueError: the network cannot be exported, or not exactly enough.
     """
     on_cpu = copy.deepcopy(network).cpu().eval()
-    graphs: dict[Operation, Graph] = {}
-    for operation in description.operations:
-        data = export_graph(on_cpu, operation)
-        graphs[operation] = compare(on_cpu, operation, data)
-        write_whole(graph_path(path, operation), data)
+    data = {name: export_graph(on_cpu, name) for name in description.operations}
+    graphs = {name: compare(on_cpu, name, graph) for name, graph in data.items()}
+    for name, graph in data.items():
+        write_whole(graph_path(path, name), graph)
     return save(path, network, dataclasses.replace(description, graphs=graphs))
 
 

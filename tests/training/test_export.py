@@ -21,7 +21,7 @@ from training.networks.checkpoint import load, save
 from training.networks.configs import Config, GanConfig, Operation, VaeConfig
 from training.networks.gan import Generator
 from training.networks.graphs import check_graph, graph_path, read_graph
-from training.networks.header import CheckpointError, Description, read
+from training.networks.header import CheckpointError, Description, Graph, read
 from training.networks.vae import VAE
 
 # Of the operations of a learned prior, "generate" runs all that "decode" runs.
@@ -144,6 +144,22 @@ def test_the_command_copies_a_checkpoint_with_graphs_and_never_over_another(
     assert read_graph(copied, "generate", read(copied).description.graphs["generate"])
     with pytest.raises(SystemExit, match="exists"):
         main(arguments)
+
+
+def test_an_export_that_is_refused_leaves_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "export_graph", lambda network, operation: operation.encode())
+
+    def refuse(network: object, operation: Operation, data: bytes) -> Graph:
+        if operation == "encode":
+            raise CheckpointError("too far")
+        return Graph("0" * 64, 1, 0, 0)
+
+    monkeypatch.setattr(export, "compare", refuse)
+    with pytest.raises(CheckpointError, match="too far"):
+        export_checkpoint(checkpoint, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_what_is_no_checkpoint_is_not_exported(tmp_path: Path) -> None:
