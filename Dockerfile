@@ -1,7 +1,7 @@
 # The serving image: app, the network definitions and models_store; no training loop, no test tool.
 #
-#   docker build -t genserve .                         PyTorch's CPU build
-#   docker build -t genserve --build-arg TORCH=cuda .  the GPU build, several GB larger
+#   docker build -t genserve .                         for CPUs: ONNX Runtime, no PyTorch
+#   docker build -t genserve --build-arg TORCH=cuda .  with PyTorch for GPUs, several GB larger
 #   docker run --rm -p 127.0.0.1:8000:8000 --read-only --tmpfs /tmp --cap-drop ALL genserve
 
 FROM python:3.11-slim AS build
@@ -15,9 +15,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     UV_NO_CACHE=1 \
     UV_SYSTEM_CERTS=1
 
-# cpu; cuda = the build that the package index has for Linux; or one for an older driver, as uv
-# names them: cu126.
-ARG TORCH=cpu
+# none; cuda = PyTorch as the package index has it for Linux; cpu = its CPU build, for checkpoints
+# without exported graphs; or a build for an older driver, as uv names them: cu126.
+ARG TORCH=none
 # Instead of PyTorch's own index: a folder (mounted into the build) or page of wheels. What it
 # holds decides which torch is taken.
 ARG PIP_FIND_LINKS=""
@@ -31,11 +31,12 @@ COPY pyproject.toml constraints.txt ./
 RUN python -m venv --without-pip /opt/venv \
  && pip install --no-cache-dir --constraint constraints.txt uv \
  && if [ -n "$PIP_FIND_LINKS" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; \
-    elif [ "$TORCH" != cuda ]; then export UV_TORCH_BACKEND="$TORCH"; fi \
+    elif [ "$TORCH" != cuda ] && [ "$TORCH" != none ]; then export UV_TORCH_BACKEND="$TORCH"; fi \
  && if [ -n "$PIP_EXTRA_INDEX_URL" ]; then \
       export UV_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL" UV_INDEX_STRATEGY=unsafe-best-match; fi \
+ && if [ "$TORCH" = none ]; then set --; else set -- --extra torch; fi \
  && uv pip install --python /opt/venv/bin/python \
-      --constraint constraints.txt --requirement pyproject.toml
+      --constraint constraints.txt --requirement pyproject.toml "$@"
 
 
 FROM python:3.11-slim

@@ -1,36 +1,39 @@
-"""Runs generate, encode and decode on batches, and measures how exactly rows repeat.
+"""Runs generate, encode and decode on batches, and measures how exactly rows repeat, and at what
+cost.
 
-Knows neither HTTP nor asyncio. A float row of a network depends in its last bits on the size of
-the batch it is in, because libraries choose another algorithm for another size. So batches are
-padded to one of a few sizes, and at start-up each size is probed: those whose rows equal, bit
-for bit, the rows of one fixed size are kept. Then a seed's pixels do not depend on the batch.
+Knows neither HTTP nor asyncio, nor which engine computes (``app.runner``). A float row of a network
+may depend in its last bits on the size of the batch it is in, because libraries choose another
+algorithm for another size. So batches are run in pieces of a few sizes, and at start-up each size
+is probed: those whose rows equal, bit for bit, the rows of one fixed size are kept. Then a seed's
+pixels do not depend on the batch. The passes of the probe are timed, and from their times follows
+how to cut and pad a batch of any size.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from app import seeds
+from app.runner import Floats, finite_rows, from_levels
 from app.store import StoredModel
-from training.networks.vae import VAE
+from training.networks.configs import Operation
 
 log = logging.getLogger(__name__)
 
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
-Operation = Literal["generate", "decode", "encode"]
 Lane = tuple[str, Operation]  # a model's name and what it is to do
 Grade = Literal["exact", "visual"]
+Labels = NDArray[np.int64]
+_Number = TypeVar("_Number", bound=np.generic)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A row of ``generate``: a seed, and a label where the model is conditional."""
 
     seed: int
@@ -44,54 +47,51 @@ Row = Sample | Latent | Image
 Result = Image | Posterior
 
 
-def candidate_sizes(max_batch: int) -> list[int]:
-    """Batch sizes to pad to: powers of two and the halves between them, so that padding wastes at
-    most a third, up to the first of them, or REFERENCE, that holds ``max_batch``."""
-    sizes = {1, max_batch, REFERENCE}
-    power = 2
-    while power <= max(max_batch, REFERENCE):
-        sizes |= {power, power * 3 // 2}
-        power *= 2
-    return sorted(size for size in sizes if size <= max(max_batch, REFERENCE))
+def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
+    """The size of the first pass for each number of rows, by which all passes together are fastest.
+
+    Args:
+        costs: Size and seconds of each pass that may be used.
+        most: Rows.
+
+    Returns:
+        ``most`` + 1 sizes by the number of rows; the one of 0 rows means nothing. The rest of the
+        rows are planned again; a pass larger than they are is padded.
+    """
+    first, total = [0], [0.0]
+    for rows in range(1, most + 1):
+        seconds, size = min((cost + total[max(0, rows - size)], size) for size, cost in costs)
+        first.append(size)
+        total.append(seconds)
+    return first
 
 
 class Engine:
-    """Every loaded model on one device. Call ``start_thread`` first in the thread that runs it.
+    """Every loaded model, each on its engine. Call ``start_thread`` first in the thread that runs
+    them, and ``warm_up`` before anything is run.
 
     Args:
-        models: By name; moved to the device, and expected in eval mode.
-        device: Where they run.
+        models: By name.
         max_batch: The largest batch that ``run`` is meant to get.
-        threads: CPU threads of one forward pass.
+
+    ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, StoredModel],
-        device: torch.device,
-        max_batch: int,
-        threads: int = 1,
-    ) -> None:
-        self.device = device
+    def __init__(self, models: Mapping[str, StoredModel], max_batch: int) -> None:
         self.max_batch = max_batch
-        self.threads = threads
         self.models = dict(models)
-        self.sizes: dict[Lane, list[int]] = {}
+        self.costs: dict[Lane, list[tuple[int, float]]] = {}
         self.grades: dict[str, Grade] = {}
-        for model in models.values():
-            # In training mode batch norm would mix the rows of strangers' requests.
-            assert not any(module.training for module in model.network.modules())
-            model.network.to(device)
+        self._plans: dict[Lane, list[int]] = {}
 
     def start_thread(self) -> None:
-        """Thread-local settings of torch: number of threads, and denormals taken as zero."""
-        torch.set_num_threads(self.threads)
-        torch.set_flush_denormal(True)
+        """Each engine's thread-local settings."""
+        for model in self.models.values():
+            model.runner.start_thread()
 
-    def operations(self, name: str) -> list[Operation]:
+    def operations(self, name: str) -> tuple[Operation, ...]:
         """What a model can do."""
-        can_encode = isinstance(self.models[name].network, VAE)
-        return ["generate", "decode", "encode"] if can_encode else ["generate"]
+        return self.models[name].operations
 
     def warm_up(self) -> dict[str, str]:
         """Run every model at every size, keep the sizes whose rows agree, and grade each model.
@@ -101,76 +101,79 @@ class Engine:
             model is dropped; the others are served.
         """
         failed: dict[str, str] = {}
-        for name in list(self.models):
+        for name, model in list(self.models.items()):
             try:
-                probes = {(name, op): self._probe((name, op)) for op in self.operations(name)}
+                probes = {(name, op): self._probe((name, op)) for op in model.operations}
             except Exception as error:
                 log.exception("%s failed its probe", name)
                 failed[name] = f"the network failed its first passes ({type(error).__name__})"
                 del self.models[name]
                 continue
-            self.sizes |= {lane: sizes for lane, (sizes, _) in probes.items()}
-            exact = all(stable for _, stable in probes.values())
+            for lane, (costs, _) in probes.items():
+                self.costs[lane] = costs
+                self._plans[lane] = plan(costs, self.max_batch)
+            exact = all(repeats for _, repeats in probes.values())
             self.grades[name] = "exact" if exact else "visual"
-            told = ", ".join(f"{lane[1]} {sizes}" for lane, (sizes, _) in probes.items())
-            log.info("%s: %s on %s, batch sizes: %s", name, self.grades[name], self.device, told)
+            log.info(
+                "%s: %s with %s on %s; milliseconds by batch size: %s",
+                *(name, self.grades[name], model.runner.engine, model.runner.device),
+                "; ".join(
+                    f"{lane[1]} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in costs)
+                    for lane, (costs, _) in probes.items()
+                ),
+            )
         return failed
 
-    def run(self, lane: Lane, rows: Sequence[Row]) -> Sequence[Result | Exception]:
-        """Each row's result, in one pass where the sizes allow it. A row that comes out not finite
-        gives an exception in its place.
+    def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
+        """Each row's result. A row that goes in or comes out not finite gives an exception in its
+        place.
 
         Args:
             lane: Model and operation.
             rows: ``Sample``, latents (Z,) float32, or images (H, W[, 3]) uint8, by operation.
         """
-        largest = self.sizes[lane][-1]
-        results: list[Result | Exception] = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), largest):
-                results += self._pass(lane, rows[start : start + largest])
-        return results
-
-    def _pass(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
-        """One padded forward pass of at most the largest size."""
         name, operation = lane
         batch, labels = self._batch(lane, rows)
-        size = next(size for size in self.sizes[lane] if size >= len(rows))
-        padded_labels = None if labels is None else _pad(labels, size)
-        padded = self._forward(lane, _pad(batch, size), padded_labels)
-        outputs = [output[: len(rows)] for output in padded]
-        results: list[Result | Exception]
-        if operation == "encode":
-            mu, logvar = (output.cpu().numpy() for output in outputs)
-            results = list(zip(mu, logvar, strict=True))
-        else:
-            results = list(_to_uint8(outputs[0]))
-        finite = torch.stack([o.flatten(1).isfinite().all(1) for o in outputs]).all(0)
-        if not bool(finite.all()):
-            for index in (~finite).nonzero().flatten().tolist():
-                results[index] = FloatingPointError(f"{name} gave values that are not finite")
+        runner = self.models[name].runner
+        results: list[Result | Exception] = []
+        for start, count, size in self.pieces(lane, len(batch)):
+            part = _pad(batch[start : start + count], size)
+            part_labels = None if labels is None else _pad(labels[start : start + count], size)
+            if operation == "encode":
+                mu, logvar = (o[:count] for o in runner.run(operation, part, part_labels))
+                finite = finite_rows(mu) & finite_rows(logvar)
+                results.extend(zip(mu, logvar, strict=True))
+            else:
+                levels, finite = runner.levels(operation, part, part_labels)
+                results.extend(levels[:count])
+                if operation == "decode":  # an engine may turn a NaN into a number
+                    finite = finite & finite_rows(part)
+            if not finite[:count].all():
+                for index in np.flatnonzero(~finite[:count]):
+                    error = FloatingPointError(f"{name} met values that are not finite")
+                    results[start + index] = error
         return results
 
-    def _batch(self, lane: Lane, rows: Sequence[Row]) -> tuple[Tensor, Tensor | None]:
-        name, operation = lane
-        network = self.models[name].network
-        if operation != "generate":
-            stacked = torch.from_numpy(np.stack(rows)).to(self.device)  # type: ignore[arg-type]
-            return (_from_uint8(stacked) if operation == "encode" else stacked), None
-        samples = [row for row in rows if isinstance(row, Sample)]
-        numbers = np.array([sample.seed for sample in samples], dtype=np.uint64)
-        z = torch.from_numpy(seeds.normals(numbers, network.latent_dim)).to(self.device)
-        if not network.num_classes:
-            return z, None
-        return z, torch.tensor([sample.label for sample in samples], device=self.device)
+    def pieces(self, lane: Lane, rows: int) -> Iterator[tuple[int, int, int]]:
+        """Start, rows and padded size of each pass for a batch."""
+        sizes, start = self._plans[lane], 0
+        while start < rows:
+            size = sizes[min(rows - start, len(sizes) - 1)]
+            count = min(size, rows - start)
+            yield start, count, size
+            start += count
 
-    def _forward(self, lane: Lane, batch: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+    def _batch(self, lane: Lane, rows: Sequence[Row]) -> tuple[Floats, Labels | None]:
+        """Rows as the network takes them."""
         name, operation = lane
+        if operation == "decode":
+            return np.stack(rows), None  # type: ignore[arg-type]
+        if operation == "encode":
+            return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
         network = self.models[name].network
-        if operation == "generate":
-            return (network.generate(batch, labels),)
-        assert isinstance(network, VAE)
-        return network.encode(batch) if operation == "encode" else (network.decode(batch),)
+        numbers, labels = zip(*rows, strict=True)
+        z = seeds.normals(np.array(numbers, dtype=np.uint64), network.latent_dim)
+        return z, np.array(labels, dtype=np.int64) if network.num_classes else None
 
     def _probe_rows(self, lane: Lane, count: int) -> list[Row]:
         name, operation = lane
@@ -186,59 +189,69 @@ class Engine:
         shape = (count, height, width) if channels == 1 else (count, height, width, channels)
         return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
 
-    def _probe(self, lane: Lane) -> tuple[list[int], bool]:
-        """The sizes whose rows equal those of REFERENCE, and whether that one repeats itself.
+    def _probe(self, lane: Lane) -> tuple[list[tuple[int, float]], bool]:
+        """Size and seconds of each pass to use, and whether their rows repeat.
 
-        REFERENCE is fixed, so neither ``max_batch`` nor the sizes kept change an image. Each other
-        size is fed the same rows backwards, so that each row meets other places and neighbours.
+        The sizes are those whose rows equal those of one pass of REFERENCE rows: a fixed number, so
+        neither ``max_batch`` nor the sizes kept change an image. Each size is fed all the rows,
+        backwards, so that each meets other places and neighbours; then some of them beside one that
+        is not a number. If no size agrees, not even REFERENCE itself, the device does not repeat.
 
         Raises:
             FloatingPointError: an output is not finite.
         """
+        name, operation = lane
+        runner = self.models[name].runner
         batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
+        # Where one thread does all the work, its own time does not count what others take.
+        alone = runner.device == "cpu" and runner.threads == 1
+        clock = time.thread_time if alone else time.perf_counter
+        started = clock()
+        reference = runner.run(operation, batch, labels)
+        reference_seconds = clock() - started
+        if not all(np.isfinite(output).all() for output in reference):
+            raise FloatingPointError("an output of the probe is not finite")
 
-        with torch.inference_mode():
-            reference = self._forward(lane, batch, labels)
-            if not all(bool(output.isfinite().all()) for output in reference):
-                raise FloatingPointError("an output of the probe is not finite")
+        def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
+            """The time of one pass; infinity if its rows, but the first ``bad``, differ."""
+            order = (np.arange(size)[::-1] + start) % REFERENCE
+            rows = batch[order]
+            rows[:bad] = math.nan
+            started = clock()
+            part = runner.run(operation, rows, None if labels is None else labels[order])
+            seconds = clock() - started
+            exact = all(
+                np.array_equal(p[bad:], r[order[bad:]])
+                for p, r in zip(part, reference, strict=True)
+            )
+            return seconds if exact else math.inf
 
-            def agrees(rows: Tensor) -> bool:
-                some_labels = None if labels is None else labels[rows]
-                part = self._forward(lane, batch[rows], some_labels)
-                return all(torch.equal(p, r[rows]) for p, r in zip(part, reference, strict=True))
+        def cost(size: int) -> float:
+            # As many passes as show every row, the last one overlapping.
+            starts = {*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)}
+            least = math.inf
+            for start, bad in [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]:
+                seconds = seconds_if_exact(size, start, bad)
+                if seconds == math.inf:
+                    return seconds
+                least = min(least, seconds)
+            return least
 
-            def size_agrees(size: int) -> bool:
-                # As many passes as show every row, the last one overlapping.
-                starts = [*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)]
-                order = torch.arange(size, device=self.device).flip(0)
-                return all(agrees((order + start) % REFERENCE) for start in starts)
-
-            stable = size_agrees(REFERENCE)
-            exact = [
-                s for s in candidate_sizes(self.max_batch) if s != REFERENCE and size_agrees(s)
-            ]
-        sizes = sorted({*exact, REFERENCE})
-        # Of the sizes that hold a whole batch, the first is enough.
-        enough = next((size for size in sizes if size >= self.max_batch), sizes[-1])
-        return [size for size in sizes if size <= enough], stable
+        costs: list[tuple[int, float]] = []
+        best, in_vain = math.inf, 0
+        for size in sorted({*runner.sizes, REFERENCE}):
+            if (seconds := cost(size)) == math.inf:
+                continue
+            costs.append((size, seconds))
+            in_vain = in_vain + 1 if seconds / size > 0.95 * best else 0
+            best = min(best, seconds / size)
+            if size >= self.max_batch or in_vain == 2:  # larger passes would not be used
+                break
+        return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
 
 
-def _pad(batch: Tensor, size: int) -> Tensor:
+def _pad(batch: NDArray[_Number], size: int) -> NDArray[_Number]:
     """Repeat the last row until the batch has ``size`` rows."""
     if len(batch) == size:
         return batch
-    return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
-
-
-def _to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
-    """(B, C, H, W) in [0, 1] -> (B, H, W), or (B, H, W, 3), rounded to 0..255."""
-    levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return (levels[..., 0] if levels.shape[-1] == 1 else levels).contiguous().cpu().numpy()
-
-
-def _from_uint8(images: Tensor) -> Tensor:
-    """The inverse: (B, H, W) or (B, H, W, 3) uint8 -> (B, C, H, W) in [0, 1]."""
-    # Strides matter: torch takes (B, 1, H, W) made by a permutation for another memory format, and
-    # convolves it with another algorithm at some sizes.
-    planes = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return planes.float() / 255
+    return np.concatenate([batch, batch[-1:].repeat(size - len(batch), axis=0)])

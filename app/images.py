@@ -4,6 +4,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -25,40 +26,58 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def to_png(image: Image) -> bytes:
-    """An 8-bit PNG without filters (PNG specification, third edition, sections 5 and 11).
+@lru_cache(256)
+def _png_start(width: int, height: int, channels: int) -> bytes:
+    """Signature and header chunk of an 8-bit image."""
+    colour_type = 0 if channels == 1 else 2
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
 
-    Written here because it is on the path of every image.
+
+_PNG_END = _chunk(b"IEND", b"")
+_UP = 2  # a row's filter: differences from the row above
+
+
+def to_png(image: Image, scale: int = 1) -> bytes:
+    """An 8-bit PNG (PNG specification, third edition, sections 5 to 11), each pixel drawn ``scale``
+    times as wide and high.
+
+    Written here because it is on the path of every image. Runs of equal bytes are all that is
+    looked for: digits are mostly black, and a row that repeats the one above it is written as its
+    difference, a run of zeros. That is as small as zlib's usual search makes them, and faster.
     """
     height, width = image.shape[:2]
-    colour_type = 0 if image.ndim == 2 else 2
     rows = image.reshape(height, -1)
-    raw = np.zeros((height, rows.shape[1] + 1), dtype=np.uint8)  # each row begins with filter 0
-    raw[:, 1:] = rows
-    return b"".join(
-        (
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)),
-            _chunk(b"IDAT", zlib.compress(raw.data, 1)),
-            _chunk(b"IEND", b""),
-        )
-    )
-
-
-def sheet(images: Sequence[Image], scale: int = 1) -> Image:
-    """One image as it is, several as a grid with ceil(sqrt(n)) columns, each pixel drawn
-    ``scale`` times as wide and high. Places that are left over are black."""
-    if len(images) == 1:
-        grid = images[0]
+    if scale == 1:
+        raw = np.zeros((height, rows.shape[1] + 1), dtype=np.uint8)  # filter 0: as they are
+        raw[:, 1:] = rows
     else:
-        columns = math.ceil(math.sqrt(len(images)))
-        rows = math.ceil(len(images) / columns)
-        height, width, *colour = images[0].shape
-        grid = np.zeros((rows * height, columns * width, *colour), dtype=np.uint8)
-        for index, image in enumerate(images):
-            top, left = index // columns * height, index % columns * width
-            grid[top : top + height, left : left + width] = image
-    return grid if scale == 1 else grid.repeat(scale, axis=0).repeat(scale, axis=1)
+        wide = image.repeat(scale, axis=1).reshape(height, -1)
+        raw = np.zeros((height, scale, wide.shape[1] + 1), dtype=np.uint8)
+        raw[:, 0, 1:] = wide
+        raw[:, 1:, 0] = _UP
+    # For a small image a window that holds all of it and small tables: the usual ones are so large
+    # that each call may have to ask the system for them anew.
+    window, memory = (12, 4) if raw.size <= 4096 else (15, 8)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, window, memory, zlib.Z_RLE)
+    data = deflate.compress(raw.data) + deflate.flush()
+    start = _png_start(width * scale, height * scale, rows.shape[1] // width)
+    return start + _chunk(b"IDAT", data) + _PNG_END
+
+
+def sheet(images: Sequence[Image]) -> Image:
+    """One image as it is, several as a grid with ceil(sqrt(n)) columns. Places that are left over
+    are black."""
+    if len(images) == 1:
+        return images[0]
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height, width, *colour = images[0].shape
+    places = np.zeros((rows * columns, height, width, *colour), dtype=np.uint8)
+    np.stack(images, out=places[: len(images)])
+    # (rows, columns, H, W[, 3]) -> (rows, H, columns, W[, 3])
+    grid = places.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, *colour)
 
 
 def to_npy(images: Sequence[Image]) -> bytes:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
@@ -43,26 +42,13 @@ log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU where torch finds one, else the CPU.
-
-    Raises:
-        StartupError: cuda is asked for and there is none.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise StartupError("device is 'cuda', but torch finds no GPU; use auto or cpu")
-    return torch.device(name)
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
     """Load, probe and warm every model before the first request; finish what was accepted."""
-    device = pick_device(settings.device)
-    log.info("running on %s", device)
-    models, refused = load_store(settings.models_dir)
-    engine = Engine(models, device, settings.max_batch, settings.threads)
+    models, refused = load_store(
+        settings.models_dir, settings.engine, settings.device, settings.threads
+    )
+    engine = Engine(models, settings.max_batch)
     engine.start_thread()
     for name, reason in engine.warm_up().items():
         refused[f"{name}.safetensors"] = reason

@@ -45,7 +45,7 @@ def images_reply(
     """The images as ``media``, one of OFFERS: PNG is one sheet, JSON and npy are one by one."""
     started = time.perf_counter()
     if media == PNG:
-        body = to_png(sheet(images, scale))
+        body = to_png(sheet(images), scale)
     elif media == NPY:
         body = to_npy(images)
     else:
@@ -118,7 +118,7 @@ def generated_reply(
 def _as_json(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
     items = []
     for index, image in enumerate(images):
-        png = to_png(sheet([image], scale))
+        png = to_png(image, scale)
         items.append(
             ImageItem(
                 image=base64.b64encode(png).decode(),

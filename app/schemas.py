@@ -90,6 +90,10 @@ class ModelCard(_Body):
         description="exact: a seed gives the same bytes whatever the batch, as measured at "
         "start-up on this device; visual: it may differ by a grey level"
     )
+    engine: str = Field(
+        description="what runs it, onnx or torch: the two may differ in a last bit, so the bytes "
+        "of a seed depend on it"
+    )
     device: str
     data: dict[str, Any] = Field(description="data set and its licence")
     training: dict[str, Any] = Field(description="recipe, seed, images seen, versions")

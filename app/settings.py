@@ -44,9 +44,15 @@ class Settings(BaseSettings):
         description="model of a request that names neither model nor label; "
         "none = the first conditional one, else the first by name",
     )
+    engine: Literal["auto", "onnx", "torch"] = Field(
+        default="auto",
+        description="what runs the models; auto = torch on a GPU where torch is installed and "
+        "finds one, else ONNX Runtime for what was exported to it, else torch",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="where models run; auto = the GPU where there is one, else the CPU",
+        description="where models run; auto = the GPU where torch is installed and finds one, "
+        "else the CPU",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
     max_batch: int = Field(

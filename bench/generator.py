@@ -1,6 +1,7 @@
-"""The bare generator, one thread, no server: ``python -m bench.generator <checkpoint>``.
+"""The bare generator, one thread, no server: ``python -m bench.generator <models_dir> <name>``.
 
-Answers each line "<batch> <seconds>" on standard input with one line of JSON; ends with the input.
+On the engine, and in passes of the sizes, that the service would use here. Answers each line
+"<batch> <seconds>" on standard input with one line of JSON; ends with the input.
 """
 
 import json
@@ -10,34 +11,42 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from training.networks.checkpoint import load
+from app.engine import Engine
+from app.store import load_store
+
+BATCH = 64  # the service's default max_batch; measured at no larger one
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as the service does
-    network, _ = load(Path(sys.argv[1]))
-    with torch.inference_mode():
-        for line in sys.stdin:
-            batch, seconds = (int(word) for word in line.split())
-            z = torch.randn(batch, network.latent_dim)  # (B, Z)
-            labels = torch.arange(batch) % network.num_classes if network.num_classes else None
-            for _ in range(3):  # the first passes choose algorithms and allocate
-                network.generate(z, labels)
-            times = [time.perf_counter()]
-            while times[-1] < times[0] + seconds:
-                network.generate(z, labels)
-                times.append(time.perf_counter())
-            passes = [after - before for before, after in pairwise(times)]
-            centiles = statistics.quantiles(passes * 2, n=100, method="inclusive")
-            told = {
-                "per_s": batch * len(passes) / (times[-1] - times[0]),
-                "p50_ms": centiles[49] * 1e3,
-                "p99_ms": centiles[98] * 1e3,
-            }
-            print(json.dumps(told), flush=True)
+    folder, name = Path(sys.argv[1]), sys.argv[2]
+    model = load_store(folder)[0][name]
+    engine = Engine({name: model}, BATCH)
+    engine.start_thread()
+    engine.warm_up()
+    random, classes = np.random.default_rng(0), model.network.num_classes
+    for line in sys.stdin:
+        batch, seconds = (int(word) for word in line.split())
+        z = random.standard_normal((batch, model.network.latent_dim), np.float32)
+        labels = np.arange(batch) % classes if classes else None
+        parts = [
+            (z[start : start + size], None if labels is None else labels[start : start + size])
+            for start, _, size in engine.pieces((name, "generate"), batch)
+        ]
+        times = [time.perf_counter()]
+        while times[-1] < times[0] + seconds:
+            for part, part_labels in parts:
+                model.runner.run("generate", part, part_labels)
+            times.append(time.perf_counter())
+        passes = [after - before for before, after in pairwise(times)]
+        centiles = statistics.quantiles(passes * 2, n=100, method="inclusive")
+        told = {
+            "per_s": batch * len(passes) / (times[-1] - times[0]),
+            "p50_ms": centiles[49] * 1e3,
+            "p99_ms": centiles[98] * 1e3,
+        }
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

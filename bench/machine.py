@@ -12,6 +12,7 @@ PACKAGES = [
     "fastapi",
     "httptools",
     "numpy",
+    "onnxruntime",
     "pillow",
     "pydantic",
     "starlette",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench import wrk
 from bench.children import HOST, ROOT, BenchError, Child, Server
+from bench.generator import BATCH
 from bench.report import BARE, FASTAPI, MODEL, OURS, Figure
 
-BATCH = 64  # the service's default max_batch; the generator is measured at no larger one
 COUNTERS = ("genserve_images_total{", "genserve_forward_passes_total{")
 
 
@@ -42,7 +42,7 @@ class Targets:
         if first == ours.picture(self._path)[1]:
             raise ours.failure("the same picture twice: this noise is not fresh")
         self.model: str = headers["X-Model"]
-        bare = ["bench.generator", str(store / f"{self.model}.safetensors")]
+        bare = ["bench.generator", str(store), self.model]
         self._generator = Child(stack, MODEL, bare, logs, piped=True)
 
     def measure(self, number: int, connections: int, target: str, seconds: int) -> Figure:

@@ -1,12 +1,14 @@
 """Shared by all tests: tiny networks in a temporary store, and clients of a served application."""
 
+import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
-from training.networks import Config, build
-from training.networks.checkpoint import Description, save
-from training.networks.gan import GanConfig
-from training.networks.vae import VaeConfig
+from training.export import save_with_graphs
+from training.networks import build
+from training.networks.configs import Config, GanConfig, VaeConfig
+from training.networks.header import Description
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
@@ -47,15 +49,28 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one tiny untrained network of each kind. Read it; copy it to change it."""
-    folder = tmp_path_factory.mktemp("store")
-    torch.manual_seed(0)
-    for name, (kind, config) in TINY.items():
-        labels = tuple(str(i) for i in range(getattr(config, "num_classes", 0)))
-        network = build(kind, config)
-        save(folder / f"{name}.safetensors", network, Description(kind, config, labels))
-    return folder
+def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one tiny untrained network of each kind, exported. Read it; copy it to change
+    it.
+
+    Exporting takes some seconds, so the store is kept between runs in pytest's cache, until the
+    networks, the export or torch change. tests/training/test_export.py exports anew.
+    """
+    sources = [*sorted((ROOT / "training/networks").glob("*.py")), ROOT / "training/export.py"]
+    made_of = [repr(TINY), torch.__version__, *(path.read_text() for path in sources)]
+    key = hashlib.sha256("".join(made_of).encode()).hexdigest()[:16]
+    kept: Path = request.config.cache.mkdir("tiny-stores") / key
+    if not kept.is_dir():
+        folder = tmp_path_factory.mktemp("store")
+        torch.manual_seed(0)
+        for name, (kind, config) in TINY.items():
+            labels = tuple(str(i) for i in range(config.num_classes))
+            network = build(kind, config).eval()
+            path = folder / f"{name}.safetensors"
+            save_with_graphs(path, network, Description(kind, config, labels))
+        with suppress(OSError):  # another run was faster
+            shutil.move(folder, kept)
+    return kept
 
 
 @pytest.fixture

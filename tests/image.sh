@@ -87,11 +87,13 @@ assert struct.unpack(">II", png[16:24]) == (28, 28), png[16:24]
 PYTHON
 echo "image-test: a seven of 28x28 pixels"
 
-"$engine" exec --interactive "$name" python - <<'PYTHON'
+"$engine" exec --interactive --env "TORCH=${TORCH:-none}" "$name" python - <<'PYTHON'
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
-for module in ("torchvision", "pytest"):
+unwanted = ["torchvision", "onnx", "pytest"] + ["torch"] * (os.environ["TORCH"] == "none")
+for module in unwanted:
     assert find_spec(module) is None, f"{module} is in the image"
 assert not Path("training/train_gan.py").exists(), "the training loops are in the image"
 

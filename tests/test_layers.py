@@ -17,6 +17,7 @@ APP_KNOWS = {
     "asyncio": {"app.batching", "app.middleware", "app.service"},
     "fastapi": {"app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
+    "onnxruntime": {"app.engine_onnx"},
     "PIL": {"app.images"},
     "prometheus_client": {"app.metrics", "app.routes"},
     "pydantic": {
@@ -28,7 +29,7 @@ APP_KNOWS = {
         *("app.__main__", "app.bodies", "app.lean", "app.main", "app.middleware"),
         "app.replies",
     },
-    "torch": {"app.engine", "app.main"},
+    "torch": {"app.engine_torch"},
     "uvicorn": {"app.__main__"},
 }
 # Inside app: what the layers below the routes may see of it.
@@ -37,8 +38,11 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.errors": set(),
     "app.seeds": set(),
     "app.settings": set(),
-    "app.store": {"app.errors"},
-    "app.engine": {"app.seeds", "app.store"},
+    "app.runner": set(),
+    "app.engine_onnx": {"app.runner"},
+    "app.engine_torch": {"app.errors", "app.runner"},
+    "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
+    "app.engine": {"app.runner", "app.seeds", "app.store"},
     "app.schemas": set(),
     "app.images": {"app.errors"},
     "app.negotiation": {"app.errors"},
@@ -169,13 +173,13 @@ def test_the_walk_undoes_aliases() -> None:
     assert "torch.load" not in used("from safetensors.torch import load\nload(b'')")
 
 
-def test_networks_import_torch_safetensors_and_the_standard_library_alone() -> None:
+def test_networks_import_torch_numpy_safetensors_and_the_standard_library_alone() -> None:
     for module, names in imports_of("training/networks").items():
         foreign = {
             name
             for name in names
             if not within(name, "training.networks")
-            and top(name) not in {"torch", "safetensors"} | sys.stdlib_module_names
+            and top(name) not in {"torch", "numpy", "safetensors"} | sys.stdlib_module_names
         }
         assert not foreign, f"{module} imports {foreign}"
 
@@ -273,42 +277,78 @@ def test_nothing_is_ever_unpickled(package: str) -> None:
         assert "allow_pickle=True" not in source, module
 
 
-# Imports app.main as if what training adds were not installed; prints what asked for it anyway.
+# Serves one image as if neither torch nor what training adds were installed; prints what was asked
+# for and loaded all the same.
 SERVING_ALONE = """
-import sys
+import asyncio, importlib.util, sys
+
+ABSENT = ("torch", "torchvision", "onnx", "onnxscript", "tqdm", "matplotlib", "sklearn")
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in ABSENT else find(name)
 
 class Absent:
     asked = set()
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torchvision", "tqdm", "matplotlib", "sklearn"):
+        if name.split(".")[0] in ABSENT:
             self.asked.add(name)
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-import app.main
-print(app.main.__file__)
+from pathlib import Path
+from app.main import create_app
+from app.settings import Settings
+
+async def main():
+    app = create_app(Settings(models_dir=Path(sys.argv[1]), max_batch=2))
+    async with app.router.lifespan_context(app):
+        service = app.state.service
+        made = await service.generate("tiny-cgan-v1", "7", 2, 5)
+        code, _ = await service.encode(service.encoder(None), made.images)
+        print(*{model.runner.engine for model in service.models.values()}, len(code))
+
+asyncio.run(main())
+print(sys.modules["app"].__file__)
 print(*Absent.asked)
 print(*sys.modules)
 """
 
 
-def test_the_app_imports_where_only_the_serving_files_and_packages_are(tmp_path: Path) -> None:
+def test_the_app_serves_where_only_the_serving_files_and_packages_are(
+    tmp_path: Path, tiny_store: Path
+) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "app", tmp_path / "app", ignore=ignore)
     shutil.copytree(ROOT / "training/networks", tmp_path / "training/networks", ignore=ignore)
     shutil.copy(ROOT / "training/__init__.py", tmp_path / "training")
     done = subprocess.run(
-        [sys.executable, "-c", SERVING_ALONE],
+        [sys.executable, "-c", SERVING_ALONE, str(tiny_store)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    file, asked, loaded = done.stdout.splitlines()
+    served, file, asked, loaded = done.stdout.splitlines()
+    assert served == "onnx 2"
     assert Path(file).is_relative_to(tmp_path)  # not the checkout
-    # torch.hub asks for tqdm, and does without.
-    assert set(asked.split()) <= {"tqdm"}
-    assert "training.networks.checkpoint" in loaded.split()
-    parts = {name for name in loaded.split() if within(name, "training")} - {"training"}
+    assert not asked
+    modules = loaded.split()
+    assert not any(within(name, "torch") for name in modules)
+    parts = {name for name in modules if within(name, "training")} - {"training"}
+    assert "training.networks.graphs" in parts
     assert all(within(name, "training.networks") for name in parts), parts
+
+
+def test_a_checkpoint_without_graphs_is_refused_with_a_way_out_where_torch_is_not_installed(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "models_store" / "mnist-gan-v1.safetensors", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", SERVING_ALONE, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "mnist-gan-v1.safetensors: it has no graphs for ONNX Runtime" in done.stderr
+    assert "python -m training export" in done.stderr

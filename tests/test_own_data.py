@@ -185,7 +185,8 @@ async def test_a_label_finds_the_model_that_has_such_a_class(
         (tiny_store / "tiny-cgan-v1", "aaa-cgan-v1"),
         (workplace / "models_store/my-shoes-cgan-v1", "my-shoes-cgan-v1"),
     ):
-        shutil.copy(source.with_suffix(".safetensors"), tmp_path / f"{name}.safetensors")
+        for suffix in (".safetensors", ".generate.onnx"):
+            shutil.copy(source.with_suffix(suffix), tmp_path / f"{name}{suffix}")
     client = await make_client(models_dir=tmp_path, default_model=default)
     answer = await client.post(f"/generate?{query}")
     assert answer.headers.get("x-model") == chosen

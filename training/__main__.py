@@ -1,4 +1,4 @@
-"""Command line: ``gan``, ``cgan``, ``vae`` train; ``publish`` releases; ``evaluate`` measures."""
+"""Command line: ``gan``, ``cgan``, ``vae`` train; ``publish``, ``export``, ``evaluate``."""
 
 import argparse
 import dataclasses
@@ -14,8 +14,11 @@ from training.config import PRESETS, AnyRun, GanRun, VaeRun
 from training.damage import damage_table, figures_of_damage
 from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
+from training.export import export_checkpoint
 from training.figures import plain_table
-from training.networks.checkpoint import CheckpointError, load
+from training.networks.checkpoint import load
+from training.networks.graphs import graph_path
+from training.networks.header import CheckpointError, read
 from training.publish import check_data, data_of, publish, reference_for
 from training.reference import Reference
 from training.run import (
@@ -189,6 +192,14 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     )
     _add_data(measure, "the set that the checkpoint names")
     _add_device(measure)
+    export = subparsers.add_parser(
+        "export", help="copy a published checkpoint with the graphs that ONNX Runtime serves"
+    )
+    export.add_argument("name", help="name in the store, such as mnist-cgan-v1")
+    export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
+    export.add_argument(
+        "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
+    )
     return parser
 
 
@@ -307,7 +318,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def main(argv: list[str]) -> None:
     """Run one command; errors that a person can mend are one line on stderr and exit status 1."""
     arguments = _parser(argv).parse_args(argv)
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(getattr(arguments, "threads", 1))
     # Adam's moments of weights that stopped moving decay into denormals, which are slow.
     torch.set_flush_denormal(True)
     try:
@@ -322,6 +333,16 @@ def main(argv: list[str]) -> None:
             )
         elif arguments.command == "evaluate":
             _evaluate(arguments)
+        elif arguments.command == "export":
+            copied = export_checkpoint(
+                arguments.store / f"{arguments.name}.safetensors", arguments.folder
+            )
+            for operation, graph in read(copied).description.graphs.items():
+                print(
+                    f"{graph_path(copied, operation)}: differs from torch by "
+                    f"{graph.max_difference:.1e} at most, in {graph.differing_pixels:.1e} of the "
+                    f"8-bit pixels, over {graph.samples} samples"
+                )
         else:
             _train(arguments)
     except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.losses import ADVERSARIAL
-from training.networks.gan import DiscriminatorConfig, GanConfig
-from training.networks.vae import VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import DiscriminatorConfig
 
 
 def setting(default: Any, help: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from training.data import UNKNOWN_LICENCE, DataError, Dataset, DataSpec, held_out
-from training.networks.checkpoint import MAX_LABEL_CHARACTERS
+from training.networks.header import MAX_LABEL_CHARACTERS
 from training.pictures import FORMATS, Image, PictureError, read_picture
 
 DEFAULT_SIZE = 28

@@ -12,12 +12,13 @@ from safetensors import SafetensorError, safe_open
 from training.config import PRESETS, AnyRun, as_json
 from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
+from training.export import save_with_graphs
 from training.figures import markdown_table, on_memorisation
 from training.gallery import save_gallery
 from training.judge import judge_for
 from training.networks import build
-from training.networks.checkpoint import NAME, CheckpointError, Description, save
 from training.networks.gan import Generator
+from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
 from training.reference import Reference
 from training.run import STATE, TrainingError, read_config
@@ -206,7 +207,7 @@ def publish(
         },
         metrics=figures,
     )
-    digest = save(path, network, description)
+    digest = save_with_graphs(path, network, description)
     pictures = save_gallery(path, network, reference, effort.samples)
     path.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")

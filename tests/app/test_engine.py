@@ -1,34 +1,55 @@
-"""Rows in, rows out: the same whatever the batch."""
+"""Rows in, rows out: the same whatever the batch, on either engine."""
 
+import dataclasses
+import itertools
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from app.engine import REFERENCE, Engine, Lane, Row, Sample, candidate_sizes
-from app.store import load_store
+from app.engine import REFERENCE, Engine, Lane, Row, Sample, plan
+from app.runner import EngineName, Floats, Runner, from_levels, to_levels
+from app.store import StoredModel, StoreError, load_store
+from training.networks.checkpoint import load, network_of
+from training.networks.configs import Operation
+
+NAMES = ("tiny-cgan-v1", "tiny-gan-v1", "tiny-vae-v1")
+Labels = NDArray[np.int64] | None
 
 
-@pytest.fixture
-def engine(tiny_store: Path) -> Engine:
-    engine = Engine(load_store(tiny_store)[0], torch.device("cpu"), max_batch=16)
+@pytest.fixture(params=["onnx", "torch"])
+def kind(request: pytest.FixtureRequest) -> Literal["onnx", "torch"]:
+    name: Literal["onnx", "torch"] = request.param
+    return name
+
+
+def made(models: dict[str, StoredModel], max_batch: int = 16) -> Engine:
+    engine = Engine(models, max_batch)
     engine.start_thread()
-    engine.warm_up()
+    assert engine.warm_up() == {}
     return engine
 
 
-def samples(count: int) -> list[Row]:
-    return [Sample(seed=1000 + i, label=i % 10) for i in range(count)]
+@pytest.fixture
+def engine(tiny_store: Path, kind: EngineName) -> Engine:
+    engine = made(load_store(tiny_store, kind)[0])
+    assert {model.runner.engine for model in engine.models.values()} == {kind}
+    return engine
 
 
-@pytest.mark.parametrize("name", ["tiny-cgan-v1", "tiny-gan-v1", "tiny-vae-v1"])
+def samples(count: int, labels: bool = True) -> list[Row]:
+    return [Sample(1000 + i, i % 10 if labels else None) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_sample_has_the_same_bytes_in_every_batch(engine: Engine, name: str) -> None:
     assert engine.grades[name] == "exact"
-    rows = samples(16)
-    if name != "tiny-cgan-v1":
-        rows = [Sample(row.seed) for row in rows if isinstance(row, Sample)]
+    rows = samples(16, labels=name == "tiny-cgan-v1")
     together = engine.run((name, "generate"), rows)
     for size in range(1, 16):
         for index, image in enumerate(engine.run((name, "generate"), rows[:size][::-1])):
@@ -49,8 +70,8 @@ def test_encodings_and_decodings_have_the_same_bits_in_every_batch(engine: Engin
             np.testing.assert_array_equal(one[1], other[1])
 
 
-def test_pixels_are_the_networks_rounded_to_bytes(engine: Engine) -> None:
-    network = engine.models["tiny-vae-v1"].network
+def test_pixels_are_the_networks_rounded_to_bytes(engine: Engine, tiny_store: Path) -> None:
+    network, _ = load(tiny_store / "tiny-vae-v1.safetensors")
     z = np.linspace(-2, 2, 3, dtype=np.float32)
     (image,) = engine.run(("tiny-vae-v1", "decode"), [z])
     with torch.inference_mode():
@@ -61,6 +82,18 @@ def test_pixels_are_the_networks_rounded_to_bytes(engine: Engine) -> None:
     assert np.abs(image / 255 - expected.numpy()).max() <= 0.5 / 255 + 1e-5
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_both_engines_draw_the_same_picture(tiny_store: Path, name: str) -> None:
+    rows = samples(40, labels=name == "tiny-cgan-v1")
+    one, other = (
+        np.array(made(load_store(tiny_store, k)[0]).run((name, "generate"), rows), np.int16)
+        for k in ("onnx", "torch")
+    )
+    assert np.abs(one - other).max() <= 1  # a value that lies between two levels
+    assert (one != other).mean() < 1e-3
+    assert len(np.unique(one)) > 2  # a picture of one grey would show nothing
+
+
 def test_the_label_changes_the_image(engine: Engine) -> None:
     one, other = engine.run(("tiny-cgan-v1", "generate"), [Sample(5, 3), Sample(5, 4)])
     assert not np.array_equal(one, other)  # type: ignore[arg-type]
@@ -68,84 +101,153 @@ def test_the_label_changes_the_image(engine: Engine) -> None:
 
 def test_a_row_that_is_not_finite_fails_alone(engine: Engine) -> None:
     good = np.zeros(3, dtype=np.float32)
-    bad = np.full(3, np.nan, dtype=np.float32)
-    lane = ("tiny-vae-v1", "decode")
-    alone = engine.run(lane, [good])[0]  # type: ignore[arg-type]
-    results = engine.run(lane, [good, bad, good])  # type: ignore[arg-type]
+    bad = np.full(3, nan, dtype=np.float32)
+    lane: Lane = ("tiny-vae-v1", "decode")
+    alone = engine.run(lane, [good])[0]
+    results = engine.run(lane, [good, bad, good])
     assert isinstance(results[1], FloatingPointError)
     for index in (0, 2):
         np.testing.assert_array_equal(results[index], alone)
 
 
-def test_a_network_left_in_training_mode_is_refused(tiny_store: Path) -> None:
-    models, _ = load_store(tiny_store)
-    models["tiny-cgan-v1"].network.train()
-    with pytest.raises(AssertionError):
-        Engine(models, torch.device("cpu"), 8)
-
-
-@pytest.mark.parametrize("largest", [1, 2, 5, 64, 100])
-def test_padding_wastes_at_most_a_third(largest: int) -> None:
-    sizes = candidate_sizes(largest)
-    assert sizes[-1] == max(largest, REFERENCE)
-    for rows in range(1, largest + 1):
-        size = next(s for s in sizes if s >= rows)
-        assert size <= max(1, rows * 1.5)
-
-
-def test_sizes_whose_rows_differ_are_not_used(
+def test_a_network_left_in_training_mode_is_refused(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, _ = load_store(tiny_store)
-    network = models["tiny-gan-v1"].network
-    honest = network.generate
+    monkeypatch.setattr(
+        "app.engine_torch.network_of", lambda contents: network_of(contents).train()
+    )
+    with pytest.raises(StoreError, match="AssertionError"):
+        load_store(tiny_store, "torch")
 
-    def depends_on_size(z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        return honest(z, labels) + (1e-7 if len(z) in (3, 6) else 0)
 
-    monkeypatch.setattr(network, "generate", depends_on_size)
-    engine = Engine({"tiny-gan-v1": models["tiny-gan-v1"]}, torch.device("cpu"), 8)
+def _total(cuts: list[int], costs: dict[int, float], rows: int) -> float:
+    seconds = 0.0
+    while rows > 0:
+        size = cuts[rows]
+        seconds += costs[size]
+        rows -= size
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        {1: 1.0},
+        {64: 3.0},
+        {1: 1.0, 2: 1.9, 4: 3.9, 8: 7.7, 16: 16.0},  # a row costs the same in every batch
+        {4: 1.0, 6: 1.1, 8: 1.2, 64: 2.0},  # a pass costs the same for every row
+    ],
+)
+def test_a_plan_takes_the_least_time_that_any_way_to_cut_takes(costs: dict[int, float]) -> None:
+    cuts = plan(sorted(costs.items()), 12)
+    for rows in range(1, 13):
+        ways = (
+            sum(costs[size] for size in way)
+            for passes in range(1, rows + 1)
+            for way in itertools.combinations_with_replacement(costs, passes)
+            if sum(way) >= rows
+        )
+        assert _total(cuts, costs, rows) == pytest.approx(min(ways))
+
+
+class Changed(Runner):
+    """A network whose outputs a test changes."""
+
+    engine: ClassVar[EngineName] = "onnx"
+    sizes: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 6, 8)
+
+    def __init__(self, honest: Runner, change: Callable[[Floats, Floats], Floats]) -> None:
+        self.device, self.threads = "cpu", 1
+        self._honest, self._change = honest, change
+
+    def run(self, operation: Operation, batch: Floats, labels: Labels) -> tuple[Floats, ...]:
+        (pixels,) = self._honest.run(operation, batch, labels)
+        return (self._change(batch, pixels),)
+
+
+def changed(store: Path, change: Callable[[Floats, Floats], Floats]) -> Engine:
+    """An engine with one network, whose pixels are ``change(z, pixels)``."""
+    model = load_store(store)[0]["tiny-gan-v1"]
+    return Engine({model.name: dataclasses.replace(model, runner=Changed(model.runner, change))}, 8)
+
+
+LANE: Lane = ("tiny-gan-v1", "generate")
+
+
+def sizes_of(engine: Engine) -> list[int]:
+    return [size for size, _ in engine.costs[LANE]]
+
+
+def test_sizes_whose_rows_differ_are_not_used(tiny_store: Path) -> None:
+    engine = changed(tiny_store, lambda z, pixels: pixels + np.float32(1e-7) * (len(z) in (3, 6)))
     engine.warm_up()
-    assert not {3, 6} & set(engine.sizes["tiny-gan-v1", "generate"])
+    assert 1 in sizes_of(engine)
+    assert not {3, 6} & set(sizes_of(engine))
     assert engine.grades["tiny-gan-v1"] == "exact"
 
 
-def test_a_device_that_does_not_repeat_itself_is_graded_visual(
-    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models, _ = load_store(tiny_store)
-    network = models["tiny-gan-v1"].network
-    monkeypatch.setattr(network, "generate", lambda z, labels=None: torch.rand(len(z), 1, 28, 28))
-    engine = Engine({"tiny-gan-v1": models["tiny-gan-v1"]}, torch.device("cpu"), 8)
+def test_sizes_where_a_bad_neighbour_spreads_are_not_used(tiny_store: Path) -> None:
+    def spread(z: Floats, pixels: Floats) -> Floats:
+        return pixels + (0 * z.sum() if len(z) == 4 else np.float32(0))
+
+    engine = changed(tiny_store, spread)
+    engine.warm_up()
+    assert 4 not in sizes_of(engine)
+    assert 2 in sizes_of(engine)
+
+
+def test_a_device_that_does_not_repeat_itself_is_graded_visual(tiny_store: Path) -> None:
+    random = np.random.default_rng(0)
+    engine = changed(tiny_store, lambda z, pixels: random.random(pixels.shape, np.float32))
     engine.warm_up()
     assert engine.grades["tiny-gan-v1"] == "visual"
-    assert engine.sizes["tiny-gan-v1", "generate"] == [REFERENCE]
+    assert sizes_of(engine) == [REFERENCE]
+    assert len(engine.run(LANE, samples(3, labels=False))) == 3
 
 
-@pytest.mark.parametrize("max_batch", [1, 3, 8, 64, 100])
+def test_a_model_that_fails_its_probe_is_dropped_and_the_others_stay(tiny_store: Path) -> None:
+    bad = changed(tiny_store, lambda z, pixels: pixels * np.float32(nan)).models["tiny-gan-v1"]
+    engine = Engine(load_store(tiny_store)[0] | {"tiny-gan-v1": bad}, 8)
+    assert "FloatingPointError" in engine.warm_up()["tiny-gan-v1"]
+    assert set(engine.models) == {"tiny-cgan-v1", "tiny-vae-v1"}
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 64, 100])
 def test_the_bytes_do_not_depend_on_max_batch(
-    engine: Engine, tiny_store: Path, max_batch: int
+    engine: Engine, tiny_store: Path, kind: EngineName, max_batch: int
 ) -> None:
-    other = Engine(load_store(tiny_store)[0], torch.device("cpu"), max_batch)
-    other.start_thread()
-    other.warm_up()
+    other = made(load_store(tiny_store, kind)[0], max_batch)
     rows = samples(150)
     lane: Lane = ("tiny-cgan-v1", "generate")
     for one, two in zip(engine.run(lane, rows), other.run(lane, rows), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_model_that_fails_its_probe_is_dropped_and_the_others_stay(
-    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models, _ = load_store(tiny_store)
-    bad = models["tiny-gan-v1"].network
-    monkeypatch.setattr(
-        bad, "generate", lambda z, labels=None: torch.full((len(z), 1, 28, 28), nan)
-    )
-    engine = Engine(models, torch.device("cpu"), 8)
-    assert "FloatingPointError" in engine.warm_up()["tiny-gan-v1"]
-    assert set(engine.models) == {"tiny-cgan-v1", "tiny-vae-v1"}
+def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
+    assert set(engine.costs) == {
+        (name, operation) for name in NAMES for operation in engine.operations(name)
+    }
+    for costs in engine.costs.values():
+        assert [size for size, _ in costs] == sorted({size for size, _ in costs})
+        assert all(0 < seconds < 60 for _, seconds in costs)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 4, 6), (5, 3, 4, 6)])
+def test_levels_and_pixels_are_turned_into_each_other(shape: tuple[int, ...]) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    expected = levels[:, 0] if shape[1] == 1 else levels.transpose(0, 2, 3, 1)
+    images, finite = to_levels(levels.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(images, expected)
+    assert finite.tolist() == [True] * 5
+    np.testing.assert_array_equal(from_levels(images), levels / np.float32(255))
+
+
+def test_an_image_with_one_bad_pixel_is_not_finite() -> None:
+    pixels = np.zeros((3, 1, 2, 2), dtype=np.float32)
+    pixels[1, 0, 1, 0] = nan
+    images, finite = to_levels(pixels)
+    assert finite.tolist() == [True, False, True]
+    assert not images.any()
 
 
 @pytest.mark.gpu
@@ -153,9 +255,8 @@ def test_a_model_that_fails_its_probe_is_dropped_and_the_others_stay(
 def test_the_gpu_gives_what_the_cpu_gives_within_a_grey_level(
     engine: Engine, tiny_store: Path
 ) -> None:
-    on_gpu = Engine(load_store(tiny_store)[0], torch.device("cuda"), max_batch=16)
-    on_gpu.warm_up()
-    lane = ("tiny-cgan-v1", "generate")
+    on_gpu = made(load_store(tiny_store, "torch", "cuda")[0])
+    lane: Lane = ("tiny-cgan-v1", "generate")
     rows = samples(8)
-    for ours, theirs in zip(engine.run(lane, rows), on_gpu.run(lane, rows), strict=True):  # type: ignore[arg-type]
+    for ours, theirs in zip(engine.run(lane, rows), on_gpu.run(lane, rows), strict=True):
         assert np.abs(np.subtract(ours, theirs, dtype=np.int16)).max() <= 1  # type: ignore[arg-type]

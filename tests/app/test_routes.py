@@ -411,12 +411,12 @@ async def test_a_model_that_fails_is_500_for_its_request_and_not_ready(
     client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = app_of(client).state.service
-    network = service.models["tiny-gan-v1"].network
+    runner = service.models["tiny-gan-v1"].runner
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("secret weights")
 
-    monkeypatch.setattr(network, "generate", broken)
+    monkeypatch.setattr(runner, "levels", broken)
     answer = await client.get("/generate?model=tiny-gan-v1")
     assert "secret" not in answer.text
     problem(answer, 500, "model-failure")
@@ -519,14 +519,15 @@ async def test_a_model_that_hangs_is_not_ready(
 ) -> None:
     service = app_of(client).state.service
     free = threading.Event()
-    honest = service.models["tiny-gan-v1"].network.generate
+    runner = service.models["tiny-gan-v1"].runner
+    honest = runner.levels
 
     def hang(*arguments: Any) -> Any:
         assert free.wait(30)
         return honest(*arguments)
 
     monkeypatch.setattr("app.service.CANARY_S", 0.05)
-    monkeypatch.setattr(service.models["tiny-gan-v1"].network, "generate", hang)
+    monkeypatch.setattr(runner, "levels", hang)
     try:
         detail = problem(await client.get("/readyz"), 503, "not-ready")["detail"]
         assert "no answer within" in detail

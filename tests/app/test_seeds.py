@@ -26,8 +26,11 @@ from app import seeds
 def test_philox_gives_the_published_words(
     counter: list[int], key: list[int], words: list[int]
 ) -> None:
-    given = seeds.philox4x32(np.array([counter], np.uint64), np.array([key], np.uint64))
-    assert given[0].tolist() == words
+    even, odd, keys = (
+        np.array(pair, np.uint64).reshape(2, 1, 1) for pair in (counter[::2], counter[1::2], key)
+    )
+    even, odd = seeds.philox4x32(even, odd, keys)
+    assert [*even.flat, *odd.flat] == [*words[::2], *words[1::2]]
 
 
 def test_latents_of_known_seeds_never_change() -> None:
@@ -45,6 +48,18 @@ def test_a_latent_depends_on_its_own_seed_alone() -> None:
         np.testing.assert_array_equal(alone[0], together[index])
     reversed_ = seeds.normals(np.ascontiguousarray(numbers[::-1]), 64)
     np.testing.assert_array_equal(reversed_[::-1], together)
+
+
+@pytest.mark.parametrize("size", [1, 4, 64, 784])
+def test_few_and_many_seeds_are_computed_differently_to_the_same_numbers(size: int) -> None:
+    numbers = np.array([0, 1, 42, 2**32 - 1, 2**32, 2**53 - 1, 0xDEADBEEF1234], dtype=np.uint64)
+    assert 1 <= seeds._FEW < len(numbers)
+    for index, number in enumerate(numbers):
+        one = np.array([number])
+        np.testing.assert_array_equal(
+            seeds.normals(one, size)[0], seeds.normals(numbers, size)[index]
+        )
+        assert seeds.label_draws(one, 10)[0] == seeds.label_draws(numbers, 10)[index]
 
 
 def test_a_shorter_latent_is_the_beginning_of_a_longer_one() -> None:

@@ -18,8 +18,12 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.networks import NETWORKS, Config, build
-from training.networks.checkpoint import (
+from training.networks import build
+from training.networks.checkpoint import load, save
+from training.networks.configs import CONFIGS as KINDS
+from training.networks.configs import Config, GanConfig, VaeConfig
+from training.networks.gan import Generator
+from training.networks.header import (
     MAX_FILE_BYTES,
     MAX_HEADER_BYTES,
     MAX_NUMBER,
@@ -28,11 +32,8 @@ from training.networks.checkpoint import (
     CheckpointError,
     Description,
     digest_of,
-    load,
-    save,
 )
-from training.networks.gan import GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.vae import VAE
 
 CONFIGS: dict[str, tuple[str, Config]] = {
     "gan-compact": ("gan", GanConfig(latent_dim=3, image_size=8, channels=(4, 4))),
@@ -182,7 +183,8 @@ def test_the_file_is_plain_safetensors_with_text_metadata(path: Path) -> None:
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     assert set(metadata) == {
-        *("format", "kind", "network", "labels", "data", "training", "metrics", "digest")
+        *("format", "kind", "network", "labels", "data", "training", "metrics", "graphs"),
+        "digest",
     }
     assert metadata["format"] == "1"
     assert json.loads(metadata["network"])["architecture"] == "dense"
@@ -295,7 +297,7 @@ def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
 
 def test_an_unknown_kind_is_refused_with_the_value_and_the_accepted(path: Path) -> None:
     with_metadata(path, lambda metadata: metadata.update(kind="diffusion"))
-    assert refusal(path) == f"kind is 'diffusion'; accepted: {', '.join(NETWORKS)}"
+    assert refusal(path) == f"kind is 'diffusion'; accepted: {', '.join(KINDS)}"
 
 
 @pytest.mark.parametrize("key", ["kind", "network", "labels", "data", "training", "metrics"])

@@ -17,8 +17,9 @@ from training.evaluate import Effort, draw, evaluate
 from training.figures import MEANINGS, markdown_table, on_memorisation, plain_table, rows
 from training.judge import Judge, judge_for
 from training.losses import kl_to_standard_normal
-from training.networks.gan import GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import Generator
+from training.networks.vae import VAE
 from training.reference import SEED, Reference
 from training.sources import data_spec
 from training.sources import load as load_data

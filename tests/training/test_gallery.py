@@ -11,8 +11,9 @@ from PIL import Image
 from training import gallery
 from training.data import UNKNOWN_LICENCE, Dataset, to_pixels
 from training.judge import Judge
-from training.networks.gan import GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import Generator
+from training.networks.vae import VAE
 from training.reference import Reference
 
 SIDE, PADDING = 8, 2

@@ -18,7 +18,8 @@ from training.likelihood import (
     structural_similarity,
 )
 from training.losses import kl_to_standard_normal, reconstruction_nats
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import VaeConfig
+from training.networks.vae import VAE
 
 
 def make_vae(prior_layers: int = 0) -> VAE:

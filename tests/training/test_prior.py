@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from training.networks.configs import VaeConfig
 from training.networks.prior import FlowPrior
-from training.networks.vae import VAE, VaeConfig
+from training.networks.vae import VAE
 
 
 def make(size: int, layers: int) -> FlowPrior:

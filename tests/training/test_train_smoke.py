@@ -29,8 +29,9 @@ from training.evaluate import Effort
 from training.figures import BESIDE, MEANINGS, rows
 from training.losses import generator_loss, negative_elbo
 from training.networks.checkpoint import load
-from training.networks.gan import DiscriminatorConfig, GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.gan import DiscriminatorConfig, Generator
+from training.networks.vae import VAE
 from training.run import LossLog, RunState, TrainingError, new_run_folder, read_config, write_config
 from training.sources import data_spec
 from training.sources import load as load_data
@@ -924,7 +925,10 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     names = {path.name for path in published.path.parent.iterdir()}
     pictures = (".png", "-morph.png", "-nearest.png")
-    assert names == {f"{published.name}{end}" for end in (".safetensors", ".md", *pictures)}
+    graphs = [f".{operation}.onnx" for operation in description.operations]
+    assert names == {
+        f"{published.name}{end}" for end in (".safetensors", ".md", *pictures, *graphs)
+    }
     assert all(f"]({published.name}{end})" in card for end in pictures)
 
 

@@ -1,35 +1,34 @@
-"""Network definitions shared by training and serving: kind -> (config class, network class).
+"""Network definitions shared by training and serving.
 
-Every class in the table is *servable*: it has ``latent_dim``, ``num_classes`` (0 = unconditional),
-``image_shape`` and ``generate(z, labels)``, which maps z (B, Z) and labels (B,) or None to pixels
-(B, C, H, W) in [0, 1]. A VAE adds ``encode(images) -> (mu, logvar)`` and ``decode(z) -> pixels``.
+Every network that ``build`` makes is *servable*: it has ``latent_dim``, ``num_classes``
+(0 = unconditional), ``image_shape`` and ``generate(z, labels)``, which maps z (B, Z) and labels
+(B,) or None to pixels (B, C, H, W) in [0, 1]. A VAE adds ``encode(images) -> (mu, logvar)`` and
+``decode(z) -> pixels``.
+
+Importing this package, ``configs``, ``header`` or ``graphs`` does not import torch, which takes
+seconds and hundreds of megabytes: a server that runs exported graphs needs no more than these.
 """
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from training.networks.gan import GanConfig, Generator
-from training.networks.vae import VAE, VaeConfig
+from training.networks.configs import CONFIGS, Config, GanConfig
 
-Config = GanConfig | VaeConfig
-
-NETWORKS: dict[str, tuple[type[GanConfig] | type[VaeConfig], type[Generator] | type[VAE]]] = {
-    "gan": (GanConfig, Generator),
-    "cgan": (GanConfig, Generator),
-    "vae": (VaeConfig, VAE),
-}
+if TYPE_CHECKING:
+    from training.networks.gan import Generator
+    from training.networks.vae import VAE
 
 
-def build(kind: str, config: Config) -> Generator | VAE:
-    """The servable network of one kind, with fresh weights.
+def build(kind: str, config: Config) -> "Generator | VAE":
+    """The servable network of one kind, with fresh weights. Imports torch.
 
     Raises:
-        ValueError: the kind is not in the table, or the config is of another kind.
+        ValueError: the kind is not in CONFIGS, or the config is of another kind.
     """
-    if kind not in NETWORKS:
-        raise ValueError(f"unknown kind {kind!r}; available: {', '.join(NETWORKS)}")
-    config_class, network_class = NETWORKS[kind]
-    if not isinstance(config, config_class):
-        raise ValueError(f"kind {kind!r} needs a {config_class.__name__}, got {config!r}")
-    network: nn.Module = network_class(config)  # type: ignore[arg-type]
-    assert isinstance(network, Generator | VAE)
-    return network
+    from training.networks.gan import Generator
+    from training.networks.vae import VAE
+
+    if kind not in CONFIGS:
+        raise ValueError(f"unknown kind {kind!r}; available: {', '.join(CONFIGS)}")
+    if not isinstance(config, CONFIGS[kind]):
+        raise ValueError(f"kind {kind!r} needs a {CONFIGS[kind].__name__}, got {config!r}")
+    return Generator(config) if isinstance(config, GanConfig) else VAE(config)

@@ -14,30 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-ARCHITECTURES = ("dense", "dcgan", "compact")
-
-
-@dataclass(frozen=True)
-class GanConfig:
-    """Shape of one generator; with DiscriminatorConfig, also of what trains it."""
-
-    architecture: str = "compact"  # one of ARCHITECTURES
-    latent_dim: int = 64  # length of z
-    num_classes: int = 0  # label classes; 0 = unconditional
-    image_channels: int = 1  # 1 = grey, 3 = RGB
-    image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
-    channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
-
-    def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"unknown architecture {self.architecture!r}; available: {', '.join(ARCHITECTURES)}"
-            )
-        if self.architecture != "dense":
-            if self.image_size % 4:
-                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
-            if len(self.channels) != 2:
-                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+from training.networks.configs import GanConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +50,7 @@ def saturating_pixels(logits: Tensor) -> Tensor:
     return (0.5 + 0.55 * torch.tanh(logits)).clamp(0, 1)
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """x + BN(conv3x3(x)), then ReLU: one 3x3 convolution, so half a usual block's cost."""
 
     def __init__(self, channels: int) -> None:
@@ -116,12 +93,12 @@ def _compact_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
         nn.Unflatten(1, (a, side, side)),
         nn.BatchNorm2d(a),
         nn.ReLU(),
-        _ResidualBlock(a),
+        ResidualBlock(a),
         nn.Upsample(scale_factor=2, mode="nearest"),
         nn.Conv2d(a, b, 3, padding=1, bias=False),  # (B, b, H/2, W/2)
         nn.BatchNorm2d(b),
         nn.ReLU(),
-        _ResidualBlock(b),
+        ResidualBlock(b),
         # Sub-pixel output (Shi et al. 2016, arXiv:1609.05158): no layer runs at full resolution.
         nn.Conv2d(b, 4 * config.image_channels, 3, padding=1),
         nn.PixelShuffle(2),  # (B, C, H, W)

@@ -2,44 +2,13 @@
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.networks.configs import VaeConfig
 from training.networks.prior import FlowPrior
-
-ARCHITECTURES = ("dense", "conv")
-
-
-@dataclass(frozen=True)
-class VaeConfig:
-    """Shape of encoder and decoder."""
-
-    architecture: str = "conv"  # one of ARCHITECTURES
-    latent_dim: int = 32  # length of z
-    image_channels: int = 1  # 1 = grey, 3 = RGB
-    image_size: int = 28  # pixels a side; conv needs a multiple of 4
-    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
-    hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
-    prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
-    prior_hidden: int = 128  # width of their layers
-
-    def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"unknown architecture {self.architecture!r}; available: {', '.join(ARCHITECTURES)}"
-            )
-        if not 0 <= self.prior_layers <= 64:
-            raise ValueError(f"prior_layers is {self.prior_layers}; allowed: 0 to 64")
-        if self.prior_layers and self.latent_dim < 2:
-            raise ValueError("a learned prior needs a latent_dim of at least 2")
-        if self.architecture == "conv":
-            if self.image_size % 4:
-                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
-            if len(self.channels) != 2:
-                raise ValueError(f"conv takes 2 widths, got {self.channels}")
 
 
 class _ResidualBlock(nn.Module):

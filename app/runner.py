@@ -1,0 +1,81 @@
+"""The seam between the service and what computes: one network on one engine.
+
+An engine is one file that fills in ``Runner`` (``engine_onnx``, ``engine_torch``); arrays go in and
+out as numpy's, so nothing above knows which it is.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.networks.configs import Operation
+
+EngineName = Literal["onnx", "torch"]
+Floats = NDArray[np.float32]
+Levels = NDArray[np.uint8]  # (B, H, W), or (B, H, W, 3) for a colour model
+
+
+class Runner(ABC):
+    """A network, ready to run. Used by one thread at a time."""
+
+    engine: ClassVar[EngineName]
+    device: str  # "cpu" or "cuda"
+    threads: int  # CPU threads of one pass
+    # Batch sizes that it is worth to have, up to any. Where joining rows saves little, few.
+    sizes: ClassVar[tuple[int, ...]]
+
+    def start_thread(self) -> None:  # noqa: B027, most engines have nothing to set
+        """Thread-local settings; called in each thread that runs the network, before it does."""
+
+    @abstractmethod
+    def run(
+        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
+    ) -> tuple[Floats, ...]:
+        """One pass.
+
+        Args:
+            operation: What to do.
+            batch: z (B, Z), or to encode: images (B, C, H, W) in [0, 1]. C order.
+            labels: (B,), for ``generate`` of a conditional network.
+
+        Returns:
+            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z). The caller's own.
+        """
+
+    def levels(
+        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
+    ) -> tuple[Levels, NDArray[np.bool_]]:
+        """One pass to 8-bit images, and which of them (B,) came out finite."""
+        (pixels,) = self.run(operation, batch, labels)
+        return to_levels(pixels)
+
+
+def finite_rows(batch: Floats) -> NDArray[np.bool_]:
+    """(B, ...) -> (B,): whether all of a row is finite."""
+    return np.asarray(np.isfinite(batch.reshape(len(batch), -1)).all(axis=1))
+
+
+def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_]]:
+    """(B, C, H, W) in [0, 1], overwritten -> rounded to 0..255; and which images were finite."""
+    count, channels, height, width = pixels.shape
+    finite = finite_rows(pixels)
+    if not finite.all():
+        pixels[~finite] = 0  # what a NaN is as an integer, no standard says
+    pixels *= 255
+    levels = np.rint(pixels, out=pixels).astype(np.uint8)
+    if channels == 1:
+        return levels.reshape(count, height, width), finite
+    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1)), finite
+
+
+def from_levels(images: Levels) -> Floats:
+    """The inverse: (B, H, W) or (B, H, W, 3) -> (B, C, H, W) in [0, 1], C order."""
+    # Strides matter: torch takes (B, 1, H, W) made by a transposition for another memory format,
+    # and convolves it with another algorithm at some sizes.
+    if images.ndim == 3:
+        planes = images.reshape(len(images), 1, *images.shape[1:])
+    else:
+        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return planes.astype(np.float32) / np.float32(255)

@@ -1,0 +1,89 @@
+"""Shapes of the servable networks: what a checkpoint's header says of them, readable without torch.
+
+Every config has ``latent_dim``, ``num_classes`` (0 = unconditional) and ``image_shape``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Operation = Literal["generate", "decode", "encode"]
+GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
+VAE_ARCHITECTURES = ("dense", "conv")
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Shape of one generator; with DiscriminatorConfig, also of what trains it."""
+
+    architecture: str = "compact"  # one of GAN_ARCHITECTURES
+    latent_dim: int = 64  # length of z
+    num_classes: int = 0  # label classes; 0 = unconditional
+    image_channels: int = 1  # 1 = grey, 3 = RGB
+    image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
+    channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
+
+    def __post_init__(self) -> None:
+        if self.architecture not in GAN_ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}; "
+                f"available: {', '.join(GAN_ARCHITECTURES)}"
+            )
+        if self.architecture != "dense":
+            if self.image_size % 4:
+                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
+            if len(self.channels) != 2:
+                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.image_channels, self.image_size, self.image_size
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Shape of encoder and decoder."""
+
+    architecture: str = "conv"  # one of VAE_ARCHITECTURES
+    latent_dim: int = 32  # length of z
+    image_channels: int = 1  # 1 = grey, 3 = RGB
+    image_size: int = 28  # pixels a side; conv needs a multiple of 4
+    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
+    hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
+    prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
+    prior_hidden: int = 128  # width of their layers
+
+    def __post_init__(self) -> None:
+        if self.architecture not in VAE_ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}; "
+                f"available: {', '.join(VAE_ARCHITECTURES)}"
+            )
+        if not 0 <= self.prior_layers <= 64:
+            raise ValueError(f"prior_layers is {self.prior_layers}; allowed: 0 to 64")
+        if self.prior_layers and self.latent_dim < 2:
+            raise ValueError("a learned prior needs a latent_dim of at least 2")
+        if self.architecture == "conv":
+            if self.image_size % 4:
+                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
+            if len(self.channels) != 2:
+                raise ValueError(f"conv takes 2 widths, got {self.channels}")
+
+    @property
+    def num_classes(self) -> int:
+        """None: a VAE takes no labels."""
+        return 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.image_channels, self.image_size, self.image_size
+
+
+Config = GanConfig | VaeConfig
+
+CONFIGS: dict[str, type[GanConfig] | type[VaeConfig]] = {
+    "gan": GanConfig,
+    "cgan": GanConfig,
+    "vae": VaeConfig,
+}

@@ -1,0 +1,174 @@
+"""Exported graphs: ONNX files beside a checkpoint, checked without running or trusting them.
+
+``<name>.safetensors`` has one ``<name>.<operation>.onnx`` an operation, weights included. The
+checkpoint's header holds each file's SHA-256. A digest shows that a file is the one published, not
+that its author meant well, so a graph may hold nothing but listed operators of the standard
+domain: no control flow, no functions, no file of weights elsewhere.
+
+The checks read the protobuf encoding (protobuf.dev/programming-guides/encoding) themselves: the
+``onnx`` package takes a third of a second to import, a third of what a server may take to start.
+Field numbers are those of ``onnx.proto`` (onnx 1.23); every field that is not listed is refused.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from training.networks.configs import Operation
+from training.networks.header import MAX_FILE_BYTES, Graph, read_whole, refusals_of
+
+OPSETS = range(17, 24)  # versions of the standard operators that may be asked for
+MAX_NODES = 4096
+# What the networks are made of. Nothing random, nothing with a body, nothing that makes much out
+# of nothing.
+_NAMES = """
+    Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div
+    Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul Mul Pad
+    Pow Relu Reshape Resize Shape Sigmoid Slice Softplus Split Sqrt Squeeze Sub Tanh Transpose
+    Unsqueeze
+"""
+OPERATORS = frozenset(_NAMES.split())
+
+
+_Value = int | memoryview  # of a field: a number, or bytes
+_Check = Callable[[_Value], None]
+
+
+def graph_path(checkpoint: Path, operation: Operation) -> Path:
+    """Where the graph of one operation is kept."""
+    return checkpoint.with_name(f"{checkpoint.stem}.{operation}.onnx")
+
+
+def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
+    """The graph of one operation, if it is the one that the checkpoint's header means.
+
+    Raises:
+        CheckpointError: missing, altered, or it holds what is not allowed. The message names the
+            file and the reason.
+    """
+    path = graph_path(checkpoint, operation)
+    with refusals_of(path):
+        data = read_whole(path, MAX_FILE_BYTES)
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != graph.sha256:
+            raise ValueError(
+                f"its SHA-256 is {actual[:12]}…, the checkpoint says {graph.sha256[:12]}…: "
+                "damaged or altered"
+            )
+        check_graph(data)
+        return data
+
+
+def check_graph(data: bytes) -> None:
+    """Refuse an ONNX model that holds anything but standard operators and their weights.
+
+    Raises:
+        ValueError: what it holds that it must not, or where it is no ONNX model.
+    """
+    seen: dict[str, int] = {"nodes": 0, "graphs": 0, "opsets": 0}
+
+    def node(value: _Value) -> None:
+        seen["nodes"] += 1
+        if seen["nodes"] > MAX_NODES:
+            raise ValueError(f"it has more than {MAX_NODES} nodes")
+        _each("a node", value, {1: _any, 2: _any, 3: _any, 4: _operator, 5: _attribute, 7: _domain})
+
+    def graph(value: _Value) -> None:
+        seen["graphs"] += 1
+        # nodes, name, initialisers, inputs, outputs, shapes between
+        fields = {1: node, 2: _any, 5: _tensor, 11: _any, 12: _any, 13: _any}
+        _each("the graph", value, fields)
+
+    def opset(value: _Value) -> None:
+        seen["opsets"] += 1
+        _each("the operator set", value, {1: _domain, 2: _version})
+
+    # IR version, producer and its version, model version, graph, operator sets
+    _each("the model", memoryview(data), {1: _any, 2: _any, 3: _any, 5: _any, 7: graph, 8: opset})
+    # Of a field that is given twice, a parser takes the last or joins both.
+    if seen["graphs"] != 1 or seen["opsets"] != 1:
+        raise ValueError("it is not an ONNX model with one graph and one operator set")
+
+
+def _any(_: _Value) -> None:
+    """A field whose value needs no look."""
+
+
+def _operator(value: _Value) -> None:
+    name = _text(value)
+    if name not in OPERATORS:
+        raise ValueError(f"operator {name[:40]!r} is not allowed in a graph")
+
+
+def _domain(value: _Value) -> None:
+    if name := _text(value):
+        raise ValueError(f"operators of the domain {name[:40]!r} are not allowed in a graph")
+
+
+def _version(value: _Value) -> None:
+    if value not in OPSETS:
+        shown = value if isinstance(value, int) else "no number"
+        raise ValueError(f"operator set {shown}; accepted: {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def _attribute(value: _Value) -> None:
+    # Name, float, integer, string, tensor, floats, integers, strings, type; graphs are not here.
+    plain = dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 20), _any)
+    _each("an attribute", value, plain | {5: _tensor})
+
+
+def _tensor(value: _Value) -> None:
+    # Dimensions, type, float, int32 and int64 numbers, name, raw bytes; external data is not here.
+    _each("a tensor", value, dict.fromkeys((1, 2, 4, 5, 7, 8, 9), _any))
+
+
+def _text(value: _Value) -> str:
+    if isinstance(value, int):
+        raise ValueError("a name is a number")
+    return bytes(value).decode()
+
+
+def _each(what: str, message: _Value, fields: Mapping[int, _Check]) -> None:
+    """Check every field of a protobuf message by its number."""
+    if isinstance(message, int):
+        raise ValueError(f"{what} is a number")
+    for number, value in _fields(message):
+        if number not in fields:
+            raise ValueError(f"field {number} of {what} is not allowed")
+        fields[number](value)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
+    """Number and value of each field, in order."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        kind = key & 7
+        if kind == 0:
+            number, place = _varint(message, place)
+            yield key >> 3, number
+            continue
+        if kind == 2:
+            length, place = _varint(message, place)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is not an ONNX model")
+        if length > len(message) - place:
+            raise ValueError("it is not a whole ONNX model")
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of up to 64 bits, seven a byte, and the place after it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            break
+        byte = message[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+    raise ValueError("it is not a whole ONNX model")
