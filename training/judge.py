@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
 
+CACHE = Path("runs/judges")
 VERSION = 1  # to be raised when what is trained here changes: two judges' figures do not compare
 EPOCHS = 5
 BATCH = 128
@@ -77,12 +78,17 @@ def _train(data: Dataset, device: torch.device) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
-def judge_for(data: Dataset, device: torch.device, cache: Path = Path("runs/judges")) -> Judge:
+def judge_path(data: Dataset, cache: Path = CACHE) -> Path:
+    """Where the judge of a training set is kept."""
+    return cache / f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
+
+
+def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge:
     """The judge of a training set: trained once (about a minute on a CPU), then kept in ``cache``.
 
     It depends on the data's digest and fixed seeds alone.
     """
-    path = cache / f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
+    path = judge_path(data, cache)
     data = data.to(device)
     if path.exists():
         channels, height, width = data.images.shape[1:]

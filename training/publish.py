@@ -1,6 +1,8 @@
 """Releases a run: measures it, and writes checkpoint, picture and card to the store."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,15 +10,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from training.config import PRESETS, AnyRun, as_json
+from training.config import PRESETS, AnyRun, VaeRun, as_json
 from training.data import Dataset, default_data_root, load_mnist, to_pixels
 from training.evaluate import evaluate
+from training.heldout import held_out_count
 from training.judge import judge_for
 from training.networks import build
 from training.networks.checkpoint import NAME, CheckpointError, Description, load, save
 from training.networks.gan import Generator
 from training.networks.vae import VAE
-from training.run import STATE, TrainingError, read_config, save_grid
+from training.record import save_grid
+from training.run import STATE, TrainingError, load_best, read_config
 from training.train_gan import sample_grid
 from training.train_vae import PRIOR_FITTED, reconstruction_grid
 
@@ -45,15 +49,29 @@ MEANINGS = {
 }
 
 
-def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
-    """The run's averaged network in eval mode, the steps it has behind it, and their seconds."""
+@dataclasses.dataclass(frozen=True)
+class _Averaged:
+    """Averaged weights of a run, and where in it they come from."""
+
+    network: Generator | VAE  # in eval mode
+    step: int
+    seconds: float
+    chosen: str  # in words, for header and card
+
+
+def _averaged(folder: Path, kind: str, run: AnyRun, best: bool) -> _Averaged:
+    """The run's last averaged weights, or those of the epoch that measured best.
+
+    Raises:
+        TrainingError: there are none, a file is damaged, or a VAE's prior is not fitted yet.
+    """
     path = folder / STATE
     if not path.exists():
         raise TrainingError(f"{folder} has no {STATE} yet: nothing to publish")
     network = build(kind, run.network)
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            about = file.metadata()
             weights = {
                 name.removeprefix("ema."): file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118
@@ -63,13 +81,17 @@ def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, in
     except (SafetensorError, OSError, RuntimeError) as error:
         raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     unfitted = isinstance(network, VAE) and network.config.prior_layers > 0
-    if unfitted and not json.loads(metadata.get("carried", "{}")).get(PRIOR_FITTED):
+    if unfitted and not json.loads(about.get("carried", "{}")).get(PRIOR_FITTED):
         raise TrainingError(f"{folder} has not fitted its prior yet; finish it with --resume")
-    return (
-        network.eval().requires_grad_(False),
-        int(metadata["step"]),
-        float(metadata["seconds"]),
-    )
+    chosen = "the last averaged weights of the run"
+    if best:
+        about = load_best(folder, network)
+        chosen = (
+            f"the averaged weights of step {about['step']}, whose {about['measure']} was the "
+            f"lowest of all epochs ({float(about['value']):.4g})"
+        )
+    network = network.eval().requires_grad_(False)
+    return _Averaged(network, int(about["step"]), float(about["seconds"]), chosen)
 
 
 def _revision() -> str:
@@ -118,12 +140,21 @@ def evaluate_stored(
 
 
 def publish(
-    folder: Path, store: Path, name: str | None, data_root: Path | None, device: torch.device
+    folder: Path,
+    store: Path,
+    name: str | None,
+    data_root: Path | None,
+    device: torch.device,
+    best: bool = False,
 ) -> Path:
     """Measure the run in ``folder`` and release it as ``<store>/<name>.safetensors``.
 
     Beside it go ``<name>.png`` (samples) and ``<name>.md`` (the card). An existing version is
-    never overwritten: it may be in use, and its figures are known.
+    never overwritten: it may be in use, and its figures are known. The run's curves go along as
+    ``<name>-curves.png`` where it has drawn some.
+
+    Args:
+        best: Release the epoch that measured best, instead of the last weights.
 
     Raises:
         TrainingError: nothing to publish. CheckpointError: the name is taken.
@@ -137,9 +168,12 @@ def publish(
         )
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
-    network, steps, seconds = _averaged(folder, kind, run)
+    averaged = _averaged(folder, kind, run, best)
+    network = averaged.network
     figures, train, test = measure(network, data_root or run_data_root, device)
-    images_seen = steps * run.batch_size
+    kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
+    images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
+    curves = folder / "curves.png"
     description = Description(
         kind=kind,
         network=run.network,
@@ -147,7 +181,7 @@ def publish(
         data={
             "name": train.name,
             "licence": train.licence,
-            "training_images": len(train),
+            "training_images": len(train) - kept_out,
             "digest": train.digest(),
         },
         training={
@@ -155,7 +189,8 @@ def publish(
             "preset": preset,
             "seed": run.seed,
             "images_seen": images_seen,
-            "seconds": round(seconds),
+            "seconds": round(averaged.seconds),
+            "weights": averaged.chosen,
             "revision": _revision(),
             "torch": torch.__version__,
             "run": {k: v for k, v in as_json(run).items() if k != "network"},
@@ -168,12 +203,22 @@ def publish(
     else:
         grid = sample_grid(network, columns=10, rows=8, seed=PICTURE_SEED)
     save_grid(path.with_suffix(".png"), grid, columns=10)
-    path.with_suffix(".md").write_text(card(name, description, digest, network))
+    if curves.exists():
+        shutil.copyfile(curves, store / f"{name}-curves.png")
+    path.with_suffix(".md").write_text(
+        card(name, description, digest, network, with_curves=curves.exists())
+    )
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     return path
 
 
-def card(name: str, description: Description, digest: str, network: Generator | VAE) -> str:
+def card(
+    name: str,
+    description: Description,
+    digest: str,
+    network: Generator | VAE,
+    with_curves: bool = False,
+) -> str:
     """The checkpoint's page for people, in Markdown: what its header says, with meanings."""
     training, data = description.training, description.data
     parameters = sum(p.numel() for p in network.parameters())
@@ -188,6 +233,7 @@ def card(name: str, description: Description, digest: str, network: Generator | 
         "vae": "Two rows of test images, each over its reconstruction from mu; then 60 samples "
         "from the prior, none chosen.",
     }[description.kind]
+    curves = f"\n![Losses against images seen]({name}-curves.png)\n" if with_curves else ""
     figures = "\n".join(
         f"| {key} | {value} | {MEANINGS.get(key, '')} |"
         for key, value in description.metrics.items()
@@ -218,7 +264,8 @@ def card(name: str, description: Description, digest: str, network: Generator | 
 `{training["command"]}` at revision {training["revision"]}, seed {training["seed"]}:
 {training["images_seen"]:,} images seen in {training["seconds"] / 60:.0f} minutes on the machine it
 was trained on, torch {training["torch"]}. The header of the checkpoint holds every setting.
-
+Published are {training["weights"]}.
+{curves}
 ## Figures
 
 `python -m training evaluate {name}` measures them again.
