@@ -15,7 +15,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format bench image-test help
+.PHONY: dev serve test check format bench bench-training image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -43,6 +43,9 @@ format: $(DEV)   ## rewrite the code in the project's format
 
 bench: $(DEV)    ## requests a second beside two floors (needs wrk)
 	$(BIN)/python -m bench
+
+bench-training: $(DEV)  ## images a second of the training loops beside the textbook's
+	$(BIN)/python -m bench.training
 
 image-test:      ## build and run the container image (needs docker or podman)
 	bash tests/image.sh
