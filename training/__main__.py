@@ -12,7 +12,7 @@ import torch
 from training import distributed
 from training.config import PRESETS, AnyRun, GanRun, VaeRun, described
 from training.data import DataError, Dataset, default_data_root, load_mnist
-from training.hardware import Hardware, HardwareError, pick_device, pick_hardware
+from training.hardware import Hardware, HardwareError, check_devices, pick_device, pick_hardware
 from training.networks.checkpoint import CheckpointError
 from training.plan import plan
 from training.publish import evaluate_stored, publish
@@ -212,7 +212,8 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
 
 
 def _train(arguments: argparse.Namespace, argv: list[str]) -> None:
-    pick_device(arguments.device)  # the cheapest checks first, and all before anything is written
+    # The cheapest checks first, and all before anything is written.
+    check_devices(arguments.device, arguments.devices)
     if arguments.tensorboard:
         summary_writer_class()
     resolved = _resolve(arguments)

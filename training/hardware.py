@@ -167,6 +167,19 @@ def pick_hardware(device_name: str, compile_networks: bool = False) -> Hardware:
     return Hardware(device, compile_networks, rank, processes)
 
 
+def check_devices(device_name: str, count: int) -> None:
+    """Refuse more processes on this machine than it has GPUs, where they are to compute on GPUs.
+
+    Raises:
+        HardwareError: there are fewer.
+    """
+    if pick_device(device_name).type == "cuda" and count > torch.cuda.device_count():
+        raise HardwareError(
+            f"--devices {count}, but torch finds {torch.cuda.device_count()} GPUs; ask for no "
+            "more, or use --device cpu"
+        )
+
+
 def _check_compiler(device: torch.device) -> None:
     """torch.compile makes C++ for a CPU and Triton for a GPU.
 

@@ -20,7 +20,7 @@ from training import distributed
 from training.config import AnyRun
 from training.data import Dataset
 from training.distributed import GlobalBatchNorm2d, GlobalMinibatchStddev, all_mean
-from training.hardware import Hardware
+from training.hardware import Hardware, HardwareError, check_devices
 from training.networks.gan import MinibatchStddev
 
 SHARED: dict[str, AnyRun] = {
@@ -202,6 +202,15 @@ def test_devices_2_trains_one_run_and_ctrl_c_saves_it(made_up_mnist: Path, here:
     assert json.loads(log.read_text().splitlines()[-1])["step"] == step
     assert [path.name for path in (here / "runs").iterdir()] == ["gan-compact-001"]
     assert state(here / "runs/gan-compact-001")
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_devices("auto", 2)
+    check_devices("cpu", 3)
+    with pytest.raises(HardwareError, match="--devices 3, but torch finds 2 GPUs"):
+        check_devices("auto", 3)
 
 
 def test_a_batch_that_does_not_split_is_one_line_before_any_process_starts(

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
-from tests.training.tiny import gan_run, lines, state, train, vae_run
+from tests.training.tiny import ALONE, gan_run, lines, state, train, vae_run
 from training import train_gan
 from training.data import Dataset
+from training.hardware import Update
 from training.losses import generator_loss
-from training.run import TrainingError
+from training.run import RunState, TrainingError
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -40,3 +42,17 @@ def test_an_absurd_learning_rate_stops_with_advice(digits: Dataset, tmp_path: Pa
 def test_weights_that_are_not_finite_are_never_saved(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="diverged"):
         train(vae_run("dense", lr=1e20, log_every=100), digits, tmp_path, 6)
+
+
+def test_moments_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """An overflowed second moment leaves its weight finite, and for ever where it is."""
+    layer = torch.nn.Linear(2, 1)
+    update = Update(torch.optim.Adam(layer.parameters()), ALONE, "32")
+    update.minimise(layer(torch.ones(1, 2)).sum())
+    state = RunState({"layer": layer}, {"optimizer": update}, torch.Generator())
+    state.save(tmp_path)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    update.optimizer.state[layer.weight]["exp_avg_sq"].fill_(float("inf"))
+    with pytest.raises(TrainingError, match="moments of optimizer at step 0: not finite"):
+        state.save(tmp_path)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
