@@ -15,7 +15,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format bench evaluate image-test help
+.PHONY: dev serve test check format bench bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -46,6 +46,9 @@ bench: $(DEV)    ## requests a second beside two floors (needs wrk)
 
 evaluate: $(DEV) ## figures of every shipped checkpoint beside those of real images
 	$(BIN)/python -m training evaluate --all
+
+bench-training: $(DEV)  ## images a second of the training loops beside the textbook's
+	$(BIN)/python -m bench.training
 
 image-test:      ## build and run the container image (needs docker or podman)
 	bash tests/image.sh

@@ -10,24 +10,22 @@ from typing import Any
 
 import torch
 
-from training.config import PRESETS, AnyRun, GanRun, VaeRun
+from training import distributed
+from training.config import PRESETS, AnyRun, GanRun, VaeRun, described
 from training.damage import damage_table, figures_of_damage
 from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
 from training.export import export_checkpoint
 from training.figures import plain_table
+from training.hardware import Hardware, HardwareError, check_devices, pick_device, pick_hardware
 from training.networks.checkpoint import load
 from training.networks.graphs import graph_path
 from training.networks.header import CheckpointError, read
+from training.plan import plan
 from training.publish import check_data, data_of, publish, reference_for
+from training.record import Stopped, summary_writer_class
 from training.reference import Reference
-from training.run import (
-    TrainingError,
-    new_run_folder,
-    pick_device,
-    read_config,
-    write_config,
-)
+from training.run import TrainingError, new_run_folder, next_run_folder, read_config, write_config
 from training.sources import DEFAULT, NAMED, SIZES, data_spec, default_data_root, moved
 from training.sources import load as load_data
 from training.train_gan import train_gan
@@ -49,7 +47,10 @@ def _positive(text: str) -> int:
 
 def _default_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one a level
-    return int(given) if given.isdecimal() and int(given) else os.cpu_count() or 1
+    if given.isdecimal() and int(given):
+        return int(given)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
+    return max(1, (os.cpu_count() or 1) // here)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=_positive,
         default=_default_threads(),
-        help="CPU threads (default: OMP_NUM_THREADS, else one a core: %(default)s)",
+        help="CPU threads of a process (default: OMP_NUM_THREADS, else one a core: %(default)s)",
     )
 
 
@@ -124,6 +125,29 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
         type=_positive,
         help="stop, with the state saved, after this many steps in all",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what the run would do, time a few steps, and write nothing",
+    )
+    parser.add_argument(
+        "--devices",
+        type=_positive,
+        default=1,
+        help="processes on this machine that share each batch, one a GPU; the result is that of "
+        "one, up to rounding (default: 1). Over several machines: torchrun -m training ...",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the networks: for GPUs and long runs; on a CPU it needs a C++ "
+        "compiler, and cost more than it saved where it was tried",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files into the run folder too; needs the package tensorboard",
+    )
     settings = parser.add_argument_group("run settings")
     for field in dataclasses.fields(defaults):
         if "help" in field.metadata:
@@ -156,6 +180,11 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         type=Path,
         default=Path("models_store"),
         help="folder to publish to (default: models_store)",
+    )
+    publish.add_argument(
+        "--best",
+        action="store_true",
+        help="release the epoch that measured best (see its curves.png), not the last weights",
     )
     _add_data(publish, "where the run found them")
     _add_device(publish)
@@ -223,14 +252,24 @@ def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
     return dataclasses.replace(run, **changes)
 
 
-def _train(arguments: argparse.Namespace) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Resolved:
+    """What a training command comes to."""
+
+    kind: str
+    preset: str
+    run: AnyRun
+    spec: DataSpec
+    data: Dataset
+    folder: Path | None  # of the run to be continued; None = a new one
+
+
+def _resolve(arguments: argparse.Namespace) -> _Resolved:
     kind = arguments.command
     fields = {field.name for field in dataclasses.fields(GanRun)}
     fields |= {field.name for field in dataclasses.fields(VaeRun)}
     chosen = {name: value for name, value in vars(arguments).items() if name in fields}
-    device = pick_device(arguments.device)
 
-    run: AnyRun
     if arguments.resume:
         folder = arguments.resume
         stored_kind, preset, run, stored = read_config(folder)
@@ -246,41 +285,73 @@ def _train(arguments: argparse.Namespace) -> None:
             )
         spec = moved(stored, arguments.data, arguments.data_root)
         data, _ = load_data(spec)
-        if spec != stored:
-            write_config(folder, kind, preset, run, spec)
-    else:
-        preset = arguments.preset or next(iter(PRESETS[kind]))
-        usual = PRESETS[kind][preset]
-        dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
-        spec = data_spec(
-            arguments.data or DEFAULT,
-            arguments.data_root,
-            image_size=arguments.image_size or 0,
-            image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
-            licence=arguments.data_licence or "",
-        )
-        data, _ = load_data(spec)
-        spec = spec.filled_in(data)
-        run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
-        folder = new_run_folder(arguments.runs, kind, preset)
-        write_config(folder, kind, preset, run, spec)
+        return _Resolved(kind, preset, run, spec, data, folder)
 
-    print(f"run {folder}: {kind}, preset {preset}, {len(data)} images, on {device}")
-    print(f"  {run}")
+    preset = arguments.preset or next(iter(PRESETS[kind]))
+    usual = PRESETS[kind][preset]
+    dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
+    spec = data_spec(
+        arguments.data or DEFAULT,
+        arguments.data_root,
+        image_size=arguments.image_size or 0,
+        image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
+        licence=arguments.data_licence or "",
+    )
+    data, _ = load_data(spec)
+    run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
+    return _Resolved(kind, preset, run, spec.filled_in(data), data, None)
+
+
+def _train(arguments: argparse.Namespace, argv: list[str]) -> None:
+    # The cheapest checks first, and all before anything is written.
+    check_devices(arguments.device, arguments.devices)
+    if arguments.tensorboard:
+        summary_writer_class()
+    resolved = _resolve(arguments)
+    kind, run = resolved.kind, resolved.run
+    if arguments.dry_run:
+        where = resolved.folder or next_run_folder(arguments.runs, kind, resolved.preset)
+        hardware = pick_hardware(arguments.device, arguments.compile)
+        print(plan(kind, resolved.preset, run, resolved.data, hardware, where))
+        return
+    if arguments.devices > 1 and not distributed.is_worker():
+        Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
+        raise SystemExit(distributed.launch(arguments.devices, argv))
+
+    hardware = pick_hardware(arguments.device, arguments.compile)
+    chief = hardware.rank == 0  # writes and speaks for all
+    folder = resolved.folder
+    if chief:
+        folder = folder or new_run_folder(arguments.runs, kind, resolved.preset)
+        # Of a continued run too: its data may have moved.
+        write_config(folder, kind, resolved.preset, run, resolved.spec)
+        processes = f" and {hardware.processes - 1} more" if hardware.processes > 1 else ""
+        print(
+            f"run {folder}: {kind}, preset {resolved.preset}, {len(resolved.data)} images, "
+            f"on {hardware.device}{processes}"
+        )
+        print("\n".join(described(run)), flush=True)
+    rest = (folder, hardware, arguments.max_steps, arguments.tensorboard)
     try:
         if isinstance(run, VaeRun):
-            train_vae(run, data, folder, device, arguments.max_steps)
+            train_vae(run, resolved.data, *rest)
         else:
-            train_gan(run, data, folder, device, arguments.max_steps)
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; at most {run.save_every} steps are lost. Continue with: "
-            f"python -m training {kind} --resume {folder}",
-            file=sys.stderr,
-        )
+            train_gan(run, resolved.data, *rest)
+    except KeyboardInterrupt as interrupt:
+        if chief:
+            lost = (
+                f"step {interrupt.args[0]} is saved"
+                if isinstance(interrupt, Stopped)
+                else f"at most {run.save_every} steps are lost"
+            )
+            print(
+                f"\nstopped; {lost}. Continue with: python -m training {kind} --resume {folder}",
+                file=sys.stderr,
+            )
         raise SystemExit(130) from None
-    print(f"pictures: {folder}/samples   losses: {folder}/losses.jsonl")
-    print(f"publish it with: python -m training publish {folder}")
+    if chief:
+        print(f"pictures: {folder}/samples   losses: {folder}/losses.jsonl, {folder}/curves.png")
+        print(f"publish it with: python -m training publish {folder}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -330,6 +401,7 @@ def main(argv: list[str]) -> None:
                 arguments.data,
                 arguments.data_root,
                 pick_device(arguments.device),
+                arguments.best,
             )
         elif arguments.command == "evaluate":
             _evaluate(arguments)
@@ -344,9 +416,13 @@ def main(argv: list[str]) -> None:
                     f"8-bit pixels, over {graph.samples} samples"
                 )
         else:
-            _train(arguments)
-    except (DataError, TrainingError, CheckpointError, ValueError, OSError) as error:
+            _train(arguments, argv)
+    except (
+        *(DataError, TrainingError, HardwareError, CheckpointError, ValueError, OSError),
+    ) as error:
         raise SystemExit(f"error: {error}") from error
+    finally:
+        distributed.leave()
 
 
 if __name__ == "__main__":

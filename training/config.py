@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.hardware import PRECISIONS
 from training.losses import ADVERSARIAL
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.gan import DiscriminatorConfig
@@ -41,6 +42,11 @@ class RunConfig:
     )
     log_every: int = setting(100, "steps between lines of losses.jsonl")
     save_every: int = setting(500, "steps between saved states: what a killed run can lose")
+    precision: str = setting(
+        "32",
+        "number format of convolutions and matrix products: 32, bf16 (for GPUs since 2020; slower "
+        "than 32 on most CPUs) or fp16 (for older GPUs, with loss scaling)",
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "log_every", "save_every"):
@@ -50,6 +56,10 @@ class RunConfig:
             raise ValueError(f"decay_fraction is {self.decay_fraction}; allowed: 0 to 1")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^32 - 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"unknown precision {self.precision!r}; available: {', '.join(PRECISIONS)}"
+            )
         self._check_range("ema_halflife_images", 0, math.inf)
 
     def small_set(self, images: int) -> dict[str, Any]:
@@ -111,6 +121,9 @@ class VaeRun(RunConfig):
     kl_warmup_epochs: float = setting(
         1.0, "epochs over which that weight rises from 0; 0 = at once"
     )
+    holdout_fraction: float = setting(
+        0.02, "part of the training images kept out, to measure each epoch on; 0 = none"
+    )
     prior_steps: int = setting(6000, "steps of 512 latents that fit the learned prior, at the end")
     network: VaeConfig = field(default_factory=VaeConfig)
 
@@ -119,6 +132,7 @@ class VaeRun(RunConfig):
         for name in ("lr", "beta", "kl_warmup_epochs"):
             self._check_range(name, 0, math.inf)
         self._check_range("prior_steps", 1, math.inf)
+        self._check_range("holdout_fraction", 0, 1)
 
 
 AnyRun = GanRun | VaeRun
@@ -170,6 +184,16 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
 def as_json(run: AnyRun) -> dict[str, Any]:
     """Plain values, for config.json and the checkpoint's header."""
     return dataclasses.asdict(run)
+
+
+def described(run: AnyRun) -> list[str]:
+    """Every resolved setting as a line for people."""
+    lines = []
+    for name, value in as_json(run).items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items())
+        lines.append(f"  {name:20} {value}")
+    return lines
 
 
 def from_json(kind: str, values: dict[str, Any]) -> AnyRun:

@@ -11,8 +11,8 @@ from training.evaluate import draw
 from training.measures import nearest
 from training.networks.gan import Generator
 from training.networks.vae import VAE
+from training.record import save_grid
 from training.reference import SEED, Judged, Reference
-from training.run import save_grid
 from training.train_gan import sample_grid
 from training.train_vae import reconstruction_grid
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
 from training.ema import Ema
-from training.run import progress_bar
+from training.record import progress_of
 
+CACHE = Path("runs/judges")
 VERSION = 2  # to be raised when what is trained here changes: two judges' figures do not compare
 EPOCHS = 12
 LEAST_STEPS = 1500  # for small data sets, which so get more epochs
@@ -115,7 +116,7 @@ def train_judge(data: Dataset, device: torch.device) -> Judge:
     batch = min(BATCH, len(data))
     steps_per_epoch = len(data) // batch
     total = max(EPOCHS * steps_per_epoch, LEAST_STEPS)
-    with progress_bar(total, 0, batch) as progress:
+    with progress_of(total, 0, batch) as progress:
         for step in range(total):
             epoch, index = divmod(step, steps_per_epoch)
             if index == 0:
@@ -135,13 +136,18 @@ def train_judge(data: Dataset, device: torch.device) -> Judge:
     return ema.network
 
 
-def judge_for(data: Dataset, device: torch.device, cache: Path = Path("runs/judges")) -> Judge:
+def judge_path(data: Dataset, cache: Path = CACHE) -> Path:
+    """Where the judge of a training set is: shipped, or else in ``cache`` once it is trained."""
+    name = f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
+    return SHIPPED / name if (SHIPPED / name).exists() else cache / name
+
+
+def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge:
     """The judge of a training set: shipped, or from ``cache``, or trained now and kept there.
 
     Training takes about a quarter of an hour for 60,000 digits on one CPU core.
     """
-    name = f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
-    path = SHIPPED / name if (SHIPPED / name).exists() else cache / name
+    path = judge_path(data, cache)
     if not path.exists():
         print(f"training the judge on {len(data)} images, once", flush=True)
         save_judge(train_judge(data, device), path)

@@ -9,7 +9,7 @@ from torch import Tensor
 from training.data import import_torchvision
 from training.losses import kl_to_standard_normal, reconstruction_nats
 from training.networks.vae import VAE
-from training.run import progress_bar
+from training.record import progress_of
 
 BATCH = 500
 # Rows decoded at once while weighing draws. A core slows down once a layer's maps leave its cache
@@ -59,7 +59,7 @@ def importance_weights(vae: VAE, images: Tensor, samples: int, seed: int) -> Ten
     noise = torch.Generator().manual_seed(seed)
     rows = ROWS.get(images.device.type, ROWS["cpu"])
     weights = []
-    with progress_bar(len(images), 0, 1) as progress:
+    with progress_of(len(images), 0, 1) as progress:
         for part in images.split(max(1, rows // samples)):
             mu, logvar = (stats[:, None] for stats in vae.encode(part))  # (B, 1, Z)
             draws = [torch.randn(samples, vae.latent_dim, generator=noise) for _ in part]

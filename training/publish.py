@@ -1,7 +1,9 @@
 """Releases a run: measures it, and writes checkpoint, picture and card to the store."""
 
+import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,33 +11,48 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from training.config import PRESETS, AnyRun, as_json
+from training.config import PRESETS, AnyRun, VaeRun, as_json
 from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
 from training.export import save_with_graphs
 from training.figures import markdown_table, on_memorisation
 from training.gallery import save_gallery
+from training.heldout import held_out_count
 from training.judge import judge_for
 from training.networks import build
 from training.networks.gan import Generator
 from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
 from training.reference import Reference
-from training.run import STATE, TrainingError, read_config
+from training.run import STATE, TrainingError, load_best, read_config
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
 from training.train_vae import PRIOR_FITTED
 
 
-def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, int, float]:
-    """The run's averaged network in eval mode, the steps it has behind it, and their seconds."""
+@dataclasses.dataclass(frozen=True)
+class _Averaged:
+    """Averaged weights of a run, and where in it they come from."""
+
+    network: Generator | VAE  # in eval mode
+    step: int
+    seconds: float
+    chosen: str  # in words, for header and card
+
+
+def _averaged(folder: Path, kind: str, run: AnyRun, best: bool) -> _Averaged:
+    """The run's last averaged weights, or those of the epoch that measured best.
+
+    Raises:
+        TrainingError: there are none, a file is damaged, or a VAE's prior is not fitted yet.
+    """
     path = folder / STATE
     if not path.exists():
         raise TrainingError(f"{folder} has no {STATE} yet: nothing to publish")
     network = build(kind, run.network)
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            about = file.metadata()
             weights = {
                 name.removeprefix("ema."): file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118
@@ -45,13 +62,17 @@ def _averaged(folder: Path, kind: str, run: AnyRun) -> tuple[Generator | VAE, in
     except (SafetensorError, OSError, RuntimeError) as error:
         raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     unfitted = isinstance(network, VAE) and network.config.prior_layers > 0
-    if unfitted and not json.loads(metadata.get("carried", "{}")).get(PRIOR_FITTED):
+    if unfitted and not json.loads(about.get("carried", "{}")).get(PRIOR_FITTED):
         raise TrainingError(f"{folder} has not fitted its prior yet; finish it with --resume")
-    return (
-        network.eval().requires_grad_(False),
-        int(metadata["step"]),
-        float(metadata["seconds"]),
-    )
+    chosen = "the last averaged weights of the run"
+    if best:
+        about = load_best(folder, network)
+        chosen = (
+            f"the averaged weights of step {about['step']}, whose {about['measure']} was the "
+            f"lowest of all epochs ({float(about['value']):.4g})"
+        )
+    network = network.eval().requires_grad_(False)
+    return _Averaged(network, int(about["step"]), float(about["seconds"]), chosen)
 
 
 def _revision() -> str:
@@ -154,14 +175,17 @@ def publish(
     source: str | None,
     data_root: Path | None,
     device: torch.device,
+    best: bool = False,
 ) -> Path:
     """Measure the run in ``folder`` and release it as ``<store>/<name>.safetensors``.
 
     Beside it go ``<name>.png`` (samples) and ``<name>.md`` (the card). An existing version is
-    never overwritten: it may be in use, and its figures are known.
+    never overwritten: it may be in use, and its figures are known. The run's curves go along as
+    ``<name>-curves.png`` where it has drawn some.
 
     Args:
         source, data_root: Where the run's images are now; None = where they were.
+        best: Release the epoch that measured best, instead of the last weights.
 
     Raises:
         TrainingError: nothing to publish. CheckpointError: the name is taken. DataError: the
@@ -177,12 +201,15 @@ def publish(
         )
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
-    network, steps, seconds = _averaged(folder, kind, run)
+    averaged = _averaged(folder, kind, run, best)
+    network = averaged.network
     effort = Effort()
     reference = reference_for(*load_data(data), device, effort)
     figures = evaluate(network.to(device), reference, effort)
     train = reference.train
-    images_seen = steps * run.batch_size
+    kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
+    images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
+    curves = folder / "curves.png"
     description = Description(
         kind=kind,
         network=run.network,
@@ -192,7 +219,7 @@ def publish(
             "source": "folder" if data.is_folder else data.source,
             "fit": "crop" if data.is_folder else "pad",
             "licence": train.licence,
-            "training_images": len(train),
+            "training_images": len(train) - kept_out,
             "digest": train.digest(),
         },
         training={
@@ -200,7 +227,8 @@ def publish(
             "preset": preset,
             "seed": run.seed,
             "images_seen": images_seen,
-            "seconds": round(seconds),
+            "seconds": round(averaged.seconds),
+            "weights": averaged.chosen,
             "revision": _revision(),
             "torch": torch.__version__,
             "run": {k: v for k, v in as_json(run).items() if k != "network"},
@@ -209,6 +237,9 @@ def publish(
     )
     digest = save_with_graphs(path, network, description)
     pictures = save_gallery(path, network, reference, effort.samples)
+    if curves.exists():
+        shutil.copyfile(curves, store / f"{name}-curves.png")
+        pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
     path.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     return path
@@ -262,6 +293,7 @@ def card(
 `{training["command"]}` at revision {training["revision"]}, seed {training["seed"]}:
 {training["images_seen"]:,} images seen in {training["seconds"] / 60:.0f} minutes on the machine it
 was trained on, torch {training["torch"]}. The header of the checkpoint holds every setting.
+Published are {training["weights"]}.
 
 ## Figures
 

@@ -1,4 +1,4 @@
-"""A run's folder: its config, its log, its pictures, and the state from which it resumes.
+"""A run's folder: its config, the state from which it resumes, and its best weights.
 
 The state is a safetensors file too: modules, optimisers and random generators as named tensors,
 so neither training nor serving ever unpickles anything.
@@ -6,13 +6,10 @@ so neither training nor serving ever unpickles anything.
 
 import dataclasses
 import json
-import math
 import os
-import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,9 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training.config import AnyRun, as_json, from_json
-from training.data import DataSpec, import_torchvision
+from training.data import DataSpec
+from training.hardware import Update
 
 STATE = "state.safetensors"
+BEST = "best.safetensors"
 DIVERGED = (
     "not finite, so training diverged. Lower the learning rates, or raise --r1-gamma (GAN) or "
     "--kl-warmup-epochs (VAE)"
@@ -33,17 +32,44 @@ class TrainingError(Exception):
     """The run cannot go on; the message says why and what to do."""
 
 
-def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
-    """Make ``<parent>/<kind>-<preset>-NNN``, the next free number, also when two runs race."""
-    parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around whatever writes ``path`` in a run's folder: a full disk is said, not shown as a trace.
+
+    Raises:
+        TrainingError: the file could not be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"could not write {path}: {error}. The last saved state is whole: free some room, then "
+            "continue with --resume"
+        ) from error
+
+
+def next_run_folder(parent: Path, kind: str, preset: str) -> Path:
+    """``<parent>/<kind>-<preset>-NNN`` with the first free number; it is not made."""
     number = 1
-    while True:
-        folder = parent / f"{kind}-{preset}-{number:03d}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
+    while (folder := parent / f"{kind}-{preset}-{number:03d}").exists():
+        number += 1
+    return folder
+
+
+def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
+    """Make the next run folder, also when two runs race.
+
+    Raises:
+        TrainingError: it cannot be made.
+    """
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = next_run_folder(parent, kind, preset)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
             return folder
 
 
@@ -55,7 +81,8 @@ def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSp
         "data": dataclasses.asdict(data),
         "run": as_json(run),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with writing(folder / "config.json"):
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
@@ -85,58 +112,72 @@ def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str,
     }
 
 
+def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Temporary name, then rename, so a kill leaves the old file whole.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+            os.replace(temporary, path)
+        except (OSError, SafetensorError):
+            temporary.unlink(missing_ok=True)
+            raise
+
+
 class RunState:
     """Everything that a run must carry over a restart to continue bit-exactly on the CPU.
 
     Args:
         modules: name -> network, parameters and buffers.
-        optimizers: name -> optimiser (its settings come from the config, its moments from here).
+        updates: name -> optimiser (its settings come from the config, its moments from here) and
+            the scale of fp16's loss.
         noise: The loop's own CPU generator. Torch's global one (dropout) is carried as well.
     """
 
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
+        updates: Mapping[str, Update],
         noise: torch.Generator,
     ) -> None:
         self.modules = modules
-        self.optimizers = optimizers
+        self.updates = updates
         self.noise = noise
         self.step = 0  # steps finished
         self.seconds = 0.0  # time spent training, over all restarts
         self.carried: dict[str, float] = {}  # figures that a loop reports again at later steps
 
     def save(self, folder: Path) -> None:
-        """Write the state: temporary name, then rename, so a kill leaves the old one whole.
+        """Write the state; a kill meanwhile leaves the old one whole.
 
         Raises:
-            TrainingError: a weight is not finite, or the file cannot be written. The state of
-                before stays.
+            TrainingError: a weight or a moment is not finite, or the file cannot be written. The
+                state of before stays.
         """
-        for name, module in self.modules.items():
-            if not all(bool(t.isfinite().all()) for t in module.state_dict().values()):
-                raise TrainingError(f"weights of the {name} at step {self.step}: {DIVERGED}")
         tensors = {"rng.noise": self.noise.get_state(), "rng.torch": torch.get_rng_state()}
         for name, module in self.modules.items():
-            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        for name, optimizer in self.optimizers.items():
-            tensors |= _optimizer_tensors(name, optimizer)
+            weights = module.state_dict()
+            self._check_finite(f"weights of the {name}", weights)
+            tensors |= {f"{name}.{key}": value for key, value in weights.items()}
+        for name, update in self.updates.items():
+            moments = _optimizer_tensors(name, update.optimizer)
+            self._check_finite(f"moments of {name}", moments)
+            tensors |= moments
         metadata = {
             "step": str(self.step),
             "seconds": repr(self.seconds),
             "carried": json.dumps(self.carried),
+            "scalers": json.dumps({n: u.scaler.state_dict() for n, u in self.updates.items()}),
         }
-        temporary = folder / f".{STATE}.tmp"
-        try:
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
-            os.replace(temporary, folder / STATE)
-        except (OSError, SafetensorError) as error:
-            temporary.unlink(missing_ok=True)
-            raise TrainingError(
-                f"could not save {folder / STATE}: {error}. The state of before is still whole: "
-                f"free some room, then continue with --resume {folder}"
-            ) from error
+        _replace_file(folder / STATE, tensors, metadata)
+
+    def _check_finite(self, what: str, tensors: Mapping[str, Tensor]) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise TrainingError(f"{what} at step {self.step}: {DIVERGED}")
 
     def load(self, folder: Path) -> None:
         """Take up the state that ``save`` left, or stay at step 0 if there is none yet.
@@ -166,82 +207,75 @@ class RunState:
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
-        for name, optimizer in self.optimizers.items():
+        scalers = json.loads(metadata.get("scalers", "{}"))
+        for name, update in self.updates.items():
+            optimizer = update.optimizer
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             entries: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
                 if key.startswith(f"{name}."):
                     _, index, entry = key.split(".")
+                    parameter = parameters[int(index)]
+                    if value.shape == parameter.shape:
+                        # In the weight's own memory layout: the fused step walks both as they lie.
+                        value = torch.empty_like(parameter, requires_grad=False).copy_(value)
                     entries.setdefault(int(index), {})[entry] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+            if scalers.get(name):
+                update.scaler.load_state_dict(scalers[name])
 
 
-class LossLog:
-    """``losses.jsonl``: one object a report. Resuming drops the lines after the state's step."""
+class Best:
+    """The averaged weights of the epoch that measured best, in ``best.safetensors``.
 
-    def __init__(self, folder: Path, resumed_step: int) -> None:
-        self.path = folder / "losses.jsonl"
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= resumed_step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError):
-                    break  # a line cut off by a kill
-        self.path.write_text("".join(kept))
-        self._since, self._images = time.monotonic(), 0
+    Args:
+        state: Of the run; it carries the best figure over a restart.
+        measure: Name of the figure, lower = better. Another measure starts anew.
+    """
 
-    def write(self, step: int, epoch: float, images: int, losses: Mapping[str, Tensor]) -> str:
-        """Append a line; returns it in short, for the progress bar.
+    def __init__(self, state: RunState, measure: str) -> None:
+        self.state = state
+        self.measure = measure
+
+    @property
+    def value(self) -> float:
+        return self.state.carried.get(f"best.{self.measure}", float("inf"))
+
+    def offer(self, folder: Path, network: nn.Module, value: float) -> None:
+        """Keep the network if its figure is the lowest so far.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: the file cannot be written.
         """
-        now = time.monotonic()
-        values = {name: float(value) for name, value in losses.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise TrainingError(f"{name} is {value} at step {step}: {DIVERGED}")
-        # The first line after a start has no rate: it would count the loading of torch.
-        rate = (images - self._images) / (now - self._since) if self._images else None
-        record: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), **values}
-        record["images_per_s"] = round(rate, 1) if rate else None
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        self._since, self._images = now, images
-        return " ".join(f"{name} {value:.3f}" for name, value in values.items())
+        if value < self.value:
+            self.save(folder, network, self.state.step, value)
+            self.state.carried[f"best.{self.measure}"] = value
+
+    def save(self, folder: Path, network: nn.Module, step: int, value: float) -> None:
+        metadata = {
+            "step": str(step),
+            "seconds": repr(self.state.seconds),
+            "measure": self.measure,
+            "value": repr(value),
+        }
+        _replace_file(folder / BEST, network.state_dict(), metadata)
 
 
-def progress_bar(total_steps: int, done: int, batch_images: int) -> Any:
-    """A tqdm bar that counts images; in a log file, a line every half minute."""
-    from tqdm import tqdm  # of the extra: a lean environment gets as far as a clear error
-
-    return tqdm(
-        total=total_steps,
-        initial=done,
-        unit=" images",
-        unit_scale=batch_images,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
-
-
-def save_grid(path: Path, images: Tensor, columns: int) -> None:
-    """Pixels (N, C, H, W) in [0, 1] as one PNG, ``columns`` a row, two pixels apart."""
-    import_torchvision()
-    from torchvision.utils import save_image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(images.cpu(), path, nrow=columns, padding=2, pad_value=0.25)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is a GPU, else the CPU.
+def load_best(folder: Path, network: nn.Module) -> dict[str, str]:
+    """Fill the network with the best weights; what the file says of them.
 
     Raises:
-        TrainingError: the device is not there.
+        TrainingError: there are none, or the file is damaged.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device is cuda, but torch finds no GPU; use --device cpu or auto")
-    return torch.device(name)
+    path = folder / BEST
+    if not path.exists():
+        raise TrainingError(f"{folder} has no {BEST}: no epoch has been measured yet")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata()
+            network.load_state_dict(
+                {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    return metadata

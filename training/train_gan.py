@@ -9,9 +9,12 @@ from torch import Tensor
 from training.config import GanRun
 from training.data import Dataset, epoch_order, to_pixels
 from training.ema import Ema
+from training.hardware import Hardware, Update
+from training.heldout import FrechetToTraining
 from training.losses import discriminator_loss, generator_loss, gradient_penalty_r1
 from training.networks.gan import Discriminator, Generator
-from training.run import LossLog, RunState, progress_bar, save_grid
+from training.record import Recorder, Stopped
+from training.run import Best, RunState
 
 
 def sample_grid(generator: Generator, columns: int, rows: int, seed: int) -> Tensor:
@@ -32,113 +35,133 @@ def sample_grid(generator: Generator, columns: int, rows: int, seed: int) -> Ten
 
 
 def train_gan(
-    run: GanRun, data: Dataset, folder: Path, device: torch.device, max_steps: int | None = None
+    run: GanRun,
+    data: Dataset,
+    folder: Path | None,
+    hardware: Hardware,
+    max_steps: int | None = None,
+    tensorboard: bool = False,
 ) -> Generator:
     """Train (or continue) in ``folder`` and return the averaged generator.
 
     Args:
         run: Settings; ``run.network.num_classes`` decides whether labels condition both networks.
         data: Training images.
-        folder: Run folder; a state in it is taken up.
-        device: Where networks and data are held.
+        folder: Run folder; a state in it is taken up. None = write nothing.
+        hardware: Device, and this process's share of each batch.
         max_steps: Stop, with the state saved, after this many steps in all; None = the whole run.
+        tensorboard: Write event files into the folder as well.
 
     Raises:
-        TrainingError: a loss is not finite, or the state cannot be written.
+        TrainingError: a loss is not finite, or something cannot be written.
+        Stopped: Ctrl-C or SIGTERM; the state of the step it came in is saved.
     """
     # Networks, optimisers, and the one generator that all noise comes from.
     torch.manual_seed(run.seed)
-    conditional = run.network.num_classes > 0
-    generator = Generator(run.network).to(device)
-    discriminator = Discriminator(run.network, run.discriminator).to(device)
+    device, conditional = hardware.device, run.network.num_classes > 0
+    generator = hardware.place(Generator(run.network))
+    discriminator = hardware.place(Discriminator(run.network, run.discriminator))
+    call_g, call_d = hardware.compiled(generator), hardware.compiled(discriminator)
     ema = Ema(generator, run.ema_halflife_images)
     betas = (run.adam_beta1, run.adam_beta2)
-    optimizer_g = torch.optim.Adam(generator.parameters(), run.generator_lr, betas, fused=True)
-    optimizer_d = torch.optim.Adam(
-        discriminator.parameters(), run.discriminator_lr, betas, fused=True
-    )
+    adam_g = torch.optim.Adam(generator.parameters(), run.generator_lr, betas, fused=True)
+    adam_d = torch.optim.Adam(discriminator.parameters(), run.discriminator_lr, betas, fused=True)
+    update_g = Update(adam_g, hardware, run.precision)
+    update_d = Update(adam_d, hardware, run.precision)
     noise = torch.Generator().manual_seed(run.seed)
     state = RunState(
         {"generator": generator, "discriminator": discriminator, "ema": ema.network},
-        {"optimizer_g": optimizer_g, "optimizer_d": optimizer_d},
+        {"optimizer_g": update_g, "optimizer_d": update_d},
         noise,
     )
-    state.load(folder)
-    log = LossLog(folder, state.step)
+    if folder:
+        state.load(folder)
 
     data = data.to(device)
     batch = min(run.batch_size, len(data))
+    mine = hardware.rows(batch)  # what of a batch this process computes: all, if it is alone
     steps_per_epoch = len(data) // batch
     total_steps = run.epochs * steps_per_epoch
     last_step = total_steps if max_steps is None else min(max_steps, total_steps)
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
     r1 = torch.tensor(state.carried.get("r1", 0.0), device=device)
+    folder = folder if hardware.rank == 0 else None  # one process writes
+    measure = FrechetToTraining(data, device) if folder and state.step < last_step else None
 
-    with progress_bar(total_steps, state.step, batch) as progress:
-        while state.step < last_step:
+    with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
+        stop = False
+        while state.step < last_step and not stop:
             # Real images of this step: seed and epoch alone give the order of each epoch.
             epoch, index = divmod(state.step, steps_per_epoch)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
             assert order is not None
-            chosen = order[index * batch : (index + 1) * batch]
+            chosen = order[index * batch : (index + 1) * batch][mine]
             real = to_pixels(data.images[chosen])  # (B, C, H, W)
             real_labels = data.labels[chosen] if conditional else None  # (B,)
 
             factor = run.learning_rate_factor(state.step, total_steps)
-            optimizer_g.param_groups[0]["lr"] = run.generator_lr * factor
-            optimizer_d.param_groups[0]["lr"] = run.discriminator_lr * factor
+            update_g.learning_rate(run.generator_lr * factor)
+            update_d.learning_rate(run.discriminator_lr * factor)
+            hardware.seed_dropout(run.seed, state.step)
 
             # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
             # label alone never tells them apart.
-            z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
-            with torch.no_grad():
-                fake = generator(z, real_labels)
+            z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
             real.requires_grad_(penalise)
-            real_logits = discriminator(real, real_labels)
-            loss_d = discriminator_loss(run.loss, real_logits, discriminator(fake, real_labels))
+            with hardware.autocast(run.precision):
+                with torch.no_grad():
+                    fake = call_g(z, real_labels)
+                fake_logits = call_d(fake, real_labels)
+            # R1 differentiates twice: in full precision, and past the compiler, which cannot.
+            with hardware.autocast(run.precision, enabled=not penalise):
+                real_logits = (discriminator if penalise else call_d)(real, real_labels)
+            loss_d = discriminator_loss(run.loss, real_logits.float(), fake_logits.float())
             total_d = loss_d
             if penalise:
                 penalty = gradient_penalty_r1(real_logits, real)
                 total_d = loss_d + run.r1_gamma * run.r1_every * penalty
-                r1 = penalty.detach()
-            optimizer_d.zero_grad()
-            total_d.backward()
-            optimizer_d.step()
+                r1 = hardware.average(penalty.detach())
+            update_d.minimise(total_d)
 
             # Update generator: its images must be judged real. The discriminator's weights need no
             # gradients here, only its input.
-            z = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
+            z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             labels = None
             if conditional:
-                labels = torch.randint(run.network.num_classes, (batch,), generator=noise).to(
-                    device
-                )
+                labels = torch.randint(run.network.num_classes, (batch,), generator=noise)
+                labels = labels[mine].to(device)
             discriminator.requires_grad_(False)
-            loss_g = generator_loss(run.loss, discriminator(generator(z, labels), labels))
+            with hardware.autocast(run.precision):
+                fake_logits = call_d(call_g(z, labels), labels)
+            loss_g = generator_loss(run.loss, fake_logits.float())
             discriminator.requires_grad_(True)
-            optimizer_g.zero_grad()
-            loss_g.backward()
-            optimizer_g.step()
+            update_g.minimise(loss_g)
 
             state.step += 1
             ema.update(generator, batch, state.step * batch)
-            progress.update()
-
-            # Report, picture, state.
-            if state.step % run.log_every == 0 or state.step == total_steps:
-                losses = {"loss_d": loss_d.detach(), "loss_g": loss_g.detach(), "r1": r1}
-                position = state.step / steps_per_epoch
-                progress.set_postfix_str(
-                    log.write(state.step, position, state.step * batch, losses), False
-                )
             state.seconds = time.monotonic() - started
-            if state.step % steps_per_epoch == 0:
+            record.advance()
+
+            # Report, picture, measure, state.
+            stop = hardware.any(record.stop_asked)
+            if state.step % run.log_every == 0 or state.step == total_steps:
+                losses = hardware.mean({"loss_d": loss_d, "loss_g": loss_g, "r1": r1})
+                record.losses(losses)
+            if folder and measure and state.step % steps_per_epoch == 0:
                 samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)
-                save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", samples, columns=10)
-            if state.step % run.save_every == 0 or state.step == last_step:
+                record.picture(f"epoch-{epoch + 1:03d}", samples, columns=10)
+                figure = measure(ema.network)
+                record.measured(measure.name, figure)
+                Best(state, measure.name).offer(folder, ema.network, figure)
+                record.curves()
+            if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
                 state.carried["r1"] = float(r1)
                 state.save(folder)
+        if folder and state.step == last_step:
+            record.curves()
+    if stop and state.step < last_step:
+        raise Stopped(state.step)
     return ema.network

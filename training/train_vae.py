@@ -9,10 +9,13 @@ from torch import Tensor
 from training.config import VaeRun
 from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
+from training.hardware import Hardware, Update
+from training.heldout import HeldOutElbo, split
 from training.losses import negative_elbo
 from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
-from training.run import LossLog, RunState, progress_bar, save_grid
+from training.record import Recorder, Stopped, progress_of, save_grid
+from training.run import Best, RunState, load_best
 
 PRIOR_BATCH = 512
 PRIOR_FITTED = "prior_fitted"  # in the state, once it is
@@ -36,7 +39,12 @@ def reconstruction_grid(vae: VAE, images: Tensor, seed: int, columns: int = 10) 
 
 
 def train_vae(
-    run: VaeRun, data: Dataset, folder: Path, device: torch.device, max_steps: int | None = None
+    run: VaeRun,
+    data: Dataset,
+    folder: Path | None,
+    hardware: Hardware,
+    max_steps: int | None = None,
+    tensorboard: bool = False,
 ) -> VAE:
     """Train (or continue) in ``folder`` and return the averaged VAE.
 
@@ -44,72 +52,97 @@ def train_vae(
     """
     # Network, optimiser, and the one generator that all noise comes from.
     torch.manual_seed(run.seed)
-    vae = VAE(run.network).to(device)
+    device = hardware.device
+    vae = hardware.place(VAE(run.network))
+    call = hardware.compiled(vae)
     ema = Ema(vae, run.ema_halflife_images)
-    optimizer = torch.optim.Adam(vae.parameters(), run.lr, fused=True)
+    adam = torch.optim.Adam(vae.parameters(), run.lr, fused=True)
+    update = Update(adam, hardware, run.precision)
     noise = torch.Generator().manual_seed(run.seed)
-    state = RunState({"vae": vae, "ema": ema.network}, {"optimizer": optimizer}, noise)
-    state.load(folder)
-    log = LossLog(folder, state.step)
+    state = RunState({"vae": vae, "ema": ema.network}, {"optimizer": update}, noise)
+    if folder:
+        state.load(folder)
 
-    data = data.to(device)
+    data, held_out = split(data.to(device), run.holdout_fraction)
     batch = min(run.batch_size, len(data))
+    mine = hardware.rows(batch)  # what of a batch this process computes: all, if it is alone
     steps_per_epoch = len(data) // batch
     total_steps = run.epochs * steps_per_epoch
     last_step = total_steps if max_steps is None else min(max_steps, total_steps)
     warmup_steps = run.kl_warmup_epochs * steps_per_epoch
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
+    folder = folder if hardware.rank == 0 else None  # one process writes
+    measure = HeldOutElbo(held_out, device)
+    best = Best(state, measure.name)
 
-    with progress_bar(total_steps, state.step, batch) as progress:
-        while state.step < last_step:
+    with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
+        stop = False
+        while state.step < last_step and not stop:
             # Images of this step: each epoch has its own order, known from seed and epoch alone.
             epoch, index = divmod(state.step, steps_per_epoch)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
             assert order is not None
-            images = to_pixels(data.images[order[index * batch : (index + 1) * batch]])
+            images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
 
-            optimizer.param_groups[0]["lr"] = run.lr * run.learning_rate_factor(
-                state.step, total_steps
-            )
+            update.learning_rate(run.lr * run.learning_rate_factor(state.step, total_steps))
             beta = (
                 run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
             )
 
             # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
-            epsilon = torch.randn(batch, run.network.latent_dim, generator=noise).to(device)
-            logits, mu, logvar = vae(images, epsilon)
-            loss, recon, kl = negative_elbo(logits, images, mu, logvar, beta)
-            optimizer.zero_grad()
-            loss.mean().backward()
-            optimizer.step()
+            epsilon = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
+            with hardware.autocast(run.precision):
+                logits, mu, logvar = call(images, epsilon)
+            loss, recon, kl = negative_elbo(
+                logits.float(), images, mu.float(), logvar.float(), beta
+            )
+            update.minimise(loss.mean())
 
             state.step += 1
             ema.update(vae, batch, state.step * batch)
-            progress.update()
+            state.seconds = time.monotonic() - started
+            record.advance()
 
-            # Report, picture, state.
+            # Report, picture, measure, state.
+            stop = hardware.any(record.stop_asked)
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = {
-                    "negative_elbo": (recon + kl).mean().detach(),
-                    "reconstruction": recon.mean().detach(),
-                    "kl": kl.mean().detach(),
+                    "negative_elbo": (recon + kl).mean(),
+                    "reconstruction": recon.mean(),
+                    "kl": kl.mean(),
                 }
-                position = state.step / steps_per_epoch
-                progress.set_postfix_str(
-                    log.write(state.step, position, state.step * batch, losses), False
-                )
-            state.seconds = time.monotonic() - started
-            if state.step % steps_per_epoch == 0:
+                record.losses(hardware.mean(losses))
+            if folder and state.step % steps_per_epoch == 0:
                 grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
-                save_grid(folder / "samples" / f"epoch-{epoch + 1:03d}.png", grid, columns=10)
-            if state.step % run.save_every == 0 or state.step == last_step:
+                record.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)
+                if len(held_out):
+                    figure = measure(ema.network)
+                    record.measured(measure.name, figure)
+                    best.offer(folder, ema.network, figure)
+                record.curves()
+            if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
                 state.save(folder)
-    if state.step == total_steps and run.network.prior_layers and PRIOR_FITTED not in state.carried:
+        if folder and state.step == last_step:
+            record.curves()
+    if stop and state.step < last_step:
+        raise Stopped(state.step)
+
+    # The prior, fitted to where the finished encoder puts the images; also the best epoch's.
+    unfitted = run.network.prior_layers and PRIOR_FITTED not in state.carried
+    if folder and state.step == total_steps and unfitted:
         _fit_prior(run, ema.network, data)
         grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
         save_grid(folder / "samples" / "prior.png", grid, columns=10)
+        if len(held_out):
+            best_vae = VAE(run.network).to(device).eval().requires_grad_(False)
+            about = load_best(folder, best_vae)
+            if int(about["step"]) == state.step:
+                best_vae = ema.network
+            else:
+                _fit_prior(run, best_vae, data)
+            best.save(folder, best_vae, int(about["step"]), float(about["value"]))
         state.seconds = time.monotonic() - started
         state.carried[PRIOR_FITTED] = 1.0
         state.save(folder)
@@ -132,7 +165,7 @@ def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
     optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
     noise = torch.Generator().manual_seed(run.seed)
 
-    with progress_bar(run.prior_steps, 0, PRIOR_BATCH) as progress:
+    with progress_of(run.prior_steps, 0, PRIOR_BATCH) as progress:
         for step in range(run.prior_steps):
             chosen = torch.randint(len(mu), (PRIOR_BATCH,), generator=noise).to(mu.device)
             epsilon = torch.randn(PRIOR_BATCH, mu.shape[1], generator=noise).to(mu.device)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from training import heldout, record
+from training.curves import save_curves
 from training.data import Dataset
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # a bar cut off by a test would end the output
@@ -28,6 +30,19 @@ def _torch_as_it_was() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def _quick_ends_of_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few samples to measure, and no curves but where ``curves`` is asked for: 0.1 s each."""
+    monkeypatch.setattr(heldout, "SAMPLES", 60)
+    monkeypatch.setattr(record, "save_curves", lambda path, records: None)
+
+
+@pytest.fixture
+def curves(_quick_ends_of_epochs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves are drawn after all."""
+    monkeypatch.setattr(record, "save_curves", save_curves)
+
+
 @pytest.fixture
 def digits() -> Dataset:
     """40 images of 8 x 8, ten classes in turn; each class lights its own pixels."""
@@ -37,6 +52,16 @@ def digits() -> Dataset:
     for image, label in zip(images, labels, strict=True):
         image.flatten()[6 * int(label) : 6 * int(label) + 6] += 190
     return Dataset("made-up", "none", images, labels, tuple("abcdefghij"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder beside the data, so that no test writes into the checkout."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "500")  # help and errors in one line each
+    return folder
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:

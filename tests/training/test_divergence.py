@@ -1,0 +1,58 @@
+"""Losses and weights that are no numbers stop a run before they are saved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.tiny import ALONE, gan_run, lines, state, train, vae_run
+from training import train_gan
+from training.data import Dataset
+from training.hardware import Update
+from training.losses import generator_loss
+from training.run import RunState, TrainingError
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_with_advice_and_keeps_the_last_good_state(
+    value: float, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def diverge(kind: str, logits: Tensor) -> Tensor:
+        calls.append(kind)
+        return generator_loss(kind, logits) * (value if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(train_gan, "generator_loss", diverge)
+    with pytest.raises(TrainingError, match=f"loss_g is {value} at step 4.*Lower.*--r1-gamma"):
+        train(gan_run("dense", save_every=2), digits, tmp_path)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert all(tensor.isfinite().all() for tensor in state(tmp_path).values())
+    monkeypatch.undo()
+    train(gan_run("dense", save_every=2), digits, tmp_path)  # from step 2
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
+
+
+def test_an_absurd_learning_rate_stops_with_advice(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"at step \d+: not finite.*Lower the learning"):
+        train(vae_run("dense", lr=1e20), digits, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_never_saved(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="diverged"):
+        train(vae_run("dense", lr=1e20, log_every=100), digits, tmp_path, 6)
+
+
+def test_moments_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """An overflowed second moment leaves its weight finite, and for ever where it is."""
+    layer = torch.nn.Linear(2, 1)
+    update = Update(torch.optim.Adam(layer.parameters()), ALONE, "32")
+    update.minimise(layer(torch.ones(1, 2)).sum())
+    state = RunState({"layer": layer}, {"optimizer": update}, torch.Generator())
+    state.save(tmp_path)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    update.optimizer.state[layer.weight]["exp_avg_sq"].fill_(float("inf"))
+    with pytest.raises(TrainingError, match="moments of optimizer at step 0: not finite"):
+        state.save(tmp_path)
+    assert (tmp_path / "state.safetensors").read_bytes() == before

@@ -1,0 +1,163 @@
+"""What each epoch's end measures, and the best weights that it keeps."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tests.training.tiny import CPU, assert_same, gan_run, measured, state, train, vae_run
+from training import heldout, judge
+from training.config import VaeRun
+from training.data import Dataset, epoch_order, to_pixels
+from training.heldout import FrechetToTraining, HeldOutElbo, pixel_features, split
+from training.losses import negative_elbo
+from training.networks.gan import Generator
+from training.networks.vae import VAE
+from training.run import Best, RunState, TrainingError, load_best
+
+
+def test_pixel_features_are_means_of_blocks() -> None:
+    images = torch.zeros(2, 1, 28, 28)
+    images[1, 0, 4:8, 0:4] = 1.0
+    features = pixel_features(images)
+    assert features.shape == (2, 49)
+    assert features[1].nonzero().tolist() == [[7]]
+    assert features[1, 7] == 1.0
+
+
+def test_samples_like_the_training_images_are_nearer(digits: Dataset) -> None:
+    measure = FrechetToTraining(digits, CPU, cache=Path("nowhere"))
+    assert measure.name == "frechet_pixels"
+
+    class Copier(Generator):
+        def generate(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+            return to_pixels(digits.images[torch.arange(len(z)) % 40])
+
+    network = gan_run("dense").network
+    torch.manual_seed(0)
+    assert measure(Copier(network).eval()) < 0.1 * measure(Generator(network).eval())
+
+
+def test_the_judge_is_asked_where_one_is_cached(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "EPOCHS", 1)
+    monkeypatch.setattr(judge, "BATCH", 20)
+    trained = judge.judge_for(digits, CPU, tmp_path)
+    measure = FrechetToTraining(digits, CPU, cache=tmp_path)
+    assert measure.name == "frechet_judge"
+    order = epoch_order(40, heldout.SEED, 0)
+    with torch.no_grad():
+        expected = trained.features(to_pixels(digits.images[order]))
+    torch.testing.assert_close(measure.real, expected)
+
+
+def test_a_split_is_a_partition_that_does_not_depend_on_the_run(digits: Dataset) -> None:
+    kept, held = split(digits, 0.1)
+    assert (len(kept), len(held)) == (36, 4)
+    together = torch.cat([kept.images, held.images]).flatten(1)
+    assert sorted(together.tolist()) == sorted(digits.images.flatten(1).tolist())
+    again = split(digits, 0.1)[1]
+    assert torch.equal(held.images, again.images)
+    assert torch.equal(held.labels, again.labels)
+    assert len(split(digits, 0.0)[1]) == 0
+    assert len(split(digits, 1e-6)[1]) == 1
+    assert heldout.held_out_count(60_000, 0.02) == 1200
+
+
+def test_the_held_out_elbo_is_the_mean_over_its_images(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    vae = VAE(vae_run().network).eval()
+    monkeypatch.setattr(heldout, "BATCH", 15)
+    noise = torch.Generator().manual_seed(heldout.SEED)
+    values = []
+    for images in to_pixels(digits.images).split(15):
+        with torch.no_grad():
+            logits, mu, logvar = vae(images, torch.randn(len(images), 3, generator=noise))
+        values += negative_elbo(logits, images, mu, logvar)[0].tolist()
+    assert len(values) == 40
+    assert HeldOutElbo(digits, CPU)(vae) == pytest.approx(sum(values) / 40, rel=1e-6)
+
+
+def test_held_out_images_are_not_trained_on(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = vae_run("dense", holdout_fraction=0.25)
+    held = split(digits, 0.25)[1]
+    changed = digits.images.clone()
+    order = epoch_order(40, heldout.SEED, 1)[:10]
+    changed[order] = 255 - changed[order]
+    other = Dataset("other", "", changed, digits.labels, digits.class_names)
+    assert not torch.equal(split(other, 0.25)[1].images, held.images)
+    one = train(settings, digits, tmp_path / "one").state_dict()
+    assert_same(one, train(settings, other, tmp_path / "other").state_dict())
+    first, second = measured(tmp_path / "one")[-1], measured(tmp_path / "other")[-1]
+    assert first["heldout_negative_elbo"] != second["heldout_negative_elbo"]
+
+
+@pytest.mark.parametrize("figures", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+@pytest.mark.parametrize("kind", ["gan", "vae"])
+def test_the_best_epochs_average_is_kept(
+    kind: str,
+    figures: list[float],
+    digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def figure(_self: object, network: torch.nn.Module) -> float:
+        seen.append({k: v.clone() for k, v in network.state_dict().items()})
+        return figures[len(seen) - 1]
+
+    monkeypatch.setattr(FrechetToTraining, "__call__", figure)
+    monkeypatch.setattr(HeldOutElbo, "__call__", figure)
+    settings = gan_run("dense") if kind == "gan" else vae_run("dense", holdout_fraction=0.05)
+    train(settings, digits, tmp_path, 5)
+    train(settings, digits, tmp_path)  # the best so far is known after a restart
+    best = figures.index(min(figures))
+    assert_same(load_file(tmp_path / "best.safetensors"), seen[best])
+    steps = 3 if isinstance(settings, VaeRun) else 4
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        assert file.metadata()["step"] == str(steps * (best + 1))
+        assert float(file.metadata()["value"]) == 1.0
+
+
+@pytest.mark.parametrize("figures", [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+def test_the_best_vae_gets_its_prior_too(
+    figures: list[float], digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = iter(figures)
+    monkeypatch.setattr(HeldOutElbo, "__call__", lambda _self, _network: next(ends))
+    settings = vae_run("dense", prior_layers=2, holdout_fraction=0.05)
+    train(settings, digits, tmp_path)
+    best = load_file(tmp_path / "best.safetensors")
+    assert best["prior.couplings.0.out.weight"].any()
+    last = {k.removeprefix("ema."): v for k, v in state(tmp_path).items() if k.startswith("ema.")}
+    is_last = figures[-1] == 1.0
+    assert torch.equal(best["decoder.trunk.0.weight"], last["decoder.trunk.0.weight"]) == is_last
+    if is_last:
+        assert_same(best, last)
+
+
+def test_another_measure_starts_anew(digits: Dataset, tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 2)
+    run_state = RunState({}, {}, torch.Generator())
+    Best(run_state, "one").offer(tmp_path, network, 1.0)
+    Best(run_state, "one").offer(tmp_path, network, 2.0)
+    assert load_best(tmp_path, network)["measure"] == "one"
+    Best(run_state, "two").offer(tmp_path, network, 5.0)
+    assert load_best(tmp_path, network)["measure"] == "two"
+    Best(run_state, "two").offer(tmp_path, network, math.nan)  # never the best
+    assert float(load_best(tmp_path, network)["value"]) == 5.0
+
+
+def test_best_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    Best(RunState({}, {}, torch.Generator()), "one").offer(tmp_path, torch.nn.Linear(2, 2), 1.0)
+    with pytest.raises(TrainingError, match=r"best\.safetensors is damaged"):
+        load_best(tmp_path, torch.nn.Linear(3, 2))

@@ -1,0 +1,199 @@
+"""A few steps of every loop on made-up digits: what moves, by how much, and in what order."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.training.tiny import (
+    RUNS,
+    assert_same,
+    gan_run,
+    lines,
+    state,
+    train,
+    vae_run,
+)
+from training import train_gan, train_vae
+from training.data import Dataset
+from training.losses import negative_elbo
+from training.networks.vae import VAE
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_loop_trains_to_its_end(name: str, digits: Dataset, tmp_path: Path) -> None:
+    network = train(RUNS[name], digits, tmp_path)
+    log = lines(tmp_path)
+    assert [line["step"] for line in log] == list(range(1, 13))
+    assert [line["epoch"] for line in log] == [step / 4 for step in range(1, 13)]
+    expected = (
+        {"negative_elbo", "reconstruction", "kl"}
+        if isinstance(network, VAE)
+        else {"loss_d", "loss_g", "r1"}
+    )
+    assert all(set(line) == {"step", "epoch", "images"} | expected for line in log)
+    assert not network.training
+    stored = state(tmp_path)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, stored[f"ema.{key}"]), key
+        assert value.isfinite().all()
+    raw = "vae" if isinstance(network, VAE) else "generator"
+    assert any(not torch.equal(stored[f"{raw}.{k}"], v) for k, v in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "size"), [("gan-dense", (102, 82)), ("cgan", (102, 82)),
+                                            ("vae-conv", (102, 102))])  # fmt: skip
+def test_each_epoch_leaves_a_picture(
+    name: str, size: tuple[int, int], digits: Dataset, tmp_path: Path
+) -> None:
+    train(RUNS[name], digits, tmp_path)
+    pictures = sorted((tmp_path / "samples").iterdir())
+    assert [path.name for path in pictures] == [f"epoch-00{n}.png" for n in (1, 2, 3)]
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.size == size
+
+
+@pytest.mark.parametrize("name", ["gan-dense", "cgan", "vae-conv"])
+def test_same_seed_same_weights_and_another_seed_others(
+    name: str, digits: Dataset, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    one = train(RUNS[name], digits, tmp_path / "one", 3).state_dict()
+    torch.manual_seed(2)
+    same = train(RUNS[name], digits, tmp_path / "same", 3).state_dict()
+    other_run = dataclasses.replace(RUNS[name], seed=1)
+    other = train(other_run, digits, tmp_path / "other", 3).state_dict()
+    assert_same(one, same)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_vae_learns_its_digits(digits: Dataset, tmp_path: Path) -> None:
+    train(vae_run("dense", epochs=15, lr=1e-2), digits, tmp_path)
+    log = lines(tmp_path)
+    assert log[-1]["negative_elbo"] < 0.9 * log[0]["negative_elbo"]
+    for line in log:
+        total = line["reconstruction"] + line["kl"]
+        assert line["negative_elbo"] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "hinge"])
+def test_a_discriminator_alone_learns_to_tell_real_from_fake(
+    loss: str, digits: Dataset, tmp_path: Path
+) -> None:
+    settings = gan_run(
+        *("compact", 10), loss=loss, epochs=15, generator_lr=0.0, discriminator_lr=1e-2, r1_gamma=0
+    )
+    train(settings, digits, tmp_path)
+    log = lines(tmp_path)
+    assert log[-1]["loss_d"] < 0.7 * log[0]["loss_d"]
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "hinge"])
+def test_a_generator_alone_learns_to_be_judged_real(
+    loss: str, digits: Dataset, tmp_path: Path
+) -> None:
+    settings = gan_run(
+        "compact", loss=loss, epochs=15, generator_lr=1e-2, discriminator_lr=0.0, r1_gamma=0
+    )
+    train(settings, digits, tmp_path)
+    log = lines(tmp_path)
+    first, last = (sum(line["loss_g"] for line in part) for part in (log[:5], log[-5:]))
+    assert last < first - 0.01
+
+
+def test_an_update_of_one_network_leaves_the_weights_of_the_other(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    for frozen, moving in (("generator", "discriminator"), ("discriminator", "generator")):
+        folder = tmp_path / frozen
+        settings: Any = {f"{frozen}_lr": 0.0}
+        train(gan_run(**settings), digits, folder, 1)
+        before = state(folder)
+        train(gan_run(**settings), digits, folder, 3)
+        after = state(folder)
+        changed = {name for name in after if not torch.equal(before[name], after[name])}
+        assert any(name.startswith(f"{moving}.") for name in changed)
+        stirred = {name for name in changed if name.startswith(f"{frozen}.")}
+        assert all("running_" in name or "num_batches" in name for name in stirred), stirred
+
+
+def test_what_is_returned_is_the_average_unless_it_is_off(digits: Dataset, tmp_path: Path) -> None:
+    network = train(gan_run(ema_halflife_images=0.0), digits, tmp_path, 3)
+    raw = state(tmp_path)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, raw[f"generator.{key}"])
+
+
+def test_r1_is_computed_every_so_many_steps_and_not_when_off(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def count(logits: Tensor, images: Tensor) -> Tensor:
+        calls.append(len(images))
+        return logits.sum() * 0
+
+    monkeypatch.setattr(train_gan, "gradient_penalty_r1", count)
+    train(gan_run(r1_every=4), digits, tmp_path / "on")
+    assert calls == [10, 10, 10]  # at steps 0, 4 and 8
+    train(gan_run(r1_gamma=0.0), digits, tmp_path / "off")
+    assert len(calls) == 3
+
+
+def test_the_weight_of_the_kl_rises_over_the_warmup(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    betas = []
+
+    def note(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        betas.append(arguments[4])
+        return negative_elbo(*arguments)
+
+    monkeypatch.setattr(train_vae, "negative_elbo", note)
+    train(vae_run(beta=2.0, kl_warmup_epochs=1.0), digits, tmp_path / "warm", 6)
+    assert betas == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+    betas.clear()
+    train(vae_run(beta=2.0, kl_warmup_epochs=0.0), digits, tmp_path / "at once", 2)
+    assert betas == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "factors"),
+    [
+        (0.0, [1.0, 1.0, 1.0, 1.0]),
+        (0.5, [1.0, 1.0, 1.0, 0.5]),
+        (1.0, [1.0, 0.75, 0.5, 0.25]),
+        (0.25, [1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_learning_rates_fall_over_the_last_part_of_a_run(
+    fraction: float, factors: list[float]
+) -> None:
+    settings = gan_run(decay_fraction=fraction)
+    found = [settings.learning_rate_factor(step, 4) for step in range(4)]
+    assert found == pytest.approx(factors)
+
+
+def test_both_learning_rates_are_multiplied_by_the_factor(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    step = torch.optim.Adam.step
+
+    def note(self: torch.optim.Adam, *arguments: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", note)
+    settings: Any = {"epochs": 1, "decay_fraction": 1.0}
+    train(gan_run(generator_lr=4.0e-3, discriminator_lr=8.0e-3, **settings), digits, tmp_path / "g")
+    expected = [[8.0e-3 * f, 4.0e-3 * f] for f in (1, 0.75, 0.5, 0.25)]
+    assert rates == pytest.approx([rate for pair in expected for rate in pair])
+    rates.clear()
+    train(vae_run(lr=4.0e-3, **settings), digits, tmp_path / "v")
+    assert rates == pytest.approx([4.0e-3, 3.0e-3, 2.0e-3, 1.0e-3])

@@ -1,0 +1,65 @@
+"""The VAE's prior: fitted once, at the end, to where the encoder puts images."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.tiny import RUNS, assert_same, state, train, vae_run
+from training import train_vae
+from training.data import Dataset
+from training.networks.vae import VAE
+
+
+def test_a_finished_run_ends_with_the_same_prior_when_it_was_interrupted(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    whole = train(RUNS["vae-flow"], digits, tmp_path / "whole")
+    train(RUNS["vae-flow"], digits, tmp_path / "parts", 5)
+    parts = train(RUNS["vae-flow"], digits, tmp_path / "parts")
+    assert_same(whole.state_dict(), parts.state_dict())
+    assert whole.state_dict()["prior.couplings.0.out.weight"].any()  # it was fitted
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
+    again = train(RUNS["vae-flow"], digits, tmp_path / "parts")
+    assert_same(whole.state_dict(), again.state_dict())
+
+
+def test_the_prior_is_fitted_only_at_the_end(digits: Dataset, tmp_path: Path) -> None:
+    part = train(RUNS["vae-flow"], digits, tmp_path, 11)
+    assert not part.state_dict()["prior.couplings.0.out.weight"].any()
+    z = torch.randn(4, 3)
+    assert isinstance(part, VAE)
+    assert sorted(part.prior(z)[0].tolist()) == sorted(z[0].tolist())  # still the identity
+    assert not (tmp_path / "samples/prior.png").exists()
+    train(RUNS["vae-flow"], digits, tmp_path)
+    assert (tmp_path / "samples/prior.png").exists()
+
+
+def test_the_fitted_prior_goes_where_the_encoder_puts_images(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    settings = vae_run(prior_layers=2, prior_steps=150, lr=2e-2)
+    torch.manual_seed(0)
+    vae = VAE(settings.network).eval().requires_grad_(False)
+    vae.encoder.head.weight.mul_(0.1)
+    vae.encoder.head.bias.copy_(torch.tensor([2.0, -1.0, 0.5, -3.0, -3.0, -3.0]))
+    decoder = {key: value.clone() for key, value in vae.decoder.state_dict().items()}
+    train_vae._fit_prior(settings, vae, digits)
+    drawn = vae.prior(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)))
+    assert drawn.mean(0).tolist() == pytest.approx([2.0, -1.0, 0.5], abs=0.3)
+    assert (drawn.std(0) < 0.6).all()  # the posteriors' own deviation is e^-1.5 = 0.22
+    assert_same(decoder, vae.decoder.state_dict())
+    assert not any(parameter.requires_grad for parameter in vae.parameters())
+
+
+def test_fitting_a_prior_warns_of_nothing(digits: Dataset) -> None:
+    settings = vae_run(prior_layers=1)
+    vae = VAE(settings.network).requires_grad_(False)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train_vae._fit_prior(settings, vae, digits)
+    finally:
+        torch.set_warn_always(False)

@@ -1,0 +1,108 @@
+"""A cheap figure of the averaged network at each epoch's end: shows progress, keeps the best.
+
+The figures that are published come from ``training.evaluate``, on five times as many samples and on
+the test images, which nothing here looks at.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.data import Dataset, epoch_order, to_pixels
+from training.evaluate import draw
+from training.judge import CACHE, judge_for, judge_path
+from training.losses import negative_elbo
+from training.measures import frechet_distance
+from training.networks.gan import Generator
+from training.networks.vae import VAE
+
+SAMPLES = 2000  # of the generator: half a second on a CPU
+REAL = 10_000  # training images that they are compared with, at most
+BATCH = 500
+SEED = 90  # of the choice of images and the noise: the same in all runs, so that they compare
+
+
+class Measure(Protocol):
+    """A figure of a network in eval mode; lower is better."""
+
+    name: str
+
+    def __call__(self, network: nn.Module) -> float: ...
+
+
+def pixel_features(images: Tensor) -> Tensor:
+    """Means over a grid of 7 x 7 blocks, (N, C, H, W) -> (N, 49 C): where the ink is, roughly."""
+    return F.adaptive_avg_pool2d(images, 7).flatten(1)
+
+
+class FrechetToTraining:
+    """Fréchet distance of samples to training images, for a generator.
+
+    In the features of the data's judge where one is cached (``frechet_judge``), else in those of
+    ``pixel_features`` (``frechet_pixels``), which are blind to strokes but need no training.
+    """
+
+    def __init__(self, data: Dataset, device: torch.device, cache: Path = CACHE) -> None:
+        self.device = device
+        if judge_path(data, cache).exists():
+            # Building it draws weights; a run's dropout must not depend on whether there is one.
+            with torch.random.fork_rng(devices=[]):
+                self.name, self.features = "frechet_judge", judge_for(data, device, cache).features
+        else:
+            self.name, self.features = "frechet_pixels", pixel_features
+        images = data.images[epoch_order(len(data), SEED, 0)[:REAL].to(data.images.device)]
+        self.real = self._featured(images.to(device))
+
+    @torch.no_grad()
+    def _featured(self, images: Tensor) -> Tensor:
+        """Features (N, D) of images, uint8 or pixels."""
+        parts = (p if p.is_floating_point() else to_pixels(p) for p in images.split(BATCH))
+        return torch.cat([self.features(part) for part in parts])
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> float:
+        assert isinstance(network, Generator)
+        images, _ = draw(network, SAMPLES, SEED)
+        return frechet_distance(self._featured(images), self.real)
+
+
+class HeldOutElbo:
+    """Negative ELBO of images that a VAE is not trained on, under N(0, I), in nats an image."""
+
+    name = "heldout_negative_elbo"
+
+    def __init__(self, held_out: Dataset, device: torch.device) -> None:
+        self.images = held_out.images.to(device)
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> float:
+        assert isinstance(network, VAE)
+        noise = torch.Generator().manual_seed(SEED)  # one draw of z an image, each time the same
+        total = 0.0
+        for part in self.images.split(BATCH):
+            images = to_pixels(part)
+            epsilon = torch.randn(len(part), network.latent_dim, generator=noise)
+            logits, mu, logvar = network(images, epsilon.to(images.device))
+            total += float(negative_elbo(logits, images, mu, logvar)[0].sum())
+        return total / len(self.images)
+
+
+def held_out_count(images: int, fraction: float) -> int:
+    """Images that ``split`` keeps out: rounded, at least one unless the fraction is 0."""
+    return max(1, round(images * fraction)) if fraction else 0
+
+
+def split(data: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    """(training images, held-out images): a random choice, the same for every run on this data."""
+    order = epoch_order(len(data), SEED, 1)
+    count = held_out_count(len(data), fraction)
+    held, kept = order[:count].sort().values, order[count:].sort().values
+    return _subset(data, kept), _subset(data, held)
+
+
+def _subset(data: Dataset, chosen: Tensor) -> Dataset:
+    return dataclasses.replace(data, images=data.images[chosen], labels=data.labels[chosen])
