@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import NotReadyError, ServiceError
+from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class RequestMiddleware:
             elif status:
                 raise
             else:  # cut off at the end of the drain
-                late = NotReadyError("the service is stopping", retry_after_s=5)
+                late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
                 await _send_problem(send_with_headers, late, request_id)
         except ServiceError as error:
             if status:
