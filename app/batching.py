@@ -111,16 +111,8 @@ class Batcher(Generic[Lane, Row, Result]):
             ClosedError: the batcher is closing.
             Exception: what the model raised for this request's rows.
         """
-        assert rows
-        now = self.clock()
+        now = self.check(lane, len(rows), deadline)
         left_s = deadline - now
-        if self._closing:
-            raise ClosedError("the batcher is closing")
-        if self.hung:
-            raise HungError("the model does not return")
-        if left_s <= 0:
-            raise DeadlineError("the deadline had passed on arrival")
-        self.admission.check(lane, len(rows), now, left_s, idle=not self._requests)
         loop = asyncio.get_running_loop()
         request: Pending[Row, Result] = Pending(
             waiting=len(rows),
@@ -149,6 +141,19 @@ class Batcher(Generic[Lane, Row, Result]):
             queue.remove(request)
             self._requests.discard(request)
         return request.results, request.timing
+
+    def check(self, lane: Lane, rows: int, deadline: float = math.inf) -> float:
+        """Raise what ``submit`` would raise at once for so many rows; the time if it would not."""
+        assert rows
+        now = self.clock()
+        if self._closing:
+            raise ClosedError("the batcher is closing")
+        if self.hung:
+            raise HungError("the model does not return")
+        if deadline <= now:
+            raise DeadlineError("the deadline had passed on arrival")
+        self.admission.check(lane, rows, now, deadline - now, idle=not self._requests)
+        return now
 
     async def close(self) -> None:
         """Refuse new requests, finish those accepted, then shut the executor down.

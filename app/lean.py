@@ -101,7 +101,8 @@ class LeanGenerate:
         service: Service = scope["app"].state.service
         timeout_ms = int(headers[_TIMEOUT]) if _TIMEOUT in headers else None
         with service.accepted(timeout_ms) as deadline:
+            order = service.order(*plain, deadline)
             async with stopped_if_client_leaves(Request(scope, receive)):
-                made = await service.generate(*plain, deadline)
+                made = await service.generate(order)
             reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
         await reply(scope, receive, send)

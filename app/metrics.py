@@ -39,6 +39,8 @@ class Metrics:
             ("method", "route", "status"),
             registry=self.registry,
         )
+        self._answers: dict[tuple[str, str, int], Counter] = {}
+        self._refusals: dict[tuple[Lane, str], Counter] = {}
         self._dropped = Counter(
             "genserve_dropped_images",
             "Accepted rows that no model ever saw: their client left, their deadline expired, "
@@ -97,7 +99,10 @@ class Metrics:
 
     def refused(self, lane: Lane, reason: str) -> None:
         """Record a request refused on arrival."""
-        self._refused.labels(*lane, reason).inc()
+        key = (lane, reason)
+        if key not in self._refusals:  # labels() costs more than counting
+            self._refusals[key] = self._refused.labels(*lane, reason)
+        self._refusals[key].inc()
 
     def failed(self, lane: Lane, reason: str) -> None:
         """Record a request that the model failed."""
@@ -113,7 +118,10 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int) -> None:
         """Record one answer; ``route`` is a template, so strangers cannot grow the label set."""
-        self._requests.labels(method, route, str(status)).inc()
+        key = (method, route, status)
+        if key not in self._answers:
+            self._answers[key] = self._requests.labels(method, route, str(status))
+        self._answers[key].inc()
 
     def text(self) -> bytes:
         """The exposition."""

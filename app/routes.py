@@ -170,8 +170,9 @@ def build_router(settings: Settings) -> APIRouter:
         with service.accepted(timeout_ms) as deadline:
             await bodies.refuse_body(request)
             media = _choose(request, format)
+            order = service.order(model, label, n, seed, deadline)
             async with stopped_if_client_leaves(request):
-                made = await service.generate(model, label, n, seed, deadline)
+                made = await service.generate(order)
             return replies.generated_reply(media, made, label, seed is not None, scale)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches

@@ -41,6 +41,16 @@ _POLL_S = 0.02
 
 
 @dataclass(frozen=True)
+class Order:
+    """A checked request for images."""
+
+    model: StoredModel
+    label: int | None  # None = none, or on a conditional model one drawn from each seed
+    seeds: range  # one an image
+    deadline: float  # on the batcher's clock
+
+
+@dataclass(frozen=True)
 class Generated:
     """Images with what made them; one seed and label an image."""
 
@@ -228,21 +238,21 @@ class Service:
             errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
         )
 
-    async def generate(
+    def order(
         self,
         name: str | None,
         label: str | None,
         count: int,
         seed: int | None,
-        deadline: float = math.inf,
-    ) -> Generated:
-        """``count`` images; image i has seed ``seed + i``.
+        deadline: float,
+    ) -> Order:
+        """Check a request for ``count`` images, and refuse at once what cannot be made in time.
 
         Args:
             name: Model; None = the default, or the default conditional one if a label is given.
             label: Class index or name; None on a conditional model = one drawn from each seed.
             count: Within the configured maximum.
-            seed: 0 to ``seeds.MAX_SEED``; None = drawn here.
+            seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
             deadline: As ``accepted`` gives it.
         """
         if name is None:
@@ -256,15 +266,24 @@ class Service:
         if seed is None:
             seed = secrets.randbelow(seeds.MAX_SEED + 2 - count)
         self.check_seeds(seed, count)
-        numbers = range(seed, seed + count)
-        classes = model.network.num_classes
+        # Under overload, refusals are most of the work: nothing is prepared for them.
+        lane: Lane = (model.name, "generate")
+        try:
+            self.batcher.check(lane, count, deadline)
+        except Exception as error:
+            raise self._told(lane, error) from error
+        return Order(model, index, range(seed, seed + count), deadline)
+
+    async def generate(self, order: Order) -> Generated:
+        """The images of an order."""
+        model, classes = order.model, order.model.network.num_classes
         labels: Sequence[int | None]
-        if index is not None or not classes:
-            labels = [index] * count
+        if order.label is not None or not classes:
+            labels = [order.label] * len(order.seeds)
         else:
-            labels = seeds.label_draws(np.array(numbers, dtype=np.uint64), classes).tolist()
-        samples = [Sample(*pair) for pair in zip(numbers, labels, strict=True)]
-        images, timing = await self._submit((model.name, "generate"), samples, deadline)
+            labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
+        samples = [Sample(*pair) for pair in zip(order.seeds, labels, strict=True)]
+        images, timing = await self._submit((model.name, "generate"), samples, order.deadline)
         return Generated(model, images, samples, timing)  # type: ignore[arg-type]
 
     @staticmethod
@@ -300,29 +319,29 @@ class Service:
     ) -> tuple[list[Result], Timing]:
         try:
             return await self.batcher.submit(lane, rows, deadline)
-        except OverloadError as error:
+        except Exception as error:
+            raise self._told(lane, error) from error
+
+    def _told(self, lane: Lane, error: Exception) -> ServiceError:
+        """What the batcher raised, in the caller's words; counted."""
+        if isinstance(error, OverloadError):
             self.metrics.refused(lane, error.reason)
-            raise _overloaded(error, self.batcher.waiting) from error
-        except DeadlineError as error:
-            raise DeadlineExceededError(
+            return _overloaded(error, self.batcher.waiting)
+        if isinstance(error, DeadlineError):
+            return DeadlineExceededError(
                 "the images were not ready in the time that the request has; X-Timeout-Ms asks "
                 f"for up to {self._max_timeout_ms}"
-            ) from error
-        except HungError as error:
-            raise NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S) from error
-        except ClosedError as error:
-            raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S) from error
-        except FloatingPointError as error:
+            )
+        if isinstance(error, HungError):
+            return NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
+        if isinstance(error, ClosedError):
+            return NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
+        if isinstance(error, FloatingPointError):
             self.metrics.failed(lane, "not_finite")
-            raise NotFiniteError(
-                f"{lane[0]} gave values that are not finite for this request"
-            ) from error
-        except Exception as error:
-            self.metrics.failed(lane, "raised")
-            # What the model raised; it may quote weights and inputs, so only its class is told.
-            raise ModelFailureError(
-                f"{lane[0]} failed to {lane[1]} ({type(error).__name__})"
-            ) from error
+            return NotFiniteError(f"{lane[0]} gave values that are not finite for this request")
+        self.metrics.failed(lane, "raised")
+        # What the model raised; it may quote weights and inputs, so only its class is told.
+        return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
 
     def not_alive(self) -> str | None:
         """Why the process must be restarted; None = it need not."""
@@ -348,7 +367,7 @@ class Service:
 
     async def _canary(self, name: str) -> tuple[str, str | None]:
         try:
-            await self.generate(name, None, 1, 0, self.batcher.clock() + CANARY_S)
+            await self.generate(self.order(name, None, 1, 0, self.batcher.clock() + CANARY_S))
         except DeadlineExceededError:
             return name, f"no answer within {CANARY_S} s"
         except OverloadedError:
