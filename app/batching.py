@@ -1,10 +1,14 @@
 """Joins the rows of concurrent requests into one call of the model.
 
-Knows neither torch nor HTTP. A request brings rows for one *lane* (a lane's rows can share a
-call: one model, one operation) and gets their results in order. While one call runs in the
-batcher's single thread, what arrives waits; when it returns, the lane whose first row has waited
-longest gives the next batch. A request larger than a batch is cut into several, and one batch may
-hold parts of many requests.
+Knows neither torch nor HTTP. A request brings rows for one *lane* (a lane's rows can share a call:
+one model, one operation) and gets their results in order. While one call runs in the executor,
+what arrives waits; when it returns, the lane whose first request has waited longest for its turn
+gives the next batch (``app.turns``). A large request is cut over several calls, and one call holds
+parts of many requests.
+
+Who cannot be served in time is told so at once (``app.admission``). Who is accepted is answered,
+whatever happens: by the results, by the failure of its own rows, at its deadline, when the model
+hangs, or when the batcher ends.
 """
 
 import asyncio
@@ -12,11 +16,12 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Generic, TypeVar
+
+from app.admission import Admission
+from app.pending import ClosedError, DeadlineError, HungError, Pending, Timing
 
 log = logging.getLogger(__name__)
 
@@ -24,47 +29,15 @@ Lane = TypeVar("Lane", bound=Hashable)
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
+# Why rows of an accepted request never reached the model; anything else: another row failed.
+_REASONS: dict[type[BaseException], str] = {
+    asyncio.CancelledError: "left",
+    DeadlineError: "expired",
+    HungError: "stopped",
+    ClosedError: "stopped",
+}
 
-class QueueFullError(Exception):
-    """No room for the request's rows; ``retry_after_s`` is when the queue should have drained."""
-
-    def __init__(self, waiting: int, limit: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} of {limit} places are taken")
-        self.waiting, self.limit, self.retry_after_s = waiting, limit, retry_after_s
-
-
-class ClosedError(Exception):
-    """The batcher takes no more work."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where a request's time went; for a request cut in pieces, sums and the last batch."""
-
-    queue_s: float  # from arrival until its first batch was formed
-    run_s: float  # in calls of the model that it shared
-    own_rows: int  # its rows in the last of these calls
-    batch_rows: int  # all rows in that call
-
-
-@dataclass
-class _Request(Generic[Row, Result]):
-    rows: Sequence[Row]
-    done: "asyncio.Future[None]"
-    arrived: float
-    taken: int = 0  # rows handed to the model
-    results: list[Result] = field(default_factory=list)
-    queue_s: float = 0.0
-    run_s: float = 0.0
-    own_rows: int = 0
-    batch_rows: int = 0
-
-    @property
-    def waiting(self) -> int:
-        return len(self.rows) - self.taken
-
-
-_Piece = tuple[_Request[Row, Result], Sequence[Row]]
+_Piece = tuple[Pending[Row, Result], Sequence[Row]]
 
 
 class Batcher(Generic[Lane, Row, Result]):
@@ -72,190 +45,256 @@ class Batcher(Generic[Lane, Row, Result]):
 
     Args:
         run: The model: ``run(lane, rows)`` returns one result a row, in order. A result that is
-            an exception fails its own request only. If ``run`` raises, each request of the batch
-            is run alone, so that only the guilty ones fail.
+            an exception fails its own request only. If ``run`` raises, the batch is run again in
+            halves, so that only the guilty requests fail.
+        executor: Where ``run`` is called, one call at a time; ``close`` shuts it down.
         max_batch: Rows of one call at most.
         max_wait_s: How long a batch that is not full waits for more, counted from the arrival of
-            its first row; 0 = not at all: batch what is queued while the model works.
-        queue_limit: Rows waiting at most, over all lanes.
-        start_thread: Called once in the model's thread, before any call.
+            its first row, but at most half of the time to a deadline; 0 = not at all: batch what
+            is queued while the model works.
+        queue_limit, max_queue_s, rates: As in ``Admission``.
+        hang_s: How long a call may take before the model counts as hung.
         on_batch: Called with (lane, rows, seconds) after each call, on the event loop.
+        on_drop: Called with (lane, rows, reason) for accepted rows that never reached the model,
+            because their request had ended: ``left``, ``expired``, ``stopped`` or ``failed``.
+        clock: Seconds, never backwards.
     """
 
     def __init__(
         self,
         run: Callable[[Lane, list[Row]], Sequence[Result | Exception]],
+        executor: Executor,
         *,
         max_batch: int,
         max_wait_s: float = 0.0,
         queue_limit: int,
-        start_thread: Callable[[], None] | None = None,
+        max_queue_s: float = math.inf,
+        rates: Mapping[Lane, float] | None = None,
+        hang_s: float = math.inf,
         on_batch: Callable[[Lane, int, float], None] | None = None,
+        on_drop: Callable[[Lane, int, str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
+        self._executor = executor
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
-        self._queue_limit = queue_limit
+        self._hang_s = hang_s
         self._on_batch = on_batch
-        self._lanes: dict[Lane, deque[_Request[Row, Result]]] = {}
+        self._on_drop = on_drop
+        self.clock = clock
+        self.admission: Admission[Lane, Pending[Row, Result]] = Admission(
+            max_batch, queue_limit, max_queue_s, rates or {}
+        )
+        self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
         self._arrival = asyncio.Event()
         self._closing = False
-        self._rows_per_s = 0.0  # smoothed over calls
-        self.waiting = 0  # rows in the queue, those of cancelled requests not counted
-        self._thread = ThreadPoolExecutor(1, "model", initializer=start_thread)
+        self._free_since = 0.0  # when the next call could have begun
+        self.hung = False  # the running call has taken over hang_s
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
 
-    async def submit(self, lane: Lane, rows: Sequence[Row]) -> tuple[list[Result], Timing]:
+    async def submit(
+        self, lane: Lane, rows: Sequence[Row], deadline: float = math.inf
+    ) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order. Cancelling the caller withdraws what is not yet run.
 
+        Args:
+            lane: What the rows are for.
+            rows: At least one.
+            deadline: When, on ``clock``, the results are worth nothing any more.
+
         Raises:
-            QueueFullError: the queue has no room for all of them; none is run.
+            OverloadError: they would wait too long, or have no room; none is run.
+            DeadlineError: the deadline passed; what was still queued is not run.
+            HungError: the model does not return.
             ClosedError: the batcher is closing.
             Exception: what the model raised for this request's rows.
         """
-        if self._closing:
-            raise ClosedError("the batcher is closing")
-        if self.waiting + len(rows) > self._queue_limit:
-            rate = self._rows_per_s or self._max_batch
-            retry_after_s = max(1, math.ceil(self.waiting / rate))
-            raise QueueFullError(self.waiting, self._queue_limit, retry_after_s)
-        request: _Request[Row, Result] = _Request(
-            rows, asyncio.get_running_loop().create_future(), time.monotonic()
+        now = self.check(lane, len(rows), deadline)
+        left_s = deadline - now
+        loop = asyncio.get_running_loop()
+        request: Pending[Row, Result] = Pending(
+            waiting=len(rows),
+            rows=rows,
+            done=loop.create_future(),
+            arrived=now,
+            deadline=deadline,
+            due=now + min(self._max_wait_s, left_s / 2),
         )
-        self._lanes.setdefault(lane, deque()).append(request)
-        self.waiting += len(rows)
+        queue = self.admission.lane(lane).queue
+        queue.add(request, now)
+        self._requests.add(request)
         self._arrival.set()
+        timer = None if left_s == math.inf else loop.call_later(left_s, request.expire)
         try:
             await request.done
+        except BaseException as error:
+            if request.waiting:
+                self._tell(
+                    self._on_drop, lane, request.waiting, _REASONS.get(type(error), "failed")
+                )
+            raise
         finally:
-            self.waiting -= request.waiting  # not 0 if it failed or was cancelled half-way
-        timing = Timing(request.queue_s, request.run_s, request.own_rows, request.batch_rows)
-        return request.results, timing
+            if timer:
+                timer.cancel()
+            queue.remove(request)
+            self._requests.discard(request)
+        return request.results, request.timing
+
+    def check(self, lane: Lane, rows: int, deadline: float = math.inf) -> float:
+        """Raise what ``submit`` would raise at once for so many rows; the time if it would not."""
+        assert rows
+        now = self.clock()
+        if self._closing:
+            raise ClosedError("the batcher is closing")
+        if self.hung:
+            raise HungError("the model does not return")
+        if deadline <= now:
+            raise DeadlineError("the deadline had passed on arrival")
+        self.admission.check(lane, rows, now, deadline - now, idle=not self._requests)
+        return now
 
     async def close(self) -> None:
-        """Refuse new requests, finish those accepted, then stop the thread."""
+        """Refuse new requests, finish those accepted, then shut the executor down.
+
+        A hung model is not waited for; its thread is left behind.
+        """
         self._closing = True
         self._arrival.set()
+        if self.hung:
+            self._task.cancel()
         await asyncio.wait([self._task])
-        self._thread.shutdown()
+        self._executor.shutdown(wait=not self.hung, cancel_futures=True)
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue, those of cancelled requests not counted."""
+        return self.admission.waiting
 
     @property
     def alive(self) -> bool:
-        """Whether requests are still being served; False = the batcher's task has ended."""
-        return not self._task.done()
+        """Whether requests are being served: the task has not ended, and the model returns."""
+        return not self._task.done() and not self.hung
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """Leave nobody waiting for a batcher that is gone: by a bug of ours, or its loop's end."""
         self._closing = True
-        for queue in self._lanes.values():
-            for request in queue:
-                self._fail(request, ClosedError("the batcher has ended"))
+        self._fail_all(ClosedError, "the batcher has ended")
         if not task.cancelled() and (error := task.exception()):
             log.critical("the batcher has ended", exc_info=error)
 
+    def _hang(self, lane: Lane, rows: int) -> None:
+        """The running call takes too long. If it does return one day, all goes on as before."""
+        self.hung = True
+        log.critical("a call of %s with %d rows has run for %s s", lane, rows, self._hang_s)
+        self._fail_all(HungError, "the model does not return")
+        if self._closing:
+            self._task.cancel()
+
+    @staticmethod
+    def _tell(observer: Callable[..., None] | None, *what: object) -> None:
+        """Call an observer, which must not stop the service."""
+        if observer:
+            try:
+                observer(*what)
+            except Exception:
+                log.exception("an observer of the batcher failed")
+
+    def _fail_all(self, error: type[Exception], detail: str) -> None:
+        for request in self._requests:
+            request.fail(error(detail))
+
     async def _serve(self) -> None:
+        self._free_since = self.clock()
         while True:
             lane, wait_s = self._next_lane()
             if lane is not None:
                 if pieces := self._take(lane):
                     await self._call(lane, pieces)
-            elif wait_s is None and self._closing:
+            elif self._closing:  # then every lane with something in it is due
                 return
             else:
                 self._arrival.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrival.wait(), wait_s)
+                self._free_since = self.clock()
 
     def _next_lane(self) -> tuple[Lane | None, float | None]:
-        """Of the lanes that are due, the one that has waited longest.
+        """Of the lanes that are due, the one whose first turn has waited longest.
 
-        A lane is due when it fills a batch or its first row has waited for ``max_wait_s``. If
-        none is, the second value is the time until the first will be; None = nothing is queued.
+        A lane is due when it fills a batch or one of its requests is due. If none is, the second
+        value is the time until the first will be; None = nothing is queued.
         """
         due: list[tuple[float, Lane]] = []
         soonest: float | None = None
-        now = time.monotonic()
-        for lane, queue in self._lanes.items():
-            while queue and queue[0].done.done():  # cancelled or failed
-                queue.popleft()
-            if not queue:
-                continue
-            left = queue[0].arrived + self._max_wait_s - now
-            if left <= 0 or self._closing or self._fills_batch(queue):
-                due.append((queue[0].arrived, lane))
+        now = self.clock()
+        for lane, queue in self.admission.occupied():
+            left_s = 0.0
+            if self._max_wait_s and not self._closing and queue.waiting < self._max_batch:
+                left_s = min(request.due for request in queue.tickets) - now
+            if left_s <= 0:
+                due.append((queue.turn, lane))
             else:
-                soonest = left if soonest is None else min(soonest, left)
+                soonest = left_s if soonest is None else min(soonest, left_s)
         return (min(due, key=lambda entry: entry[0])[1], None) if due else (None, soonest)
 
-    def _fills_batch(self, queue: "deque[_Request[Row, Result]]") -> bool:
-        live = (request.waiting for request in queue if not request.done.done())
-        return sum(live) >= self._max_batch
-
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
-        """Up to ``max_batch`` rows from the front of the lane, in order of arrival."""
-        queue, room = self._lanes[lane], self._max_batch
+        """The next batch of a lane."""
+        now = self.clock()
+        queue = self.admission.lane(lane).queue
         pieces: list[_Piece[Row, Result]] = []
-        now = time.monotonic()
-        while queue and room:
-            request = queue[0]
-            if request.done.done():
-                queue.popleft()
-                continue
-            if not request.taken:
+        for request, count in queue.take(self._max_batch, now, lambda r: r.is_over(now)):
+            end = len(request.rows) - request.waiting
+            if end == count:
                 request.queue_s = now - request.arrived
-            rows = request.rows[request.taken : request.taken + room]
-            request.taken += len(rows)
-            self.waiting -= len(rows)
-            room -= len(rows)
-            pieces.append((request, rows))
-            if not request.waiting:
-                queue.popleft()
+            pieces.append((request, request.rows[end - count : end]))
         return pieces
 
     async def _call(self, lane: Lane, pieces: list[_Piece[Row, Result]]) -> None:
         """Run one batch and hand each request its part."""
         batch = [row for _, rows in pieces for row in rows]
+        pace = self.admission.lane(lane).pace
         loop = asyncio.get_running_loop()
-        started = time.monotonic()
+        started = self.clock()
+        self.admission.call_ends = started + pace.seconds(len(batch))
+        watchdog = None
+        if self._hang_s < math.inf:
+            watchdog = loop.call_later(self._hang_s, self._hang, lane, len(batch))
+        failure: Exception | None = None
+        results: Sequence[Result | Exception] = ()
         try:
-            results = await loop.run_in_executor(self._thread, self._run, lane, batch)
+            results = await loop.run_in_executor(self._executor, self._run, lane, batch)
             if len(results) != len(batch):
                 raise RuntimeError(f"the model returned {len(results)} results for {len(batch)}")
         except Exception as error:
-            if len(pieces) > 1:
-                for piece in pieces:
-                    if not piece[0].done.done():
-                        await self._call(lane, [piece])
-            else:
-                self._fail(pieces[0][0], error)
+            failure = error
+        finally:
+            if watchdog:
+                watchdog.cancel()
+        now = self.clock()
+        self.hung = False
+        free_since, self._free_since, self.admission.call_ends = self._free_since, now, now
+        if failure:
+            await self._divide(lane, pieces, failure)
             return
-        seconds = time.monotonic() - started
-        rate = len(batch) / max(seconds, 1e-6)
-        self._rows_per_s += (rate - self._rows_per_s) * (0.2 if self._rows_per_s else 1.0)
-        if self._on_batch:
-            try:
-                self._on_batch(lane, len(batch), seconds)
-            except Exception:  # an observer must not stop the service
-                log.exception("on_batch failed")
-
+        # Not from ``started``: what the event loop does between two calls slows the queue too.
+        pace.observe(len(batch), now - free_since)
+        self._tell(self._on_batch, lane, len(batch), now - started)
         start = 0
         for request, rows in pieces:
-            part = results[start : start + len(rows)]
+            request.give(results[start : start + len(rows)], now - started, len(batch))
             start += len(rows)
-            if request.done.done():
-                continue
-            request.run_s += seconds
-            request.own_rows, request.batch_rows = len(rows), len(batch)
-            for result in part:
-                if isinstance(result, Exception):
-                    self._fail(request, result)
-                    break
-                request.results.append(result)
-            if not request.done.done() and len(request.results) == len(request.rows):
-                request.done.set_result(None)
 
-    @staticmethod
-    def _fail(request: _Request[Row, Result], error: Exception) -> None:
-        if not request.done.done():
-            request.done.set_exception(error)
+    async def _divide(
+        self, lane: Lane, pieces: list[_Piece[Row, Result]], error: Exception
+    ) -> None:
+        """A call raised: fail the request if it was one, else run the halves apart."""
+        if len(pieces) == 1:
+            pieces[0][0].fail(error)
+            return
+        middle = len(pieces) // 2
+        for half in (pieces[:middle], pieces[middle:]):
+            now = self.clock()
+            if live := [piece for piece in half if not piece[0].is_over(now)]:
+                await self._call(lane, live)

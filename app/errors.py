@@ -7,6 +7,8 @@ class StartupError(Exception):
     """The service cannot start as it is set up; the message says why and which setting mends it."""
 
 
+STOPPED_RETRY_S = 5  # Retry-After of a process that is going: about what a new one takes to come
+
 FieldError = dict[str, str]  # {"pointer": "?label", "detail": "..."}
 
 
@@ -122,14 +124,34 @@ class ModelFailureError(ServiceError):
     about = "The forward pass raised, or gave values that are not finite, for this request's rows."
 
 
+class NotFiniteError(ServiceError):
+    status, slug, title = 500, "not-finite", "The model gave values that are not finite"
+    about = (
+        "An output of this request's rows is infinite or not a number, so there is no picture. "
+        "The same request gives the same; other requests are not affected."
+    )
+
+
 class OverloadedError(ServiceError):
-    status, slug, title = 503, "overloaded", "The queue is full"
-    about = "More images are asked for than the device makes. Try again after Retry-After seconds."
+    status, slug, title = 503, "overloaded", "The service has more to do than it can in time"
+    about = (
+        "The queue is full, or the wait that the measured rate predicts is over what the service "
+        "allows or what X-Timeout-Ms leaves. Nothing was computed. Try again after Retry-After "
+        "seconds, when all that is queued now should be done."
+    )
 
 
 class NotReadyError(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
     about = "It is stopping, or a model does not answer. Try again after Retry-After seconds."
+
+
+class DeadlineExceededError(ServiceError):
+    status, slug, title = 504, "deadline-exceeded", "The deadline has passed"
+    about = (
+        "The request was accepted, but its images were not ready within X-Timeout-Ms or the "
+        "service's own limit. What was still queued was not computed."
+    )
 
 
 _ALL: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]

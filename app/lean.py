@@ -7,6 +7,7 @@ one that the OpenAPI describes. Both end in the same service call and the same r
 """
 
 import re
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -16,13 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import seeds
 from app.middleware import stopped_if_client_leaves
 from app.negotiation import PNG
+from app.parameters import TIMEOUT_HEADER
 from app.replies import generated_reply
+from app.service import Service
 
 _PATH = "/generate"
 _ROUTE = SimpleNamespace(path=_PATH)  # for the metrics, as the router leaves it
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # of a model or label: nothing that needs decoding
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _NAMES, _NUMBERS = (b"model", b"label"), (b"n", b"seed")
+_TIMEOUT = TIMEOUT_HEADER.lower().encode()
+_TIMEOUT_MS = re.compile(rb"[1-9][0-9]{0,15}")
 _PNG_ACCEPTED = (b"*/*", b"image/png", b"image/*")
 
 
@@ -33,17 +38,21 @@ class _Plain(NamedTuple):
     seed: int | None
 
 
-def _is_plain(scope: Scope) -> bool:
-    """Whether the headers ask for nothing but a PNG and announce no body."""
-    accepts = 0
-    for name, value in scope["headers"]:
-        if name == b"accept":
-            accepts += 1
-            if accepts > 1 or value not in _PNG_ACCEPTED:
+def _are_plain(headers: Iterable[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> bool:
+    """Whether the headers ask for nothing but a PNG, once, and announce no body.
+
+    Those that count are put into ``found``.
+    """
+    for name, value in headers:
+        if name in (b"accept", _TIMEOUT):
+            if name in found:
                 return False
+            found[name] = value
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             return False
-    return True
+    if found.get(b"accept", b"*/*") not in _PNG_ACCEPTED:
+        return False
+    return _TIMEOUT not in found or bool(_TIMEOUT_MS.fullmatch(found[_TIMEOUT]))
 
 
 def _parse(query: bytes, max_n: int) -> _Plain | None:
@@ -77,18 +86,23 @@ class LeanGenerate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plain = None
+        headers: dict[bytes, bytes] = {}
         if (
             scope["type"] == "http"
             and scope["path"] == _PATH
             and scope["method"] in ("GET", "POST")
-            and _is_plain(scope)
+            and _are_plain(scope["headers"], headers)
         ):
             plain = _parse(scope["query_string"], self.max_n)
         if plain is None:
             await self.app(scope, receive, send)
             return
         scope["route"] = _ROUTE
-        async with stopped_if_client_leaves(Request(scope, receive)):
-            made = await scope["app"].state.service.generate(*plain)
-        reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
+        service: Service = scope["app"].state.service
+        timeout_ms = int(headers[_TIMEOUT]) if _TIMEOUT in headers else None
+        with service.accepted(timeout_ms) as deadline:
+            order = service.order(*plain, deadline)
+            async with stopped_if_client_leaves(Request(scope, receive)):
+                made = await service.generate(order)
+            reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
         await reply(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +34,7 @@ from app.middleware import RequestMiddleware
 from app.parameters import query_errors
 from app.routes import build_router
 from app.schemas import add_own_schemas
-from app.service import Service
+from app.service import Service, measured_rates
 from app.settings import Settings
 from app.store import load_store
 
@@ -57,11 +58,15 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
     metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
+        ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
         max_batch=settings.max_batch,
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
-        start_thread=engine.start_thread,
+        max_queue_s=settings.max_queue_ms / 1e3,
+        rates=measured_rates(engine),
+        hang_s=settings.hang_seconds,
         on_batch=metrics.batch,
+        on_drop=metrics.dropped,
     )
     try:
         app.state.service = Service(engine, batcher, metrics, settings, refused)

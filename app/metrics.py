@@ -1,5 +1,7 @@
 """What the service counts, in Prometheus' text format at ``/metrics``."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from app.engine import Lane
@@ -37,8 +39,46 @@ class Metrics:
             ("method", "route", "status"),
             registry=self.registry,
         )
-        self.queued = Gauge(
+        self._answers: dict[tuple[str, str, int], Counter] = {}
+        self._refusals: dict[tuple[Lane, str], Counter] = {}
+        self._dropped = Counter(
+            "genserve_dropped_images",
+            "Accepted rows that no model ever saw: their client left, their deadline expired, "
+            "another row of the request failed, or the service stopped",
+            (*lane, "reason"),
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "genserve_refused_requests",
+            "Requests refused on arrival: no room in the queue, or too long a predicted wait for "
+            "the service's limit or the request's deadline",
+            (*lane, "reason"),
+            registry=self.registry,
+        )
+        self._failed = Counter(
+            "genserve_failed_requests",
+            "Requests that a model failed: it raised, or gave values that are not finite",
+            (*lane, "reason"),
+            registry=self.registry,
+        )
+        self._queued = Gauge(
             "genserve_queued_images", "Rows waiting for a model", registry=self.registry
+        )
+        self._wait = Gauge(
+            "genserve_predicted_wait_seconds",
+            "What a request for one image would wait now",
+            registry=self.registry,
+        )
+        self._rate = Gauge(
+            "genserve_images_per_second",
+            "Measured rate of full batches, which the predicted wait is made from",
+            lane,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge(
+            "genserve_requests_in_flight",
+            "Requests accepted and not yet answered",
+            registry=self.registry,
         )
         self.refused_files = Gauge(
             "genserve_refused_checkpoints",
@@ -53,9 +93,35 @@ class Metrics:
         self._batch.labels(*lane).observe(rows)
         self._seconds.labels(*lane).observe(seconds)
 
+    def dropped(self, lane: Lane, rows: int, reason: str) -> None:
+        """Record rows that were accepted and never run."""
+        self._dropped.labels(*lane, reason).inc(rows)
+
+    def refused(self, lane: Lane, reason: str) -> None:
+        """Record a request refused on arrival."""
+        key = (lane, reason)
+        if key not in self._refusals:  # labels() costs more than counting
+            self._refusals[key] = self._refused.labels(*lane, reason)
+        self._refusals[key].inc()
+
+    def failed(self, lane: Lane, reason: str) -> None:
+        """Record a request that the model failed."""
+        self._failed.labels(*lane, reason).inc()
+
+    def load(self, queued: int, wait_s: float, rates: Mapping[Lane, float], in_flight: int) -> None:
+        """Record how things stand now."""
+        self._queued.set(queued)
+        self._wait.set(wait_s)
+        self._in_flight.set(in_flight)
+        for lane, rate in rates.items():
+            self._rate.labels(*lane).set(rate)
+
     def request(self, method: str, route: str, status: int) -> None:
         """Record one answer; ``route`` is a template, so strangers cannot grow the label set."""
-        self._requests.labels(method, route, str(status)).inc()
+        key = (method, route, status)
+        if key not in self._answers:
+            self._answers[key] = self._requests.labels(method, route, str(status))
+        self._answers[key].inc()
 
     def text(self) -> bytes:
         """The exposition."""

@@ -8,11 +8,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import NotReadyError, ServiceError
+from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -21,12 +20,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # Swagger UI and ReDoc start from an inline script; every other page does without.
 _CSP = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    b"frame-ancestors 'none'"
 )
 _CSP_DOCS = (
-    _CSP + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "worker-src 'self' blob:"
+    _CSP + b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"worker-src 'self' blob:"
 )
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
@@ -62,12 +61,15 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                if headers.get("content-type", "").startswith("text/html"):
+                # Raw, because this is done for every answer, refusals in an overload among them.
+                headers = message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+                if any(n == b"content-type" and v.startswith(b"text/html") for n, v in headers):
                     docs = scope["path"] in DOCS_PATHS
-                    headers["Content-Security-Policy"] = _CSP_DOCS if docs else _CSP
+                    headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
             await send(message)
 
         try:
@@ -82,7 +84,7 @@ class RequestMiddleware:
             elif status:
                 raise
             else:  # cut off at the end of the drain
-                late = NotReadyError("the service is stopping", retry_after_s=5)
+                late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
                 await _send_problem(send_with_headers, late, request_id)
         except ServiceError as error:
             if status:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request
+from fastapi import Header, Query, Request
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, Field
 
@@ -63,8 +63,20 @@ Scale = Annotated[
 ]
 
 
+TIMEOUT_HEADER = "X-Timeout-Ms"
+Timeout = Annotated[
+    Annotated[int, Field(ge=1), PLAIN] | None,
+    Header(
+        alias=TIMEOUT_HEADER,
+        description="milliseconds in which the answer is of use, counted from the request's "
+        "arrival: refused at once with 503 if that cannot be, given up with 504 when they have "
+        "passed; none or more than the service's own limit = that limit",
+    ),
+]
+
+
 async def check_query(request: Request) -> None:
-    """Refuse a parameter that the operation does not have, or that is given twice.
+    """Refuse a parameter that the operation does not have, and one that is given twice.
 
     A dependency of every route; the known names are those of the route's own signature. Async,
     because FastAPI runs a plain function in a thread: that cost more than the check.
@@ -90,6 +102,11 @@ async def check_query(request: Request) -> None:
         elif given.count(name) > 1:
             detail = f"{name} is given {given.count(name)} times; once is allowed"
             errors.append({"pointer": f"?{name}", "detail": detail})
+    for field in route.dependant.header_params:
+        count = len(request.headers.getlist(field.alias))
+        if count > 1:
+            detail = f"{field.alias} is given {count} times; once is allowed"
+            errors.append({"pointer": field.alias, "detail": detail})
     refuse(errors)
 
 
@@ -106,13 +123,14 @@ def refuse(errors: list[FieldError]) -> None:
 
 
 def query_errors(found: Iterable[dict[str, Any]]) -> list[FieldError]:
-    """FastAPI's findings about the query as pointers and sentences."""
+    """FastAPI's findings about the query and the headers as pointers and sentences."""
     errors: list[FieldError] = []
     for error in found:
         name = str(error["loc"][1]) if len(error["loc"]) > 1 else "query"
         what = str(error["msg"]).removeprefix("Value error, ")
         what = re.sub(r"^(Input|String) should", "must", what)
+        pointer = name if error["loc"][0] == "header" else f"?{name}"
         errors.append(
-            {"pointer": f"?{name}", "detail": f"{name} is {shown(error.get('input'))}; it {what}"}
+            {"pointer": pointer, "detail": f"{name} is {shown(error.get('input'))}; it {what}"}
         )
     return errors

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from app.batching import Timing
 from app.images import Image, sheet, to_npy, to_png
 from app.negotiation import FORMATS, JSON, NPY, PNG
+from app.pending import Timing
 from app.schemas import ImageItem, ImageList
 from app.service import Generated
 

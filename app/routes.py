@@ -23,6 +23,7 @@ from app.parameters import (
     ModelName,
     Scale,
     Seed,
+    Timeout,
     check_query,
 )
 from app.schemas import (
@@ -160,16 +161,20 @@ def build_router(settings: Settings) -> APIRouter:
         seed: Seed = None,
         format: Format = None,
         scale: Scale = 1,
+        timeout_ms: Timeout = None,
     ) -> Response:
         """Sample images from a model, of a label if you ask for one.
 
         The same model, label and seed give the same bytes, whatever else the service is doing.
         """
-        await bodies.refuse_body(request)
-        media = _choose(request, format)
-        async with stopped_if_client_leaves(request):
-            made = await _service(request).generate(model, label, n, seed)
-        return replies.generated_reply(media, made, label, seed is not None, scale)
+        service = _service(request)
+        with service.accepted(timeout_ms) as deadline:
+            await bodies.refuse_body(request)
+            media = _choose(request, format)
+            order = service.order(model, label, n, seed, deadline)
+            async with stopped_if_client_leaves(request):
+                made = await service.generate(order)
+            return replies.generated_reply(media, made, label, seed is not None, scale)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
         router.add_api_route(
@@ -179,7 +184,7 @@ def build_router(settings: Settings) -> APIRouter:
             operation_id="generate" if method == "POST" else "generate_get",
             tags=["images"],
             response_class=PngResponse,
-            responses=_IMAGES | _problems(404, 406, 422, 500, 503),
+            responses=_IMAGES | _problems(404, 406, 422, 500, 503, 504),
         )
 
     @router.post(
@@ -187,69 +192,85 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="encode",
         tags=["latents"],
         response_model=PosteriorList,
-        responses=_problems(400, 404, 413, 415, 422, 500, 503),
+        responses=_problems(400, 404, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def encode(
-        request: Request, response: Response, model: EncoderName = None, seed: Seed = None
+        request: Request,
+        response: Response,
+        model: EncoderName = None,
+        seed: Seed = None,
+        timeout_ms: Timeout = None,
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = _service(request)
-        encoder = service.encoder(model)
-        pictures = await _pictures(request, encoder, settings)
-        if seed is not None:
-            service.check_seeds(seed, len(pictures))
-        async with stopped_if_client_leaves(request):
-            posteriors, _ = await service.encode(encoder, pictures)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Model"] = encoder.name
-        items = _posterior_items(posteriors, seed)
-        return PosteriorList(model=encoder.name, seed=seed, items=items)
+        with service.accepted(timeout_ms) as deadline:
+            encoder = service.encoder(model)
+            pictures = await _pictures(request, encoder, settings)
+            if seed is not None:
+                service.check_seeds(seed, len(pictures))
+            async with stopped_if_client_leaves(request):
+                posteriors, _ = await service.encode(encoder, pictures, deadline)
+            response.headers["Cache-Control"] = "no-store"
+            response.headers["X-Model"] = encoder.name
+            items = _posterior_items(posteriors, seed)
+            return PosteriorList(model=encoder.name, seed=seed, items=items)
 
     @router.post(
         "/decode",
         operation_id="decode",
         tags=["latents"],
         response_class=PngResponse,
-        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503),
+        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         openapi_extra=_LATENT_BODY,
     )
     async def decode(
-        request: Request, model: EncoderName = None, format: Format = None, scale: Scale = 1
+        request: Request,
+        model: EncoderName = None,
+        format: Format = None,
+        scale: Scale = 1,
+        timeout_ms: Timeout = None,
     ) -> Response:
         """Latents in, pictures out."""
         service = _service(request)
-        decoder = service.encoder(model)
-        media = _choose(request, format)
-        latents = await bodies.read_latents(
-            request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
-        )
-        async with stopped_if_client_leaves(request):
-            images, timing = await service.decode(decoder, latents)
-        origin = _upload_origin(decoder, len(images))
-        return replies.images_reply(media, images, origin, timing, scale)
+        with service.accepted(timeout_ms) as deadline:
+            decoder = service.encoder(model)
+            media = _choose(request, format)
+            latents = await bodies.read_latents(
+                request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
+            )
+            async with stopped_if_client_leaves(request):
+                images, timing = await service.decode(decoder, latents, deadline)
+            origin = _upload_origin(decoder, len(images))
+            return replies.images_reply(media, images, origin, timing, scale)
 
     @router.post(
         "/reconstruct",
         operation_id="reconstruct",
         tags=["latents"],
         response_class=PngResponse,
-        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503),
+        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def reconstruct(
-        request: Request, model: EncoderName = None, format: Format = None, scale: Scale = 1
+        request: Request,
+        model: EncoderName = None,
+        format: Format = None,
+        scale: Scale = 1,
+        timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
-        encoder = service.encoder(model)
-        media = _choose(request, format)
-        pictures = await _pictures(request, encoder, settings)
-        async with stopped_if_client_leaves(request):
-            posteriors, _ = await service.encode(encoder, pictures)
-            images, timing = await service.decode(encoder, [mu for mu, _ in posteriors])
-        origin = _upload_origin(encoder, len(images))
-        return replies.images_reply(media, images, origin, timing, scale)
+        with service.accepted(timeout_ms) as deadline:
+            encoder = service.encoder(model)
+            media = _choose(request, format)
+            pictures = await _pictures(request, encoder, settings)
+            async with stopped_if_client_leaves(request):
+                posteriors, _ = await service.encode(encoder, pictures, deadline)
+                means = [mu for mu, _ in posteriors]
+                images, timing = await service.decode(encoder, means, deadline)
+            origin = _upload_origin(encoder, len(images))
+            return replies.images_reply(media, images, origin, timing, scale)
 
     @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
     async def list_models(request: Request) -> Any:
@@ -272,9 +293,9 @@ def build_router(settings: Settings) -> APIRouter:
 
     @router.get("/livez", operation_id="livez", tags=["operation"], responses=_problems(503))
     async def livez(request: Request) -> dict[str, str]:
-        """The process runs and answers, and so does what feeds the models."""
-        if not _service(request).batcher.alive:
-            raise NotReadyError("the batcher has ended; the process must be restarted")
+        """The process runs and answers, and so do the model and what feeds it."""
+        if reason := _service(request).not_alive():
+            raise NotReadyError(reason)
         return {"status": "alive"}
 
     @router.get(
@@ -285,7 +306,10 @@ def build_router(settings: Settings) -> APIRouter:
         responses=_problems(503),
     )
     async def readyz(request: Request) -> Any:
-        """Every model answers a canary sent through the real queue (cached for a second)."""
+        """Every model answers a canary sent through the real queue (cached for a second).
+
+        Being busy is no reason to be taken out of service; stopping is one.
+        """
         service = _service(request)
         failing = await service.not_ready()
         if failing:
@@ -297,7 +321,10 @@ def build_router(settings: Settings) -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Counters and histograms in Prometheus' text format."""
         service = _service(request)
-        service.metrics.queued.set(service.batcher.waiting)
+        batcher = service.batcher
+        wait_s = batcher.admission.wait_s(batcher.clock())
+        rates = batcher.admission.rates
+        service.metrics.load(batcher.waiting, wait_s, rates, service.in_flight)
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/problems", operation_id="list_problems", tags=["errors"])

@@ -6,17 +6,22 @@ import math
 import secrets
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from app import seeds
-from app.batching import Batcher, ClosedError, QueueFullError, Timing
+from app.admission import OverloadError
+from app.batching import Batcher
 from app.engine import Engine, Image, Lane, Latent, Posterior, Result, Row, Sample
 from app.errors import (
+    STOPPED_RETRY_S,
+    DeadlineExceededError,
     InvalidParameterError,
     ModelFailureError,
+    NotFiniteError,
     NotReadyError,
     OverloadedError,
     ServiceError,
@@ -26,11 +31,23 @@ from app.errors import (
     shown,
 )
 from app.metrics import Metrics
+from app.pending import ClosedError, DeadlineError, HungError, Timing
 from app.settings import Settings
 from app.store import StoredModel
 
 READY_CACHE_S = 1.0
 CANARY_S = 5
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Order:
+    """A checked request for images."""
+
+    model: StoredModel
+    label: int | None  # None = none, or on a conditional model one drawn from each seed
+    seeds: range  # one an image
+    deadline: float  # on the batcher's clock
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,31 @@ def _label_index(model: StoredModel, text: str) -> int | None:
     return index
 
 
+def measured_rates(engine: Engine) -> dict[Lane, float]:
+    """Rows a second of every lane, as the engine's start-up probe has measured its best size.
+
+    A start for the batcher, which measures every call from then on.
+    """
+    return {
+        lane: max(size / seconds for size, seconds in costs) for lane, costs in engine.costs.items()
+    }
+
+
+def _overloaded(error: OverloadError, waiting: int) -> OverloadedError:
+    """The refusal in the caller's words."""
+    told = {
+        "queue": f"{waiting} images are waiting, and there is no room for these",
+        "wait": f"the predicted wait is {error.predicted_s:.2f} s; "
+        f"at most {error.allowed_s:.2f} s are allowed",
+        "deadline": f"the images are predicted in {error.predicted_s:.2f} s; "
+        f"this request leaves {error.allowed_s:.2f} s",
+    }
+    return OverloadedError(
+        f"{told[error.reason]}; try again in {error.retry_after_s} s",
+        retry_after_s=error.retry_after_s,
+    )
+
+
 class Service:
     """Every operation of the interface, over one engine and one batcher."""
 
@@ -94,9 +136,58 @@ class Service:
             self.default_conditional = conditional[0]
         encoders = [n for n in self.models if "encode" in engine.operations(n)]
         self.default_encoder = encoders[0] if encoders else None
+        self.in_flight = 0  # requests accepted and not yet answered
+        self._max_timeout_ms = settings.max_timeout_ms
+        self._draining = self._stopping = False
         self._ready_lock = asyncio.Lock()
         self._ready_at = -math.inf
         self._not_ready: dict[str, str] = {}
+
+    @contextmanager
+    def accepted(self, timeout_ms: int | None) -> Iterator[float]:
+        """Around the work on one request: it counts as in flight, and a drain waits for it.
+
+        Args:
+            timeout_ms: What the request asks for; None = the service's own limit, which is also
+                the most.
+
+        Returns:
+            Its deadline on the batcher's clock.
+
+        Raises:
+            NotReadyError: no new work is accepted.
+        """
+        if self._stopping:
+            raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
+        allowed_ms = self._max_timeout_ms
+        if timeout_ms is not None:
+            allowed_ms = min(timeout_ms, allowed_ms)
+        self.in_flight += 1
+        try:
+            yield self.batcher.clock() + allowed_ms / 1e3
+        finally:
+            self.in_flight -= 1
+
+    def start_draining(self) -> None:
+        """Turn readiness red, at once. Work is still accepted; safe in a signal handler."""
+        self._draining = True
+
+    async def drain(self, delay_s: float, limit_s: float, forced: Callable[[], bool]) -> None:
+        """Accept work for ``delay_s`` more, then none, and return when what was accepted is done.
+
+        Args:
+            delay_s: How long a load balancer takes to notice that readiness is red.
+            limit_s: How long to wait, after that, for what was accepted.
+            forced: Return at once when this is true.
+        """
+        self.start_draining()
+        ends = time.monotonic() + delay_s
+        while time.monotonic() < ends and not forced():  # noqa: ASYNC110  # as uvicorn waits
+            await asyncio.sleep(_POLL_S)
+        self._stopping = True
+        ends = time.monotonic() + limit_s
+        while self.in_flight and time.monotonic() < ends and not forced():  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
 
     def model(self, name: str) -> StoredModel:
         """A loaded model.
@@ -166,16 +257,22 @@ class Service:
             errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
         )
 
-    async def generate(
-        self, name: str | None, label: str | None, count: int, seed: int | None
-    ) -> Generated:
-        """``count`` images; image i has seed ``seed + i``.
+    def order(
+        self,
+        name: str | None,
+        label: str | None,
+        count: int,
+        seed: int | None,
+        deadline: float,
+    ) -> Order:
+        """Check a request for ``count`` images, and refuse at once what cannot be made in time.
 
         Args:
             name: Model; None = the default, or one that knows the label if there is one.
             label: Class index or name; None on a conditional model = one drawn from each seed.
             count: Within the configured maximum.
-            seed: 0 to ``seeds.MAX_SEED``; None = drawn here.
+            seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
+            deadline: As ``accepted`` gives it.
         """
         if name is None:
             name = self.default if label is None else self._model_for(label)
@@ -184,15 +281,24 @@ class Service:
         if seed is None:
             seed = secrets.randbelow(seeds.MAX_SEED + 2 - count)
         self.check_seeds(seed, count)
-        numbers = range(seed, seed + count)
-        classes = model.network.num_classes
+        # Under overload, refusals are most of the work: nothing is prepared for them.
+        lane: Lane = (model.name, "generate")
+        try:
+            self.batcher.check(lane, count, deadline)
+        except Exception as error:
+            raise self._told(lane, error) from error
+        return Order(model, index, range(seed, seed + count), deadline)
+
+    async def generate(self, order: Order) -> Generated:
+        """The images of an order."""
+        model, classes = order.model, order.model.network.num_classes
         labels: Sequence[int | None]
-        if index is not None or not classes:
-            labels = [index] * count
+        if order.label is not None or not classes:
+            labels = [order.label] * len(order.seeds)
         else:
-            labels = seeds.label_draws(np.array(numbers, dtype=np.uint64), classes).tolist()
-        samples = [Sample(*pair) for pair in zip(numbers, labels, strict=True)]
-        images, timing = await self._submit((model.name, "generate"), samples)
+            labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
+        samples = [Sample(*pair) for pair in zip(order.seeds, labels, strict=True)]
+        images, timing = await self._submit((model.name, "generate"), samples, order.deadline)
         return Generated(model, images, samples, timing)  # type: ignore[arg-type]
 
     @staticmethod
@@ -210,41 +316,63 @@ class Service:
             )
 
     async def encode(
-        self, model: StoredModel, images: Sequence[Image]
+        self, model: StoredModel, images: Sequence[Image], deadline: float
     ) -> tuple[list[Posterior], Timing]:
         """The posterior of each image, as ``images.read_picture`` makes them."""
-        results, timing = await self._submit((model.name, "encode"), images)
+        results, timing = await self._submit((model.name, "encode"), images, deadline)
         return results, timing  # type: ignore[return-value]
 
     async def decode(
-        self, model: StoredModel, latents: Sequence[Latent]
+        self, model: StoredModel, latents: Sequence[Latent], deadline: float
     ) -> tuple[list[Image], Timing]:
         """The image of each latent (Z,)."""
-        results, timing = await self._submit((model.name, "decode"), latents)
+        results, timing = await self._submit((model.name, "decode"), latents, deadline)
         return results, timing  # type: ignore[return-value]
 
-    async def _submit(self, lane: Lane, rows: Sequence[Row]) -> tuple[list[Result], Timing]:
+    async def _submit(
+        self, lane: Lane, rows: Sequence[Row], deadline: float
+    ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(lane, rows)
-        except QueueFullError as error:
-            raise OverloadedError(
-                f"{error.waiting} images are waiting and {len(rows)} more do not fit into "
-                f"{error.limit}; try again in {error.retry_after_s} s",
-                retry_after_s=error.retry_after_s,
-            ) from error
-        except ClosedError as error:
-            raise NotReadyError("the service is stopping", retry_after_s=5) from error
+            return await self.batcher.submit(lane, rows, deadline)
         except Exception as error:
-            # What the model raised; it may quote weights and inputs, so only its class is told.
-            raise ModelFailureError(
-                f"{lane[0]} failed to {lane[1]} ({type(error).__name__})"
-            ) from error
+            raise self._told(lane, error) from error
+
+    def _told(self, lane: Lane, error: Exception) -> ServiceError:
+        """What the batcher raised, in the caller's words; counted."""
+        if isinstance(error, OverloadError):
+            self.metrics.refused(lane, error.reason)
+            return _overloaded(error, self.batcher.waiting)
+        if isinstance(error, DeadlineError):
+            return DeadlineExceededError(
+                "the images were not ready in the time that the request has; X-Timeout-Ms asks "
+                f"for up to {self._max_timeout_ms}"
+            )
+        if isinstance(error, HungError):
+            return NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
+        if isinstance(error, ClosedError):
+            return NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
+        if isinstance(error, FloatingPointError):
+            self.metrics.failed(lane, "not_finite")
+            return NotFiniteError(f"{lane[0]} gave values that are not finite for this request")
+        self.metrics.failed(lane, "raised")
+        # What the model raised; it may quote weights and inputs, so only its class is told.
+        return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
+
+    def not_alive(self) -> str | None:
+        """Why the process must be restarted; None = it need not."""
+        if self.batcher.hung:
+            return "a model hangs; the process must be restarted"
+        return (
+            None if self.batcher.alive else "the batcher has ended; the process must be restarted"
+        )
 
     async def not_ready(self) -> dict[str, str]:
         """Model -> reason for each that does not answer a canary sent through the real queue.
 
         One round at a time, and its result is kept for a second: probes cost next to nothing.
         """
+        if self._draining:
+            return {"service": "stopping"}
         async with self._ready_lock:
             if time.monotonic() - self._ready_at >= READY_CACHE_S:
                 found = await asyncio.gather(*(self._canary(name) for name in self.models))
@@ -254,10 +382,11 @@ class Service:
 
     async def _canary(self, name: str) -> tuple[str, str | None]:
         try:
-            async with asyncio.timeout(CANARY_S):
-                await self.generate(name, None, 1, 0)
-        except TimeoutError:
+            await self.generate(self.order(name, None, 1, 0, self.batcher.clock() + CANARY_S))
+        except DeadlineExceededError:
             return name, f"no answer within {CANARY_S} s"
+        except OverloadedError:
+            return name, None  # it works, on the requests of others
         except ServiceError as error:
             return name, error.detail
         return name, None

@@ -71,6 +71,27 @@ class Settings(BaseSettings):
         le=10**6,
         description="images waiting at most; more are refused with 503",
     )
+    max_queue_ms: float = Field(
+        default=1000,
+        ge=0,
+        le=3_600_000,
+        description="milliseconds that a request may have to wait behind others, as predicted from "
+        "the measured rate; longer is refused with 503",
+    )
+    max_timeout_ms: int = Field(
+        default=30_000,
+        ge=1,
+        le=3_600_000,
+        description="milliseconds in which a request is answered or given up with 504; "
+        "X-Timeout-Ms can ask for less",
+    )
+    hang_seconds: float = Field(
+        default=5,
+        gt=0,
+        le=3600,
+        description="seconds after which a forward pass counts as hung: /livez turns red and who "
+        "waits is answered with 503",
+    )
     max_n: int = Field(default=64, ge=1, le=4096, description="images of one request at most")
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="bytes of one request's body at most"
@@ -81,11 +102,18 @@ class Settings(BaseSettings):
         le=10**9,
         description="width times height of all pictures of one upload together",
     )
+    drain_delay_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="seconds after SIGTERM in which requests are still accepted while /readyz is "
+        "red already; set it to what a load balancer takes to notice",
+    )
     drain_seconds: int = Field(
         default=20,
         ge=0,
         le=3600,
-        description="seconds that accepted requests get to finish at shutdown",
+        description="seconds that accepted requests then get to finish",
     )
 
     @model_validator(mode="after")

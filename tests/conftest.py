@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,10 @@ class Server:
 
 
 @contextmanager
-def running_server(*arguments: str) -> Iterator[Server]:
+def running_server(*arguments: str, program: Sequence[str] = ("-m", "app")) -> Iterator[Server]:
     """Start ``python -m app`` on a free port and wait until it says that it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", *arguments],
+        [sys.executable, *program, "--port", "0", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

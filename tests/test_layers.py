@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
     "anyio": {"app.routes"},
-    "asyncio": {"app.batching", "app.middleware", "app.service"},
+    "asyncio": {"app.batching", "app.middleware", "app.pending", "app.service"},
     "fastapi": {"app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
@@ -34,7 +34,11 @@ APP_KNOWS = {
 }
 # Inside app: what the layers below the routes may see of it.
 APP_LAYERS: dict[str, set[str]] = {
-    "app.batching": set(),
+    "app.pace": set(),
+    "app.turns": set(),
+    "app.admission": {"app.pace", "app.turns"},
+    "app.pending": {"app.turns"},
+    "app.batching": {"app.admission", "app.pending"},
     "app.errors": set(),
     "app.seeds": set(),
     "app.settings": set(),
@@ -224,9 +228,13 @@ def test_app_uses_no_library_beyond_the_ones_named_here() -> None:
         assert not foreign, f"{module} imports {foreign}"
 
 
-def test_batching_knows_the_standard_library_alone_and_no_http() -> None:
-    names = imports_of("app")["app.batching"]
-    assert {top(name) for name in names} <= sys.stdlib_module_names - HTTP
+def test_batching_and_all_below_it_know_the_standard_library_alone_and_no_http() -> None:
+    imports = imports_of("app")
+    below = everything_below("app.batching", imports)
+    assert {"app.admission", "app.turns"} <= below
+    for module in below:
+        foreign = {top(name) for name in imports[module] if not within(name, "app")}
+        assert foreign <= sys.stdlib_module_names - HTTP, module
 
 
 def test_engine_and_all_below_it_know_neither_http_nor_asyncio() -> None:
@@ -302,8 +310,10 @@ async def main():
     app = create_app(Settings(models_dir=Path(sys.argv[1]), max_batch=2))
     async with app.router.lifespan_context(app):
         service = app.state.service
-        made = await service.generate("tiny-cgan-v1", "7", 2, 5)
-        code, _ = await service.encode(service.encoder(None), made.images)
+        with service.accepted(None) as deadline:
+            order = service.order("tiny-cgan-v1", "7", 2, 5, deadline)
+            made = await service.generate(order)
+            code, _ = await service.encode(service.encoder(None), made.images, deadline)
         print(*{model.runner.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())

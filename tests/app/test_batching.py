@@ -3,12 +3,15 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from app.batching import Batcher, ClosedError, QueueFullError
+from app.admission import OverloadError
+from app.batching import Batcher
+from app.pending import ClosedError, DeadlineError, HungError
 
 Call = tuple[str, list[int]]
 
@@ -50,7 +53,7 @@ def setup() -> Setup:
     async def make(**options: Any) -> AsyncIterator[tuple[FakeModel, Batcher[str, int, int]]]:
         model = FakeModel()
         batcher: Batcher[str, int, int] = Batcher(
-            model, **({"max_batch": 4, "queue_limit": 100} | options)
+            model, ThreadPoolExecutor(1), **({"max_batch": 4, "queue_limit": 100} | options)
         )
         try:
             yield model, batcher
@@ -98,7 +101,24 @@ async def test_a_batch_holds_parts_of_several_requests_and_never_too_many(setup:
         assert (await first)[0] == [2, 4, 6]
         assert (await second)[0] == [8, 10, 12]
         await held
-        assert model.calls[1:] == [("a", [1, 2, 3, 4]), ("a", [5, 6])]
+        assert model.calls[1:] == [("a", [1, 2, 4, 5]), ("a", [3, 6])]  # in turns of one row
+
+
+async def test_one_row_waits_for_a_tile_of_a_large_request_and_not_for_all_of_it(
+    setup: Setup,
+) -> None:
+    async with setup(max_batch=16) as (model, batcher):
+        held = await model.hold(batcher)
+        large = asyncio.ensure_future(batcher.submit("a", range(100, 164)))
+        await queued(batcher, 64)
+        small = [asyncio.ensure_future(batcher.submit("a", [row])) for row in (1, 2, 3)]
+        await queued(batcher, 67)
+        model.free.set()
+        assert [results for results, _ in await asyncio.gather(*small)] == [[2], [4], [6]]
+        assert (await large)[0] == [2 * row for row in range(100, 164)]
+        await held
+        assert model.calls[1] == ("a", [*range(100, 113), 1, 2, 3])
+        assert [len(rows) for _, rows in model.calls[1:]] == [16, 16, 16, 16, 3]
 
 
 async def test_lanes_never_mix_and_the_longest_waiting_goes_first(setup: Setup) -> None:
@@ -118,8 +138,9 @@ async def test_a_full_queue_refuses_at_once_and_runs_nothing_of_it(setup: Setup)
         held = await model.hold(batcher)
         task = asyncio.ensure_future(batcher.submit("a", [1, 2, 3]))
         await queued(batcher, 3)
-        with pytest.raises(QueueFullError) as caught:
+        with pytest.raises(OverloadError) as caught:
             await batcher.submit("a", [7, 8, 9])
+        assert caught.value.reason == "queue"
         assert caught.value.retry_after_s >= 1
         model.free.set()
         assert (await task)[0] == [2, 4, 6]
@@ -197,7 +218,9 @@ async def test_the_rest_of_a_failed_large_request_is_dropped(setup: Setup) -> No
 
 
 async def test_too_few_results_are_an_error_and_not_a_hang(setup: Setup) -> None:
-    batcher: Batcher[str, int, int] = Batcher(lambda _, rows: rows[1:], max_batch=4, queue_limit=9)
+    batcher: Batcher[str, int, int] = Batcher(
+        lambda _, rows: rows[1:], ThreadPoolExecutor(1), max_batch=4, queue_limit=9
+    )
     with pytest.raises(RuntimeError, match="1 results for 2"):
         await batcher.submit("a", [1, 2])
     await batcher.close()
@@ -264,9 +287,107 @@ async def test_nobody_waits_for_a_batcher_whose_task_has_ended(setup: Setup) -> 
         waiting = asyncio.ensure_future(batcher.submit("a", [1]))
         await queued(batcher, 1)
         batcher._task.cancel()
-        with pytest.raises(ClosedError):
-            await asyncio.wait_for(waiting, 10)
+        for task in (waiting, held):  # the one in the queue, and the one in the model
+            with pytest.raises(ClosedError):
+                await asyncio.wait_for(task, 10)
         assert not batcher.alive
         with pytest.raises(ClosedError):
             await batcher.submit("a", [2])
-        held.cancel()
+
+
+async def test_a_predicted_wait_over_what_is_allowed_is_refused_at_once(setup: Setup) -> None:
+    rates = {"a": 2.0, "hold": 1e6}
+    async with setup(max_queue_s=1.5, rates=rates) as (model, batcher):
+        held = await model.hold(batcher)
+        accepted = []
+        for _ in range(4):  # the fourth waits for 3 rows, which is just allowed
+            accepted.append(asyncio.ensure_future(batcher.submit("a", [1])))
+            await queued(batcher, len(accepted))
+        with pytest.raises(OverloadError) as caught:
+            await batcher.submit("a", [7])
+        assert caught.value.reason == "wait"
+        assert caught.value.predicted_s == pytest.approx(2.0, abs=0.1)
+        assert caught.value.retry_after_s in (2, 3)
+        model.free.set()
+        await asyncio.gather(held, *accepted)
+        assert not any(7 in rows for _, rows in model.calls)
+
+
+async def test_what_cannot_be_done_by_its_deadline_is_refused_at_once(setup: Setup) -> None:
+    async with setup(rates={"a": 2.0, "hold": 1e6}) as (model, batcher):
+        held = await model.hold(batcher)
+        accepted = asyncio.ensure_future(batcher.submit("a", [1]))
+        await queued(batcher, 1)
+        with pytest.raises(OverloadError) as caught:  # half a second each: one before, one itself
+            await batcher.submit("a", [7], batcher.clock() + 0.9)
+        assert caught.value.reason == "deadline"
+        with pytest.raises(DeadlineError):
+            await batcher.submit("a", [7], batcher.clock())
+        model.free.set()
+        assert (await batcher.submit("a", [8], batcher.clock() + 60))[0] == [16]
+        await asyncio.gather(held, accepted)
+        assert not any(7 in rows for _, rows in model.calls)
+
+
+async def test_an_idle_model_tries_even_if_its_rate_was_learnt_too_low(setup: Setup) -> None:
+    async with setup(rates={"a": 0.001}) as (_, batcher):
+        assert (await batcher.submit("a", range(4), batcher.clock() + 10))[0] == [0, 2, 4, 6]
+        assert batcher.admission.rates["a"] > 1
+
+
+async def test_a_deadline_that_passes_in_the_queue_ends_the_request_and_nothing_is_run(
+    setup: Setup,
+) -> None:
+    dropped: list[tuple[str, int, str]] = []
+    async with setup(on_drop=lambda *what: dropped.append(what)) as (model, batcher):
+        held = await model.hold(batcher)
+        with pytest.raises(DeadlineError):  # while the model is still at work
+            await asyncio.wait_for(batcher.submit("a", [1, 2], batcher.clock() + 0.02), 10)
+        assert batcher.waiting == 0
+        model.free.set()
+        await held
+        assert (await batcher.submit("a", [3]))[0] == [6]
+        assert model.calls == [("hold", [0]), ("a", [3])]
+        assert dropped == [("a", 2, "expired")]
+
+
+async def test_a_hung_model_is_not_alive_and_answers_everyone_until_it_returns(
+    setup: Setup,
+) -> None:
+    async with setup(hang_s=0.05) as (model, batcher):
+        held = await model.hold(batcher)
+        waiting = asyncio.ensure_future(batcher.submit("a", [1]))
+        for task in (held, waiting):
+            with pytest.raises(HungError):
+                await asyncio.wait_for(task, 10)
+        assert not batcher.alive
+        assert batcher.waiting == 0
+        with pytest.raises(HungError):
+            await batcher.submit("a", [2])
+        model.free.set()
+        while not batcher.alive:  # noqa: ASYNC110  # the batcher has no such event
+            await asyncio.sleep(0)
+        assert (await batcher.submit("a", [3]))[0] == [6]
+        assert model.calls == [("hold", [0]), ("a", [3])]
+
+
+async def test_closing_does_not_wait_for_a_hung_model(setup: Setup) -> None:
+    async with setup(hang_s=0.05) as (model, batcher):
+        held = await model.hold(batcher)
+        await asyncio.wait_for(batcher.close(), 10)
+        assert batcher.hung
+        with pytest.raises(HungError):
+            await held
+
+
+async def test_a_call_that_raises_costs_few_others(setup: Setup) -> None:
+    async with setup(max_batch=64) as (model, batcher):
+        model.raise_on = {40}
+        held = await model.hold(batcher)
+        tasks = [asyncio.ensure_future(batcher.submit("a", [i])) for i in range(1, 65)]
+        await queued(batcher, 64)
+        model.free.set()
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        await held
+        assert [i for i, a in enumerate(answers, 1) if isinstance(a, Exception)] == [40]
+        assert len(model.calls) == 1 + 1 + 2 * 6  # halved until the guilty one was alone

@@ -1,0 +1,107 @@
+"""Whose turn it is, how long it will take, and who is let in: no loop, no clock."""
+
+import pytest
+
+from app.admission import Admission, OverloadError
+from app.pace import Pace
+from app.turns import Ticket, Turns
+
+
+def nobody(_: Ticket) -> bool:
+    return False
+
+
+def queue_of(*sizes: int, tile: int = 4) -> tuple[Turns[Ticket], list[Ticket]]:
+    turns: Turns[Ticket] = Turns(tile)
+    tickets = [Ticket(waiting=size) for size in sizes]
+    for now, ticket in enumerate(tickets):
+        turns.add(ticket, now)
+    return turns, tickets
+
+
+def test_everyone_gets_a_tile_before_anyone_gets_two() -> None:
+    turns, (large, one, two) = queue_of(64, 1, 2)
+    assert turns.take(16, 9, nobody) == [(large, 4 + 9), (one, 1), (two, 2)]
+    assert turns.waiting == large.waiting == 51
+    assert turns.turn == 9
+
+
+def test_a_turn_that_the_batch_cut_off_goes_on_in_the_next() -> None:
+    turns, (first, second) = queue_of(10, 10)
+    assert turns.take(2, 5, nobody) == [(first, 2)]
+    assert turns.turn == 0  # it has waited since it came
+    assert turns.take(6, 6, nobody) == [(first, 2), (second, 4)]
+
+
+def test_who_is_over_is_passed_and_taken_out() -> None:
+    turns, (gone, stays) = queue_of(10, 3)
+    assert turns.take(16, 1, lambda ticket: ticket is gone) == [(stays, 3)]
+    assert turns.waiting == 0
+    turns.remove(gone)  # again: nothing happens
+    assert turns.waiting == 0
+
+
+@pytest.mark.parametrize(("rows", "ahead"), [(1, 4 + 1 + 4), (4, 9), (5, 9 + 3 * 4), (99, 69)])
+def test_what_goes_before_a_new_request_is_a_tile_of_each_for_every_turn_it_takes(
+    rows: int, ahead: int
+) -> None:
+    turns, _ = queue_of(64, 1, 4)
+    assert turns.ahead_of(rows) == ahead
+
+
+def test_small_calls_do_not_teach_that_large_ones_are_slow() -> None:
+    pace = Pace(full=64, rate=6400)
+    for _ in range(100):
+        pace.observe(1, 0.002)  # 500 a second, as one row at a time is
+    assert pace.seconds(64) == pytest.approx(0.01)
+    for _ in range(30):
+        pace.observe(64, 0.1)  # but the device has become slower
+    assert pace.seconds(64) == pytest.approx(0.1, rel=0.05)
+    for _ in range(30):
+        pace.observe(8, 0.001)  # and fast again
+    assert pace.rate > 7000
+
+
+def test_an_unknown_pace_predicts_no_wait_and_learns_from_the_first_call() -> None:
+    pace = Pace(full=64)
+    assert pace.seconds(1000) == 0
+    pace.observe(2, 0.5)
+    assert pace.seconds(8) == 2
+
+
+def admission(queue_limit: int = 100) -> Admission[str, Ticket]:
+    return Admission(16, queue_limit, max_queue_s=1.0, rates={"a": 10.0, "b": 100.0})
+
+
+def test_the_wait_is_what_runs_and_what_goes_before_in_every_lane() -> None:
+    queues = admission()
+    assert queues.wait_s(now=0) == 0
+    queues.call_ends = 7.5
+    assert queues.wait_s(now=7.0) == 0.5
+    queues.lane("a").queue.add(Ticket(waiting=2), 7.0)
+    queues.lane("b").queue.add(Ticket(waiting=30), 7.0)
+    assert queues.wait_s(now=7.0) == pytest.approx(0.5 + 2 / 10 + 4 / 100)
+    assert queues.wait_s(now=7.0, rows=8) == pytest.approx(0.5 + 2 / 10 + 8 / 100)
+    assert queues.retry_after_s(now=7.0) == 1
+    queues.lane("a").queue.add(Ticket(waiting=28), 7.0)
+    assert queues.retry_after_s(now=7.0) == 4  # 0.5 + 30 / 10 + 30 / 100
+
+
+def test_refusals_say_which_limit_it_was() -> None:
+    queues = admission(queue_limit=30)
+    queues.check("b", 30, now=0, left_s=9, idle=True)
+    with pytest.raises(OverloadError, match="queue"):
+        queues.check("b", 31, now=0, left_s=9, idle=True)
+    for _ in range(4):
+        queues.lane("a").queue.add(Ticket(waiting=3), 0)
+    queues.check("b", 1, now=0, left_s=9, idle=True)  # nothing runs: it costs nothing to try
+    with pytest.raises(OverloadError, match="wait") as caught:
+        queues.check("b", 1, now=0, left_s=9, idle=False)
+    assert caught.value.predicted_s == pytest.approx(1.2)
+    assert caught.value.allowed_s == 1.0
+    assert caught.value.retry_after_s == 2
+    queues = admission()
+    queues.lane("a").queue.add(Ticket(waiting=4), 0)
+    queues.check("a", 2, now=0, left_s=0.7, idle=False)
+    with pytest.raises(OverloadError, match="deadline"):
+        queues.check("a", 2, now=0, left_s=0.5, idle=False)

@@ -1,0 +1,374 @@
+"""The batcher against every order of events: a state machine with a clock and a model by hand.
+
+No thread and no sleep: the event loop's time is a number that the test moves, and a call of the
+model is a future that the test completes.
+"""
+
+import asyncio
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+)
+
+from app.admission import TILES, OverloadError
+from app.batching import Batcher
+from app.pending import ClosedError, DeadlineError, HungError, Timing
+
+MAX_BATCH = 8
+TILE = MAX_BATCH // TILES
+QUEUE_LIMIT = 40
+MAX_WAIT_S = 3.0
+HANG_S = 50.0
+FULL_RATE = 4.0  # rows a second at start-up, so that the admission has something to refuse
+
+
+class HandLoop(asyncio.SelectorEventLoop):
+    """Its time is ``now``."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class HandExecutor(Executor):
+    """Keeps the one call that is running until the test completes it."""
+
+    def __init__(self, entered: Callable[[str, list[int]], None]) -> None:
+        self.entered = entered
+        self.call: tuple[Future[Any], Callable[[], Any]] | None = None
+
+    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        assert self.call is None, "two calls at once"
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self.call = (future, lambda: fn(*args))
+        self.entered(*args)
+        return future
+
+    def complete(self) -> None:
+        assert self.call
+        (future, function), self.call = self.call, None
+        try:
+            result = function()
+        except RuntimeError as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request, as the test knows it."""
+
+    lane: str
+    rows: list[int]
+    deadline: float
+    arrived: float
+    task: "asyncio.Task[tuple[list[int], Timing]]"
+    ahead: int  # rows that may go before its first turn ends
+    batches: int  # of its lane, formed when it came
+    too_late: bool  # it came when the batcher was closing
+    cancelled: bool = False
+    poison: str = ""  # raises | bad row | "" = sound
+    runs: list[int] = field(default_factory=list)  # its rows, as they reached the model
+
+    @property
+    def waiting(self) -> int:
+        return len(self.rows) - len(set(self.runs))
+
+
+class BatcherMachine(RuleBasedStateMachine):
+    requests = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = HandLoop()
+        self.asked: list[Asked] = []
+        self.of_row: dict[int, Asked] = {}
+        self.next_row = 0
+        self.batches = {"a": 0, "b": 0}
+        self.dropped = 0
+        self.violation: AssertionError | None = None
+        self.retrying: set[int] = set()  # rows of a call that raised
+        self.call_started = 0.0
+        self.closing: asyncio.Task[None] | None = None
+        self.executor = HandExecutor(self._entered)
+        self.loop.run_until_complete(self._make())
+
+    async def _make(self) -> None:
+        self.batcher: Batcher[str, int, int] = Batcher(
+            self._model,
+            self.executor,
+            max_batch=MAX_BATCH,
+            max_wait_s=self.max_wait_s,
+            queue_limit=QUEUE_LIMIT,
+            max_queue_s=self.max_queue_s,
+            rates=self.rates,
+            hang_s=HANG_S,
+            on_drop=self._on_drop,
+            clock=self.loop.time,
+        )
+
+    max_wait_s = 0.0
+    max_queue_s = math.inf
+    rates: dict[str, float] = {}  # noqa: RUF012
+
+    # What the batcher calls.
+
+    def _entered(self, lane: str, rows: list[int]) -> None:
+        try:
+            self._check_call(lane, rows)
+        except AssertionError as error:  # which the batcher would take for the model's
+            self.violation = self.violation or error
+
+    def _check_call(self, lane: str, rows: list[int]) -> None:
+        """A call begins: nobody in it may have left or be late, and none may come twice."""
+        assert 0 < len(rows) <= MAX_BATCH
+        fresh = [row for row in rows if row not in self.of_row[row].runs]
+        assert fresh in ([], rows), "a batch mixes new rows with repeated ones"
+        assert set(rows) <= self.retrying if not fresh else not set(rows) & self.retrying
+        self.call_started = self.loop.now
+        for row in rows:
+            asked = self.of_row[row]
+            assert asked.lane == lane
+            assert not asked.cancelled
+            assert asked.deadline > self.loop.now
+            asked.runs.append(row)
+        if fresh:
+            self.batches[lane] += 1
+            for asked in self.asked:
+                # Its task may not know yet that it is over.
+                over = asked.task.done() or asked.deadline <= self.loop.now or asked.poison
+                if asked.lane == lane and len(asked.rows) <= TILE and asked.waiting and not over:
+                    # Fairness: all that may go before it, and then it.
+                    more = self.batches[lane] - asked.batches
+                    assert more * MAX_BATCH < asked.ahead + len(asked.rows)
+
+    def _model(self, lane: str, rows: list[int]) -> list[int | Exception]:
+        if any(self.of_row[row].poison == "raises" for row in rows):
+            self.retrying |= set(rows)
+            raise RuntimeError("the model broke")
+        self.retrying -= set(rows)
+        return [
+            ValueError("bad row") if self.of_row[row].poison == "bad row" else 2 * row
+            for row in rows
+        ]
+
+    def _on_drop(self, lane: str, rows: int, reason: str) -> None:
+        assert reason in ("left", "expired", "stopped", "failed")
+        self.dropped += rows
+
+    # What happens.
+
+    def settle(self) -> None:
+        async def turns() -> None:
+            for _ in range(40):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
+
+    @rule(
+        target=requests,
+        lane=st.sampled_from(["a", "b"]),
+        count=st.one_of(st.just(1), st.integers(1, 20)),
+        timeout=st.sampled_from([None, 1.0, 4.0, 20.0]),
+        poison=st.sampled_from(["", "", "", "", "raises", "bad row"]),
+    )
+    def ask(self, lane: str, count: int, timeout: float | None, poison: str) -> Asked:
+        rows = list(range(self.next_row, self.next_row + count))
+        self.next_row += count
+        deadline = math.inf if timeout is None else self.loop.now + timeout
+        others = [a for a in self.asked if a.lane == lane and not a.task.done()]
+        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline))
+        asked = Asked(
+            lane,
+            rows,
+            deadline,
+            self.loop.now,
+            task,
+            ahead=sum(min(TILE, other.waiting) for other in others),
+            batches=self.batches[lane],
+            too_late=self.closing is not None,
+            poison=poison,
+        )
+        self.of_row |= dict.fromkeys(rows, asked)
+        room = QUEUE_LIMIT - self.batcher.waiting
+        self.asked.append(asked)
+        self.settle()
+        if task.done() and isinstance(task.exception(), OverloadError):
+            assert self.reason_of(task) != "queue" or count > room
+            assert not asked.runs
+        else:
+            assert count <= room or self.closing or self.batcher.hung
+        return asked
+
+    @staticmethod
+    def reason_of(task: "asyncio.Task[Any]") -> str:
+        error = task.exception()
+        assert isinstance(error, OverloadError)
+        assert error.retry_after_s >= 1
+        return error.reason
+
+    @rule(asked=consumes(requests))
+    def leave(self, asked: Asked) -> None:
+        if not asked.task.done():
+            asked.cancelled = True
+            asked.task.cancel()
+            self.settle()
+            assert asked.task.cancelled()
+
+    @precondition(lambda self: self.executor.call)
+    @rule(took=st.sampled_from([0.0, 0.1, 1.0, 5.0]))
+    def complete(self, took: float) -> None:
+        """The call returns; what falls due in this moment is not done before the batcher goes on,
+        as on a busy event loop."""
+        self.loop.now += took
+        self.executor.complete()
+        self.settle()
+        assert not self.batcher.hung or self.closing
+
+    @rule(seconds=st.sampled_from([0.1, 0.6, 2.5, 10.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.loop.now += seconds
+        self.settle()
+
+    @precondition(lambda self: self.executor.call)
+    @rule()
+    def hang(self) -> None:
+        pending = [asked for asked in self.asked if not asked.task.done()]
+        self.loop.now = self.call_started + HANG_S + 0.001
+        self.settle()
+        assert not self.batcher.alive
+        for asked in pending:
+            assert isinstance(asked.task.exception(), (HungError, DeadlineError))
+
+    @rule()
+    @precondition(lambda self: self.closing is None and len(self.asked) > 8)
+    def close(self) -> None:
+        self.closing = self.loop.create_task(self.batcher.close())
+        self.settle()
+
+    # What holds, always.
+
+    @invariant()
+    def closing_does_not_wait_for_a_hung_model(self) -> None:
+        assert not (self.closing and self.batcher.hung) or self.closing.done()
+
+    @invariant()
+    def calls_are_right(self) -> None:
+        if self.violation:
+            raise self.violation
+
+    @invariant()
+    def what_waits_is_what_nobody_has_run(self) -> None:
+        waiting = sum(asked.waiting for asked in self.asked if not asked.task.done())
+        assert self.batcher.waiting == waiting <= QUEUE_LIMIT
+        pending = [asked for asked in self.asked if not asked.task.done()]
+        assert len(self.batcher._requests) == len(pending)
+
+    @invariant()
+    def nobody_waits_past_a_deadline(self) -> None:
+        for asked in self.asked:
+            assert asked.deadline > self.loop.now or asked.task.done()
+
+    @invariant()
+    def the_model_works_while_something_waits(self) -> None:
+        if self.batcher.waiting and not self.executor.call:
+            for asked in self.asked:
+                if not asked.task.done():
+                    wait_s = min(self.max_wait_s, (asked.deadline - asked.arrived) / 2)
+                    assert self.loop.now < asked.arrived + wait_s
+            for lane in "ab":
+                pending = (a for a in self.asked if a.lane == lane and not a.task.done())
+                assert sum(asked.waiting for asked in pending) < MAX_BATCH
+
+    @invariant()
+    def nobody_is_forgotten(self) -> None:
+        if not self.executor.call and not self.batcher.waiting:
+            assert all(asked.task.done() for asked in self.asked)
+
+    @invariant()
+    def answers_are_right(self) -> None:
+        for asked in self.asked:
+            if not asked.task.done() or asked.cancelled:
+                continue
+            error = asked.task.exception()
+            if error is None:
+                assert not asked.poison
+                results, timing = asked.task.result()
+                assert results == [2 * row for row in asked.rows]
+                assert sorted(set(asked.runs)) == asked.rows
+                assert 1 <= timing.own_rows <= timing.batch_rows <= MAX_BATCH
+            elif isinstance(error, (RuntimeError, ValueError)):
+                assert asked.poison, "a neighbour's failure"
+            else:
+                assert isinstance(error, (OverloadError, DeadlineError, HungError, ClosedError))
+                assert asked.too_late or not isinstance(error, ClosedError)
+
+    def teardown(self) -> None:
+        """Shutdown answers all."""
+        try:
+            self._close_and_check()
+        finally:
+            self.loop.close()
+
+    def _close_and_check(self) -> None:
+        if self.closing is None:
+            self.closing = self.loop.create_task(self.batcher.close())
+        self.settle()
+        for _ in range(1000):
+            if not self.executor.call:
+                break
+            self.executor.complete()
+            self.settle()
+        assert self.closing.done()
+        assert all(asked.task.done() for asked in self.asked)
+        self.calls_are_right()
+        self.answers_are_right()
+        assert self.batcher.waiting == 0
+        accepted = [
+            asked
+            for asked in self.asked
+            if asked.cancelled or not isinstance(asked.task.exception(), OverloadError)
+        ]
+        assert self.dropped <= sum(asked.waiting for asked in accepted)
+
+
+class WaitingMachine(BatcherMachine):
+    """Batches wait to fill."""
+
+    max_wait_s = MAX_WAIT_S
+
+
+class RefusingMachine(BatcherMachine):
+    """Long waits are refused."""
+
+    max_queue_s = 5.0
+    rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
+
+
+# The same examples each time, so that the gate gives the same verdict twice. After a change of the
+# batcher, try many at random: HYPOTHESIS_EXAMPLES=2000 pytest tests/app/test_batching_machine.py
+_EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
+_SETTINGS = settings(
+    max_examples=_EXAMPLES, derandomize=_EXAMPLES == 60, stateful_step_count=40, deadline=None
+)
+for _machine in (BatcherMachine, WaitingMachine, RefusingMachine):
+    _machine.TestCase.settings = _SETTINGS
+TestBatcher = BatcherMachine.TestCase
+TestWaitingBatcher = WaitingMachine.TestCase
+TestRefusingBatcher = RefusingMachine.TestCase

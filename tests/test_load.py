@@ -1,0 +1,256 @@
+"""More work than the service can do, and a model that hangs: real processes, real sockets.
+
+The model is slowed to a known rate, so that the numbers do not depend on the machine.
+"""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+ROW_S = 0.01  # the slow model's time for an image: 100 a second
+HANG_SEED = 666
+
+SLOW = f"""
+import sys, time
+from app.engine import Engine, Sample
+
+honest, probed = Engine.run, Engine.warm_up
+
+def probe(self):
+    grades = probed(self)
+    for lane, costs in self.costs.items():
+        self.costs[lane] = [(size, seconds + {ROW_S} * size) for size, seconds in costs]
+    return grades
+
+def slow(self, lane, rows):
+    if any(isinstance(row, Sample) and row.seed == {HANG_SEED} for row in rows):
+        time.sleep(3600)
+    time.sleep({ROW_S} * len(rows))
+    return honest(self, lane, rows)
+
+Engine.run, Engine.warm_up = slow, probe
+from app.__main__ import main
+main(sys.argv[1:])
+"""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    seconds: float  # since it was asked
+
+
+def connect(url: str) -> socket.socket:
+    host, _, port = urlsplit(url).netloc.partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def post(path: str, **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: test", *lines, "", ""]).encode()
+
+
+def at_once(
+    url: str, paths: list[str], meanwhile: Callable[[], object] = lambda: None
+) -> list[Answer]:
+    """POST to all paths at the same time; each answer is read when it comes."""
+
+    def read(connection: socket.socket) -> Answer:
+        with connection:
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            body = answer.read()
+            return Answer(answer.status, answer.headers, body, time.monotonic() - started)
+
+    connections = [connect(url) for _ in paths]
+    with ThreadPoolExecutor(len(paths)) as threads:
+        started = time.monotonic()
+        for connection, path in zip(connections, paths, strict=True):
+            connection.sendall(post(path))
+        answers = [threads.submit(read, connection) for connection in connections]
+        meanwhile()
+        return [answer.result() for answer in answers]
+
+
+def get(url: str, path: str) -> tuple[int, str]:
+    """Status and text, in a fraction of the time that httpx takes to make a client."""
+    with connect(url) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.read().decode("latin-1")
+
+
+def counted(url: str, name: str, having: str = "") -> float:
+    """A metric, summed over its labels."""
+    lines = get(url, "/metrics")[1].splitlines()
+    found = [line for line in lines if re.match(rf"{name}[{{ ]", line) and having in line]
+    return sum(float(line.split()[-1]) for line in found)
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < ends, "it never came true"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def start_slow(start_server: Any, tiny_store: Path) -> Callable[..., Any]:
+    def start(*arguments: str) -> Any:
+        options = ["--models-dir", str(tiny_store), "--max-batch", "16", *arguments]
+        return start_server(*options, program=["-c", SLOW])
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def slow(start_slow: Any) -> Iterator[str]:
+    """The address of a service that makes 100 images a second and lets nobody wait for 1 s."""
+    with start_slow("--max-queue-ms", "1000") as server:
+        yield server.url
+
+
+def test_what_is_too_much_is_refused_and_the_rest_is_served_as_ever(slow: str) -> None:
+    """Three seconds' work at once, twice: a third is accepted, and the rest is told when."""
+    path = "/generate?model=tiny-cgan-v1&label=7"
+    health: list[int] = []
+
+    def ask_for_health() -> None:
+        for _ in range(5):
+            health.append(get(slow, "/livez")[0])
+            health.append(get(slow, "/readyz")[0])
+
+    for _ in range(2):
+        images = counted(slow, "genserve_images_total", "tiny-cgan")
+        refusals = counted(slow, "genserve_refused_requests_total", "tiny-cgan")
+        answers = at_once(slow, [path] * 300, meanwhile=ask_for_health)
+        served = [answer for answer in answers if answer.status == 200]
+        refused = [answer for answer in answers if answer.status == 503]
+        assert len(served) + len(refused) == 300
+        assert len(served) >= 60
+        assert len(refused) >= 60
+        for answer in refused:
+            told = json.loads(answer.body)
+            assert told["type"] == "/problems/overloaded"
+            assert int(answer.headers["Retry-After"]) == told["retry_after"] >= 1
+        # The last one served has waited for a second; an endless queue would take three or more
+        # on an idle machine, and this one may be busy.
+        assert max(answer.seconds for answer in served) < 20
+        # Nothing was computed for those refused. Readiness has its own images, at most one a round.
+        extra = counted(slow, "genserve_images_total", "tiny-cgan") - images - len(served)
+        assert 0 <= extra <= 5
+        assert counted(slow, "genserve_refused_requests_total", "tiny-cgan") - refusals >= len(
+            refused
+        )
+    assert set(health) == {200}  # being busy is not being ill
+
+
+def test_a_deadline_ends_a_request_and_what_is_left_of_it_is_not_computed(slow: str) -> None:
+    images = counted(slow, "genserve_images_total", "tiny-gan")
+    path = f"{slow}/generate?model=tiny-gan-v1&n=64"
+    answer = httpx.post(path, headers={"X-Timeout-Ms": "250"})  # 64 images take 640 ms
+    assert answer.status_code == 504
+    assert answer.json()["type"] == "/problems/deadline-exceeded"
+    until(lambda: counted(slow, "genserve_queued_images") == 0)
+    assert counted(slow, "genserve_dropped_images_total", 'reason="expired"') >= 16
+    assert httpx.post(path, headers={"X-Timeout-Ms": "20000"}).status_code == 200
+    assert counted(slow, "genserve_images_total", "tiny-gan") - images <= 64 + 48
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(slow: str) -> None:
+    def ask() -> None:
+        until(lambda: counted(slow, "genserve_queued_images") > 0)
+        answer = httpx.post(f"{slow}/generate?n=16", headers={"X-Timeout-Ms": "20"})
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/problems/overloaded"
+        assert int(answer.headers["Retry-After"]) >= 1
+
+    large = ["/generate?n=64"] * 2
+    assert [answer.status for answer in at_once(slow, large, meanwhile=ask)] == [200, 200]
+    assert counted(slow, "genserve_refused_requests_total", 'reason="deadline"') >= 1
+
+
+def test_clients_that_leave_while_queued_never_reach_the_model(slow: str) -> None:
+    dropped = counted(slow, "genserve_dropped_images_total", 'reason="left"')
+    images = counted(slow, "genserve_images_total", "tiny-vae")
+
+    def leave() -> None:
+        until(lambda: counted(slow, "genserve_queued_images") > 0)
+        connections = [connect(slow) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(post("/generate?model=tiny-vae-v1"))
+        for connection in connections:
+            connection.close()
+
+    at_once(slow, ["/generate?model=tiny-gan-v1&n=64"] * 2, meanwhile=leave)
+    until(lambda: counted(slow, "genserve_requests_in_flight") == 0)
+    dropped = counted(slow, "genserve_dropped_images_total", 'reason="left"') - dropped
+    images = counted(slow, "genserve_images_total", "tiny-vae") - images
+    assert dropped >= 10
+    assert images + dropped <= 40
+
+
+def test_a_large_request_does_not_hold_up_single_ones(slow: str) -> None:
+    waiting: list[float] = []
+
+    def ask() -> None:
+        until(lambda: counted(slow, "genserve_queued_images") > 0)
+        assert httpx.post(f"{slow}/generate?label=1").status_code == 200
+        waiting.append(counted(slow, "genserve_queued_images"))
+
+    for answer in at_once(slow, ["/generate?n=64&label=2"] * 2, meanwhile=ask):
+        assert answer.status == 200
+    assert waiting[0] > 0  # it was answered while images asked for before it still waited
+
+
+def test_a_hung_model_turns_liveness_red_and_everyone_is_answered(start_slow: Any) -> None:
+    with start_slow("--hang-seconds", "0.5") as server:
+        url = server.url
+        assert httpx.get(f"{url}/livez").status_code == 200
+
+        def watch() -> None:
+            until(lambda: get(url, "/livez")[0] == 503)
+
+        hanging = [f"/generate?seed={HANG_SEED}", *["/generate?label=7"] * 8]
+        for answer in at_once(url, hanging, meanwhile=watch):
+            assert answer.status == 503
+            assert json.loads(answer.body)["type"] == "/problems/not-ready"
+            assert answer.headers["Retry-After"]
+        late = httpx.post(f"{url}/generate?label=7")
+        assert late.status_code == 503
+        assert "hangs" in late.json()["detail"]
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert httpx.get(f"{url}/metrics").status_code == 200
+        assert server.stop() == 4  # and it does not wait for the model
+
+
+def test_a_drain_is_told_at_once_and_finishes_what_was_accepted(start_slow: Any) -> None:
+    with start_slow("--max-queue-ms", "60000") as server:
+        url = server.url
+
+        def stop() -> None:
+            until(lambda: counted(url, "genserve_requests_in_flight") == 4)
+            server.process.send_signal(signal.SIGTERM)
+            # New connections, while the accepted work is being done: 256 images take 2.5 s.
+            status, told = get(url, "/readyz")
+            assert status == 503
+            assert "stopping" in told
+            assert get(url, "/livez")[0] == 200
+            until(lambda: get(url, "/generate?label=7")[0] == 503)
+
+        answers = at_once(url, ["/generate?n=64"] * 4, meanwhile=stop)
+        assert [answer.status for answer in answers] == [200] * 4
+        assert server.process.wait(timeout=30) == 0
