@@ -207,6 +207,7 @@ def publish(
     reference = reference_for(*load_data(data), device, effort)
     figures = evaluate(network.to(device), reference, effort)
     train = reference.train
+    data = data.filled_in(train)  # the oldest runs left its shape open
     kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
     images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
     curves = folder / "curves.png"

@@ -67,7 +67,7 @@ def test_a_run_of_before_there_was_a_choice_of_data_learnt_mnist(run: Path) -> N
 def test_a_checkpoint_of_before_is_measured_on_the_set_of_its_name(
     made_up_mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = STORE / "mnist-vae-v1.safetensors"
+    path = STORE / "mnist-vae-v2.safetensors"
     _, description = load(path)
     train, test = load_data(publish.data_of(path, description, None, made_up_mnist))
     assert (train.name, len(train), len(test)) == ("mnist", 40, 30)
