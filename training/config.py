@@ -95,6 +95,9 @@ class GanRun(RunConfig):
     adam_beta2: float = setting(0.99, "Adam's second beta, 0 to 1")
     r1_gamma: float = setting(0.0, "weight of the R1 gradient penalty; 0 = off")
     r1_every: int = setting(8, "steps between R1 penalties, each weighted by this many steps")
+    classifier_weight: float = setting(
+        0.2, "weight of naming the class, where the discriminator has a head for it; 0 = off"
+    )
     network: GanConfig = field(default_factory=GanConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -102,7 +105,7 @@ class GanRun(RunConfig):
         super().__post_init__()
         if self.loss not in ADVERSARIAL:
             raise ValueError(f"unknown loss {self.loss!r}; available: {', '.join(ADVERSARIAL)}")
-        for name in ("generator_lr", "discriminator_lr", "r1_gamma"):
+        for name in ("generator_lr", "discriminator_lr", "r1_gamma", "classifier_weight"):
             self._check_range(name, 0, math.inf)
         for name in ("adam_beta1", "adam_beta2"):
             self._check_range(name, 0, 1)
@@ -151,6 +154,14 @@ _DCGAN = GanConfig(
 )
 _GAN_PRESETS = {
     "compact": GanRun(epochs=20, r1_gamma=0.05),
+    "published": GanRun(
+        epochs=24,
+        batch_size=32,
+        generator_lr=4e-4,
+        discriminator_lr=4e-4,
+        r1_gamma=0.05,
+        discriminator=DiscriminatorConfig((32, 96, 128), residual=True, classifier=True),
+    ),
     "dense": GanRun(
         generator_lr=2e-4,
         discriminator_lr=2e-4,

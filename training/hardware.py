@@ -58,8 +58,8 @@ class Hardware:
         # Module.to has no overload for the layout alone in torch's annotations.
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def compiled(self, network: nn.Module) -> Callable[..., Any]:
-        """What to call in the loop: the network, or its compiled form."""
+    def compiled(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """What to call in the loop: the network (or a method of one), or its compiled form."""
         return torch.compile(network) if self.compile_networks else network
 
     def rows(self, batch: int) -> slice:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import GanRun
@@ -61,7 +62,8 @@ def train_gan(
     device, conditional = hardware.device, run.network.num_classes > 0
     generator = hardware.place(Generator(run.network))
     discriminator = hardware.place(Discriminator(run.network, run.discriminator))
-    call_g, call_d = hardware.compiled(generator), hardware.compiled(discriminator)
+    call_g = hardware.compiled(generator)
+    call_d = hardware.compiled(discriminator.with_classes)
     ema = Ema(generator, run.ema_halflife_images)
     betas = (run.adam_beta1, run.adam_beta2)
     adam_g = torch.optim.Adam(generator.parameters(), run.generator_lr, betas, fused=True)
@@ -114,15 +116,19 @@ def train_gan(
             with hardware.autocast(run.precision):
                 with torch.no_grad():
                     fake = call_g(z, real_labels)
-                fake_logits = call_d(fake, real_labels)
+                fake_logits, _ = call_d(fake, real_labels)
             # R1 differentiates twice: in full precision, and past the compiler, which cannot.
             with hardware.autocast(run.precision, enabled=not penalise):
-                real_logits = (discriminator if penalise else call_d)(real, real_labels)
+                judge_real = discriminator.with_classes if penalise else call_d
+                real_logits, real_classes = judge_real(real, real_labels)
             loss_d = discriminator_loss(run.loss, real_logits.float(), fake_logits.float())
             total_d = loss_d
+            if real_classes is not None and real_labels is not None:
+                named = F.cross_entropy(real_classes.float(), real_labels)
+                total_d = total_d + run.classifier_weight * named
             if penalise:
                 penalty = gradient_penalty_r1(real_logits, real)
-                total_d = loss_d + run.r1_gamma * run.r1_every * penalty
+                total_d = total_d + run.r1_gamma * run.r1_every * penalty
                 r1 = hardware.average(penalty.detach())
             update_d.minimise(total_d)
 
@@ -135,10 +141,14 @@ def train_gan(
                 labels = labels[mine].to(device)
             discriminator.requires_grad_(False)
             with hardware.autocast(run.precision):
-                fake_logits = call_d(call_g(z, labels), labels)
+                fake_logits, fake_classes = call_d(call_g(z, labels), labels)
             loss_g = generator_loss(run.loss, fake_logits.float())
+            total_g = loss_g
+            if fake_classes is not None and labels is not None:
+                named = F.cross_entropy(fake_classes.float(), labels)
+                total_g = total_g + run.classifier_weight * named
             discriminator.requires_grad_(True)
-            update_g.minimise(loss_g)
+            update_g.minimise(total_g)
 
             state.step += 1
             ema.update(generator, batch, state.step * batch)

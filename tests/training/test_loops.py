@@ -19,8 +19,9 @@ from tests.training.tiny import (
     vae_run,
 )
 from training import train_gan, train_vae
-from training.data import Dataset
+from training.data import Dataset, to_pixels
 from training.losses import negative_elbo
+from training.networks.gan import Discriminator, DiscriminatorConfig
 from training.networks.vae import VAE
 
 
@@ -104,6 +105,37 @@ def test_a_generator_alone_learns_to_be_judged_real(
     log = lines(tmp_path)
     first, last = (sum(line["loss_g"] for line in part) for part in (log[:5], log[-5:]))
     assert last < first - 0.01
+
+
+def test_the_second_head_learns_the_classes_of_real_images(digits: Dataset, tmp_path: Path) -> None:
+    own = DiscriminatorConfig((8, 8, 8), residual=True, classifier=True)
+    settings = gan_run(
+        *("compact", 10),
+        epochs=40,
+        generator_lr=0.0,
+        discriminator_lr=1e-2,
+        classifier_weight=5.0,
+        discriminator=own,
+    )
+    train(settings, digits, tmp_path)
+    discriminator = Discriminator(settings.network, own)
+    stored = state(tmp_path).items()
+    discriminator.load_state_dict(
+        {k.removeprefix("discriminator."): v for k, v in stored if k.startswith("discriminator.")}
+    )
+    _, classes = discriminator.with_classes(to_pixels(digits.images), digits.labels)
+    assert classes is not None
+    assert (classes.argmax(1) == digits.labels).float().mean() > 0.9
+
+
+def test_the_weight_of_the_classes_moves_both_networks(digits: Dataset, tmp_path: Path) -> None:
+    own = DiscriminatorConfig((4, 4, 4), classifier=True)
+    for weight in (0.0, 5.0):
+        settings = gan_run(num_classes=10, discriminator=own, classifier_weight=weight)
+        train(settings, digits, tmp_path / str(weight), 1)
+    without, with_it = (state(tmp_path / name) for name in ("0.0", "5.0"))
+    for name in ("discriminator.features.0.weight", "generator.trunk.0.weight"):
+        assert not torch.equal(without[name], with_it[name]), name
 
 
 def test_an_update_of_one_network_leaves_the_weights_of_the_other(

@@ -67,6 +67,9 @@ RUNS: dict[str, AnyRun] = {
     "gan-dense": gan_run("dense"),  # with dropout: the global generator counts
     "gan-dcgan": gan_run("dcgan"),  # with spectral norm: its vectors count
     "cgan": gan_run(num_classes=10, loss="hinge"),
+    "cgan-classifier": gan_run(
+        num_classes=10, discriminator=DiscriminatorConfig((4, 4, 4), residual=True, classifier=True)
+    ),
     "vae-conv": vae_run(),
     "vae-dense": vae_run("dense"),
     "vae-flow": vae_run(prior_layers=2),

@@ -23,6 +23,8 @@ class DiscriminatorConfig:
 
     channels: tuple[int, ...] = (32, 64, 128)  # widths from the image inwards; 3 unless dense
     spectral_norm: bool = False  # of every weight (Miyato et al. 2018, arXiv:1802.05957)
+    residual: bool = False  # compact, dcgan: one more 3x3 convolution at H/4, x + conv(x)
+    classifier: bool = False  # a second head, which names the class (Odena et al. 2017)
 
 
 def with_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
@@ -157,11 +159,23 @@ class MinibatchStddev(nn.Module):
         return torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], dim=1)
 
 
+class _DiscriminatorBlock(nn.Module):
+    """x + conv3x3(x), then LeakyReLU."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.conv(x), 0.2)
+
+
 class Discriminator(nn.Module):
     """An image (and its label) to one logit: high = real.
 
     The conditional form adds a projection of the features on the label's embedding (Miyato &
-    Koyama 2018, arXiv:1802.05637), so that it judges the label too. ``dense`` flattens its input
+    Koyama 2018, arXiv:1802.05637), so that it judges the label too; with ``classifier`` it also
+    says which class it sees (Odena et al. 2017, arXiv:1610.09585). ``dense`` flattens its input
     and uses dropout, active only in training.
     """
 
@@ -179,11 +193,15 @@ class Discriminator(nn.Module):
             self.features = nn.Sequential(*layers)
         else:
             a, b, c = widths
+            block: list[nn.Module] = []
+            if own.residual:
+                block = [_DiscriminatorBlock(normalise(nn.Conv2d(b, b, 3, padding=1)))]
             self.features = nn.Sequential(
                 normalise(nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1)),
                 nn.LeakyReLU(0.2),  # (B, a, H/2, W/2)
                 normalise(nn.Conv2d(a, b, 4, stride=2, padding=1)),
                 nn.LeakyReLU(0.2),  # (B, b, H/4, W/4)
+                *block,
                 MinibatchStddev(),
                 normalise(nn.Conv2d(b + 1, c, 3, stride=2, padding=1)),
                 nn.LeakyReLU(0.2),  # (B, c, ceil(H/8), ceil(W/8))
@@ -193,9 +211,18 @@ class Discriminator(nn.Module):
         self.head = normalise(nn.Linear(inputs, 1))
         if config.num_classes:
             self.label_embedding = normalise(nn.Linear(config.num_classes, inputs, bias=False))
+        self.classes = None
+        if config.num_classes and own.classifier:
+            self.classes = nn.Linear(inputs, config.num_classes)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """images (B, C, H, W) in [0, 1], labels (B,) or None -> logits (B,)."""
+        return self.with_classes(images, labels)[0]
+
+    def with_classes(
+        self, images: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, and the class logits (B, K) of the ``classifier``'s head; None without it."""
         features = self.features(images * 2 - 1)  # (B, N); zero-centred, as initialisation expects
         logits: Tensor = self.head(features).squeeze(1)
         if (labels is not None) != bool(self.num_classes):
@@ -203,4 +230,4 @@ class Discriminator(nn.Module):
         if labels is not None:
             one_hot = F.one_hot(labels, self.num_classes).to(features.dtype)
             logits = logits + (self.label_embedding(one_hot) * features).sum(dim=1)
-        return logits
+        return logits, self.classes(features) if self.classes is not None else None
