@@ -13,7 +13,7 @@ MEANINGS = {
     "frechet_test": "Fréchet distance to the test images, in the judge's features",
     "frechet_test_ratio": "that over its floor, which as many real training images score",
     "frechet_train": "Fréchet distance to all training images",
-    "frechet_train_ratio": "that over its floor",
+    "frechet_train_ratio": "that over its floor, a low one: its images are among them",
     "kid_test": "kernel distance (KID) to the test images, in the judge's features",
     "kid_train": "kernel distance to all training images",
     "precision": "samples within the manifold of real images: are they plausible?",
