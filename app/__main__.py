@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> None:
 
     def service() -> Service | None:
         """None before the lifespan has started it."""
-        return getattr(app.state, "service", None)
+        return getattr(app.api.state, "service", None)
 
     server = _Server(config, service, settings)
     # uvicorn shuts down on these and then raises them again: an ordered stop ends with status 0.

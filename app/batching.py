@@ -21,7 +21,7 @@ from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 from app.admission import Admission
-from app.pending import ClosedError, DeadlineError, HungError, Pending, Timing
+from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 # Why rows of an accepted request never reached the model; anything else: another row failed.
 _REASONS: dict[type[BaseException], str] = {
     asyncio.CancelledError: "left",
+    LeftError: "left",
     DeadlineError: "expired",
     HungError: "stopped",
     ClosedError: "stopped",
@@ -89,13 +90,19 @@ class Batcher(Generic[Lane, Row, Result]):
         self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
         self._arrival = asyncio.Event()
         self._closing = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf  # not later than the first deadline
         self._free_since = 0.0  # when the next call could have begun
         self.hung = False  # the running call has taken over hang_s
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
 
     async def submit(
-        self, lane: Lane, rows: Sequence[Row], deadline: float = math.inf
+        self,
+        lane: Lane,
+        rows: Sequence[Row],
+        deadline: float = math.inf,
+        left: Callable[[], bool] | None = None,
     ) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order. Cancelling the caller withdraws what is not yet run.
 
@@ -103,10 +110,13 @@ class Batcher(Generic[Lane, Row, Result]):
             lane: What the rows are for.
             rows: At least one.
             deadline: When, on ``clock``, the results are worth nothing any more.
+            left: Asked before the rows are run: whether nobody waits for them any more. Cheaper
+                than a task that waits for that and cancels the caller.
 
         Raises:
             OverloadError: they would wait too long, or have no room; none is run.
             DeadlineError: the deadline passed; what was still queued is not run.
+            LeftError: ``left`` was true; what was still queued is not run.
             HungError: the model does not return.
             ClosedError: the batcher is closing.
             Exception: what the model raised for this request's rows.
@@ -121,12 +131,13 @@ class Batcher(Generic[Lane, Row, Result]):
             arrived=now,
             deadline=deadline,
             due=now + min(self._max_wait_s, left_s / 2),
+            left=left,
         )
         queue = self.admission.lane(lane).queue
         queue.add(request, now)
         self._requests.add(request)
         self._arrival.set()
-        timer = None if left_s == math.inf else loop.call_later(left_s, request.expire)
+        self._watch(deadline, now)
         try:
             await request.done
         except BaseException as error:
@@ -136,8 +147,6 @@ class Batcher(Generic[Lane, Row, Result]):
                 )
             raise
         finally:
-            if timer:
-                timer.cancel()
             queue.remove(request)
             self._requests.discard(request)
         return request.results, request.timing
@@ -180,6 +189,8 @@ class Batcher(Generic[Lane, Row, Result]):
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """Leave nobody waiting for a batcher that is gone: by a bug of ours, or its loop's end."""
         self._closing = True
+        if self._alarm:
+            self._alarm.cancel()
         self._fail_all(ClosedError, "the batcher has ended")
         if not task.cancelled() and (error := task.exception()):
             log.critical("the batcher has ended", exc_info=error)
@@ -191,6 +202,27 @@ class Batcher(Generic[Lane, Row, Result]):
         self._fail_all(HungError, "the model does not return")
         if self._closing:
             self._task.cancel()
+
+    def _watch(self, deadline: float, now: float) -> None:
+        """See to it that the request of this deadline ends by then.
+
+        One timer for all: most requests have the same long limit and are answered in a hundredth
+        of it, so a timer each would be set and cancelled for nothing.
+        """
+        if deadline < self._alarm_at:
+            if self._alarm:
+                self._alarm.cancel()
+            self._alarm_at = deadline
+            self._alarm = asyncio.get_running_loop().call_later(deadline - now, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm_at = math.inf
+        now = self.clock()
+        for request in list(self._requests):
+            if request.deadline <= now:
+                request.expire()
+            else:
+                self._watch(request.deadline, now)
 
     @staticmethod
     def _tell(observer: Callable[..., None] | None, *what: object) -> None:

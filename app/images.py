@@ -38,19 +38,42 @@ _PNG_END = _chunk(b"IEND", b"")
 _UP = 2  # a row's filter: differences from the row above
 
 
+# Bytes of pixels up to which a PNG is not compressed: with its headers the answer is one packet
+# either way, and compressing takes four times as long (docs/log.md).
+_STORED = 900
+
+
+@lru_cache(256)
+def _stored_start(width: int, height: int, channels: int) -> tuple[bytes, int]:
+    """What comes before the pixels of an uncompressed PNG, and the checksum of its last chunk's
+    part of that (RFC 1950, RFC 1951 section 3.2.4)."""
+    size = height * (width * channels + 1)
+    lead = b"IDAT\x78\x01\x01" + struct.pack("<HH", size, size ^ 0xFFFF)
+    length = struct.pack(">I", len(lead) - 4 + size + 4)
+    return _png_start(width, height, channels) + length + lead, zlib.crc32(lead)
+
+
 def to_png(image: Image, scale: int = 1) -> bytes:
     """An 8-bit PNG (PNG specification, third edition, sections 5 to 11), each pixel drawn ``scale``
     times as wide and high.
 
-    Written here because it is on the path of every image. Runs of equal bytes are all that is
-    looked for: digits are mostly black, and a row that repeats the one above it is written as its
-    difference, a run of zeros. That is as small as zlib's usual search makes them, and faster.
+    Written here because it is on the path of every image. Small images are stored. In others runs
+    of equal bytes are all that is looked for: digits are mostly black, and a row that repeats the
+    one above it is written as its difference, a run of zeros. That is as small as zlib's usual
+    search makes them, and faster.
     """
     height, width = image.shape[:2]
     rows = image.reshape(height, -1)
+    channels = rows.shape[1] // width
     if scale == 1:
         raw = np.zeros((height, rows.shape[1] + 1), dtype=np.uint8)  # filter 0: as they are
         raw[:, 1:] = rows
+        if raw.size <= _STORED:
+            start, crc = _stored_start(width, height, channels)
+            pixels = raw.tobytes()
+            check = zlib.adler32(pixels).to_bytes(4, "big")
+            crc = zlib.crc32(check, zlib.crc32(pixels, crc))
+            return b"".join((start, pixels, check, crc.to_bytes(4, "big"), _PNG_END))
     else:
         wide = image.repeat(scale, axis=1).reshape(height, -1)
         raw = np.zeros((height, scale, wide.shape[1] + 1), dtype=np.uint8)
@@ -61,7 +84,7 @@ def to_png(image: Image, scale: int = 1) -> bytes:
     window, memory = (12, 4) if raw.size <= 4096 else (15, 8)
     deflate = zlib.compressobj(1, zlib.DEFLATED, window, memory, zlib.Z_RLE)
     data = deflate.compress(raw.data) + deflate.flush()
-    start = _png_start(width * scale, height * scale, rows.shape[1] // width)
+    start = _png_start(width * scale, height * scale, channels)
     return start + _chunk(b"IDAT", data) + _PNG_END
 
 

@@ -8,14 +8,16 @@ one that the OpenAPI describes. Both end in the same service call and the same r
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app import seeds
-from app.middleware import stopped_if_client_leaves
+from app.metrics import Metrics
+from app.middleware import RequestMiddleware, has_left
 from app.negotiation import PNG
 from app.parameters import TIMEOUT_HEADER
 from app.replies import generated_reply
@@ -73,36 +75,40 @@ def _parse(query: bytes, max_n: int) -> _Plain | None:
 
 
 class LeanGenerate:
-    """Plain ASGI around the application. Errors of the service pass through to its caller.
+    """Plain ASGI around the whole application, so that its layers are passed by too.
 
     Args:
-        app: The full application.
+        api: The full application; its ``state.service`` is there once it has started.
+        metrics: What requests are counted in.
         max_n: Images of one request at most.
     """
 
-    def __init__(self, app: ASGIApp, max_n: int) -> None:
-        self.app = app
-        self.max_n = max_n
+    def __init__(self, api: FastAPI, metrics: Metrics, max_n: int) -> None:
+        self.api = api
+        self._answer = RequestMiddleware(self._generate, metrics)
+        self._parse = lru_cache(1024)(partial(_parse, max_n=max_n))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        plain = None
         headers: dict[bytes, bytes] = {}
         if (
             scope["type"] == "http"
             and scope["path"] == _PATH
             and scope["method"] in ("GET", "POST")
             and _are_plain(scope["headers"], headers)
+            and (plain := self._parse(scope["query_string"]))
         ):
-            plain = _parse(scope["query_string"], self.max_n)
-        if plain is None:
-            await self.app(scope, receive, send)
-            return
-        scope["route"] = _ROUTE
-        service: Service = scope["app"].state.service
-        timeout_ms = int(headers[_TIMEOUT]) if _TIMEOUT in headers else None
-        with service.accepted(timeout_ms) as deadline:
-            order = service.order(*plain, deadline)
-            async with stopped_if_client_leaves(Request(scope, receive)):
-                made = await service.generate(order)
+            scope["route"] = _ROUTE
+            scope["plain"] = plain, int(headers[_TIMEOUT]) if _TIMEOUT in headers else None
+            await self._answer(scope, receive, send)
+        else:
+            await self.api(scope, receive, send)
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service: Service = self.api.state.service
+        plain, timeout_ms = scope["plain"]
+        with service.accepted(timeout_ms, has_left(receive)) as caller:
+            made = await service.generate(
+                service.order(plain.model, plain.label, plain.n, plain.seed, caller)
+            )
             reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
         await reply(scope, receive, send)

@@ -75,8 +75,11 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
         await batcher.close()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; models are loaded when its lifespan starts."""
+def create_app(settings: Settings) -> LeanGenerate:
+    """The application; models are loaded when its lifespan starts.
+
+    Its ``api`` is the FastAPI in it: routes, documents, ``state.service``.
+    """
     metrics = Metrics()
 
     @asynccontextmanager
@@ -115,9 +118,8 @@ def create_app(settings: Settings) -> FastAPI:
     # These only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_middleware(LeanGenerate, max_n=settings.max_n)
-    app.add_middleware(RequestMiddleware, metrics=metrics)  # the outer one
-    return app
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    return LeanGenerate(app, metrics, settings.max_n)
 
 
 async def _on_validation_error(_: Request, error: Exception) -> NoReturn:

@@ -1,9 +1,9 @@
 """One request in the batcher, from its arrival to its answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from app.turns import Ticket
 
@@ -15,6 +15,10 @@ class DeadlineError(Exception):
     """The request's deadline passed before all of its results were there."""
 
 
+class LeftError(Exception):
+    """Nobody waits for the results any more."""
+
+
 class HungError(Exception):
     """A call of the model has not returned for too long."""
 
@@ -23,8 +27,7 @@ class ClosedError(Exception):
     """The batcher takes no more work."""
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Where a request's time went; for a request cut in pieces, sums and the last batch."""
 
     queue_s: float  # from arrival until its first batch was formed
@@ -42,6 +45,7 @@ class Pending(Ticket, Generic[Row, Result]):
     arrived: float
     deadline: float
     due: float  # when its batch stops waiting for more
+    left: Callable[[], bool] | None = None  # whether its caller has gone away
     results: list[Result] = field(default_factory=list)
     queue_s: float = 0.0
     run_s: float = 0.0
@@ -67,6 +71,8 @@ class Pending(Ticket, Generic[Row, Result]):
         """Whether computing for it is of no use any more."""
         if self.deadline <= now:
             self.expire()
+        elif self.left and not self.done.done() and self.left():
+            self.fail(LeftError("the caller has gone away"))
         return self.done.done()
 
     def give(self, part: Sequence[Result | Exception], seconds: float, batch_rows: int) -> None:

@@ -13,7 +13,7 @@ from app import bodies, replies, seeds
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
-from app.middleware import PROBLEM, stopped_if_client_leaves
+from app.middleware import PROBLEM, has_left
 from app.negotiation import FORMATS, JSON, NPY, PNG, choose
 from app.parameters import (
     PLAIN,
@@ -168,12 +168,10 @@ def build_router(settings: Settings) -> APIRouter:
         The same model, label and seed give the same bytes, whatever else the service is doing.
         """
         service = _service(request)
-        with service.accepted(timeout_ms) as deadline:
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
             media = _choose(request, format)
-            order = service.order(model, label, n, seed, deadline)
-            async with stopped_if_client_leaves(request):
-                made = await service.generate(order)
+            made = await service.generate(service.order(model, label, n, seed, caller))
             return replies.generated_reply(media, made, label, seed is not None, scale)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
@@ -204,13 +202,12 @@ def build_router(settings: Settings) -> APIRouter:
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = _service(request)
-        with service.accepted(timeout_ms) as deadline:
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
             pictures = await _pictures(request, encoder, settings)
             if seed is not None:
                 service.check_seeds(seed, len(pictures))
-            async with stopped_if_client_leaves(request):
-                posteriors, _ = await service.encode(encoder, pictures, deadline)
+            posteriors, _ = await service.encode(encoder, pictures, caller)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
             items = _posterior_items(posteriors, seed)
@@ -233,14 +230,13 @@ def build_router(settings: Settings) -> APIRouter:
     ) -> Response:
         """Latents in, pictures out."""
         service = _service(request)
-        with service.accepted(timeout_ms) as deadline:
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.encoder(model)
             media = _choose(request, format)
             latents = await bodies.read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
-            async with stopped_if_client_leaves(request):
-                images, timing = await service.decode(decoder, latents, deadline)
+            images, timing = await service.decode(decoder, latents, caller)
             origin = _upload_origin(decoder, len(images))
             return replies.images_reply(media, images, origin, timing, scale)
 
@@ -261,14 +257,13 @@ def build_router(settings: Settings) -> APIRouter:
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
-        with service.accepted(timeout_ms) as deadline:
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
             media = _choose(request, format)
             pictures = await _pictures(request, encoder, settings)
-            async with stopped_if_client_leaves(request):
-                posteriors, _ = await service.encode(encoder, pictures, deadline)
-                means = [mu for mu, _ in posteriors]
-                images, timing = await service.decode(encoder, means, deadline)
+            posteriors, _ = await service.encode(encoder, pictures, caller)
+            means = [mu for mu, _ in posteriors]
+            images, timing = await service.decode(encoder, means, caller)
             origin = _upload_origin(encoder, len(images))
             return replies.images_reply(media, images, origin, timing, scale)
 

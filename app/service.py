@@ -3,12 +3,13 @@
 import asyncio
 import difflib
 import math
-import secrets
+import random
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from app.errors import (
     shown,
 )
 from app.metrics import Metrics
-from app.pending import ClosedError, DeadlineError, HungError, Timing
+from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
 from app.settings import Settings
 from app.store import StoredModel
 
@@ -40,17 +41,24 @@ CANARY_S = 5
 _POLL_S = 0.02
 
 
-@dataclass(frozen=True)
+class Caller(NamedTuple):
+    """Who waits for an answer."""
+
+    deadline: float  # on the batcher's clock
+    left: Callable[[], bool] | None = None  # tells whether the caller has gone away
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A checked request for images."""
 
     model: StoredModel
     label: int | None  # None = none, or on a conditional model one drawn from each seed
     seeds: range  # one an image
-    deadline: float  # on the batcher's clock
+    caller: Caller
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Generated:
     """Images with what made them; one seed and label an image."""
 
@@ -65,22 +73,26 @@ class Generated:
         return None if label is None else self.model.description.labels[label]
 
 
-def _named(model: StoredModel, text: str) -> int | None:
-    """The index of the class of this name, its accents written joined or apart."""
-    names = model.description.labels
-    for spelt in (text, unicodedata.normalize("NFC", text)):
-        if spelt in names:
-            return names.index(spelt)
-    return None
+class _Labels:
+    """What the classes of a model can be called."""
 
+    def __init__(self, model: StoredModel) -> None:
+        self.indices = {name: i for i, name in enumerate(model.description.labels)}
+        self._classes = model.network.num_classes
 
-def _label_index(model: StoredModel, text: str) -> int | None:
-    """The index that a class name, else an index in plain digits, stands for; None = neither."""
-    index = _named(model, text)
-    plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-    if index is None and plain and len(text) <= 6 and int(text) < model.network.num_classes:
-        index = int(text)
-    return index
+    def named(self, text: str) -> int | None:
+        """The index of the class of this name, its accents written joined or apart."""
+        if text in self.indices:
+            return self.indices[text]
+        return self.indices.get(unicodedata.normalize("NFC", text))
+
+    def index(self, text: str) -> int | None:
+        """The index that a class name, else an index in plain digits, stands for, if any."""
+        index = self.named(text)
+        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+        if index is None and plain and len(text) <= 6 and int(text) < self._classes:
+            index = int(text)
+        return index
 
 
 def measured_rates(engine: Engine) -> dict[Lane, float]:
@@ -124,6 +136,7 @@ class Service:
         self.metrics = metrics
         self.refused = refused  # file name -> reason
         self.models = engine.models
+        self._labels = {name: _Labels(model) for name, model in self.models.items()}
         conditional = [name for name in self.models if self.models[name].network.num_classes]
         wanted = settings.default_model
         if wanted is not None and wanted not in self.models:
@@ -144,15 +157,15 @@ class Service:
         self._not_ready: dict[str, str] = {}
 
     @contextmanager
-    def accepted(self, timeout_ms: int | None) -> Iterator[float]:
+    def accepted(
+        self, timeout_ms: int | None, left: Callable[[], bool] | None = None
+    ) -> Iterator[Caller]:
         """Around the work on one request: it counts as in flight, and a drain waits for it.
 
         Args:
             timeout_ms: What the request asks for; None = the service's own limit, which is also
                 the most.
-
-        Returns:
-            Its deadline on the batcher's clock.
+            left: Tells whether the caller has gone away: then no model works for it.
 
         Raises:
             NotReadyError: no new work is accepted.
@@ -164,7 +177,7 @@ class Service:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
         try:
-            yield self.batcher.clock() + allowed_ms / 1e3
+            yield Caller(self.batcher.clock() + allowed_ms / 1e3, left)
         finally:
             self.in_flight -= 1
 
@@ -228,14 +241,17 @@ class Service:
         """
         if self.default_conditional is None:
             raise WrongModelError("no loaded model takes a label")
-        if _label_index(self.models[self.default_conditional], label) is None:
+        if self._labels[self.default_conditional].index(label) is None:
             for name in sorted(self.models):
-                if _named(self.models[name], label) is not None:
+                if self._labels[name].named(label) is not None:
                     return name
         return self.default_conditional
 
     def _label(self, model: StoredModel, text: str) -> int:
         """A class index or class name to the index."""
+        index = self._labels[model.name].index(text)
+        if index is not None:
+            return index
         names = model.description.labels
         if not names:
             able = [n for n, m in self.models.items() if m.description.labels]
@@ -244,9 +260,6 @@ class Service:
                 f"models that do: {', '.join(able) or 'none'}",
                 errors=[{"pointer": "?label", "detail": "not for this model"}],
             )
-        index = _label_index(model, text)
-        if index is not None:
-            return index
         allowed = f"0 to {len(names) - 1}"
         if names != tuple(str(i) for i in range(len(names))):
             allowed += f", or a name: {', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
@@ -263,31 +276,25 @@ class Service:
         label: str | None,
         count: int,
         seed: int | None,
-        deadline: float,
+        caller: Caller,
     ) -> Order:
-        """Check a request for ``count`` images, and refuse at once what cannot be made in time.
+        """Check a request for ``count`` images.
 
         Args:
             name: Model; None = the default, or one that knows the label if there is one.
             label: Class index or name; None on a conditional model = one drawn from each seed.
             count: Within the configured maximum.
             seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
-            deadline: As ``accepted`` gives it.
+            caller: As ``accepted`` gives it.
         """
         if name is None:
             name = self.default if label is None else self._model_for(label)
         model = self.model(name)
         index = None if label is None else self._label(model, label)
         if seed is None:
-            seed = secrets.randbelow(seeds.MAX_SEED + 2 - count)
+            seed = random.randrange(seeds.MAX_SEED + 2 - count)  # noqa: S311  # it is told
         self.check_seeds(seed, count)
-        # Under overload, refusals are most of the work: nothing is prepared for them.
-        lane: Lane = (model.name, "generate")
-        try:
-            self.batcher.check(lane, count, deadline)
-        except Exception as error:
-            raise self._told(lane, error) from error
-        return Order(model, index, range(seed, seed + count), deadline)
+        return Order(model, index, range(seed, seed + count), caller)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
@@ -297,8 +304,8 @@ class Service:
             labels = [order.label] * len(order.seeds)
         else:
             labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
-        samples = [Sample(*pair) for pair in zip(order.seeds, labels, strict=True)]
-        images, timing = await self._submit((model.name, "generate"), samples, order.deadline)
+        samples = list(map(Sample, order.seeds, labels))
+        images, timing = await self._submit((model.name, "generate"), samples, order.caller)
         return Generated(model, images, samples, timing)  # type: ignore[arg-type]
 
     @staticmethod
@@ -316,24 +323,26 @@ class Service:
             )
 
     async def encode(
-        self, model: StoredModel, images: Sequence[Image], deadline: float
+        self, model: StoredModel, images: Sequence[Image], caller: Caller
     ) -> tuple[list[Posterior], Timing]:
         """The posterior of each image, as ``images.read_picture`` makes them."""
-        results, timing = await self._submit((model.name, "encode"), images, deadline)
+        results, timing = await self._submit((model.name, "encode"), images, caller)
         return results, timing  # type: ignore[return-value]
 
     async def decode(
-        self, model: StoredModel, latents: Sequence[Latent], deadline: float
+        self, model: StoredModel, latents: Sequence[Latent], caller: Caller
     ) -> tuple[list[Image], Timing]:
         """The image of each latent (Z,)."""
-        results, timing = await self._submit((model.name, "decode"), latents, deadline)
+        results, timing = await self._submit((model.name, "decode"), latents, caller)
         return results, timing  # type: ignore[return-value]
 
     async def _submit(
-        self, lane: Lane, rows: Sequence[Row], deadline: float
+        self, lane: Lane, rows: Sequence[Row], caller: Caller
     ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(lane, rows, deadline)
+            return await self.batcher.submit(lane, rows, *caller)
+        except LeftError:
+            raise  # nobody is there to be told
         except Exception as error:
             raise self._told(lane, error) from error
 
@@ -382,7 +391,8 @@ class Service:
 
     async def _canary(self, name: str) -> tuple[str, str | None]:
         try:
-            await self.generate(self.order(name, None, 1, 0, self.batcher.clock() + CANARY_S))
+            caller = Caller(self.batcher.clock() + CANARY_S)
+            await self.generate(self.order(name, None, 1, 0, caller))
         except DeadlineExceededError:
             return name, f"no answer within {CANARY_S} s"
         except OverloadedError:

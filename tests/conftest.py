@@ -17,6 +17,7 @@ import pytest
 import torch
 from fastapi import FastAPI
 
+from app.lean import LeanGenerate
 from app.main import create_app
 from app.settings import Settings
 from training.export import save_with_graphs
@@ -75,16 +76,13 @@ def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
-    """``await make_client(max_n=4)``: a client of an application with these settings, in process.
-
-    The application is ``client.app``.
-    """
+    """``await make_client(max_n=4)``: a client in process of an application with these settings."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
             app = create_app(Settings(**(defaults | settings)))
-            await stack.enter_async_context(app.router.lifespan_context(app))
+            await stack.enter_async_context(app.api.router.lifespan_context(app.api))
             transport = httpx.ASGITransport(app=app)
             client = httpx.AsyncClient(transport=transport, base_url="http://test")
             return await stack.enter_async_context(client)
@@ -159,13 +157,13 @@ def mnist_root() -> Path:
 
 @pytest.fixture
 def app_of() -> Callable[[httpx.AsyncClient], FastAPI]:
-    """The application behind an in-process client."""
+    """The FastAPI behind an in-process client."""
 
     def find(client: httpx.AsyncClient) -> FastAPI:
         transport = client._transport
         assert isinstance(transport, httpx.ASGITransport)
         app = transport.app
-        assert isinstance(app, FastAPI)
-        return app
+        assert isinstance(app, LeanGenerate)
+        return app.api
 
     return find

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 APP_KNOWS = {
     "anyio": {"app.routes"},
     "asyncio": {"app.batching", "app.middleware", "app.pending", "app.service"},
-    "fastapi": {"app.main", "app.parameters", "app.routes"},
+    "fastapi": {"app.lean", "app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
     "PIL": {"app.images"},
@@ -311,12 +311,12 @@ from app.settings import Settings
 
 async def main():
     app = create_app(Settings(models_dir=Path(sys.argv[1]), max_batch=2))
-    async with app.router.lifespan_context(app):
-        service = app.state.service
-        with service.accepted(None) as deadline:
-            order = service.order("tiny-cgan-v1", "7", 2, 5, deadline)
+    async with app.api.router.lifespan_context(app.api):
+        service = app.api.state.service
+        with service.accepted(None) as caller:
+            order = service.order("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)
-            code, _ = await service.encode(service.encoder(None), made.images, deadline)
+            code, _ = await service.encode(service.encoder(None), made.images, caller)
         print(*{model.runner.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())

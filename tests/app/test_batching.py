@@ -11,7 +11,7 @@ import pytest
 
 from app.admission import OverloadError
 from app.batching import Batcher
-from app.pending import ClosedError, DeadlineError, HungError
+from app.pending import ClosedError, DeadlineError, HungError, LeftError
 
 Call = tuple[str, list[int]]
 
@@ -333,6 +333,38 @@ async def test_an_idle_model_tries_even_if_its_rate_was_learnt_too_low(setup: Se
     async with setup(rates={"a": 0.001}) as (_, batcher):
         assert (await batcher.submit("a", range(4), batcher.clock() + 10))[0] == [0, 2, 4, 6]
         assert batcher.admission.rates["a"] > 1
+
+
+async def test_a_caller_that_has_gone_away_never_reaches_the_model(setup: Setup) -> None:
+    dropped: list[tuple[str, int, str]] = []
+    async with setup(on_drop=lambda *what: dropped.append(what)) as (model, batcher):
+        held = await model.hold(batcher)
+        gone = asyncio.ensure_future(batcher.submit("a", [1, 2], left=lambda: True))
+        there = asyncio.ensure_future(batcher.submit("a", [3], left=lambda: False))
+        await queued(batcher, 3)
+        model.free.set()
+        await held
+        with pytest.raises(LeftError):
+            await gone
+        assert (await there)[0] == [6]
+        assert model.calls == [("hold", [0]), ("a", [3])]
+        assert dropped == [("a", 2, "left")]
+
+
+async def test_deadlines_are_kept_in_whatever_order_they_come(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+        ended: list[float] = []
+
+        async def ask(seconds: float) -> None:
+            with pytest.raises(DeadlineError):
+                await batcher.submit("a", [1], batcher.clock() + seconds)
+            ended.append(seconds)
+
+        await asyncio.wait_for(asyncio.gather(*map(ask, (0.06, 0.02, 0.1, 0.04))), 10)
+        assert ended == [0.02, 0.04, 0.06, 0.1]
+        model.free.set()
+        await held
 
 
 async def test_a_deadline_that_passes_in_the_queue_ends_the_request_and_nothing_is_run(

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from app.admission import TILES, OverloadError
 from app.batching import Batcher
-from app.pending import ClosedError, DeadlineError, HungError, Timing
+from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
 
 MAX_BATCH = 8
 TILE = MAX_BATCH // TILES
@@ -83,6 +83,7 @@ class Asked:
     batches: int  # of its lane, formed when it came
     too_late: bool  # it came when the batcher was closing
     cancelled: bool = False
+    gone: bool = False  # its caller will not read an answer
     poison: str = ""  # raises | bad row | "" = sound
     runs: list[int] = field(default_factory=list)  # its rows, as they reached the model
 
@@ -146,13 +147,15 @@ class BatcherMachine(RuleBasedStateMachine):
             asked = self.of_row[row]
             assert asked.lane == lane
             assert not asked.cancelled
+            assert not asked.gone
             assert asked.deadline > self.loop.now
             asked.runs.append(row)
         if fresh:
             self.batches[lane] += 1
             for asked in self.asked:
                 # Its task may not know yet that it is over.
-                over = asked.task.done() or asked.deadline <= self.loop.now or asked.poison
+                over = asked.task.done() or asked.deadline <= self.loop.now
+                over = over or bool(asked.poison) or asked.gone
                 if asked.lane == lane and len(asked.rows) <= TILE and asked.waiting and not over:
                     # Fairness: all that may go before it, and then it.
                     more = self.batches[lane] - asked.batches
@@ -193,7 +196,12 @@ class BatcherMachine(RuleBasedStateMachine):
         self.next_row += count
         deadline = math.inf if timeout is None else self.loop.now + timeout
         others = [a for a in self.asked if a.lane == lane and not a.task.done()]
-        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline))
+        asked: Asked
+
+        def gone() -> bool:
+            return asked.gone
+
+        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline, gone))
         asked = Asked(
             lane,
             rows,
@@ -230,6 +238,11 @@ class BatcherMachine(RuleBasedStateMachine):
             asked.task.cancel()
             self.settle()
             assert asked.task.cancelled()
+
+    @rule(asked=consumes(requests))
+    def go_away(self, asked: Asked) -> None:
+        """The batcher finds out when it asks, before it would run a row."""
+        asked.gone = True
 
     @precondition(lambda self: self.executor.call)
     @rule(took=st.sampled_from([0.0, 0.1, 1.0, 5.0]))
@@ -313,6 +326,8 @@ class BatcherMachine(RuleBasedStateMachine):
                 assert results == [2 * row for row in asked.rows]
                 assert sorted(set(asked.runs)) == asked.rows
                 assert 1 <= timing.own_rows <= timing.batch_rows <= MAX_BATCH
+            elif isinstance(error, LeftError):
+                assert asked.gone
             elif isinstance(error, (RuntimeError, ValueError)):
                 assert asked.poison, "a neighbour's failure"
             else:
