@@ -1,28 +1,21 @@
-"""``python -m app``: serve, with settings from the environment and the command line."""
+"""``python -m app``: settings from the environment and the command line, then the processes."""
 
 import logging
-import math
 import os
-import signal
+import shutil
 import socket
 import sys
-import time
-from collections.abc import Callable
-from types import FrameType
+import tempfile
+from pathlib import Path
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import StartupError
-from app.main import create_app
-from app.service import Service
 from app.settings import Settings, unknown_variables
+from app.workers import Link, Supervisor, bind, cores
 
 USAGE_STATUS = 2  # a setting is wrong
 UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
-HUNG_STATUS = 4  # ended as asked, but a model still hung
 
 
 def _stop(status: int, message: str) -> None:
@@ -30,74 +23,39 @@ def _stop(status: int, message: str) -> None:
     raise SystemExit(status)
 
 
-class _Server(uvicorn.Server):
-    """Says where to look once the socket is open, and drains before it is closed.
-
-    uvicorn alone closes the listening socket first: whoever asks then is refused by the kernel,
-    /readyz cannot be asked, and a load balancer that has not noticed yet loses requests.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, service: Callable[[], Service | None], settings: Settings
-    ) -> None:
-        super().__init__(config)
-        self._service = service
-        self._settings = settings
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if service := self._service():
-            service.start_draining()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        delay_s, limit_s = self._settings.drain_delay_seconds, self._settings.drain_seconds
-        ends = time.monotonic() + delay_s + limit_s
-        if service := self._service():
-            await service.drain(delay_s, limit_s, lambda: self.force_exit)
-        # What is left is for answers that are being sent.
-        self.config.timeout_graceful_shutdown = max(1, math.ceil(ends - time.monotonic()))
-        await super().shutdown(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for server in getattr(self, "servers", []):
-            host, port = server.sockets[0].getsockname()[:2]
-            shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-            if ":" in shown_host and not shown_host.startswith("["):
-                shown_host = f"[{shown_host}]"
-            print(f"Genserve is ready: open http://{shown_host}:{port}/", flush=True)
+def _address(sockets: list[socket.socket]) -> str:
+    """Where a browser on this machine finds the service."""
+    host, port = sockets[0].getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-class _OneLineStartup:
-    """Answers a failed start-up that a person can mend with a line instead of a traceback."""
+def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
+    """Several processes; returns the exit status."""
+    shared = Path(tempfile.mkdtemp(prefix="genserve-metrics-"))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)  # read when it is imported
+    from prometheus_client.multiprocess import mark_process_dead
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    from app.server import serve  # before the forks, so that they share it
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self.app(scope, receive, send)
-            return
+    def work(link: Link) -> int:
+        return serve(settings, [], link=link, shared=shared)
 
-        failed: Message | None = None
+    try:
+        return Supervisor(
+            sockets,
+            settings.workers,
+            work,
+            grace_s=settings.drain_delay_seconds + settings.drain_seconds + 5,
+            ready=lambda: _say_ready(sockets),
+            ended=lambda pid: mark_process_dead(pid, str(shared)),
+        ).run()
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
 
-        async def held(message: Message) -> None:
-            nonlocal failed
-            if message["type"] == "lifespan.startup.failed":
-                failed = message  # until it is known why
-            else:
-                await send(message)
 
-        try:
-            await self.app(scope, receive, held)
-        except StartupError as error:
-            print(f"genserve: {error}", file=sys.stderr)
-            if failed:
-                await send({**failed, "message": ""})
-        except Exception:
-            if failed is None:
-                raise
-            await send(failed)
+def _say_ready(sockets: list[socket.socket]) -> None:
+    print(f"Genserve is ready: open {_address(sockets)}", flush=True)
 
 
 def main(arguments: list[str]) -> None:
@@ -112,34 +70,23 @@ def main(arguments: list[str]) -> None:
         _stop(USAGE_STATUS, f"{where}: {first['msg'].removeprefix('Value error, ')}")
     except SettingsError as error:
         _stop(USAGE_STATUS, str(error))
+    try:
+        sockets = bind(settings.host, settings.port)
+    except OSError as error:
+        _stop(
+            UNAVAILABLE_STATUS,
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}",
+        )
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    app = create_app(settings)
-    config = uvicorn.Config(
-        _OneLineStartup(app),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-    )
+    form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    if settings.workers == 1 or sys.platform != "linux" or (not settings.workers and cores() == 1):
+        from app.server import serve
 
-    def service() -> Service | None:
-        """None before the lifespan has started it."""
-        return getattr(app.api.state, "service", None)
-
-    server = _Server(config, service, settings)
-    # uvicorn shuts down on these and then raises them again: an ordered stop ends with status 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server.run()
-    if not server.started:
-        raise SystemExit(UNAVAILABLE_STATUS)
-    if (served := service()) and served.batcher.hung:
-        # The interpreter would wait for the model's thread for ever.
-        logging.shutdown()
-        os._exit(HUNG_STATUS)
+        status = serve(settings, sockets, ready=lambda: _say_ready(sockets))
+    else:
+        status = _supervise(settings, sockets)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -75,12 +75,16 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
         await batcher.close()
 
 
-def create_app(settings: Settings) -> LeanGenerate:
+def create_app(settings: Settings, shared: Path | None = None) -> LeanGenerate:
     """The application; models are loaded when its lifespan starts.
 
     Its ``api`` is the FastAPI in it: routes, documents, ``state.service``.
+
+    Args:
+        settings: Of the service.
+        shared: As in ``Metrics``.
     """
-    metrics = Metrics()
+    metrics = Metrics(shared)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,16 +1,25 @@
 """What the service counts, in Prometheus' text format at ``/metrics``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.engine import Lane
 
 
 class Metrics:
-    """One registry an application, so that two in one process do not share counts."""
+    """One registry an application, so that two in one process do not share counts.
 
-    def __init__(self) -> None:
+    Args:
+        shared: The folder in which prometheus_client keeps the values of all processes of the
+            service, whose sums are told; it knows it by PROMETHEUS_MULTIPROC_DIR. None = one
+            process, whose values are in its memory.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self._shared = shared
         self.registry = CollectorRegistry()
         lane = ("model", "operation")
         self._passes = Counter(
@@ -62,28 +71,35 @@ class Metrics:
             registry=self.registry,
         )
         self._queued = Gauge(
-            "genserve_queued_images", "Rows waiting for a model", registry=self.registry
+            "genserve_queued_images",
+            "Rows waiting for a model",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._wait = Gauge(
             "genserve_predicted_wait_seconds",
-            "What a request for one image would wait now",
+            "What a request for one image would wait now, in the process where that is longest",
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self._rate = Gauge(
             "genserve_images_per_second",
             "Measured rate of full batches, which the predicted wait is made from",
             lane,
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._in_flight = Gauge(
             "genserve_requests_in_flight",
             "Requests accepted and not yet answered",
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.refused_files = Gauge(
             "genserve_refused_checkpoints",
             "Files in the store that could not be loaded",
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
 
     def batch(self, lane: Lane, rows: int, seconds: float) -> None:
@@ -124,5 +140,9 @@ class Metrics:
         self._answers[key].inc()
 
     def text(self) -> bytes:
-        """The exposition."""
-        return generate_latest(self.registry)
+        """The exposition, of all processes together."""
+        registry = self.registry
+        if self._shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, str(self._shared))
+        return generate_latest(registry)

@@ -316,10 +316,7 @@ def build_router(settings: Settings) -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Counters and histograms in Prometheus' text format."""
         service = _service(request)
-        batcher = service.batcher
-        wait_s = batcher.admission.wait_s(batcher.clock())
-        rates = batcher.admission.rates
-        service.metrics.load(batcher.waiting, wait_s, rates, service.in_flight)
+        service.measure()
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/problems", operation_id="list_problems", tags=["errors"])

@@ -367,6 +367,17 @@ class Service:
         # What the model raised; it may quote weights and inputs, so only its class is told.
         return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a model runs on one."""
+        return any(model.runner.device != "cpu" for model in self.models.values())
+
+    def measure(self) -> None:
+        """Record how things stand now, for the metrics."""
+        batcher = self.batcher
+        wait_s = batcher.admission.wait_s(batcher.clock())
+        self.metrics.load(batcher.waiting, wait_s, batcher.admission.rates, self.in_flight)
+
     def not_alive(self) -> str | None:
         """Why the process must be restarted; None = it need not."""
         if self.batcher.hung:

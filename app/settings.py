@@ -54,6 +54,13 @@ class Settings(BaseSettings):
         description="where models run; auto = the GPU where torch is installed and finds one, "
         "else the CPU",
     )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="processes that share the port, each with the models and a queue of its own; "
+        "none = one for each core that the process may use (Linux), but one on a GPU",
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
     max_batch: int = Field(
         default=64, ge=1, le=4096, description="images in one forward pass at most"

@@ -17,23 +17,23 @@ ROOT = Path(__file__).parent.parent
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
     "anyio": {"app.routes"},
-    "asyncio": {"app.batching", "app.middleware", "app.pending", "app.service"},
+    "asyncio": {"app.server", "app.batching", "app.middleware", "app.pending", "app.service"},
     "fastapi": {"app.lean", "app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
     "PIL": {"app.images"},
-    "prometheus_client": {"app.metrics", "app.routes"},
+    "prometheus_client": {"app.__main__", "app.metrics", "app.routes"},
     "pydantic": {
         *("app.__main__", "app.bodies", "app.parameters", "app.routes", "app.schemas"),
         "app.settings",
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
-        *("app.__main__", "app.bodies", "app.lean", "app.main", "app.middleware"),
+        *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
         "app.replies",
     },
     "torch": {"app.engine_torch"},
-    "uvicorn": {"app.__main__"},
+    "uvicorn": {"app.server"},
 }
 # Inside app: what the layers below the routes may see of it.
 APP_LAYERS: dict[str, set[str]] = {
@@ -51,6 +51,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
     "app.engine": {"app.runner", "app.seeds", "app.store"},
     "app.schemas": set(),
+    "app.workers": set(),
     "app.images": {"app.errors"},
     "app.negotiation": {"app.errors"},
 }
@@ -257,7 +258,7 @@ def test_lower_layers_of_app_do_not_look_up(layer: str) -> None:
 
 def test_only_main_wires() -> None:
     imports = imports_of("app")
-    for wired, by in (("app.routes", {"app.main"}), ("app.main", {"app.__main__"})):
+    for wired, by in (("app.routes", {"app.main"}), ("app.main", {"app.server"})):
         users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
         assert users <= by
 

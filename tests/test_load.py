@@ -110,8 +110,8 @@ def until(true: Callable[[], bool]) -> None:
 @pytest.fixture(scope="module")
 def start_slow(start_server: Any, tiny_store: Path) -> Callable[..., Any]:
     def start(*arguments: str) -> Any:
-        options = ["--models-dir", str(tiny_store), "--max-batch", "16", *arguments]
-        return start_server(*options, program=["-c", SLOW])
+        options = ["--models-dir", str(tiny_store), "--max-batch", "16", "--workers", "1"]
+        return start_server(*options, *arguments, program=["-c", SLOW])
 
     return start
 

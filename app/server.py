@@ -1,0 +1,209 @@
+"""The HTTP server of one process: uvicorn, which listens itself or is handed its connections."""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import StartupError
+from app.lean import LeanGenerate
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+from app.workers import Link
+
+UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
+HUNG_STATUS = 4  # ended as asked, but a model still hung
+_BEAT_S = 1.0
+
+
+class _Server(uvicorn.Server):
+    """Drains before it stops to listen, and says when it is ready.
+
+    uvicorn alone closes the listening socket first: whoever asks then is refused by the kernel,
+    /readyz cannot be asked, and a load balancer that has not noticed yet loses requests.
+
+    Args:
+        config: uvicorn's.
+        app: The application.
+        settings: Its settings.
+        ready: Called when requests can be served.
+        link: To the supervisor that hands connections over; None = the server listens itself.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: LeanGenerate,
+        settings: Settings,
+        ready: Callable[[], None],
+        link: Link | None,
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._ready = ready
+        self._link = link
+
+    @property
+    def service(self) -> Service | None:
+        """None before the lifespan has started it."""
+        return getattr(self._app.api.state, "service", None)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.service:
+            self.service.start_draining()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert self.service
+        if self._link:
+            self._protocol = self._reporting(self._link)
+            asyncio.get_running_loop().add_reader(self._link.fileno(), self._take)
+            self._link.tell_ready(on_gpu=self.service.on_gpu)
+            self._beat(self._link)
+        self._ready()
+
+    def _reporting(self, link: Link) -> Callable[[], asyncio.Protocol]:
+        """uvicorn's protocol, as its own ``startup`` makes it, telling when a connection ends."""
+
+        class Protocol(self.config.http_protocol_class):  # type: ignore[misc,name-defined]
+            def connection_lost(self, error: Exception | None) -> None:
+                super().connection_lost(error)
+                link.tell_closed()
+
+        return partial(
+            Protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
+
+    def _beat(self, link: Link) -> None:
+        """Tell the supervisor every second that the event loop turns, and whether all is well."""
+        assert self.service
+        self.service.measure()
+        link.tell_beat(alive=self.service.not_alive() is None)
+        asyncio.get_running_loop().call_later(_BEAT_S, self._beat, link)
+
+    def _take(self) -> None:
+        """Serve the connections that the supervisor has handed over."""
+        assert self._link
+        try:
+            for connection in self._link.connections():
+                task = asyncio.ensure_future(self._connect(connection))
+                self.server_state.tasks.add(task)
+                task.add_done_callback(self.server_state.tasks.discard)
+        except EOFError:  # it is gone, and so is whoever could end this process
+            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            self.handle_exit(signal.SIGTERM, None)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        assert self._link
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(self._protocol, connection)
+        except OSError:  # the client was gone already
+            connection.close()
+            self._link.tell_closed()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        delay_s, limit_s = self._settings.drain_delay_seconds, self._settings.drain_seconds
+        ends = time.monotonic() + delay_s + limit_s
+        if self.service:
+            await self.service.drain(delay_s, limit_s, lambda: self.force_exit)
+        if self._link:
+            self._link.tell_closing()
+        # What is left is for answers that are being sent.
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(ends - time.monotonic()))
+        await super().shutdown(sockets)
+
+
+class _OneLineStartup:
+    """Answers a failed start-up that a person can mend with a line instead of a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        failed: Message | None = None
+
+        async def held(message: Message) -> None:
+            nonlocal failed
+            if message["type"] == "lifespan.startup.failed":
+                failed = message  # until it is known why
+            else:
+                await send(message)
+
+        try:
+            await self.app(scope, receive, held)
+        except StartupError as error:
+            print(f"genserve: {error}", file=sys.stderr, flush=True)
+            if failed:
+                await send({**failed, "message": ""})
+        except Exception:
+            if failed is None:
+                raise
+            await send(failed)
+
+
+def serve(
+    settings: Settings,
+    sockets: list[socket.socket],
+    ready: Callable[[], None] = lambda: None,
+    link: Link | None = None,
+    shared: Path | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, and drain.
+
+    Args:
+        settings: Of the service.
+        sockets: Bound, to listen on; none where connections come over ``link``.
+        ready: As in ``_Server``.
+        link: As in ``_Server``.
+        shared: As in ``Metrics``.
+
+    Returns:
+        The process's exit status.
+    """
+    app = create_app(settings, shared)
+    config = uvicorn.Config(
+        _OneLineStartup(app),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
+        lifespan="on",
+    )
+    server = _Server(config, app, settings, ready, link)
+    # uvicorn shuts down on these and then raises them again: an ordered stop ends with status 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        server.run(sockets)
+    except SystemExit:  # uvicorn's, on a failed start-up
+        return UNAVAILABLE_STATUS
+    if not server.started:
+        return UNAVAILABLE_STATUS
+    if server.service and server.service.batcher.hung:
+        # The interpreter would wait for the model's thread for ever.
+        logging.shutdown()
+        os._exit(HUNG_STATUS)
+    return 0

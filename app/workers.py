@@ -1,0 +1,337 @@
+"""One process a core: a supervisor that listens, and workers that serve the connections it gives
+them.
+
+The supervisor accepts each connection and passes its file descriptor to the worker that has fewest
+open (sockets that share a port are spread by a hash, and left a worker idle where connections were
+few). It answers nothing itself, loads no model and starts no thread, so it can fork a worker at any
+time: when one has ended, does not answer, or says that its model hangs. Knows neither HTTP nor
+asyncio nor what a worker does. Unix only.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# What a worker tells, one byte each.
+_READY, _READY_ON_GPU, _BEAT, _HANGS, _CLOSED, _CLOSING = b"r", b"g", b"b", b"h", b"c", b"d"
+_TICK_S = 0.5
+_SILENT_S = 15  # without a beat: the event loop of the worker stands still
+_STEADY_S = 30  # a worker that lived so long did not die of its start
+_MOST_DELAY_S = 10.0
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPU cores that this process may use, whole ones, at least 1: by its affinity and by the quota
+    of its control group (version 2, else 1)."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        allowed = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        if float(quota) > 0:
+            allowed = min(allowed, int(float(quota) / float(period)))
+    return max(1, allowed)
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of ``host``; they do not listen yet.
+
+    Raises:
+        OSError: an address is not this machine's, or the port is taken.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        bound = socket.socket(family, kind, protocol)
+        sockets.append(bound)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    return sockets
+
+
+class Link:
+    """A worker's end of its connection to the supervisor."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def connections(self) -> Iterator[socket.socket]:
+        """What was handed over since the last call.
+
+        Raises:
+            EOFError: the supervisor is gone.
+        """
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._end, 1, 1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise EOFError from error
+            for fd in fds:
+                yield socket.socket(fileno=fd)
+            if not data:
+                raise EOFError
+
+    def tell_ready(self, on_gpu: bool) -> None:
+        """Requests can be served."""
+        self._tell(_READY_ON_GPU if on_gpu else _READY)
+
+    def tell_beat(self, alive: bool) -> None:
+        """The event loop turns; whether the model answers."""
+        self._tell(_BEAT if alive else _HANGS)
+
+    def tell_closed(self) -> None:
+        """A connection that was handed over has ended."""
+        self._tell(_CLOSED)
+
+    def tell_closing(self) -> None:
+        """No connection is taken any more."""
+        self._tell(_CLOSING)
+
+    def _tell(self, what: bytes) -> None:
+        # A full buffer: the supervisor stands still. A broken pipe: it is gone; the reader sees.
+        with contextlib.suppress(OSError):
+            self._end.send(what)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """The supervisor's idea of a worker; times on the monotonic clock."""
+
+    pid: int
+    end: socket.socket
+    started: float
+    heard: float
+    ready: bool = False  # takes connections
+    on_gpu: bool = False
+    ending: bool = False  # was told to stop
+    kill_at: float = float("inf")
+    open: int = 0  # connections handed over and not yet closed
+    last: int = 0  # number of the last one
+
+
+@dataclass
+class Supervisor:
+    """Runs workers until SIGTERM or SIGINT.
+
+    Args:
+        sockets: Bound, to listen on.
+        wanted: How many workers; None = one a core, but on a GPU one.
+        work: What a forked worker does with its link; returns its exit status.
+        grace_s: How long a worker that was told to stop may take.
+        ready: Called when the first worker can serve.
+        ended: Called with the process id of each worker that has ended.
+    """
+
+    sockets: list[socket.socket]
+    wanted: int | None
+    work: Callable[[Link], int]
+    grace_s: float
+    ready: Callable[[], None]
+    ended: Callable[[int], None]
+    _workers: list[_Worker] = field(default_factory=list)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _signals: list[int] = field(default_factory=list)
+    _listening: bool = False
+    _was_ready: bool = False
+    _stopping: bool = False
+    _status: int = 0
+    _handed: int = 0
+    _deaths: int = 0  # since a worker was steady
+    _start_at: float = 0.0
+
+    def run(self) -> int:
+        """The exit status: 0, or of a worker that failed to start or to stop well."""
+        gc.collect()
+        gc.freeze()  # what is loaded now stays shared: no worker's collector writes to it
+        woken, waker = socket.socketpair()
+        for end in (woken, waker):
+            end.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: self._signals.append(number))
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
+        self._selector.register(woken, selectors.EVENT_READ)
+        self._start()  # the first tells whether there is a GPU, and whether it can start at all
+        while self._workers or not self._stopping:
+            for key, _ in self._selector.select(_TICK_S):
+                if key.fileobj is woken:
+                    with contextlib.suppress(BlockingIOError):
+                        woken.recv(4096)
+                elif isinstance(key.data, _Worker):
+                    self._hear(key.data)
+                else:
+                    self._accept(key.fileobj)  # type: ignore[arg-type]
+            while self._signals:
+                self._signal(self._signals.pop(0))
+            self._reap()
+            self._watch()
+        return self._status
+
+    def _start(self) -> None:
+        """Fork a worker."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._become_worker(ours)
+                status = self.work(Link(theirs))
+            except BaseException:
+                log.exception("a worker failed")
+            finally:
+                logging.shutdown()
+                os._exit(status)  # nothing of the supervisor's is to run here
+        theirs.close()
+        ours.setblocking(False)
+        now = time.monotonic()
+        worker = _Worker(pid, ours, now, now)
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+
+    def _become_worker(self, ours: socket.socket) -> None:
+        """Let go of what is the supervisor's."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        self._selector.close()
+        for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
+            end.close()
+
+    def _hear(self, worker: _Worker) -> None:
+        """Read what a worker tells."""
+        try:
+            told = worker.end.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            told = b""
+        if not told:  # it ends; ``_reap`` sees how
+            self._selector.unregister(worker.end)
+            worker.end.close()
+            worker.ready = False
+            return
+        worker.heard = time.monotonic()
+        worker.open -= told.count(_CLOSED)
+        if _CLOSING in told:
+            worker.ready = False
+        elif _READY in told or _READY_ON_GPU in told:
+            worker.ready, worker.on_gpu = not worker.ending, _READY_ON_GPU in told
+            self._listen()
+        if _HANGS in told and not worker.ending:
+            log.error("worker %d: a model hangs; it is replaced", worker.pid)
+            self._end(worker)
+
+    def _listen(self) -> None:
+        """The first worker is ready."""
+        if self._was_ready:
+            return
+        self._was_ready = self._listening = True
+        for listener in self.sockets:
+            listener.listen(2048)
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ)
+        self.ready()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Hand over the connections that wait."""
+        for _ in range(64):
+            takers = [worker for worker in self._workers if worker.ready]
+            if not takers:
+                time.sleep(0.01)  # the kernel keeps them until a worker is there
+                return
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # none is left, or it is gone already
+                return
+            with connection:
+                for worker in sorted(takers, key=lambda taker: (taker.open, taker.last)):
+                    try:
+                        socket.send_fds(worker.end, [b"c"], [connection.fileno()])
+                    except OSError:  # its buffer is full, or it has just ended
+                        continue
+                    self._handed += 1
+                    worker.open, worker.last = worker.open + 1, self._handed
+                    break
+
+    def _signal(self, number: int) -> None:
+        """The first one stops all in order; a second Ctrl-C does not wait."""
+        if self._stopping and number == signal.SIGINT:
+            for worker in self._workers:
+                os.kill(worker.pid, signal.SIGINT)
+        self._stopping = True
+        for worker in self._workers:
+            if not worker.ending:
+                self._end(worker, takes_more=True)
+
+    def _end(self, worker: _Worker, takes_more: bool = False) -> None:
+        """Tell a worker to stop; until it is done, it may be left to answer that it is stopping."""
+        worker.ending, worker.ready = True, worker.ready and takes_more
+        worker.kill_at = time.monotonic() + self.grace_s
+        os.kill(worker.pid, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        """Notice the workers that have ended."""
+        for worker in list(self._workers):
+            pid, code = os.waitpid(worker.pid, os.WNOHANG)
+            if not pid:
+                continue
+            status = os.waitstatus_to_exitcode(code)
+            self._workers.remove(worker)
+            if worker.end.fileno() >= 0:
+                self._selector.unregister(worker.end)
+                worker.end.close()
+            self.ended(worker.pid)
+            if worker.ending:
+                # Ended by the signal itself, it had not begun to serve.
+                well = status in (0, -signal.SIGTERM) or not self._stopping
+                self._status = self._status if well else abs(status)
+                continue
+            log.error("worker %d ended with status %d", worker.pid, status)
+            if not self._was_ready:  # it would be the same for the next one
+                self._stopping, self._status = True, status if status > 0 else 1
+                continue
+            now = time.monotonic()
+            self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
+            self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** (self._deaths - 1))
+
+    def _watch(self) -> None:
+        """Replace what has ended, and end what does not answer."""
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.ready and not worker.ending and now - worker.heard > _SILENT_S:
+                log.error("worker %d has not answered for %d s", worker.pid, _SILENT_S)
+                worker.ending, worker.ready, worker.kill_at = True, False, now
+            if now >= worker.kill_at:
+                os.kill(worker.pid, signal.SIGKILL)
+        if self._stopping or not self._was_ready or now < self._start_at:
+            return
+        wanted = self.wanted
+        if wanted is None:
+            wanted = 1 if any(worker.on_gpu for worker in self._workers) else cores()
+        if sum(not worker.ending for worker in self._workers) < wanted:
+            self._start()

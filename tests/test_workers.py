@@ -1,0 +1,267 @@
+"""Several processes behind one port: real processes, real sockets, real signals."""
+
+import asyncio
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from app.workers import bind, cores
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
+
+ROOT = Path(__file__).parent.parent
+HANG_SEED = 666
+HANGS = f"""
+import sys, time
+from app.engine import Engine, Sample
+
+honest = Engine.run
+
+def run(self, lane, rows):
+    if any(isinstance(row, Sample) and row.seed == {HANG_SEED} for row in rows):
+        time.sleep(3600)
+    return honest(self, lane, rows)
+
+Engine.run = run
+from app.__main__ import main
+main(sys.argv[1:])
+"""
+
+
+def workers_of(server: Any) -> list[int]:
+    """Process ids of a service's workers."""
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def connections_of(server: Any) -> dict[int, int]:
+    """How many of the open connections to the service each worker holds."""
+    port = f":{urlsplit(server.url).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "01"}
+    found = {}
+    for pid in workers_of(server):
+        with suppress(OSError):  # it has just ended
+            fds = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+            found[pid] = len(established.intersection(fds))
+    return found
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < ends, "it never came true"
+        time.sleep(0.02)
+
+
+def metric(url: str, name: str) -> float:
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[{{ ]", line))
+
+
+@pytest.fixture
+def start_two(start_server: Any, tiny_store: Path) -> Any:
+    @contextmanager
+    def start(*arguments: str, program: Any = ("-m", "app")) -> Iterator[Any]:
+        options = ["--models-dir", str(tiny_store), "--workers", "2", *arguments]
+        with start_server(*options, program=program) as server:
+            # Readiness is that of the first; each says in its turn that it takes connections.
+            until(lambda: len(workers_of(server)) == 2)
+            until(lambda: len(served_by(server)) == 2)
+            yield server
+
+    return start
+
+
+def served_by(server: Any) -> set[int]:
+    """The workers that get the next few connections."""
+    with ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(httpx.Client(base_url=server.url))
+            assert client.get("/livez").status_code == 200
+        found = {pid for pid, count in connections_of(server).items() if count}
+    until(lambda: not any(connections_of(server).values()))
+    return found
+
+
+def test_connections_are_spread_evenly_and_counts_are_summed(start_two: Any) -> None:
+    with start_two() as server:
+        requests = metric(server.url, "genserve_requests_total")
+        with ExitStack() as stack:
+            clients = [stack.enter_context(httpx.Client(base_url=server.url)) for _ in range(16)]
+            for client in clients:
+                assert client.post("/generate?label=7").status_code == 200
+            assert list(connections_of(server).values()) == [8, 8]
+            # Those that end make room for the next ones.
+            ended = clients[::2]
+            for client in ended:
+                client.close()
+            until(lambda: sum(connections_of(server).values()) == 8)
+            clients = [stack.enter_context(httpx.Client(base_url=server.url)) for _ in range(8)]
+            for client in clients:
+                assert client.get("/livez").status_code == 200
+            assert list(connections_of(server).values()) == [8, 8]
+        assert metric(server.url, "genserve_images_total") >= 16
+        assert metric(server.url, "genserve_requests_total") >= requests + 24
+        assert server.stop() == 0
+
+
+def test_a_worker_that_dies_is_replaced_and_the_others_go_on(start_two: Any) -> None:
+    with start_two() as server:
+        images = metric(server.url, "genserve_images_total")
+        assert httpx.post(f"{server.url}/generate?label=7&n=8").status_code == 200
+        victim, other = workers_of(server)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in workers_of(server))
+        for _ in range(20):  # each a connection of its own; none goes to the dead
+            assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
+        until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(served_by(server)) == 2)
+        assert other in workers_of(server)
+        assert metric(server.url, "genserve_images_total") >= images + 28  # the dead one's too
+        assert server.stop() == 0
+
+
+def test_a_worker_whose_model_hangs_answers_and_is_replaced(start_two: Any) -> None:
+    with start_two("--hang-seconds", "0.5", program=["-c", HANGS]) as server:
+        before = set(workers_of(server))
+        answer = httpx.post(f"{server.url}/generate?seed={HANG_SEED}", timeout=30)
+        assert answer.status_code == 503
+        assert "hangs" in answer.json()["detail"]
+        until(lambda: len(before & set(workers_of(server))) == 1)
+        until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(served_by(server)) == 2)
+        for _ in range(10):
+            assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
+        assert server.stop() == 0
+
+
+def test_a_worker_that_stands_still_is_replaced(start_two: Any) -> None:
+    """Its event loop does not turn: it cannot say so, but it says nothing."""
+    with start_two() as server:
+        stuck = workers_of(server)[0]
+        os.kill(stuck, signal.SIGSTOP)
+        until(lambda: stuck not in workers_of(server))
+        until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(served_by(server)) == 2)
+
+
+def test_workers_do_not_outlive_their_supervisor(start_two: Any) -> None:
+    with start_two() as server:
+        pids = workers_of(server)
+        server.process.kill()
+        until(lambda: not any(alive(pid) for pid in pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_sigterm_finishes_what_was_accepted_by_each_worker(start_two: Any) -> None:
+    async def run(url: str, stop: Callable[[], object]) -> list[int]:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            asked = [asyncio.create_task(client.post("/generate?n=64&scale=16")) for _ in range(12)]
+            while not any(task.done() for task in asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            stop()
+            return [(await task).status_code for task in asked]
+
+    with start_two() as server:
+        statuses = asyncio.run(run(server.url, server.process.terminate))
+        assert set(statuses) <= {200, 503}  # 503: had not reached its worker
+        assert statuses.count(200) >= 2
+        assert server.process.wait(timeout=30) == 0
+
+
+def test_ten_thousand_requests_of_all_kinds_give_one_image_for_each_seed(shipped: Any) -> None:
+    """On every worker, whatever else is in the batch: mixed models, labels, n and orders."""
+    shuffled = random.Random(0)
+    kinds = ["model=mnist-gan-v", "model=mnist-vae-v", *(f"label={label}" for label in range(10))]
+    names = {
+        card["name"][:-1]: card["name"]
+        for card in httpx.get(f"{shipped.url}/models").json()["models"]
+    }
+    queries = []
+    for _ in range(10_000):
+        kind, n = shuffled.choice(kinds), shuffled.choice([1, 1, 1, 2, 3, 8])
+        kind = re.sub(r"mnist-\w+-v$", lambda match: names[match.group()], kind)
+        queries.append(f"{kind}&n={n}&seed={shuffled.randrange(40)}")
+
+    async def ask(todo: Iterator[str], seen: dict[str, set[str]]) -> None:
+        host = urlsplit(shipped.url)
+        reader, writer = await asyncio.open_connection(host.hostname, host.port)
+        for query in todo:
+            writer.write(f"POST /generate?{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length
+            body = await reader.readexactly(int(length.group(1)))
+            seen.setdefault(query, set()).add(hashlib.sha256(body).hexdigest())
+        writer.close()
+
+    async def run() -> dict[str, set[str]]:
+        seen: dict[str, set[str]] = {}
+        todo = iter(queries)
+        await asyncio.gather(*(ask(todo, seen) for _ in range(64)))
+        return seen
+
+    seen = asyncio.run(run())
+    assert sum(queries.count(query) > 1 for query in list(seen)[:50]) > 25  # it could have differed
+    assert [query for query, digests in seen.items() if len(digests) > 1] == []
+
+
+def test_a_service_that_cannot_start_says_so_once_and_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app", "--port", "0", "--workers", "2", "--models-dir"]
+    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.count("genserve: no checkpoint to serve") == 1
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded() -> None:
+    (taken,) = bind("127.0.0.1", 0)
+    with taken:
+        taken.listen()
+        command = [sys.executable, "-m", "app", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stderr.startswith("genserve: cannot listen on 127.0.0.1 port ")
+    assert "in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_cores_are_what_the_control_group_leaves(
+    tmp_path: Path, files: dict[str, str], expected: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores(tmp_path) == (expected or len(os.sched_getaffinity(0)))
