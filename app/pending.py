@@ -42,6 +42,7 @@ class Pending(Ticket, Generic[Row, Result]):
     arrived: float
     deadline: float
     due: float  # when its batch stops waiting for more
+    background: bool = False  # goes after all that is not
     results: list[Result] = field(default_factory=list)
     queue_s: float = 0.0
     run_s: float = 0.0

@@ -41,7 +41,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.turns": set(),
     "app.admission": {"app.pace", "app.turns"},
     "app.pending": {"app.turns"},
-    "app.batching": {"app.admission", "app.pending"},
+    "app.batching": {"app.admission", "app.pending", "app.turns"},
     "app.errors": set(),
     "app.seeds": set(),
     "app.settings": set(),
