@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import StartupError
 from app.main import create_app
+from app.protocol import stalling_after
 from app.service import Service
 from app.settings import Settings, unknown_variables
 
@@ -119,6 +120,7 @@ def main(arguments: list[str]) -> None:
         _OneLineStartup(app),
         host=settings.host,
         port=settings.port,
+        http=stalling_after(settings.stall_seconds),
         log_config=None,
         access_log=False,
         server_header=False,

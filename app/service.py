@@ -274,6 +274,19 @@ class Service:
             seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
             deadline: As ``accepted`` gives it.
         """
+        model, index, numbers = self.choose(name, label, count, seed)
+        # Under overload, refusals are most of the work: nothing is prepared for them.
+        lane: Lane = (model.name, "generate")
+        try:
+            self.batcher.check(lane, count, deadline)
+        except Exception as error:
+            raise self._told(lane, error) from error
+        return Order(model, index, numbers, deadline)
+
+    def choose(
+        self, name: str | None, label: str | None, count: int, seed: int | None
+    ) -> tuple[StoredModel, int | None, range]:
+        """The model, the label's index and a seed an image; the arguments are ``order``'s."""
         if name is None:
             name = self.default if label is None else self._model_for(label)
         model = self.model(name)
@@ -281,13 +294,7 @@ class Service:
         if seed is None:
             seed = secrets.randbelow(seeds.MAX_SEED + 2 - count)
         self.check_seeds(seed, count)
-        # Under overload, refusals are most of the work: nothing is prepared for them.
-        lane: Lane = (model.name, "generate")
-        try:
-            self.batcher.check(lane, count, deadline)
-        except Exception as error:
-            raise self._told(lane, error) from error
-        return Order(model, index, range(seed, seed + count), deadline)
+        return model, index, range(seed, seed + count)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
@@ -300,6 +307,17 @@ class Service:
         samples = [Sample(*pair) for pair in zip(order.seeds, labels, strict=True)]
         images, timing = await self._submit((model.name, "generate"), samples, order.deadline)
         return Generated(model, images, samples, timing)  # type: ignore[arg-type]
+
+    async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
+        """Images for which all other requests go first; each call has the service's own deadline.
+
+        Raises:
+            ServiceError: the model failed or hangs, the service stops, or the deadline passed.
+        """
+        deadline = self.batcher.clock() + self._max_timeout_ms / 1e3
+        lane: Lane = (model.name, "generate")
+        images, _ = await self._submit(lane, samples, deadline, background=True)
+        return images  # type: ignore[return-value]
 
     @staticmethod
     def check_seeds(seed: int, count: int) -> None:
@@ -330,10 +348,10 @@ class Service:
         return results, timing  # type: ignore[return-value]
 
     async def _submit(
-        self, lane: Lane, rows: Sequence[Row], deadline: float
+        self, lane: Lane, rows: Sequence[Row], deadline: float, background: bool = False
     ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(lane, rows, deadline)
+            return await self.batcher.submit(lane, rows, deadline, background)
         except Exception as error:
             raise self._told(lane, error) from error
 

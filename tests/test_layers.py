@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
     "anyio": {"app.routes"},
-    "asyncio": {"app.batching", "app.middleware", "app.pending", "app.service"},
+    "asyncio": {
+        *("app.batching", "app.dataset", "app.middleware", "app.pending", "app.protocol"),
+        *("app.service", "app.streams"),
+    },
     "fastapi": {"app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
@@ -30,10 +33,10 @@ APP_KNOWS = {
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
         *("app.__main__", "app.bodies", "app.lean", "app.main", "app.middleware"),
-        "app.replies",
+        *("app.replies", "app.streams"),
     },
     "torch": {"app.engine_torch"},
-    "uvicorn": {"app.__main__"},
+    "uvicorn": {"app.__main__", "app.protocol"},
 }
 # Inside app: what the layers below the routes may see of it.
 APP_LAYERS: dict[str, set[str]] = {
@@ -53,6 +56,9 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.schemas": set(),
     "app.images": {"app.errors"},
     "app.negotiation": {"app.errors"},
+    "app.archive": set(),
+    "app.manifest": set(),
+    "app.protocol": set(),
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

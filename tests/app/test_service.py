@@ -43,9 +43,9 @@ async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
     left: list[float] = []
     honest = batcher.submit
 
-    async def spy(lane: Any, rows: Any, deadline: float) -> Any:
+    async def spy(lane: Any, rows: Any, deadline: float, background: bool) -> Any:
         left.append(deadline - batcher.clock())
-        return await honest(lane, rows, deadline)
+        return await honest(lane, rows, deadline, background)
 
     monkeypatch.setattr(batcher, "submit", spy)
     for path in (PLAIN, UNUSUAL):
