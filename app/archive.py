@@ -1,7 +1,7 @@
 """ZIP archives written from front to back, for which nothing is ever turned back to or compressed.
 
-Python's ``zipfile`` can do it too, at 9 µs and half a kilobyte of memory a member; with a million
-members of 300 bytes each that is a tenth of the time and more memory than the archive has. This
+Python's ``zipfile`` can do it too, at 9 µs and 380 bytes of memory a member; with a million
+members of 300 bytes each that is nine seconds and as much memory as the archive takes. This
 takes 1 µs and 12 bytes (docs/log.md). Source: PKWARE's APPNOTE 6.3.10, whose sections are named.
 """
 
