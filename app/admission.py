@@ -37,10 +37,11 @@ class OverloadError(Exception):
 
 
 class Lane(Generic[T]):
-    """One lane's queue, and how fast it moves."""
+    """One lane's queues, and how fast they move."""
 
-    def __init__(self, max_batch: int, rate: float) -> None:
-        self.queue: Turns[T] = Turns(max(1, max_batch // TILES))
+    def __init__(self, max_batch: int, tile: int, rate: float) -> None:
+        self.queue: Turns[T] = Turns(tile)
+        self.background: Turns[T] = Turns(tile)  # goes after the other, and counts for no limit
         self.pace = Pace(max_batch, rate)
 
 
@@ -57,26 +58,36 @@ class Admission(Generic[Name, T]):
     def __init__(
         self, max_batch: int, queue_limit: int, max_queue_s: float, rates: Mapping[Name, float]
     ) -> None:
+        self.tile = max(1, max_batch // TILES)  # rows of one turn
         self._max_batch = max_batch
         self._queue_limit = queue_limit
         self._max_queue_s = max_queue_s
-        self._lanes = {name: Lane[T](max_batch, rate) for name, rate in rates.items()}
+        self._lanes = {name: Lane[T](max_batch, self.tile, rate) for name, rate in rates.items()}
         self.call_ends = -math.inf  # when the running call should; in the past = none is running
 
     def lane(self, name: Name) -> Lane[T]:
         """A lane, made when it is first asked for."""
         if name not in self._lanes:
-            self._lanes[name] = Lane(self._max_batch, 0.0)
+            self._lanes[name] = Lane(self._max_batch, self.tile, 0.0)
         return self._lanes[name]
 
     def occupied(self) -> list[tuple[Name, Turns[T]]]:
         """The lanes in which something waits."""
         return [(n, lane.queue) for n, lane in self._lanes.items() if lane.queue.waiting]
 
+    def in_background(self) -> list[tuple[Name, Turns[T]]]:
+        """The lanes in which something waits in the background."""
+        return [(n, lane.background) for n, lane in self._lanes.items() if lane.background.waiting]
+
     @property
     def waiting(self) -> int:
-        """Rows in all queues."""
+        """Rows in all queues, those in the background not counted."""
         return sum(lane.queue.waiting for lane in self._lanes.values())
+
+    @property
+    def waiting_in_background(self) -> int:
+        """Rows in the background of all lanes."""
+        return sum(lane.background.waiting for lane in self._lanes.values())
 
     @property
     def rates(self) -> dict[Name, float]:

@@ -6,6 +6,10 @@ what arrives waits; when it returns, the lane whose first request has waited lon
 gives the next batch (``app.turns``). A large request is cut over several calls, and one call holds
 parts of many requests.
 
+Rows in the *background* go after all others: they get what room a call has left, but at most a
+tile of it, so that they hold up nobody who shares it; whole calls while nobody else waits, cut to a
+tile where others have asked of late; and a tile in every eighth call or so, whatever else waits.
+
 Who cannot be served in time is told so at once (``app.admission``). Who is accepted is answered,
 whatever happens: by the results, by the failure of its own rows, at its deadline, when the model
 hangs, or when the batcher ends.
@@ -18,10 +22,12 @@ import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from app.admission import Admission
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
+from app.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,9 @@ _REASONS: dict[type[BaseException], str] = {
     HungError: "stopped",
     ClosedError: "stopped",
 }
+
+_PATIENCE = 7  # calls in a row that leave what waits in the background out
+_QUIET_S = 1.0  # without other requests, until calls for the background alone are full ones
 
 _Piece = tuple[Pending[Row, Result], Sequence[Row]]
 
@@ -88,6 +97,9 @@ class Batcher(Generic[Lane, Row, Result]):
             max_batch, queue_limit, max_queue_s, rates or {}
         )
         self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
+        self._in_background = 0  # of these
+        self._passed_over = 0  # calls without background rows while some waited
+        self._asked = -math.inf  # when the last request came that is not in the background
         self._arrival = asyncio.Event()
         self._closing = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -103,6 +115,7 @@ class Batcher(Generic[Lane, Row, Result]):
         rows: Sequence[Row],
         deadline: float = math.inf,
         left: Callable[[], bool] | None = None,
+        background: bool = False,
     ) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order. Cancelling the caller withdraws what is not yet run.
 
@@ -112,6 +125,8 @@ class Batcher(Generic[Lane, Row, Result]):
             deadline: When, on ``clock``, the results are worth nothing any more.
             left: Asked before the rows are run: whether nobody waits for them any more. Cheaper
                 than a task that waits for that and cancels the caller.
+            background: Let all others go first. Such rows are not refused for a wait or for want
+                of room, and neither are others because of them: whoever asks bounds them.
 
         Raises:
             OverloadError: they would wait too long, or have no room; none is run.
@@ -121,7 +136,7 @@ class Batcher(Generic[Lane, Row, Result]):
             ClosedError: the batcher is closing.
             Exception: what the model raised for this request's rows.
         """
-        now = self.check(lane, len(rows), deadline)
+        now = self.check(lane, len(rows), deadline, background)
         left_s = deadline - now
         loop = asyncio.get_running_loop()
         request: Pending[Row, Result] = Pending(
@@ -132,10 +147,16 @@ class Batcher(Generic[Lane, Row, Result]):
             deadline=deadline,
             due=now + min(self._max_wait_s, left_s / 2),
             left=left,
+            background=background,
         )
-        queue = self.admission.lane(lane).queue
+        queues = self.admission.lane(lane)
+        queue = queues.background if background else queues.queue
         queue.add(request, now)
         self._requests.add(request)
+        if background:
+            self._in_background += 1
+        else:
+            self._asked = now
         self._arrival.set()
         self._watch(deadline, now)
         try:
@@ -149,9 +170,12 @@ class Batcher(Generic[Lane, Row, Result]):
         finally:
             queue.remove(request)
             self._requests.discard(request)
+            self._in_background -= background
         return request.results, request.timing
 
-    def check(self, lane: Lane, rows: int, deadline: float = math.inf) -> float:
+    def check(
+        self, lane: Lane, rows: int, deadline: float = math.inf, background: bool = False
+    ) -> float:
         """Raise what ``submit`` would raise at once for so many rows; the time if it would not."""
         assert rows
         now = self.clock()
@@ -161,7 +185,9 @@ class Batcher(Generic[Lane, Row, Result]):
             raise HungError("the model does not return")
         if deadline <= now:
             raise DeadlineError("the deadline had passed on arrival")
-        self.admission.check(lane, rows, now, deadline - now, idle=not self._requests)
+        if not background:
+            idle = len(self._requests) == self._in_background
+            self.admission.check(lane, rows, now, deadline - now, idle)
         return now
 
     async def close(self) -> None:
@@ -178,8 +204,13 @@ class Batcher(Generic[Lane, Row, Result]):
 
     @property
     def waiting(self) -> int:
-        """Rows in the queue, those of cancelled requests not counted."""
+        """Rows in the queue, those of cancelled requests and in the background not counted."""
         return self.admission.waiting
+
+    @property
+    def waiting_in_background(self) -> int:
+        """Rows in the background."""
+        return self.admission.waiting_in_background
 
     @property
     def alive(self) -> bool:
@@ -255,9 +286,16 @@ class Batcher(Generic[Lane, Row, Result]):
     def _next_lane(self) -> tuple[Lane | None, float | None]:
         """Of the lanes that are due, the one whose first turn has waited longest.
 
-        A lane is due when it fills a batch or one of its requests is due. If none is, the second
-        value is the time until the first will be; None = nothing is queued.
+        A lane is due when it fills a batch or one of its requests is due. If none is, it is that
+        of the background whose first turn has waited longest, and it goes before all when it has
+        been passed over too often. If nothing is to be done now, the second value is the time until
+        the first lane will be due; None = nothing is queued.
         """
+        first = itemgetter(0)
+        waiting = [(queue.turn, name) for name, queue in self.admission.in_background()]
+        behind = min(waiting, key=first, default=None)
+        if behind and self._passed_over >= _PATIENCE:
+            return behind[1], None
         due: list[tuple[float, Lane]] = []
         soonest: float | None = None
         now = self.clock()
@@ -269,14 +307,36 @@ class Batcher(Generic[Lane, Row, Result]):
                 due.append((queue.turn, lane))
             else:
                 soonest = left_s if soonest is None else min(soonest, left_s)
-        return (min(due, key=lambda entry: entry[0])[1], None) if due else (None, soonest)
+        if due:
+            return min(due, key=first)[1], None
+        return (behind[1], None) if behind else (None, soonest)
 
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
-        """The next batch of a lane."""
+        """The next batch of a lane; none if all for whom it was chosen are over."""
         now = self.clock()
-        queue = self.admission.lane(lane).queue
+        queues, tile = self.admission.lane(lane), self.admission.tile
+        owed = 0
+        if self._passed_over >= _PATIENCE:
+            owed = min(tile, queues.background.waiting)
+        chosen_for_others = queues.queue.waiting and not owed
+        pieces = self._pieces(queues.queue, self._max_batch - owed, now)
+        if chosen_for_others and not pieces:
+            return []
+        room = self._max_batch - sum(len(rows) for _, rows in pieces)
+        if pieces or now - self._asked < _QUIET_S:
+            room = min(room, tile)
+        behind = self._pieces(queues.background, room, now)
+        waits = not behind and self.admission.waiting_in_background
+        self._passed_over = self._passed_over + 1 if waits else 0
+        return pieces + behind
+
+    @staticmethod
+    def _pieces(
+        queue: Turns[Pending[Row, Result]], room: int, now: float
+    ) -> list[_Piece[Row, Result]]:
+        """Up to ``room`` rows of a queue."""
         pieces: list[_Piece[Row, Result]] = []
-        for request, count in queue.take(self._max_batch, now, lambda r: r.is_over(now)):
+        for request, count in queue.take(room, now, lambda r: r.is_over(now)):
             end = len(request.rows) - request.waiting
             if end == count:
                 request.queue_s = now - request.arrived

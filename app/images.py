@@ -88,6 +88,11 @@ def to_png(image: Image, scale: int = 1) -> bytes:
     return start + _chunk(b"IDAT", data) + _PNG_END
 
 
+def joined(images: Sequence[Image]) -> bytes:
+    """The pixels of images in C order, one after the other: faster than any way to stack arrays."""
+    return b"".join(images)  # type: ignore[arg-type]  # arrays are buffers; .data costs more
+
+
 def sheet(images: Sequence[Image]) -> Image:
     """One image as it is, several as a grid with ceil(sqrt(n)) columns. Places that are left over
     are black."""
@@ -96,18 +101,24 @@ def sheet(images: Sequence[Image]) -> Image:
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height, width, *colour = images[0].shape
-    places = np.zeros((rows * columns, height, width, *colour), dtype=np.uint8)
-    np.stack(images, out=places[: len(images)])
+    blank = bytes((rows * columns - len(images)) * images[0].size)
+    places = np.frombuffer(joined(images) + blank, dtype=np.uint8)
     # (rows, columns, H, W[, 3]) -> (rows, H, columns, W[, 3])
     grid = places.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
     return grid.reshape(rows * height, columns * width, *colour)
 
 
+def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """What stands before the data of an array in C order, in npy format 1.0."""
+    out = BytesIO()
+    told = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, told)
+    return out.getvalue()
+
+
 def to_npy(images: Sequence[Image]) -> bytes:
     """The npy form of (n, H, W[, 3]) uint8."""
-    out = BytesIO()
-    np.lib.format.write_array(out, np.stack(images), allow_pickle=False)
-    return out.getvalue()
+    return npy_header((len(images), *images[0].shape), "|u1") + joined(images)
 
 
 def read_picture(

@@ -7,8 +7,11 @@ from app.errors import NotAcceptableError
 PNG = "image/png"
 JSON = "application/json"
 NPY = "application/x-npy"
+ZIP = "application/zip"
+NPZ = "application/x-npz"
 
-FORMATS: Mapping[str, str] = {"png": PNG, "json": JSON, "npy": NPY}  # ?format= -> type
+# ?format= -> type
+FORMATS: Mapping[str, str] = {"png": PNG, "json": JSON, "npy": NPY, "zip": ZIP, "npz": NPZ}
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:

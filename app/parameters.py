@@ -52,8 +52,12 @@ Seed = Annotated[
     ),
 ]
 Format = Annotated[
-    Literal["png", "json", "npy"] | None,
+    Literal["png", "json", "npy", "zip"] | None,
     Query(description="overrides the Accept header"),
+]
+DatasetFormat = Annotated[
+    Literal["zip", "npz"] | None,
+    Query(description="overrides the Accept header; none of both = zip"),
 ]
 Scale = Annotated[
     int,

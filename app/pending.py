@@ -46,6 +46,7 @@ class Pending(Ticket, Generic[Row, Result]):
     deadline: float
     due: float  # when its batch stops waiting for more
     left: Callable[[], bool] | None = None  # whether its caller has gone away
+    background: bool = False  # goes after all that is not
     results: list[Result] = field(default_factory=list)
     queue_s: float = 0.0
     run_s: float = 0.0

@@ -1,4 +1,4 @@
-"""Images as an answer: PNG, JSON or npy, with the headers that say what made them."""
+"""Images as an answer: PNG, JSON, npy or ZIP, with the headers that say what made them."""
 
 import base64
 import hashlib
@@ -10,13 +10,16 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from app.archive import ZipStream
+from app.dataset import Dataset, npz_size
 from app.images import Image, sheet, to_npy, to_png
-from app.negotiation import FORMATS, JSON, NPY, PNG
+from app.manifest import HEADER, MANIFEST, Listing
+from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, ZIP
 from app.pending import Timing
 from app.schemas import ImageItem, ImageList
 from app.service import Generated
 
-OFFERS = (PNG, JSON, NPY)
+OFFERS = (PNG, JSON, NPY, ZIP)
 
 
 class Origin(NamedTuple):
@@ -26,6 +29,7 @@ class Origin(NamedTuple):
     seeds: Sequence[int | None]
     labels: Sequence[str | None]
     permalinks: Sequence[str | None]  # asked for as JSON only
+    classes: Sequence[str] = ()  # all class names of the model, where the images have labels
     location: str | None = None  # of the whole answer
     cache: str = "no-store"
 
@@ -55,12 +59,14 @@ def server_timing(timing: Timing, encode_s: float) -> str:
 def images_reply(
     media: str, images: Sequence[Image], origin: Origin, timing: Timing, scale: int
 ) -> Response:
-    """The images as ``media``, one of OFFERS: PNG is one sheet, JSON and npy are one by one."""
+    """The images as ``media``, one of OFFERS: PNG is one sheet, the others are one by one."""
     started = time.perf_counter()
     if media == PNG:
         body = to_png(sheet(images), scale)
     elif media == NPY:
         body = to_npy(images)
+    elif media == ZIP:
+        body = _as_zip(images, origin, scale)
     else:
         body = _as_json(images, origin, scale)
     headers = [
@@ -77,10 +83,10 @@ def images_reply(
 
 
 @lru_cache(4096)
-def _address(model: str, label: str | None) -> str:
+def _address(model: str, label: str | None, path: str = "/generate") -> str:
     """The beginning of a permalink, up to the seed."""
     label_part = {} if label is None else {"label": label}
-    return "/generate?" + urlencode({"model": model, **label_part, "seed": ""})
+    return f"{path}?" + urlencode({"model": model, **label_part, "seed": ""})
 
 
 def _origin(
@@ -105,6 +111,7 @@ def _origin(
         ]
         if media == JSON
         else [],
+        classes=made.model.description.labels,
         location=f"{_address(name, shared_label)}{made.samples[0].seed}{whole}",
         cache="no-cache" if seeded else "no-store",
     )
@@ -124,6 +131,41 @@ def generated_reply(
     """
     origin = _origin(made, asked_label, seeded, media, scale)
     return images_reply(media, made.images, origin, made.timing, scale)
+
+
+def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
+    """What is said of a dataset.
+
+    Args:
+        media: ZIP or NPZ.
+        made: The dataset.
+        seeded: Whether the request named a seed.
+    """
+    name, count, seed = made.model.name, len(made.seeds), made.seeds.start
+    label = None if made.label is None else made.model.description.labels[made.label]
+    ending = "zip" if media == ZIP else "npz"
+    headers = {
+        "X-Model": name,
+        "X-Seed": str(seed),
+        "Vary": "Accept",
+        "Cache-Control": "no-cache" if seeded else "no-store",
+        "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{ending}"',
+        "Content-Location": f"{_address(name, label, '/dataset')}{seed}&n={count}&format={ending}",
+    }
+    if media == NPZ:
+        headers["Content-Length"] = str(npz_size(made))
+    return headers
+
+
+def _as_zip(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
+    listing = Listing(origin.classes)
+    labels = [None if label is None else origin.classes.index(label) for label in origin.labels]
+    names = [listing.file(index, label).encode() for index, label in enumerate(labels)]
+    archive = ZipStream([*names, MANIFEST].__getitem__)
+    members = [archive.member(to_png(image, scale)) for image in images]
+    rows = [listing.row(*row) for row in zip(range(len(images)), labels, origin.seeds, strict=True)]
+    listed = archive.member(HEADER + "".join(rows).encode())
+    return b"".join((*members, listed, *archive.close()))
 
 
 def _as_json(images: Sequence[Image], origin: Origin, scale: int) -> bytes:

@@ -1,6 +1,7 @@
 """The endpoints: read the request, submit it, reply."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
 from app import bodies, replies, seeds
+from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
 from app.middleware import PROBLEM, has_left
-from app.negotiation import FORMATS, JSON, NPY, PNG, choose
+from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, ZIP, choose
 from app.parameters import (
     PLAIN,
+    DatasetFormat,
     EncoderName,
     Format,
     Label,
@@ -41,6 +44,7 @@ from app.schemas import (
 from app.service import Service
 from app.settings import Settings
 from app.store import StoredModel
+from app.streams import StreamReply
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
@@ -55,6 +59,12 @@ class PngResponse(Response):
     media_type = PNG
 
 
+class ZipResponse(Response):
+    """The same for an archive."""
+
+    media_type = ZIP
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI's account of an operation's errors."""
     return {
@@ -66,18 +76,29 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_MADE_BY = {
+    "X-Seed": {"description": "seed of the first image", "schema": {"type": "integer"}},
+    "X-Model": {"description": "model that made them", "schema": {"type": "string"}},
+}
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images: PNG (a grid when there are several), JSON, or npy (n, H, W)",
+        "description": "The images: PNG (a grid when there are several), JSON, npy (n, H, W), or "
+        "ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: _BINARY,
             JSON: {"schema": reference(ImageList)},
             NPY: _BINARY,
+            ZIP: _BINARY,
         },
-        "headers": {
-            "X-Seed": {"description": "seed of the first image", "schema": {"type": "integer"}},
-            "X-Model": {"description": "model that made them", "schema": {"type": "string"}},
-        },
+        "headers": _MADE_BY,
+    }
+}
+_DATASET: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "ZIP: a PNG an image in a folder a class, then manifest.csv (file, label, "
+        "name of the class, seed). NPZ: images (n, H, W), labels and seeds",
+        "content": {ZIP: _BINARY, NPZ: _BINARY},
+        "headers": _MADE_BY,
     }
 }
 
@@ -109,10 +130,12 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _choose(request: Request, wanted: Format) -> str:
+def _choose(
+    request: Request, wanted: Format | DatasetFormat, offers: Sequence[str] = replies.OFFERS
+) -> str:
     if wanted:
         return FORMATS[wanted]
-    return choose(", ".join(request.headers.getlist("accept")), replies.OFFERS)
+    return choose(", ".join(request.headers.getlist("accept")), offers)
 
 
 def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
@@ -183,6 +206,50 @@ def build_router(settings: Settings) -> APIRouter:
             tags=["images"],
             response_class=PngResponse,
             responses=_IMAGES | _problems(404, 406, 422, 500, 503, 504),
+        )
+
+    datasets = Datasets(settings.max_datasets)
+
+    async def dataset(
+        request: Request,
+        model: ModelName = None,
+        label: Annotated[
+            str | None,
+            Query(
+                max_length=64,
+                description="class of all images: its name, else its index; none on a conditional "
+                "model = every class as often: image i has label i mod classes",
+            ),
+        ] = None,
+        n: Annotated[
+            int, Field(ge=1, le=settings.max_dataset_n), PLAIN, Query(description="images")
+        ] = min(1000, settings.max_dataset_n),
+        seed: Seed = None,
+        format: DatasetFormat = None,
+    ) -> Response:
+        """Sample a labelled data set, sent as one file while it is made.
+
+        Image i is the one that /generate gives for seed + i and the same label, and the same
+        parameters give the same file. Other requests go first. The connection is cut when something
+        fails, so a file that came whole is whole. Every batch has the service's own time limit;
+        X-Timeout-Ms does not apply.
+        """
+        service = _service(request)
+        await bodies.refuse_body(request)
+        media = _choose(request, format, (ZIP, NPZ))
+        made = Dataset(*service.choose(model, label, n, seed))
+        headers = replies.dataset_headers(media, made, seed is not None)
+        return StreamReply(datasets.archive(service, made, media), media, headers)
+
+    for method in ("POST", "GET"):  # GET for links to click
+        router.add_api_route(
+            "/dataset",
+            dataset,
+            methods=[method],
+            operation_id="dataset" if method == "POST" else "dataset_get",
+            tags=["images"],
+            response_class=ZipResponse,
+            responses=_DATASET | _problems(404, 406, 422, 500, 503, 504),
         )
 
     @router.post(

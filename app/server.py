@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import StartupError
 from app.lean import LeanGenerate
 from app.main import create_app
+from app.protocol import stalling_after
 from app.service import Service
 from app.settings import Settings
 from app.workers import Link
@@ -186,6 +187,7 @@ def serve(
     app = create_app(settings, shared)
     config = uvicorn.Config(
         _OneLineStartup(app),
+        http=stalling_after(settings.stall_seconds),
         log_config=None,
         access_log=False,
         server_header=False,

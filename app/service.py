@@ -287,6 +287,13 @@ class Service:
             seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
             caller: As ``accepted`` gives it.
         """
+        model, index, numbers = self.choose(name, label, count, seed)
+        return Order(model, index, numbers, caller)
+
+    def choose(
+        self, name: str | None, label: str | None, count: int, seed: int | None
+    ) -> tuple[StoredModel, int | None, range]:
+        """The model, the label's index and a seed an image; the arguments are ``order``'s."""
         if name is None:
             name = self.default if label is None else self._model_for(label)
         model = self.model(name)
@@ -294,7 +301,7 @@ class Service:
         if seed is None:
             seed = random.randrange(seeds.MAX_SEED + 2 - count)  # noqa: S311  # it is told
         self.check_seeds(seed, count)
-        return Order(model, index, range(seed, seed + count), caller)
+        return model, index, range(seed, seed + count)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
@@ -307,6 +314,17 @@ class Service:
         samples = list(map(Sample, order.seeds, labels))
         images, timing = await self._submit((model.name, "generate"), samples, order.caller)
         return Generated(model, images, samples, timing)  # type: ignore[arg-type]
+
+    async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
+        """Images for which all other requests go first; each call has the service's own deadline.
+
+        Raises:
+            ServiceError: the model failed or hangs, the service stops, or the deadline passed.
+        """
+        caller = Caller(self.batcher.clock() + self._max_timeout_ms / 1e3)
+        lane: Lane = (model.name, "generate")
+        images, _ = await self._submit(lane, samples, caller, background=True)
+        return images  # type: ignore[return-value]
 
     @staticmethod
     def check_seeds(seed: int, count: int) -> None:
@@ -337,10 +355,10 @@ class Service:
         return results, timing  # type: ignore[return-value]
 
     async def _submit(
-        self, lane: Lane, rows: Sequence[Row], caller: Caller
+        self, lane: Lane, rows: Sequence[Row], caller: Caller, background: bool = False
     ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(lane, rows, *caller)
+            return await self.batcher.submit(lane, rows, *caller, background)
         except LeftError:
             raise  # nobody is there to be told
         except Exception as error:

@@ -100,6 +100,15 @@ class Settings(BaseSettings):
         "waits is answered with 503",
     )
     max_n: int = Field(default=64, ge=1, le=4096, description="images of one request at most")
+    max_dataset_n: int = Field(
+        default=1_000_000, ge=1, le=10**8, description="images of one dataset at most"
+    )
+    max_datasets: int = Field(
+        default=2,
+        ge=1,
+        le=1000,
+        description="datasets being made at a time; more are refused with 503",
+    )
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="bytes of one request's body at most"
     )
@@ -108,6 +117,13 @@ class Settings(BaseSettings):
         ge=784,
         le=10**9,
         description="width times height of all pictures of one upload together",
+    )
+    stall_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="seconds in which a client that has been sent more than fits in the buffers "
+        "(64 KiB of ours) has to take it; then the connection is cut",
     )
     drain_delay_seconds: float = Field(
         default=0,

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
     "anyio": {"app.routes"},
-    "asyncio": {"app.server", "app.batching", "app.middleware", "app.pending", "app.service"},
+    "asyncio": {
+        *("app.batching", "app.dataset", "app.middleware", "app.pending", "app.protocol"),
+        *("app.server", "app.service", "app.streams"),
+    },
     "fastapi": {"app.lean", "app.main", "app.parameters", "app.routes"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
@@ -30,10 +33,10 @@ APP_KNOWS = {
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
         *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
-        "app.replies",
+        *("app.replies", "app.streams"),
     },
     "torch": {"app.engine_torch"},
-    "uvicorn": {"app.server"},
+    "uvicorn": {"app.protocol", "app.server"},
 }
 # Inside app: what the layers below the routes may see of it.
 APP_LAYERS: dict[str, set[str]] = {
@@ -41,7 +44,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.turns": set(),
     "app.admission": {"app.pace", "app.turns"},
     "app.pending": {"app.turns"},
-    "app.batching": {"app.admission", "app.pending"},
+    "app.batching": {"app.admission", "app.pending", "app.turns"},
     "app.errors": set(),
     "app.seeds": set(),
     "app.settings": set(),
@@ -54,6 +57,9 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.workers": set(),
     "app.images": {"app.errors"},
     "app.negotiation": {"app.errors"},
+    "app.archive": set(),
+    "app.manifest": set(),
+    "app.protocol": set(),
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

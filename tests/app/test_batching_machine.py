@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from app.admission import TILES, OverloadError
-from app.batching import Batcher
+from app.batching import _PATIENCE, _QUIET_S, Batcher
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
 
 MAX_BATCH = 8
@@ -82,6 +82,8 @@ class Asked:
     ahead: int  # rows that may go before its first turn ends
     batches: int  # of its lane, formed when it came
     too_late: bool  # it came when the batcher was closing
+    background: bool
+    yielded: int  # rows of its lane's calls that went to the background before it came
     cancelled: bool = False
     gone: bool = False  # its caller will not read an answer
     poison: str = ""  # raises | bad row | "" = sound
@@ -102,6 +104,9 @@ class BatcherMachine(RuleBasedStateMachine):
         self.of_row: dict[int, Asked] = {}
         self.next_row = 0
         self.batches = {"a": 0, "b": 0}
+        self.yielded = {"a": 0, "b": 0}  # rows of these, in the background though others waited
+        self.passed_over = {"surely": 0, "perhaps": 0}  # calls that left the background out
+        self.last_asked = -math.inf  # when a request came that is not in the background
         self.dropped = 0
         self.violation: AssertionError | None = None
         self.retrying: set[int] = set()  # rows of a call that raised
@@ -152,14 +157,41 @@ class BatcherMachine(RuleBasedStateMachine):
             asked.runs.append(row)
         if fresh:
             self.batches[lane] += 1
+            self._check_background(lane, rows)
             for asked in self.asked:
                 # Its task may not know yet that it is over.
                 over = asked.task.done() or asked.deadline <= self.loop.now
                 over = over or bool(asked.poison) or asked.gone
-                if asked.lane == lane and len(asked.rows) <= TILE and asked.waiting and not over:
+                if asked.background or over:
+                    continue
+                if asked.lane == lane and len(asked.rows) <= TILE and asked.waiting:
                     # Fairness: all that may go before it, and then it.
-                    more = self.batches[lane] - asked.batches
-                    assert more * MAX_BATCH < asked.ahead + len(asked.rows)
+                    given = (self.batches[lane] - asked.batches) * MAX_BATCH
+                    given -= self.yielded[lane] - asked.yielded
+                    assert given < asked.ahead + len(asked.rows)
+
+    def _check_background(self, lane: str, rows: list[int]) -> None:
+        """A call takes along what is in the background only as far as that holds up nobody, but
+        not never."""
+        behind = sum(self.of_row[row].background for row in rows)
+        pending = [asked for asked in self.asked if asked.waiting and not asked.task.done()]
+        live = [a for a in pending if a.deadline > self.loop.now and not (a.poison or a.gone)]
+        others = [asked for asked in live if not asked.background]
+        if behind:
+            recent = self.loop.now - self.last_asked < _QUIET_S
+            assert behind <= TILE or (behind == len(rows) and not recent)
+            if not self.max_wait_s and (
+                (behind == len(rows) and others) or any(asked.lane == lane for asked in others)
+            ):
+                assert self.passed_over["perhaps"] >= _PATIENCE
+                assert behind <= TILE
+            if any(asked.lane == lane for asked in others):
+                self.yielded[lane] += behind
+        # Whose task does not know yet that it is over may be in the queue, or may not.
+        for how, waiting in (("surely", live), ("perhaps", pending)):
+            left_out = not behind and any(asked.background for asked in waiting)
+            self.passed_over[how] = self.passed_over[how] + 1 if left_out else 0
+        assert self.passed_over["surely"] <= _PATIENCE
 
     def _model(self, lane: str, rows: list[int]) -> list[int | Exception]:
         if any(self.of_row[row].poison == "raises" for row in rows):
@@ -190,18 +222,22 @@ class BatcherMachine(RuleBasedStateMachine):
         count=st.one_of(st.just(1), st.integers(1, 20)),
         timeout=st.sampled_from([None, 1.0, 4.0, 20.0]),
         poison=st.sampled_from(["", "", "", "", "raises", "bad row"]),
+        background=st.sampled_from([False, False, True]),
     )
-    def ask(self, lane: str, count: int, timeout: float | None, poison: str) -> Asked:
+    def ask(
+        self, lane: str, count: int, timeout: float | None, poison: str, background: bool
+    ) -> Asked:
         rows = list(range(self.next_row, self.next_row + count))
         self.next_row += count
         deadline = math.inf if timeout is None else self.loop.now + timeout
         others = [a for a in self.asked if a.lane == lane and not a.task.done()]
+        others = [other for other in others if not other.background]
         asked: Asked
 
         def gone() -> bool:
             return asked.gone
 
-        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline, gone))
+        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline, gone, background))
         asked = Asked(
             lane,
             rows,
@@ -211,17 +247,24 @@ class BatcherMachine(RuleBasedStateMachine):
             ahead=sum(min(TILE, other.waiting) for other in others),
             batches=self.batches[lane],
             too_late=self.closing is not None,
+            background=background,
+            yielded=self.yielded[lane],
             poison=poison,
         )
         self.of_row |= dict.fromkeys(rows, asked)
         room = QUEUE_LIMIT - self.batcher.waiting
+        alone = all(other.task.done() or other.background for other in self.asked)
         self.asked.append(asked)
         self.settle()
+        if not background and not task.done():
+            self.last_asked = asked.arrived
         if task.done() and isinstance(task.exception(), OverloadError):
             assert self.reason_of(task) != "queue" or count > room
             assert not asked.runs
+            assert not background
+            assert not alone or count > room  # what is in the background is no reason to refuse
         else:
-            assert count <= room or self.closing or self.batcher.hung
+            assert count <= room or background or self.closing or self.batcher.hung
         return asked
 
     @staticmethod
@@ -288,9 +331,11 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_what_nobody_has_run(self) -> None:
-        waiting = sum(asked.waiting for asked in self.asked if not asked.task.done())
-        assert self.batcher.waiting == waiting <= QUEUE_LIMIT
         pending = [asked for asked in self.asked if not asked.task.done()]
+        waiting = sum(asked.waiting for asked in pending if not asked.background)
+        assert self.batcher.waiting == waiting <= QUEUE_LIMIT
+        behind = sum(asked.waiting for asked in pending if asked.background)
+        assert self.batcher.waiting_in_background == behind
         assert len(self.batcher._requests) == len(pending)
 
     @invariant()
@@ -300,7 +345,10 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_model_works_while_something_waits(self) -> None:
-        if self.batcher.waiting and not self.executor.call:
+        if self.executor.call:
+            return
+        assert not self.batcher.waiting_in_background
+        if self.batcher.waiting:
             for asked in self.asked:
                 if not asked.task.done():
                     wait_s = min(self.max_wait_s, (asked.deadline - asked.arrived) / 2)
@@ -311,7 +359,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
-        if not self.executor.call and not self.batcher.waiting:
+        if not (self.executor.call or self.batcher.waiting or self.batcher.waiting_in_background):
             assert all(asked.task.done() for asked in self.asked)
 
     @invariant()
@@ -354,7 +402,7 @@ class BatcherMachine(RuleBasedStateMachine):
         assert all(asked.task.done() for asked in self.asked)
         self.calls_are_right()
         self.answers_are_right()
-        assert self.batcher.waiting == 0
+        assert self.batcher.waiting == self.batcher.waiting_in_background == 0
         accepted = [
             asked
             for asked in self.asked

@@ -3,9 +3,9 @@
 import pytest
 
 from app.errors import NotAcceptableError
-from app.negotiation import JSON, NPY, PNG, choose
+from app.negotiation import JSON, NPY, PNG, ZIP, choose
 
-OFFERS = (PNG, JSON, NPY)
+OFFERS = (PNG, JSON, NPY, ZIP)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ OFFERS = (PNG, JSON, NPY)
         ("application/json", JSON),
         ("APPLICATION/JSON", JSON),
         ("application/x-npy", NPY),
+        ("application/zip", ZIP),
         ("application/*", JSON),
         ("image/avif,image/webp,image/png;q=0.8,*/*;q=0.5", PNG),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", PNG),
@@ -37,5 +38,7 @@ def test_what_is_not_offered_is_refused_with_what_is(accept: str) -> None:
     if accept == ";;,":  # names no type at all: as good as no header
         assert choose(accept, OFFERS) == PNG
         return
-    with pytest.raises(NotAcceptableError, match="image/png, application/json, application/x-npy"):
+    with pytest.raises(
+        NotAcceptableError, match="image/png, application/json, application/x-npy, application/zip"
+    ):
         choose(accept, OFFERS)

@@ -145,7 +145,7 @@ async def test_every_model_generates(client: httpx.AsyncClient, model: str) -> N
         ("seed=9007199254740992", 422, "invalid-parameter", "9007199254740991"),
         ("seed=18446744073709551616", 422, "invalid-parameter", "seed"),
         ("seed=9007199254740991&n=2", 422, "invalid-parameter", "2 images"),
-        ("format=tiff", 422, "invalid-parameter", "'png', 'json' or 'npy'"),
+        ("format=tiff", 422, "invalid-parameter", "'png', 'json', 'npy' or 'zip'"),
         ("scale=0", 422, "invalid-parameter", "greater than or equal to 1"),
         ("scale=17", 422, "invalid-parameter", "less than or equal to 16"),
         ("model=cgan-9", 404, "unknown-model", "tiny-cgan-v1"),

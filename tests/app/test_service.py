@@ -43,9 +43,9 @@ async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
     left: list[float] = []
     honest = batcher.submit
 
-    async def spy(lane: Any, rows: Any, deadline: float, gone: Any) -> Any:
+    async def spy(lane: Any, rows: Any, deadline: float, *more: Any) -> Any:
         left.append(deadline - batcher.clock())
-        return await honest(lane, rows, deadline, gone)
+        return await honest(lane, rows, deadline, *more)
 
     monkeypatch.setattr(batcher, "submit", spy)
     for path in (PLAIN, UNUSUAL):
