@@ -78,8 +78,8 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_among_64_at_once(shipped: 
     queries = []
     for index in range(63):
         query = f"n={shuffled.choice([1, 1, 2, 3, 8, 20])}&seed={shuffled.randrange(10**6)}"
-        model = ("mnist-cgan-v2", "mnist-cgan-v2", "mnist-gan-v2", "mnist-vae-v2")[index % 4]
-        if model == "mnist-cgan-v2" and index % 3:
+        model = ("mnist-cgan-v3", "mnist-cgan-v3", "mnist-gan-v2", "mnist-vae-v2")[index % 4]
+        if model == "mnist-cgan-v3" and index % 3:
             query += f"&label={shuffled.randrange(10)}"
         queries.append(f"/generate?model={model}&{query}")
     seven = "/generate?label=7&seed=42"
