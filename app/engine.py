@@ -25,6 +25,9 @@ from training.networks.configs import Operation
 
 log = logging.getLogger(__name__)
 
+PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.md)
+BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
+MOST = 4096  # rows of a batch
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
 Lane = tuple[str, Operation]  # a model's name and what it is to do
@@ -60,7 +63,9 @@ def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
     """
     first, total = [0], [0.0]
     for rows in range(1, most + 1):
-        seconds, size = min((cost + total[max(0, rows - size)], size) for size, cost in costs)
+        seconds, size = min(
+            (PASS_S + cost + total[max(0, rows - size)], size) for size, cost in costs
+        )
         first.append(size)
         total.append(seconds)
     return first
@@ -72,13 +77,15 @@ class Engine:
 
     Args:
         models: By name.
-        max_batch: The largest batch that ``run`` is meant to get.
+        max_batch: The largest batch that ``run`` is meant to get; None = ``warm_up`` finds one that
+            takes about BATCH_S.
 
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     """
 
-    def __init__(self, models: Mapping[str, StoredModel], max_batch: int) -> None:
-        self.max_batch = max_batch
+    def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
+        self.max_batch = max_batch or MOST
+        self._measured = max_batch is None
         self.models = dict(models)
         self.costs: dict[Lane, list[tuple[int, float]]] = {}
         self.grades: dict[str, Grade] = {}
@@ -109,9 +116,7 @@ class Engine:
                 failed[name] = f"the network failed its first passes ({type(error).__name__})"
                 del self.models[name]
                 continue
-            for lane, (costs, _) in probes.items():
-                self.costs[lane] = costs
-                self._plans[lane] = plan(costs, self.max_batch)
+            self.costs |= {lane: costs for lane, (costs, _) in probes.items()}
             exact = all(repeats for _, repeats in probes.values())
             self.grades[name] = "exact" if exact else "visual"
             log.info(
@@ -122,7 +127,16 @@ class Engine:
                     for lane, (costs, _) in probes.items()
                 ),
             )
+        if self._measured and self.costs:
+            self.max_batch = self._batch_that_takes(BATCH_S)
+            log.info("batches have at most %d images", self.max_batch)
+        self._plans = {lane: plan(costs, self.max_batch) for lane, costs in self.costs.items()}
         return failed
+
+    def _batch_that_takes(self, seconds: float) -> int:
+        """Rows that the slowest lane does in this time, down to a power of two."""
+        row_s = max(min(s / size for size, s in costs) for costs in self.costs.values())
+        return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its
@@ -243,8 +257,9 @@ class Engine:
             if (seconds := cost(size)) == math.inf:
                 continue
             costs.append((size, seconds))
-            in_vain = in_vain + 1 if seconds / size > 0.95 * best else 0
-            best = min(best, seconds / size)
+            row_s = (PASS_S + seconds) / size
+            in_vain = in_vain + 1 if row_s > 0.98 * best else 0
+            best = min(best, row_s)
             if size >= self.max_batch or in_vain == 2:  # larger passes would not be used
                 break
         return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)

@@ -56,7 +56,7 @@ class OnnxRunner(Runner):
     engine: ClassVar[EngineName] = "onnx"
     # A row costs nearly the same in every batch (docs/log.md), so no other size would save
     # anything, and each takes a part of the start-up to probe.
-    sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32)
+    sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads

@@ -59,7 +59,7 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        max_batch=settings.max_batch,
+        max_batch=engine.max_batch,
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,

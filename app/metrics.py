@@ -95,6 +95,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._processes = Gauge(
+            "genserve_processes",
+            "Processes that serve",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.refused_files = Gauge(
             "genserve_refused_checkpoints",
             "Files in the store that could not be loaded",
@@ -126,6 +132,7 @@ class Metrics:
 
     def load(self, queued: int, wait_s: float, rates: Mapping[Lane, float], in_flight: int) -> None:
         """Record how things stand now."""
+        self._processes.set(1)
         self._queued.set(queued)
         self._wait.set(wait_s)
         self._in_flight.set(in_flight)
@@ -141,8 +148,28 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition, of all processes together."""
-        registry = self.registry
-        if self._shared:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry, str(self._shared))
-        return generate_latest(registry)
+        return generate_latest(self._all())
+
+    def sums(self) -> dict[str, float]:
+        """Each value by its name, summed over its labels and over all processes."""
+        found: dict[str, float] = {}
+        for metric in self._all().collect():
+            for sample in metric.samples:
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
+
+    def rates(self) -> dict[Lane, float]:
+        """``genserve_images_per_second`` of each lane."""
+        return {
+            (sample.labels["model"], sample.labels["operation"]): sample.value  # type: ignore[misc]
+            for metric in self._all().collect()
+            for sample in metric.samples
+            if sample.name == "genserve_images_per_second"
+        }
+
+    def _all(self) -> CollectorRegistry:
+        if not self._shared:
+            return self.registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._shared))
+        return registry

@@ -39,10 +39,12 @@ from app.schemas import (
     PosteriorList,
     Problem,
     Readiness,
+    Status,
     reference,
 )
 from app.service import Service
 from app.settings import Settings
+from app.status import status
 from app.store import StoredModel
 from app.streams import StreamReply
 
@@ -378,6 +380,11 @@ def build_router(settings: Settings) -> APIRouter:
             detail = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
             raise NotReadyError(detail, retry_after_s=1)
         return Readiness(ready=True, models=sorted(service.models))
+
+    @router.get("/status", operation_id="get_status", tags=["operation"], response_model=Status)
+    async def get_status(request: Request) -> Any:
+        """Queue, counts, and what each model's forward passes cost."""
+        return status(_service(request))
 
     @router.get("/metrics", operation_id="metrics", tags=["operation"], response_class=Response)
     async def metrics(request: Request) -> Response:

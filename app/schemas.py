@@ -115,6 +115,52 @@ class Readiness(_Body):
     models: list[str]
 
 
+class Cost(_Body):
+    """What one forward pass takes."""
+
+    images: int = Field(description="size of the pass; batches are cut and padded to these")
+    milliseconds: float = Field(description="as measured at start-up")
+
+
+class OperationStatus(_Body):
+    """One operation of a model."""
+
+    images_per_second: float = Field(
+        description="rate of full batches that the predicted wait is made from, all processes "
+        "together; measured at start-up, and in every call from then on"
+    )
+    passes: list[Cost] = Field(description="sizes in use; of the process that answers")
+
+
+class ModelStatus(_Body):
+    """How one model runs."""
+
+    engine: str
+    device: str
+    reproducibility: str
+    operations: dict[str, OperationStatus]
+
+
+class Status(_Body):
+    """How things stand now; counts are of all processes since the service started."""
+
+    version: str
+    uptime_seconds: float = Field(description="of the process that answers")
+    processes: int
+    draining: bool
+    requests_in_flight: int
+    queued_images: int
+    predicted_wait_seconds: float = Field(
+        description="of a request for one image, where that is longest"
+    )
+    max_batch: int
+    requests: int = Field(description="answered, of any status")
+    refused_requests: int = Field(description="refused because of load")
+    images: int = Field(description="that went through a model")
+    forward_passes: int
+    models: dict[str, ModelStatus]
+
+
 # Bodies that the routes parse or write themselves, which FastAPI therefore does not collect.
 _OWN = (Problem, ImageList, Latents, Pictures)
 

@@ -151,7 +151,8 @@ class Service:
         self.default_encoder = encoders[0] if encoders else None
         self.in_flight = 0  # requests accepted and not yet answered
         self._max_timeout_ms = settings.max_timeout_ms
-        self._draining = self._stopping = False
+        self.draining = self._stopping = False
+        self._started = time.monotonic()
         self._ready_lock = asyncio.Lock()
         self._ready_at = -math.inf
         self._not_ready: dict[str, str] = {}
@@ -183,7 +184,7 @@ class Service:
 
     def start_draining(self) -> None:
         """Turn readiness red, at once. Work is still accepted; safe in a signal handler."""
-        self._draining = True
+        self.draining = True
 
     async def drain(self, delay_s: float, limit_s: float, forced: Callable[[], bool]) -> None:
         """Accept work for ``delay_s`` more, then none, and return when what was accepted is done.
@@ -386,6 +387,11 @@ class Service:
         return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
 
     @property
+    def uptime_s(self) -> float:
+        """Seconds since this process began to serve."""
+        return time.monotonic() - self._started
+
+    @property
     def on_gpu(self) -> bool:
         """Whether a model runs on one."""
         return any(model.runner.device != "cpu" for model in self.models.values())
@@ -409,7 +415,7 @@ class Service:
 
         One round at a time, and its result is kept for a second: probes cost next to nothing.
         """
-        if self._draining:
+        if self.draining:
             return {"service": "stopping"}
         async with self._ready_lock:
             if time.monotonic() - self._ready_at >= READY_CACHE_S:

@@ -62,8 +62,12 @@ class Settings(BaseSettings):
         "none = one for each core that the process may use (Linux), but one on a GPU",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
-    max_batch: int = Field(
-        default=64, ge=1, le=4096, description="images in one forward pass at most"
+    max_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="images in one forward pass at most; none = as many as the slowest operation "
+        "does in 10 ms, by the times measured at start-up",
     )
     max_wait_ms: float = Field(
         default=0,

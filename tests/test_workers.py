@@ -115,6 +115,7 @@ def test_connections_are_spread_evenly_and_counts_are_summed(start_two: Any) -> 
                 assert client.get("/livez").status_code == 200
             assert list(connections_of(server).values()) == [8, 8]
         assert metric(server.url, "genserve_images_total") >= 16
+        until(lambda: httpx.get(f"{server.url}/status").json()["processes"] == 2)
         assert metric(server.url, "genserve_requests_total") >= requests + 24
         assert server.stop() == 0
 

@@ -163,6 +163,28 @@ async def test_the_batcher_starts_with_a_measured_rate_for_every_lane(
     assert metrics.count("genserve_images_per_second{") == len(lanes)
 
 
+async def test_status_tells_queue_counts_and_costs(client: httpx.AsyncClient) -> None:
+    before = (await client.get("/status")).json()
+    assert (await client.post("/generate?label=7&n=5")).status_code == 200
+    told = (await client.get("/status")).json()
+    assert told["images"] == before["images"] + 5
+    assert told["forward_passes"] == before["forward_passes"] + 1
+    assert told["requests"] == before["requests"] + 2  # the first /status is counted by now
+    assert told["processes"] == 1
+    assert told["queued_images"] == told["requests_in_flight"] == told["refused_requests"] == 0
+    assert not told["draining"]
+    assert told["max_batch"] == 8
+    assert set(told["models"]) == {"tiny-cgan-v1", "tiny-gan-v1", "tiny-vae-v1"}
+    assert set(told["models"]["tiny-vae-v1"]["operations"]) == {"generate", "decode", "encode"}
+    for model in told["models"].values():
+        assert model["reproducibility"] == "exact"
+        for operation in model["operations"].values():
+            assert operation["images_per_second"] > 0
+            sizes = [cost["images"] for cost in operation["passes"]]
+            assert sizes == sorted(set(sizes))
+            assert all(cost["milliseconds"] > 0 for cost in operation["passes"])
+
+
 async def test_readiness_is_not_lost_to_being_busy(
     client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
