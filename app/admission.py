@@ -96,11 +96,16 @@ class Admission(Generic[Name, T]):
 
     def wait_s(self, now: float, rows: int = 1) -> float:
         """How long a request of so many rows would wait behind the rows of others."""
-        seconds = max(0.0, self.call_ends - now)
+        return self._ahead(now, rows)[1]
+
+    def _ahead(self, now: float, rows: int) -> tuple[int, float]:
+        """What waits, and how long it would hold up a request of so many rows."""
+        waiting, seconds = 0, max(0.0, self.call_ends - now)
         for lane in self._lanes.values():
-            if lane.queue.waiting:
+            if queued := lane.queue.waiting:
+                waiting += queued
                 seconds += lane.pace.seconds(lane.queue.ahead_of(rows))
-        return seconds
+        return waiting, seconds
 
     def retry_after_s(self, now: float) -> int:
         """Whole seconds, at least 1, until all that is queued should be done."""
@@ -120,11 +125,11 @@ class Admission(Generic[Name, T]):
         Raises:
             OverloadError
         """
-        if self.waiting + rows > self._queue_limit:
+        waiting, seconds = self._ahead(now, rows)
+        if waiting + rows > self._queue_limit:
             raise OverloadError("queue", 0.0, 0.0, self.retry_after_s(now))
         if idle:
             return
-        seconds = self.wait_s(now, rows)
         if seconds > self._max_queue_s:
             raise OverloadError("wait", seconds, self._max_queue_s, self.retry_after_s(now))
         seconds += self.lane(name).pace.seconds(rows)
