@@ -1,0 +1,36 @@
+"""Files of results: every figure, with versions, CPU and settings; they are not committed."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.report import Result
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def save(result: Result, args: Namespace, about: dict[str, object]) -> Path:
+    """Write ``<mode>-<time>.json``."""
+    when = datetime.now(UTC)
+    content = {
+        "date": when.isoformat(timespec="seconds"),
+        "settings": {name: value for name, value in vars(args).items() if name != "models_dir"},
+        "machine": about,
+        **asdict(result),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{result.mode}-{when:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    return path
+
+
+def latest(folder: Path) -> dict[tuple[str, bool], dict[str, Any]]:
+    """Mode, and whether on a machine with a GPU -> the newest result."""
+    found = {}
+    for path in sorted(folder.glob("*-*.json"), key=lambda path: path.stem.rpartition("-")[2]):
+        content = json.loads(path.read_text())
+        found[content["mode"], bool(content["machine"]["gpu"])] = content
+    return found
