@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench import loopback, machine, report, rig, wrk
+from bench import loopback, machine, rig, wrk
 from bench.__main__ import whole
 from bench.children import ROOT, BenchError, Server, free_ports
 from bench.peers.table import PEERS, Peer
@@ -63,7 +63,7 @@ def turn_of_peer(args: argparse.Namespace, checkpoint: Path, peer: Peer, python:
             "BENCH_WORKERS": str(args.floor_workers),
             "BENCH_CHECKPOINT": str(checkpoint),
             "BENCH_ENGINE": args.engine,
-            **peer.env,
+            **{name: value.replace("{folder}", str(folder)) for name, value in peer.env.items()},
         }
         server = Server(stack, peer.name, [str(python), *peer.command], folder, env)
         start_s = server.wait("POST", peer.path, peer.body(args.label, 1))
@@ -125,8 +125,9 @@ def main() -> None:
     save(result, args, about)
     print(
         f"medians of {args.rounds} rounds of {args.seconds} s; {about['cores']} cores of "
-        f"{about['cpu']}, load before: {about['load_before']}; {result.about}\n\n"
-        f"{markdown(result)}\n\n{report.markdown(result)}"
+        f"{about['cpu']}, load before: {about['load_before']}; {args.floor_workers} workers, "
+        f"{args.engine}\n\n"
+        f"{markdown(result)}"
     )
 
 

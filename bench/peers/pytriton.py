@@ -1,12 +1,13 @@
 """PyTriton: https://triton-inference-server.github.io/pytriton, "Binding models", "Batching".
 
 The advice: several callables for several instances, and dynamic batching with a short delay.
-The table sets PYTRITON_NO_TENSORSTORE: the tensor store's start fails where the embedded
-interpreter is of another patch version than the standard library (3.11.7: "RLock has no attribute
-_recursion_count").
+Its embedded interpreter must find the libpython that belongs to the standard library in use, so the
+table points LD_LIBRARY_PATH there, as the installation guide does for pyenv.
 """
 
 import os
+import signal
+import sys
 
 import numpy as np
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
@@ -24,7 +25,7 @@ class Generate:
         if self.model is None:  # in the process that runs it, not the one that binds it
             self.model = Model()
         wanted = [{"label": int(r["label"][0, 0]), "n": int(r["n"][0, 0])} for r in requests]
-        return [{"png": np.array([[png]], dtype=object)} for png in self.model.answer(wanted)]
+        return [{"png": np.frombuffer(png, np.uint8)[None]} for png in self.model.answer(wanted)]
 
 
 if __name__ == "__main__":
@@ -35,6 +36,7 @@ if __name__ == "__main__":
         allow_metrics=False,
         log_verbose=0,
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its shared memory is freed
     with Triton(config=config) as triton:
         triton.bind(
             model_name="generate",
@@ -43,7 +45,7 @@ if __name__ == "__main__":
                 Tensor(name="label", dtype=np.int64, shape=(1,)),
                 Tensor(name="n", dtype=np.int64, shape=(1,)),
             ],
-            outputs=[Tensor(name="png", dtype=np.bytes_, shape=(1,))],
+            outputs=[Tensor(name="png", dtype=np.uint8, shape=(-1,))],
             config=ModelConfig(
                 max_batch_size=MAX_BATCH,
                 batcher=DynamicBatcher(max_queue_delay_microseconds=1000),

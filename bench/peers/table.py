@@ -1,6 +1,7 @@
 """Each peer's address, the body that asks it for images, and the environment it needs."""
 
 import json
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -52,6 +53,10 @@ PEERS = {
                 "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
                 "RAY_AUTH_MODE": "disabled",
                 "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
+                "RAY_SERVE_HAPROXY_SOCKET_PATH": "{folder}/haproxy.sock",
+                "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{folder}",
+                "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/haproxy.state",
             },
             opens_ports=True,
         ),
@@ -66,7 +71,7 @@ PEERS = {
             "pytriton",
             "/v2/models/generate/infer",
             body=_tensors,
-            env={"PYTRITON_NO_TENSORSTORE": "1"},
+            env={"LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")},
         ),
     )
 }

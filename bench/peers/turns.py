@@ -73,7 +73,7 @@ def take_turns(turns: Mapping[str, Callable[[], Turn]], rounds: int, found: Figu
             try:
                 found.turns.setdefault(name, []).append(turns[name]())
             except BenchError as error:
-                found.failures[name] = str(error)
+                found.failures[name] = str(error).partition("; the end of its log")[0]
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
 
 
