@@ -49,6 +49,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--models-dir", type=Path, help="as of python -m app")
     add("--workers", type=whole(1, 1024), help="as of python -m app, and of floors and generators")
     add("--into", type=Path, help="targets: document whose tables of figures are rewritten")
+    add("--plot", type=Path, help="targets: where to draw the newest results, as PNG or SVG")
     args = parser.parse_args(arguments)
     if unknown := [mode for mode in args.modes if mode not in names]:
         parser.error(f"unknown mode {unknown[0]!r}; choose from {', '.join(names)}")
@@ -78,7 +79,7 @@ def main() -> None:
             flush=True,
         )
     if not args.modes or "targets" in args.modes:
-        aims.write(RESULTS, args.into)
+        aims.write(RESULTS, args.into, args.plot)
     if failed:
         sys.exit(1)
 

@@ -4,15 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from bench import report
+from bench import plot, report
 from bench.peers import turns
 from bench.peers.table import PEERS
 from bench.report import Result, Samples, table
-from bench.results import latest
-
-Found = dict[tuple[str, bool], dict[str, Any]]
+from bench.results import Found, latest
 
 
 @dataclass(frozen=True)
@@ -237,10 +234,12 @@ def replaced(document: str, parts: dict[str, str]) -> str:
     return document
 
 
-def write(folder: Path, into: Path | None) -> None:
-    """Print the tables made from the results in ``folder``; and put them into a document."""
+def write(folder: Path, into: Path | None, picture: Path | None = None) -> None:
+    """Print the tables made from the results in ``folder``; put them into a document; plot them."""
     parts = blocks(latest(folder))
     for name, text in parts.items():
         print(f"\n## {name}\n\n{text}")
     if into:
         into.write_text(replaced(into.read_text(), parts))
+    if picture:
+        plot.draw(latest(folder), picture)

@@ -12,10 +12,10 @@ import json
 import math
 import resource
 import subprocess
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter, process_time
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ import uvloop
 
 from bench.children import BenchError, module
 
+clock = perf_counter  # uvloop's own counts whole milliseconds
+TICK_S = 0.001  # sending once a millisecond: to wait more exactly would take a whole core
 GRACE_S = 10  # after the last request was due; what is not answered then has failed
 
 
@@ -96,7 +98,8 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         due, self.due = self.due, None
         if due is not None:
-            self.load.answered(self, due, self.parser.get_status_code(), self.retry)
+            status, keep = self.parser.get_status_code(), self.parser.should_keep_alive()
+            self.load.answered(self, due, status, self.retry, keep)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.load.lost(self)
@@ -118,39 +121,57 @@ class Load:
         self._waiting: deque[float] = deque()
         self._under_way = 0
         self._ends = 0.0
+        self._closing = False
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def run(self, connections: int) -> None:
         """Send everything when it is due, then wait for the last answers."""
-        loop = asyncio.get_running_loop()
         for _ in range(connections):
-            connection = (await loop.create_connection(lambda: _Connection(self), *self._address))[
-                1
-            ]
-            self._free.append(connection)
-        start = loop.time() + 0.05
+            await self._open()
+        start = clock() + 0.05
         self._ends = start + self.tally.seconds
-        for offset in self._offsets:
+        for number, offset in enumerate(self._offsets):
             due = start + offset
-            while (now := loop.time()) < due:  # noqa: ASYNC110, the clock is what is waited for
-                await asyncio.sleep(due - now)
+            if not number % 16:
+                await asyncio.sleep(0)  # answers are read even where sending is behind
+            while (now := clock()) < due:  # noqa: ASYNC110, the clock is what is waited for
+                await asyncio.sleep(max(due - now, TICK_S))
             self.tally.due += 1
             if self._free:
                 self.tally.lags_ms.append((now - due) * 1e3)
                 self._send(self._free.pop(), due)
             else:
                 self._waiting.append(due)
-        while loop.time() < self._ends + GRACE_S:
+        while clock() < self._ends + GRACE_S:
             if not self._under_way and not self._waiting:
                 break
             await asyncio.sleep(0.01)
         self.tally.broken += self._under_way + len(self._waiting)
+        self._closing = True
+        for connection in self._free:
+            connection.transport.close()
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: _Connection(self), *self._address)
+        self._use(connection)
+
+    def _use(self, connection: _Connection) -> None:
+        """A connection has become free."""
+        if self._waiting:
+            self._send(connection, self._waiting.popleft())
+        else:
+            self._free.append(connection)
 
     def _send(self, connection: _Connection, due: float) -> None:
         self._under_way += 1
         connection.send(due)
 
-    def answered(self, connection: _Connection, due: float, status: int, retry: bool) -> None:
-        now = asyncio.get_running_loop().time()
+    def answered(
+        self, connection: _Connection, due: float, status: int, retry: bool, keep: bool
+    ) -> None:
+        """Count an answer; ``keep``: whether the server leaves the connection open."""
+        now = clock()
         self._under_way -= 1
         self.tally.statuses[status] += 1
         if status == 200:
@@ -158,17 +179,22 @@ class Load:
             self.tally.in_time += now <= self._ends
         elif status == 503 and not retry:
             self.tally.without_retry += 1
-        if self._waiting:
-            self._send(connection, self._waiting.popleft())
+        if keep:
+            self._use(connection)
         else:
-            self._free.append(connection)
+            connection.transport.close()
 
     def lost(self, connection: _Connection) -> None:
+        """Another one in its place, or the rest would come through fewer and fewer."""
         if connection.due is not None:
             self._under_way -= 1
             self.tally.broken += 1
         elif connection in self._free:
             self._free.remove(connection)
+        if not self._closing:
+            task = asyncio.get_running_loop().create_task(self._open())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
 
 
 def start(
@@ -205,9 +231,9 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     load = Load(args.url, args.method, args.rate, args.seconds)
-    began, cpu = time.monotonic(), time.process_time()
+    began, cpu = clock(), process_time()
     uvloop.run(load.run(args.connections))
-    share = (time.process_time() - cpu) / (time.monotonic() - began)
+    share = (process_time() - cpu) / (clock() - began)
     print(json.dumps(load.tally.told(share)))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -47,9 +48,10 @@ def _version(package: str) -> str | None:
 
 
 def _gpu() -> str | None:
-    """The first NVIDIA GPU's name, as the driver tells it; None = there is none."""
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in path.read_text().splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return None
+    """The first NVIDIA GPU's name, as the driver's tool tells it; None = there is none."""
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return None
+    query = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    told = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    names = told.stdout.splitlines() if told.returncode == 0 else []
+    return names[0].strip() if names else None

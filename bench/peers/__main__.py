@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -33,12 +34,14 @@ def install(name: str) -> Path:
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
         raise BenchError("uv is not installed; `make dev` brings it")
-    cpu = [] if os.environ.get("UV_FIND_LINKS") else ["--torch-backend", "cpu"]
+    wheels = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")  # as the Makefile
+    cpu = [] if wheels else ["--torch-backend", "cpu"]
+    env = {**os.environ, **({"UV_FIND_LINKS": wheels} if wheels else {})}
     for command in (
         [uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)],
         [uv, "pip", "install", "-q", "--python", str(python), *cpu, "-r", str(pins)],
     ):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
             raise BenchError(f"not installed: {done.stderr.strip()[-500:]}")
     shutil.copy(pins, stamp)
@@ -110,6 +113,7 @@ def main() -> None:
     if args.install_only:
         sys.exit("\n".join(f"{name}: {why}" for name, why in found.failures.items()) or 0)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, and so stop the servers
     isolated = loopback.isolate()
     checkpoint = rig.store(args.models_dir) / f"{args.model}.safetensors"
     turns = {OURS: partial(turn_of_ours, args)}

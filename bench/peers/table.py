@@ -31,7 +31,7 @@ class Peer:
     path: str
     body: Body = _plain
     arguments: list[str] = field(default_factory=list)  # of Python; none = run the module
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)  # {folder} = the run's own
     opens_ports: bool = False  # on all addresses, whatever it is told
 
     @property
@@ -55,6 +55,7 @@ PEERS = {
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
                 "RAY_SERVE_HAPROXY_SOCKET_PATH": "{folder}/haproxy.sock",
+                "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "{folder}/metrics.sock",
                 "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{folder}",
                 "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/haproxy.state",
             },
