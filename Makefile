@@ -15,7 +15,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format bench bench-training evaluate image-test help
+.PHONY: dev serve test check format bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -41,8 +41,11 @@ format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEV)    ## requests a second beside two floors (needs wrk)
+bench: $(DEV)    ## rates, latencies, overload, start beside floors and targets (needs wrk)
 	$(BIN)/python -m bench
+
+bench-peers: $(DEV)  ## the same load on six other servers, installed on first use (needs wrk, Java)
+	$(BIN)/python -m bench.peers
 
 evaluate: $(DEV) ## figures of every shipped checkpoint beside those of real images
 	$(BIN)/python -m training evaluate --all

@@ -1,20 +1,25 @@
-"""``python -m bench``: every target in rotation, then a table and a file of results."""
+"""``python -m bench [MODE ...]``: measure, then tables and files of results."""
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, report, wrk
+from bench import aims, closed, dataset, machine, many, open_loop, overload, report, rig, startup
+from bench import wrk as wrk_
 from bench.children import BenchError
-from bench.targets import Targets
+from bench.report import Result
+from bench.results import RESULTS, save
 
-RESULTS = Path(__file__).with_name("results")
+MODES: dict[str, Callable[[argparse.Namespace], Result]] = {
+    "closed": closed.run,
+    "many": many.run,
+    "open": open_loop.run,
+    "overload": overload.run,
+    "dataset": dataset.run,
+    "start": startup.run,
+}
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -28,55 +33,55 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def options() -> argparse.Namespace:
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; unknown modes are an error that lists them."""
     parser = argparse.ArgumentParser(
         "python -m bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--connections", type=whole(1, 1024), nargs="+", default=[1, 64], help="open at a time")
-    add("--rounds", type=whole(1, 100), default=5, help="measurements of each target")
+    names = [*MODES, "targets"]
+    add("modes", nargs="*", metavar="MODE", help=f"of {', '.join(names)}; none = all")
+    connections = [1, 16, 64, 256]
+    add("--connections", type=whole(1, 1024), nargs="+", default=connections, help="of closed")
+    add("--rounds", type=whole(1, 100), default=5, help="measurements of each thing")
     add("--seconds", type=whole(1, 120), default=5, help="length of each measurement")
     add("--label", type=whole(0, 9999), default=7, help="class index asked for")
     add("--models-dir", type=Path, help="as of python -m app")
-    return parser.parse_args()
-
-
-def run(args: argparse.Namespace) -> tuple[str, list[report.Figure]]:
-    """The name of the model that answered, and one figure a round, connections and target."""
-    figures: list[report.Figure] = []
-    with ExitStack() as stack:
-        targets = Targets(stack, args.label, args.models_dir)
-        # Round 0 warms up and is dropped. Every second round runs backwards, so that a steady
-        # drift of the machine's speed falls on all alike.
-        for number in range(args.rounds + 1):
-            for connections in dict.fromkeys(args.connections):
-                for target in report.TARGETS[:: 1 if number % 2 else -1]:
-                    print(f"round {number}: {target}, {connections}", file=sys.stderr, flush=True)
-                    seconds = args.seconds if number else 1
-                    figures.append(targets.measure(number, connections, target, seconds))
-    return targets.model, [figure for figure in figures if figure.round]
+    add("--workers", type=whole(1, 1024), help="as of python -m app, and of floors and generators")
+    add("--into", type=Path, help="targets: document whose tables of figures are rewritten")
+    add("--plot", type=Path, help="targets: where to draw the newest results, as PNG or SVG")
+    args = parser.parse_args(arguments)
+    if unknown := [mode for mode in args.modes if mode not in names]:
+        parser.error(f"unknown mode {unknown[0]!r}; choose from {', '.join(names)}")
+    args.floor_workers = args.workers or rig.cores()
+    return args
 
 
 def main() -> None:
     args = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, and so stop the servers
-    about = {"wrk": wrk.version(), **machine.describe()}
-    model, figures = run(args)
-    when = datetime.now(UTC)
-    result = {
-        "date": when.isoformat(timespec="seconds"),
-        "settings": {k: v for k, v in vars(args).items() if k != "models_dir"} | {"model": model},
-        "about": about,
-        "ratios": report.all_ratios(figures),
-        "figures": [asdict(figure) for figure in figures],
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{when:%Y%m%dT%H%M%SZ}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        f"{model}; medians (least-greatest) of {args.rounds} rounds of {args.seconds} s; "
-        f"one process each; {about['cores']} cores of {about['cpu']}, "
-        f"load before: {about['load_before']}\n\n{report.markdown(figures)}"
-    )
+    about = {"wrk": wrk_.version(), **machine.describe()}
+    failed = False
+    for mode in args.modes or MODES:
+        if mode == "targets":
+            continue
+        try:
+            result = MODES[mode](args)
+        except BenchError as error:  # the others can still tell something
+            print(f"\n## {mode}\n\nbench: {error}", flush=True)
+            failed = failed or not isinstance(error, dataset.AbsentError)
+            continue
+        save(result, args, about)
+        print(
+            f"\n## {mode}\n\nmedians (least-greatest) of {args.rounds} rounds of {args.seconds} s; "
+            f"{about['cores']} cores of {about['cpu']}, load before: {about['load_before']}; "
+            f"{result.about}\n\n{report.markdown(result)}",
+            flush=True,
+        )
+    if not args.modes or "targets" in args.modes:
+        aims.write(RESULTS, args.into, args.plot)
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

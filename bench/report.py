@@ -1,11 +1,14 @@
-"""From figures to the markdown tables: medians, spreads, and ratios within each round."""
+"""From figures to tables: medians, spreads, and ratios within each round."""
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-OURS, BARE, FASTAPI, MODEL = "ours", "A (bare ASGI)", "F (FastAPI)", "M (generator alone)"
-TARGETS = (OURS, BARE, FASTAPI, MODEL)
+OURS, SEEDED = "ours", "ours, seeded"
+BARE, FASTAPI, MODEL = "A (bare ASGI)", "F (FastAPI)", "M (generator alone)"
+BARE_1, FASTAPI_1 = "A, one worker", "F, one worker"
+
+Samples = dict[str, list[float]]  # what was measured -> one value a round
 
 
 @dataclass(frozen=True)
@@ -14,74 +17,107 @@ class Figure:
 
     round: int
     connections: int
-    target: str  # one of TARGETS
+    target: str
     per_s: float  # requests a second; images for MODEL
     p50_ms: float  # of a request; of a pass for MODEL
     p99_ms: float
     images_per_pass: float | None = None  # None for what runs no model, or where it is not known
 
+    @classmethod
+    def of(cls, number: int, connections: int, target: str, told: Mapping[str, float]) -> "Figure":
+        """From the counts of wrk, of the service or of the generator."""
+        return cls(
+            number,
+            connections,
+            target,
+            *(told["per_s"], told["p50_ms"], told["p99_ms"]),
+            told.get("images_per_pass"),
+        )
 
-def ratios(ours: Figure, bare: Figure, fastapi: Figure, model: Figure) -> dict[str, float]:
+
+@dataclass(frozen=True)
+class Result:
+    """What one mode found."""
+
+    mode: str
+    about: dict[str, object]  # settings that it chose itself
+    samples: Samples
+    figures: list[Figure] = field(default_factory=list)  # where there are latencies of rounds
+
+
+def ratios(row: Mapping[str, Figure]) -> dict[str, float]:
     """One round at one number of connections.
 
     The bound, 1 / (1/A + 1/M), answers as fast as A, then generates as fast as M, one after the
     other, and does nothing else. The latency ratio is the same for a request that is alone.
     """
+    ours, bare, model = row[OURS], row[BARE], row[MODEL]
     found = {
         "ours / bound": ours.per_s * (1 / bare.per_s + 1 / model.per_s),
-        "ours / F": ours.per_s / fastapi.per_s,
+        "ours / F": ours.per_s / row[FASTAPI].per_s,
         "ours / A": ours.per_s / bare.per_s,
+        "seeded / unseeded": row[SEEDED].per_s / ours.per_s,
     }
     if ours.connections == 1:
         found["p50 / (A + M)"] = ours.p50_ms / (bare.p50_ms + model.p50_ms)
     return found
 
 
-def all_ratios(figures: Sequence[Figure]) -> dict[int, dict[str, list[float]]]:
-    """Connections -> name -> one ratio a round, each from figures measured side by side."""
-    found: dict[int, dict[str, list[float]]] = {}
-    by_place = {(f.connections, f.round, f.target): f for f in figures}
+def ratios_of(figures: Sequence[Figure]) -> Samples:
+    """``"<ratio> at <connections>"`` and our centiles -> one value a round.
+
+    Ratios are taken from figures measured side by side.
+    """
+    found: Samples = {}
     for connections, number in dict.fromkeys((f.connections, f.round) for f in figures):
-        row = [by_place[connections, number, target] for target in TARGETS]
-        for name, value in ratios(*row).items():
-            found.setdefault(connections, {}).setdefault(name, []).append(value)
+        row = {f.target: f for f in figures if (f.connections, f.round) == (connections, number)}
+        values = {**ratios(row), "p50 ms": row[OURS].p50_ms, "p99 ms": row[OURS].p99_ms}
+        for name, value in values.items():
+            found.setdefault(f"{name} at {connections}", []).append(value)
     return found
 
 
-def spread(values: Iterable[float | None], digits: int) -> str:
-    """``median (least-greatest)`` of the values that are there."""
+def spread(values: Iterable[float | None], digits: int | None = None) -> str:
+    """``median (least-greatest)`` of the values that are there; digits None = three significant."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
     median, low, high = statistics.median(known), min(known), max(known)
+    if digits is None:
+        digits = 0 if abs(median) >= 100 else 1 if abs(median) >= 10 else 2
     return f"{median:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
-def markdown(figures: Sequence[Figure]) -> str:
-    """Two tables: the ratios, then the absolute figures they come from."""
-    found = all_ratios(figures)
-    names = list(dict.fromkeys(name for row in found.values() for name in row))
-    above = [[str(c), *(spread(row.get(n, []), 2) for n in names)] for c, row in found.items()]
-    below = []
-    for connections in found:
-        for target in TARGETS:
-            some = [f for f in figures if (f.connections, f.target) == (connections, target)]
-            below.append(
-                [
-                    str(connections),
-                    target,
-                    spread((f.per_s for f in some), 0),
-                    spread((f.p50_ms for f in some), 2),
-                    spread((f.p99_ms for f in some), 2),
-                    spread((f.images_per_pass for f in some), 1),
-                ]
-            )
-    return (
-        _table(["connections", *names], above)
-        + "\n\nAbsolute figures, of this machine and this run only:\n\n"
-        + _table(["connections", "", "a second", "p50 ms", "p99 ms", "images a pass"], below)
+def markdown(result: Result) -> str:
+    """A table of the samples and, where there are figures, one of these."""
+    text = table(
+        ["", "median (least-greatest)"],
+        [[name, spread(values)] for name, values in result.samples.items()],
     )
+    if result.figures:
+        text += "\n\nAbsolute figures, of this machine and this run only:\n\n"
+        text += _figures(result.figures)
+    return text
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def _figures(figures: Sequence[Figure]) -> str:
+    rows = []
+    figures = sorted(figures, key=lambda figure: figure.connections)
+    for connections, target in dict.fromkeys((f.connections, f.target) for f in figures):
+        some = [f for f in figures if (f.connections, f.target) == (connections, target)]
+        rows.append(
+            [
+                str(connections),
+                target,
+                spread((f.per_s for f in some), 0),
+                spread((f.p50_ms for f in some), 2),
+                spread((f.p99_ms for f in some), 2),
+                spread((f.images_per_pass for f in some), 1),
+            ]
+        )
+    return table(["connections", "", "a second", "p50 ms", "p99 ms", "images a pass"], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

@@ -1,5 +1,21 @@
--- Posts, and prints what was counted as one line of JSON.
+-- Posts, and prints what was counted as one line of JSON. Arguments: nothing, or a body of JSON to
+-- send with each request, or "seeded": then each request has a seed of its own.
 wrk.method = "POST"
+
+function init(args)
+  if args[1] == "seeded" then
+    math.randomseed(os.time())
+    local seed = math.random(2 ^ 30) * 2 ^ 20 -- room for a million requests after it
+    local path = wrk.path .. "&seed="
+    request = function()
+      seed = seed + 1
+      return wrk.format(nil, path .. string.format("%d", seed))
+    end
+  elseif args[1] then
+    wrk.headers["Content-Type"] = "application/json"
+    wrk.body = args[1]
+  end
+end
 
 function done(summary, latency)
   local e = summary.errors

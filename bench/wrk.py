@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.children import BenchError
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
+TIMEOUT_S = 10  # an answer later than this is an error
 _MARK = "bench-json "  # before the script's line
 
 
@@ -19,9 +20,18 @@ def version() -> str:
     return (told.stdout + told.stderr).partition("[")[0].strip()
 
 
-def run(url: str, connections: int, seconds: int) -> dict[str, float]:
-    """POST to ``url`` for some seconds. One thread, so that the server keeps the other cores."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT), url]
+def run(url: str, connections: int, seconds: int, argument: str | None = None) -> dict[str, float]:
+    """POST to ``url`` for some seconds. One thread, so that the server keeps the other cores.
+
+    Args:
+        url: With its query.
+        connections: Open at a time.
+        seconds: How long.
+        argument: Of wrk.lua: a body of JSON, or "seeded"; None = neither.
+    """
+    script = [f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", "-s", str(_SCRIPT), url]
+    command = ["wrk", "-t1", f"-c{connections}", *script]
+    command += [] if argument is None else ["--", argument]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     except subprocess.TimeoutExpired as error:
@@ -44,5 +54,5 @@ def parse(output: str) -> dict[str, float]:
     if errors or not requests:
         seen = ", ".join(errors) or "no answer"
         raise BenchError(f"wrk saw {seen} beside {requests} requests in {seconds:.1f} s")
-    times = {"p50_ms": counted["p50_us"] / 1e3, "p99_ms": counted["p99_us"] / 1e3}
-    return {"per_s": requests / seconds, **times}
+    counts = {"p50_ms": counted["p50_us"] / 1e3, "p99_ms": counted["p99_us"] / 1e3}
+    return {"per_s": requests / seconds, "requests": requests, **counts}

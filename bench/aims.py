@@ -1,0 +1,245 @@
+"""``python -m bench targets``: what the service is to reach, beside what the results say."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench import plot, report
+from bench.peers import turns
+from bench.peers.table import PEERS
+from bench.report import Result, Samples, table
+from bench.results import Found, latest
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a target."""
+
+    name: str
+    value: float | None  # None = not measured
+    must: float | None = None  # None = this figure has only the other
+    go_for: float | None = None
+    at_most: bool = False  # whether smaller is better
+
+    def reaches(self, limit: float | None) -> bool:
+        """Whether the figure is as good as a limit."""
+        if limit is None or self.value is None:
+            return False
+        return self.value <= limit if self.at_most else self.value >= limit
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.value is None or (self.must is None and self.go_for is None):
+            return "not measured"
+        if self.reaches(self.go_for):
+            return "reached"
+        if self.must is None:
+            return "missed"
+        return "holds" if self.reaches(self.must) else "**missed**"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A row of the table."""
+
+    what: str
+    must: str
+    go_for: str
+    figures: list[Figure]
+
+
+class Results:
+    """Medians of the newest results, by mode; None where there is none."""
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    def samples(self, mode: str, gpu: bool = False) -> Samples:
+        found: Samples = self._found.get((mode, gpu), {}).get("samples", {})
+        return found
+
+    def get(self, mode: str, name: str, gpu: bool = False) -> float | None:
+        values = self.samples(mode, gpu).get(name)
+        return median(values) if values else None
+
+    def peer(self, name: str, figure: str) -> float | None:
+        return self.get("peers", f"{name}: {figure}")
+
+    def best_peer(self, figure: str, best: Callable[[Iterable[float]], float]) -> float | None:
+        values = [v for v in (self.peer(name, figure) for name in PEERS) if v is not None]
+        return best(values) if values else None
+
+    def over_mosec(self, figure: str) -> float | None:
+        """Ours over Mosec's, round by round."""
+        ours, theirs = (
+            self.samples("peers").get(f"{name}: {figure}", []) for name in (turns.OURS, "mosec")
+        )
+        pairs = list(zip(ours, theirs, strict=False))
+        return median(a / b for a, b in pairs) if pairs else None
+
+
+def _sum(*values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def targets(r: Results) -> list[Target]:
+    """Every target with its figures."""
+    best_images = r.best_peer("images/s of 64", max)
+    best_start, least_memory = r.best_peer("start s", min), r.best_peer("pss_mib", min)
+    p99s = [v for k in r.samples("closed") if k == "p99 ms at 256" for v in r.samples("closed")[k]]
+    refused_wrongly = _sum(
+        r.get("overload", "503 without Retry-After"),
+        r.get("overload", "other statuses and broken connections"),
+    )
+    return [
+        Target(
+            "a digit for each request, 64 connections",
+            "1.5 of Mosec's rate; 0.75 of the bound",
+            "2 of Mosec's; 0.95 of the bound; FastAPI's rate for a constant (F)",
+            [
+                Figure("of Mosec's", r.over_mosec("per_s at 64"), 1.5, 2),
+                Figure("of the bound", r.get("closed", "ours / bound at 64"), 0.75, 0.95),
+                Figure("of F", r.get("closed", "ours / F at 64"), None, 1),
+            ],
+        ),
+        Target(
+            "p99 there",
+            "Mosec's",
+            "half of Mosec's",
+            [Figure("of Mosec's", r.over_mosec("p99_ms at 64"), 1, 0.5, True)],
+        ),
+        Target(
+            "seeded requests, 64 connections",
+            "0.85 of the unseeded rate",
+            "0.95",
+            [Figure("of unseeded", r.get("closed", "seeded / unseeded at 64"), 0.85, 0.95)],
+        ),
+        Target(
+            "one connection, p50",
+            "1.5 of bare ASGI's p50 and the model's time for one image",
+            "1.1, and under 1 ms",
+            [
+                Figure("of both", r.get("closed", "p50 / (A + M) at 1"), 1.5, 1.1, True),
+                Figure("ms", r.get("closed", "p50 ms at 1"), None, 1, True),
+            ],
+        ),
+        Target(
+            "64 images a request, images/s",
+            "the best peer's",
+            "0.8 of the bare generator (M), as a grid and as npy",
+            [
+                Figure("images/s, ours", r.peer(turns.OURS, "images/s of 64"), best_images),
+                Figure("grid, of M", r.get("many", "PNG grid / M"), None, 0.8),
+                Figure("npy, of M", r.get("many", "npy / M"), None, 0.8),
+            ],
+        ),
+        Target(
+            "`/dataset`, images/s",
+            "0.6 of M",
+            "0.9 of M",
+            [
+                Figure("npz, of M", r.get("dataset", "npz / M"), 0.6, 0.9),
+                Figure("zip, of M", r.get("dataset", "zip / M"), 0.6, 0.9),
+            ],
+        ),
+        Target(
+            "from the start to the first digit; memory",
+            "the best peer's",
+            "1 s; 200 MiB a process",
+            [
+                Figure("s", r.peer(turns.OURS, "start s"), best_start, None, True),
+                Figure("s", r.get("start", "start to first digit, s"), None, 1, True),
+                Figure("MiB in all", r.peer(turns.OURS, "pss_mib"), least_memory, None, True),
+                Figure("MiB a process", r.get("start", "PSS a process, MiB"), None, 200, True),
+            ],
+        ),
+        Target(
+            "256 connections; twice the capacity",
+            "no p99 over 250 ms; refusals only with `Retry-After`",
+            "p99 of 100 ms",
+            [
+                Figure("ms, the worst p99", max(p99s, default=None), 250, 100, True),
+                Figure("refusals without", refused_wrongly, 0, 0, True),
+            ],
+        ),
+        Target(
+            "machine with a GPU, a digit for each request, 256 connections",
+            "0.6 of bare ASGI at as many workers",
+            "0.8",
+            [Figure("of A", r.get("closed", "ours / A at 256", gpu=True), 0.6, 0.8)],
+        ),
+        Target(
+            "machine with a GPU, bulk npy through HTTP",
+            "0.25 of the bare generator on the GPU",
+            "a million images/s",
+            [
+                Figure("of M", r.get("many", "npy / M", gpu=True), 0.25, None),
+                Figure("images/s", r.get("many", "npy, images/s", gpu=True), None, 1e6),
+            ],
+        ),
+    ]
+
+
+def _shown(figure: Figure) -> str:
+    if figure.value is None:
+        return f"{figure.name}: none"
+    number = report.spread([figure.value]).partition(" ")[0]
+    limit = figure.must if figure.must is not None else figure.go_for
+    beside = f" (beside {report.spread([limit]).partition(' ')[0]})" if limit is not None else ""
+    return f"{number} {figure.name}{beside}"
+
+
+def markdown(r: Results) -> str:
+    """The table of targets, those that are missed or were not measured included."""
+    rows = [
+        [
+            target.what,
+            target.must,
+            target.go_for,
+            "; ".join(_shown(figure) for figure in target.figures),
+            "; ".join(figure.verdict for figure in target.figures),
+        ]
+        for target in targets(r)
+    ]
+    return table(["", "must hold", "go for", "measured", "verdict"], rows)
+
+
+def blocks(found: Found) -> dict[str, str]:
+    """Name -> text of each generated part of docs/benchmarks.md."""
+    parts = {"targets": markdown(Results(found))}
+    if peers := found.get(("peers", False)):
+        result = Result("peers", peers["about"], peers["samples"])
+        where = (
+            f"{peers['machine']['cores']} cores of {peers['machine']['cpu']}, {peers['date'][:10]}"
+        )
+        parts["peers"] = f"{where}, {peers['about']['engine']}.\n\n{turns.markdown(result)}"
+    return parts
+
+
+def replaced(document: str, parts: dict[str, str]) -> str:
+    """The document with what stands between ``<!-- name -->`` and ``<!-- /name -->`` renewed.
+
+    Raises:
+        ValueError: a name has no such place.
+    """
+    for name, text in parts.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if start not in document or end not in document:
+            raise ValueError(f"the document has no place for {name}: {start.strip()} ... {end}")
+        before, rest = document.split(start, 1)
+        document = f"{before}{start}\n{text}\n\n{end}{rest.split(end, 1)[1]}"
+    return document
+
+
+def write(folder: Path, into: Path | None, picture: Path | None = None) -> None:
+    """Print the tables made from the results in ``folder``; put them into a document; plot them."""
+    parts = blocks(latest(folder))
+    for name, text in parts.items():
+        print(f"\n## {name}\n\n{text}")
+    if into:
+        into.write_text(replaced(into.read_text(), parts))
+    if picture:
+        plot.draw(latest(folder), picture)

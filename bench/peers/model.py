@@ -1,0 +1,50 @@
+"""The work that is the same for all peers: labels in, fresh noise, one pass, PNGs out.
+
+Networks, engines and the PNG writer are ours, so that only the servers differ.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from app.images import sheet, to_png
+from app.runner import Runner
+from training.networks.header import read
+
+MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default
+
+
+class Model:
+    """The checkpoint BENCH_CHECKPOINT on the engine BENCH_ENGINE, onnx or torch; one thread."""
+
+    def __init__(self) -> None:
+        path = Path(os.environ["BENCH_CHECKPOINT"])
+        contents = read(path)
+        self._latent_dim = contents.description.network.latent_dim
+        self._random = np.random.default_rng()
+        self._runner: Runner
+        if os.environ["BENCH_ENGINE"] == "torch":
+            from app.engine_torch import TorchRunner
+
+            self._runner = TorchRunner(contents, "cpu", 1)
+        else:
+            from app.engine_onnx import OnnxRunner
+
+            self._runner = OnnxRunner(path, contents.description, 1)
+        self._runner.start_thread()
+        self.answer([{"label": 0}])
+
+    def answer(self, wanted: Sequence[Mapping[str, int]]) -> list[bytes]:
+        """A PNG for each ``{"label": 7, "n": 64}``: n images in a grid, 1 without n."""
+        counts = [each.get("n", 1) for each in wanted]
+        labels = np.repeat([each["label"] for each in wanted], counts).astype(np.int64)
+        z = self._random.standard_normal((len(labels), self._latent_dim), np.float32)
+        levels = np.concatenate(
+            [
+                self._runner.levels("generate", z[i : i + MAX_BATCH], labels[i : i + MAX_BATCH])[0]
+                for i in range(0, len(labels), MAX_BATCH)
+            ]
+        )
+        return [to_png(sheet(list(part))) for part in np.split(levels, np.cumsum(counts)[:-1])]
