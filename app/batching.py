@@ -117,7 +117,28 @@ class Batcher(Generic[Lane, Row, Result]):
         left: Callable[[], bool] | None = None,
         background: bool = False,
     ) -> tuple[list[Result], Timing]:
-        """The results of ``rows`` in order. Cancelling the caller withdraws what is not yet run.
+        """The results of ``rows`` in order; see ``begin``. Cancelling the caller withdraws what is
+        not yet run.
+        """
+        request = self.begin(lane, rows, deadline, left, background)
+        try:
+            await request.done
+        except BaseException as error:
+            self._remove(lane, request, error)
+            raise
+        self._remove(lane, request, None)
+        return request.results, request.timing
+
+    def begin(
+        self,
+        lane: Lane,
+        rows: Sequence[Row],
+        deadline: float = math.inf,
+        left: Callable[[], bool] | None = None,
+        background: bool = False,
+    ) -> Pending[Row, Result]:
+        """Queue rows, for who waits without a task: ``done`` of what is returned gets callbacks,
+        the first of which must call ``end``.
 
         Args:
             lane: What the rows are for.
@@ -130,11 +151,11 @@ class Batcher(Generic[Lane, Row, Result]):
 
         Raises:
             OverloadError: they would wait too long, or have no room; none is run.
-            DeadlineError: the deadline passed; what was still queued is not run.
-            LeftError: ``left`` was true; what was still queued is not run.
+            DeadlineError: the deadline passed, here or in ``end``; what was queued is not run.
+            LeftError: in ``end``: ``left`` was true; what was still queued is not run.
             HungError: the model does not return.
             ClosedError: the batcher is closing.
-            Exception: what the model raised for this request's rows.
+            Exception: in ``end``: what the model raised for this request's rows.
         """
         now = self.check(lane, len(rows), deadline, background)
         left_s = deadline - now
@@ -159,19 +180,26 @@ class Batcher(Generic[Lane, Row, Result]):
             self._asked = now
         self._arrival.set()
         self._watch(deadline, now)
-        try:
-            await request.done
-        except BaseException as error:
-            if request.waiting:
-                self._tell(
-                    self._on_drop, lane, request.waiting, _REASONS.get(type(error), "failed")
-                )
-            raise
-        finally:
-            queue.remove(request)
-            self._requests.discard(request)
-            self._in_background -= background
+        return request
+
+    def end(self, lane: Lane, request: Pending[Row, Result]) -> tuple[list[Result], Timing]:
+        """The results of a request whose ``done`` is done, or its failure raised; see ``begin``."""
+        error = request.done.exception()
+        self._remove(lane, request, error)
+        if error:
+            raise error
         return request.results, request.timing
+
+    def _remove(
+        self, lane: Lane, request: Pending[Row, Result], error: BaseException | None
+    ) -> None:
+        """A request has ended: with its results, or with an error."""
+        if error and request.waiting:
+            self._tell(self._on_drop, lane, request.waiting, _REASONS.get(type(error), "failed"))
+        queues = self.admission.lane(lane)
+        (queues.background if request.background else queues.queue).remove(request)
+        self._requests.discard(request)
+        self._in_background -= request.background
 
     def check(
         self, lane: Lane, rows: int, deadline: float = math.inf, background: bool = False

@@ -1,64 +1,96 @@
-"""The usual form of /generate without FastAPI's general machinery.
+"""The usual form of /generate, answered without ASGI.
 
-Solving six parameters costs FastAPI about as much as the network costs the CPU (docs/log.md). So a
-request whose query is plain, whose body is empty and who takes a PNG is read here, by one regular
-expression a value; whatever is unusual, wrong or rare falls through to the full route, which is the
-one that the OpenAPI describes. Both end in the same service call and the same reply.
+A request's way through uvicorn's parser and task, Starlette and FastAPI costs more than its share
+of a forward pass (docs/log.md). So a request that came whole, has a plain query, no body and no
+unusual header, and takes a PNG, is read here by one regular expression, and its images are asked
+for with a callback. Whatever is unusual, wrong or rare goes the full way, which the OpenAPI
+describes. Both end in the same service and the same reply.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
-from types import SimpleNamespace
 from typing import NamedTuple
 
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import State
 
 from app import seeds
 from app.metrics import Metrics
-from app.middleware import RequestMiddleware, has_left
+from app.middleware import (
+    CLIENT_LEFT,
+    REQUEST_ID,
+    Headers,
+    common_headers,
+    new_request_id,
+    problem,
+    told_as,
+)
 from app.negotiation import PNG
 from app.parameters import TIMEOUT_HEADER
+from app.pending import LeftError
 from app.replies import generated_reply
-from app.service import Service
+from app.service import Generated, Service
 
-_PATH = "/generate"
-_ROUTE = SimpleNamespace(path=_PATH)  # for the metrics, as the router leaves it
+PATH = "/generate"
+_MOST_BYTES = 2048
+_REQUEST = re.compile(
+    rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&-]*))? HTTP/1\.1\r\n"
+    rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
+)
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # of a model or label: nothing that needs decoding
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _NAMES, _NUMBERS = (b"model", b"label"), (b"n", b"seed")
-_TIMEOUT = TIMEOUT_HEADER.lower().encode()
-_TIMEOUT_MS = re.compile(rb"[1-9][0-9]{0,15}")
-_PNG_ACCEPTED = (b"*/*", b"image/png", b"image/*")
+_TIMEOUT, _ID = TIMEOUT_HEADER.lower().encode(), b"x-request-id"
+# Headers, by the values with which they change nothing; None = any. All others are unusual.
+_PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
+    b"host": None,
+    b"user-agent": None,
+    b"accept-encoding": None,
+    b"accept": re.compile(rb"\*/\*|image/png|image/\*"),
+    b"connection": re.compile(rb"(?i)keep-alive"),
+    b"content-length": re.compile(rb"0"),
+    _TIMEOUT: re.compile(rb"[1-9][0-9]{0,15}"),
+    _ID: re.compile(REQUEST_ID.pattern.encode()),
+}
+
+Answer = Callable[[int, Headers, bytes], None]  # status, headers, body
 
 
-class _Plain(NamedTuple):
+class Plain(NamedTuple):
+    """A plain request."""
+
+    method: str
     model: str | None
     label: str | None
     n: int
     seed: int | None
+    timeout_ms: int | None
+    request_id: str | None
 
 
-def _are_plain(headers: Iterable[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> bool:
-    """Whether the headers ask for nothing but a PNG, once, and announce no body.
-
-    Those that count are put into ``found``.
-    """
-    for name, value in headers:
-        if name in (b"accept", _TIMEOUT):
-            if name in found:
-                return False
-            found[name] = value
-        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            return False
-    if found.get(b"accept", b"*/*") not in _PNG_ACCEPTED:
-        return False
-    return _TIMEOUT not in found or bool(_TIMEOUT_MS.fullmatch(found[_TIMEOUT]))
+def _headers(block: bytes) -> dict[bytes, bytes] | None:
+    """Values by lower-case name; None = a header is unusual, comes twice, or Host is missing."""
+    found: dict[bytes, bytes] = {}
+    for line in block[:-2].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if name in found or name not in _PLAIN_HEADERS:
+            return None
+        pattern = _PLAIN_HEADERS[name]
+        if pattern and not pattern.fullmatch(value):
+            return None
+        found[name] = value
+    return found if b"host" in found else None
 
 
-def _parse(query: bytes, max_n: int) -> _Plain | None:
-    """The parameters of a plain query; None = let the full route look at it."""
+def parse(data: bytes, max_n: int) -> Plain | None:
+    """One whole plain request; None = let the full route look at it."""
+    if len(data) > _MOST_BYTES or not (request := _REQUEST.fullmatch(data)):
+        return None
+    method, query, block = request.groups()
+    headers = _headers(block)
+    if headers is None:
+        return None
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&") if query else ():
         name, _, value = part.partition(b"=")
@@ -71,44 +103,74 @@ def _parse(query: bytes, max_n: int) -> _Plain | None:
     if not 1 <= n <= max_n or (seed is not None and seed > seeds.MAX_SEED):
         return None
     model, label = found.get(b"model"), found.get(b"label")
-    return _Plain(model.decode() if model else None, label.decode() if label else None, n, seed)
+    return Plain(
+        method.decode(),
+        model.decode() if model else None,
+        label.decode() if label else None,
+        n,
+        seed,
+        int(headers[_TIMEOUT]) if _TIMEOUT in headers else None,
+        headers[_ID].decode() if _ID in headers else None,
+    )
 
 
-class LeanGenerate:
-    """Plain ASGI around the whole application, so that its layers are passed by too.
+class Lean:
+    """Reads plain requests and asks the service for their images.
 
     Args:
-        api: The full application; its ``state.service`` is there once it has started.
+        state: Its ``service`` is there once the application has started.
         metrics: What requests are counted in.
         max_n: Images of one request at most.
     """
 
-    def __init__(self, api: FastAPI, metrics: Metrics, max_n: int) -> None:
-        self.api = api
-        self._answer = RequestMiddleware(self._generate, metrics)
-        self._parse = lru_cache(1024)(partial(_parse, max_n=max_n))
+    def __init__(self, state: State, metrics: Metrics, max_n: int) -> None:
+        self._state = state
+        self._metrics = metrics
+        # Without a seed, one client's requests are all the same bytes.
+        self.parse: Callable[[bytes], Plain | None] = lru_cache(1024)(partial(parse, max_n=max_n))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = {}
-        if (
-            scope["type"] == "http"
-            and scope["path"] == _PATH
-            and scope["method"] in ("GET", "POST")
-            and _are_plain(scope["headers"], headers)
-            and (plain := self._parse(scope["query_string"]))
-        ):
-            scope["route"] = _ROUTE
-            scope["plain"] = plain, int(headers[_TIMEOUT]) if _TIMEOUT in headers else None
-            await self._answer(scope, receive, send)
+    def ask(self, plain: Plain, left: Callable[[], bool], answer: Answer) -> None:
+        """Have a request answered.
+
+        Args:
+            plain: The request.
+            left: Whether the client has gone away.
+            answer: Called once, perhaps at once; not for a client that has gone.
+        """
+        service: Service = self._state.service
+        then = partial(self._made, plain, plain.request_id or new_request_id(), answer)
+        try:
+            caller = service.enter(plain.timeout_ms, left)
+        except Exception as error:
+            then(error)
+            return
+
+        def leave(made: Generated | Exception) -> None:
+            service.leave()
+            then(made)
+
+        try:
+            order = service.order(plain.model, plain.label, plain.n, plain.seed, caller)
+        except Exception as error:
+            leave(error)
         else:
-            await self.api(scope, receive, send)
+            service.ask(order, leave)
 
-    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service: Service = self.api.state.service
-        plain, timeout_ms = scope["plain"]
-        with service.accepted(timeout_ms, has_left(receive)) as caller:
-            made = await service.generate(
-                service.order(plain.model, plain.label, plain.n, plain.seed, caller)
-            )
+    def _made(
+        self, plain: Plain, request_id: str, answer: Answer, made: Generated | Exception
+    ) -> None:
+        """The images are there, or will never be."""
+        headers: Headers
+        try:
+            if isinstance(made, Exception):
+                raise made
             reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
-        await reply(scope, receive, send)
+            status, headers, body = reply.status_code, reply.raw_headers, bytes(reply.body)
+        except LeftError:
+            self._metrics.request(plain.method, PATH, CLIENT_LEFT)
+            return
+        except Exception as error:
+            told = told_as(error, request_id)
+            status, (headers, body) = told.status, problem(told, request_id)
+        self._metrics.request(plain.method, PATH, status)
+        answer(status, [*headers, *common_headers(request_id)], body)

@@ -28,7 +28,7 @@ from app.errors import (
     StartupError,
     shown,
 )
-from app.lean import LeanGenerate
+from app.lean import Lean
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.parameters import query_errors
@@ -75,10 +75,11 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
         await batcher.close()
 
 
-def create_app(settings: Settings, shared: Path | None = None) -> LeanGenerate:
+def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
     """The application; models are loaded when its lifespan starts.
 
-    Its ``api`` is the FastAPI in it: routes, documents, ``state.service``.
+    ``state.service`` is there from then on. ``state.lean`` is for a server that answers plain
+    requests without the application (``app.protocol``).
 
     Args:
         settings: Of the service.
@@ -123,7 +124,8 @@ def create_app(settings: Settings, shared: Path | None = None) -> LeanGenerate:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_middleware(RequestMiddleware, metrics=metrics)
-    return LeanGenerate(app, metrics, settings.max_n)
+    app.state.lean = Lean(app.state, metrics, settings.max_n)
+    return app
 
 
 async def _on_validation_error(_: Request, error: Exception) -> NoReturn:

@@ -16,7 +16,9 @@ from app.pending import LeftError
 
 log = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+Headers = list[tuple[bytes, bytes]]
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # Swagger UI and ReDoc start from an inline script; every other page does without.
 _CSP = (
@@ -37,9 +39,14 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(given):
+            if REQUEST_ID.fullmatch(given):
                 return str(given)
-    return f"{random.getrandbits(64):016x}"  # to find a line in a log, not a secret
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """To find a line in a log: not a secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def _is_html(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -71,8 +78,7 @@ class RequestMiddleware:
                 # Raw, because this is done for every answer, refusals in an overload among them.
                 headers = message["headers"] = [
                     *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
+                    *common_headers(request_id),
                 ]
                 if _is_html(headers):
                     docs = scope["path"] in DOCS_PATHS
@@ -89,25 +95,27 @@ class RequestMiddleware:
             # Cut off at the end of the drain.
             late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
             await _send_problem(send_with_headers, late, request_id)
-        except ServiceError as error:
-            if status:
-                raise
-            if error.status == 500:
-                # The cause is the model's own exception; the request's contents are not logged.
-                told = f"request {request_id}: {error.detail}"
-                log.error(told, exc_info=error.__cause__)
-            await _send_problem(send_with_headers, error, request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
+        except Exception as error:
+            told = told_as(error, request_id)
             if status:
                 raise  # the answer has begun: all that is left is to cut it off
-            ours = ServiceError("the service failed on this request; it is logged under its id")
-            await _send_problem(send_with_headers, ours, request_id)
+            await _send_problem(send_with_headers, told, request_id)
         finally:
             self.metrics.request(_method(scope), _route(scope), status)
 
 
-async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
+def told_as(error: Exception, request_id: str) -> ServiceError:
+    """What the caller is told of an error; what is ours to mend is logged."""
+    if not isinstance(error, ServiceError):
+        log.error("request %s failed", request_id, exc_info=error)
+        return ServiceError("the service failed on this request; it is logged under its id")
+    if error.status == 500:
+        # The cause is the model's own exception; the request's contents are not logged.
+        log.error("request %s: %s", request_id, error.detail, exc_info=error.__cause__)
+    return error
+
+
+def problem(error: ServiceError, request_id: str) -> tuple[Headers, bytes]:
     """The one place where an error becomes an answer: RFC 9457."""
     body = json.dumps(error.problem(request_id)).encode()
     headers = [
@@ -115,6 +123,16 @@ async def _send_problem(send: Send, error: ServiceError, request_id: str) -> Non
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]
+    return headers, body
+
+
+def common_headers(request_id: str) -> Headers:
+    """What every answer has."""
+    return [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+
+
+async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
+    headers, body = problem(error, request_id)
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import StartupError
-from app.lean import LeanGenerate
 from app.main import create_app
-from app.protocol import stalling_after
+from app.protocol import protocol_with
 from app.service import Service
 from app.settings import Settings
 from app.workers import Link
@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        app: LeanGenerate,
+        app: FastAPI,
         settings: Settings,
         ready: Callable[[], None],
         link: Link | None,
@@ -60,7 +60,7 @@ class _Server(uvicorn.Server):
     @property
     def service(self) -> Service | None:
         """None before the lifespan has started it."""
-        return getattr(self._app.api.state, "service", None)
+        return getattr(self._app.state, "service", None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -187,7 +187,7 @@ def serve(
     app = create_app(settings, shared)
     config = uvicorn.Config(
         _OneLineStartup(app),
-        http=stalling_after(settings.stall_seconds),
+        http=protocol_with(app.state.lean, settings.stall_seconds),
         log_config=None,
         access_log=False,
         server_header=False,

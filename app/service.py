@@ -171,16 +171,25 @@ class Service:
         Raises:
             NotReadyError: no new work is accepted.
         """
+        caller = self.enter(timeout_ms, left)
+        try:
+            yield caller
+        finally:
+            self.leave()
+
+    def enter(self, timeout_ms: int | None, left: Callable[[], bool] | None) -> Caller:
+        """``accepted``, for who cannot use a with statement and calls ``leave`` at the end."""
         if self._stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
         allowed_ms = self._max_timeout_ms
         if timeout_ms is not None:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
-        try:
-            yield Caller(self.batcher.clock() + allowed_ms / 1e3, left)
-        finally:
-            self.in_flight -= 1
+        return Caller(self.batcher.clock() + allowed_ms / 1e3, left)
+
+    def leave(self) -> None:
+        """The request is answered."""
+        self.in_flight -= 1
 
     def start_draining(self) -> None:
         """Turn readiness red, at once. Work is still accepted; safe in a signal handler."""
@@ -306,15 +315,44 @@ class Service:
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
-        model, classes = order.model, order.model.network.num_classes
+        samples = self._samples(order)
+        images, timing = await self._submit((order.model.name, "generate"), samples, order.caller)
+        return Generated(order.model, images, samples, timing)  # type: ignore[arg-type]
+
+    def ask(self, order: Order, then: Callable[[Generated | Exception], None]) -> None:
+        """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
+        the images or with what ``generate`` would raise."""
+        samples = self._samples(order)
+        lane: Lane = (order.model.name, "generate")
+
+        def done(_: object) -> None:
+            try:
+                images, timing = self.batcher.end(lane, request)
+            except LeftError as error:
+                then(error)
+            except Exception as error:
+                told = self._told(lane, error)
+                told.__cause__ = error
+                then(told)
+            else:
+                then(Generated(order.model, images, samples, timing))  # type: ignore[arg-type]
+
+        try:
+            request = self.batcher.begin(lane, samples, *order.caller)
+        except Exception as error:
+            then(self._told(lane, error))
+        else:
+            request.done.add_done_callback(done)
+
+    @staticmethod
+    def _samples(order: Order) -> list[Sample]:
+        classes = order.model.network.num_classes
         labels: Sequence[int | None]
         if order.label is not None or not classes:
             labels = [order.label] * len(order.seeds)
         else:
             labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
-        samples = list(map(Sample, order.seeds, labels))
-        images, timing = await self._submit((model.name, "generate"), samples, order.caller)
-        return Generated(model, images, samples, timing)  # type: ignore[arg-type]
+        return list(map(Sample, order.seeds, labels))
 
     async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
         """Images for which all other requests go first; each call has the service's own deadline.

@@ -1,5 +1,6 @@
 """Shared by all tests: tiny networks in a temporary store, and clients of a served application."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -15,10 +16,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import uvicorn
 from fastapi import FastAPI
 
-from app.lean import LeanGenerate
 from app.main import create_app
+from app.protocol import protocol_with
 from app.settings import Settings
 from training.export import save_with_graphs
 from training.networks import build
@@ -82,7 +84,7 @@ async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
             app = create_app(Settings(**(defaults | settings)))
-            await stack.enter_async_context(app.api.router.lifespan_context(app.api))
+            await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app=app)
             client = httpx.AsyncClient(transport=transport, base_url="http://test")
             return await stack.enter_async_context(client)
@@ -94,6 +96,44 @@ async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
 async def client(make_client: MakeClient) -> httpx.AsyncClient:
     """A client of an application that serves the tiny store."""
     made: httpx.AsyncClient = await make_client()
+    return made
+
+
+@pytest.fixture
+async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
+    """As ``make_client``, but over a socket: plain requests go the short way (``app.lean``)."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**settings: Any) -> httpx.AsyncClient:
+            defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
+            app = create_app(Settings(**(defaults | settings)))
+            http = protocol_with(app.state.lean, stall_seconds=30)
+            server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_config=None))
+            serving = asyncio.create_task(server.serve())
+
+            async def stop() -> None:
+                server.should_exit = True
+                await serving
+
+            stack.push_async_callback(stop)
+            while not server.started:
+                assert not serving.done()
+                await asyncio.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+            )
+            client.app = app  # type: ignore[attr-defined]  # for ``app_of``
+            app.state.connections = lambda: server.server_state.connections
+            return client
+
+        yield make
+
+
+@pytest.fixture
+async def wire(make_wire: MakeClient) -> httpx.AsyncClient:
+    """A client over a socket of an application that serves the tiny store."""
+    made: httpx.AsyncClient = await make_wire()
     return made
 
 
@@ -157,13 +197,13 @@ def mnist_root() -> Path:
 
 @pytest.fixture
 def app_of() -> Callable[[httpx.AsyncClient], FastAPI]:
-    """The FastAPI behind an in-process client."""
+    """The application behind a client of this process."""
 
     def find(client: httpx.AsyncClient) -> FastAPI:
         transport = client._transport
-        assert isinstance(transport, httpx.ASGITransport)
-        app = transport.app
-        assert isinstance(app, LeanGenerate)
-        return app.api
+        over_asgi = isinstance(transport, httpx.ASGITransport)
+        app = transport.app if over_asgi else client.app  # type: ignore[attr-defined]
+        assert isinstance(app, FastAPI)
+        return app
 
     return find

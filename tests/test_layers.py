@@ -21,7 +21,7 @@ APP_KNOWS = {
         *("app.batching", "app.dataset", "app.middleware", "app.pending", "app.protocol"),
         *("app.server", "app.service", "app.streams"),
     },
-    "fastapi": {"app.lean", "app.main", "app.parameters", "app.routes"},
+    "fastapi": {"app.main", "app.parameters", "app.routes", "app.server"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
     "PIL": {"app.images"},
@@ -59,7 +59,6 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.negotiation": {"app.errors"},
     "app.archive": set(),
     "app.manifest": set(),
-    "app.protocol": set(),
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -318,8 +317,8 @@ from app.settings import Settings
 
 async def main():
     app = create_app(Settings(models_dir=Path(sys.argv[1]), max_batch=2))
-    async with app.api.router.lifespan_context(app.api):
-        service = app.api.state.service
+    async with app.router.lifespan_context(app):
+        service = app.state.service
         with service.accepted(None) as caller:
             order = service.order("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)

@@ -93,7 +93,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def photos_client(workplace: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service over what was published."""
     app = create_app(Settings(models_dir=workplace / "models_store", max_batch=8))
-    async with app.api.router.lifespan_context(app.api):
+    async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client

@@ -12,14 +12,14 @@ from app.admission import OverloadError
 from app.batching import Batcher
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
-PLAIN = {"accept": "image/png"}
+PLAIN = {"accept": "image/png"}  # the short way, over a socket
 UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route of /generate
 
 
-async def test_a_deadline_that_is_no_whole_number_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_deadline_that_is_no_whole_number_is_refused(wire: httpx.AsyncClient) -> None:
     for path in (PLAIN, UNUSUAL):
         for value in ("0", "-1", "+5", "1.5", "1e3", "", "soon", "007", "9" * 5000):
-            answer = await client.post("/generate?label=7", headers={"x-timeout-ms": value, **path})
+            answer = await wire.post("/generate?label=7", headers={"x-timeout-ms": value, **path})
             assert answer.status_code == 422, value
             assert answer.headers["content-type"] == "application/problem+json"
             (error,) = answer.json()["errors"]
@@ -27,27 +27,27 @@ async def test_a_deadline_that_is_no_whole_number_is_refused(client: httpx.Async
             assert len(answer.content) < 1000
 
 
-async def test_a_deadline_given_twice_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_deadline_given_twice_is_refused(wire: httpx.AsyncClient) -> None:
     for path in (PLAIN, UNUSUAL):
         headers = [("x-timeout-ms", "500"), ("x-timeout-ms", "900"), *path.items()]
-        answer = await client.post("/generate?label=7", headers=headers)
+        answer = await wire.post("/generate?label=7", headers=headers)
         assert answer.status_code == 422
         assert "2 times" in answer.json()["detail"]
 
 
 async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
-    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+    make_wire: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = await make_client(max_timeout_ms=20_000)
+    client = await make_wire(max_timeout_ms=20_000)
     batcher = app_of(client).state.service.batcher
     left: list[float] = []
-    honest = batcher.submit
+    honest = batcher.begin
 
-    async def spy(lane: Any, rows: Any, deadline: float, *more: Any) -> Any:
+    def spy(lane: Any, rows: Any, deadline: float, *more: Any) -> Any:
         left.append(deadline - batcher.clock())
-        return await honest(lane, rows, deadline, *more)
+        return honest(lane, rows, deadline, *more)
 
-    monkeypatch.setattr(batcher, "submit", spy)
+    monkeypatch.setattr(batcher, "begin", spy)
     for path in (PLAIN, UNUSUAL):
         for value in ("7000", "999999999999", None):
             given = {} if value is None else {"x-timeout-ms": value}
