@@ -43,7 +43,7 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     ),
     "vae-conv": (
         "vae",
-        VaeConfig(latent_dim=3, image_size=8, channels=(4, 6), hidden=5),
+        VaeConfig(latent_dim=3, image_size=8, channels=(4, 6), blocks=(0, 2), hidden=5),
         ("decode", "encode"),
     ),
     "vae-dense-flow": (

@@ -73,6 +73,7 @@ RUNS: dict[str, AnyRun] = {
     "vae-conv": vae_run(),
     "vae-dense": vae_run("dense"),
     "vae-flow": vae_run(prior_layers=2),
+    "vae-joint": vae_run(prior_layers=2, prior_fit="joint", pixels="binarised"),
 }
 
 

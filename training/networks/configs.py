@@ -49,6 +49,7 @@ class VaeConfig:
     image_channels: int = 1  # 1 = grey, 3 = RGB
     image_size: int = 28  # pixels a side; conv needs a multiple of 4
     channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
+    blocks: tuple[int, ...] = (1, 1)  # conv: residual blocks at H/2 and H/4; dense: not used
     hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
@@ -68,6 +69,8 @@ class VaeConfig:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
             if len(self.channels) != 2:
                 raise ValueError(f"conv takes 2 widths, got {self.channels}")
+            if len(self.blocks) != 2 or not all(0 <= count <= 16 for count in self.blocks):
+                raise ValueError(f"conv takes 2 numbers of blocks, each 0 to 16, got {self.blocks}")
 
     @property
     def num_classes(self) -> int:
