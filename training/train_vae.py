@@ -172,7 +172,9 @@ def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
     if run.prior_fit == "after":
         torch.manual_seed(run.seed)
         shape = run.network
-        fresh = FlowPrior(shape.latent_dim, shape.prior_layers, shape.prior_hidden)
+        fresh = FlowPrior(
+            shape.latent_dim, shape.prior_layers, shape.prior_hidden, shape.prior_mixing
+        )
         vae.prior.load_state_dict(fresh.state_dict())
     vae.prior.requires_grad_(True)
     optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)

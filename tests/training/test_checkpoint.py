@@ -46,6 +46,10 @@ CONFIGS: dict[str, tuple[str, Config]] = {
         "vae",
         VaeConfig(*("dense", 3), image_size=8, channels=(4, 4), prior_layers=2, prior_hidden=4),
     ),
+    "vae-linear-flow": (
+        "vae",
+        VaeConfig("dense", 3, 1, 8, (4,), prior_layers=2, prior_hidden=4, prior_mixing="linear"),
+    ),
 }
 
 Edit = Callable[[dict[str, Any]], object]
@@ -295,7 +299,7 @@ def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
     assert refusal(path) == f"format is {found}; accepted: '1', '2'"
 
 
-def test_format_1_has_a_block_at_each_size_and_no_field_for_it(tmp_path: Path) -> None:
+def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     network, description = make("vae-conv")
     save(path, network, description)
@@ -303,6 +307,7 @@ def test_format_1_has_a_block_at_each_size_and_no_field_for_it(tmp_path: Path) -
     def as_format_1(metadata: dict[str, Any]) -> None:
         fields = json.loads(metadata["network"])
         assert fields.pop("blocks") == [1, 1]
+        assert fields.pop("prior_mixing") == "reverse"
         metadata.update(format="1", network=json.dumps(fields))
 
     with_metadata(path, as_format_1)

@@ -51,6 +51,11 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
         VaeConfig(*("dense", 3), image_size=5, channels=(6,), prior_layers=2, prior_hidden=4),
         ("generate", "encode"),
     ),
+    "vae-linear-flow": (
+        "vae",
+        VaeConfig("dense", 3, 1, 5, (6,), prior_layers=2, prior_hidden=4, prior_mixing="linear"),
+        ("generate",),
+    ),
 }
 
 

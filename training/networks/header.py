@@ -43,7 +43,10 @@ from training.networks.configs import CONFIGS, Config, Operation, VaeConfig
 FORMAT = "2"
 # format -> kind -> fields of the network that a header of that format lacks, because they could not
 # be chosen when it was written, and what they were.
-FIXED: dict[str, dict[str, dict[str, Any]]] = {"1": {"vae": {"blocks": [1, 1]}}, FORMAT: {}}
+FIXED: dict[str, dict[str, dict[str, Any]]] = {
+    "1": {"vae": {"blocks": [1, 1], "prior_mixing": "reverse"}},
+    FORMAT: {},
+}
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
 MAX_HEADER_BYTES = 2**20

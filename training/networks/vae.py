@@ -118,7 +118,9 @@ class VAE(nn.Module):
         self.image_shape = (config.image_channels, config.image_size, config.image_size)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.prior = FlowPrior(config.latent_dim, config.prior_layers, config.prior_hidden)
+        self.prior = FlowPrior(
+            config.latent_dim, config.prior_layers, config.prior_hidden, config.prior_mixing
+        )
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
