@@ -213,7 +213,7 @@ def test_help_without_a_command_names_them_all(
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),
         ("vae --pixels gray", "unknown pixels 'gray'; available: grey, binarised"),
         ("vae --prior-fit late", "unknown prior_fit 'late'; available: after, joint"),
-        ("vae --preset dense --prior-fit joint", "the network has no learned prior to fit"),
+        ("vae --preset dense --prior-fit joint", "prior_fit is joint, but the network has no"),
         ("gan --data nowhere", "no data 'nowhere': there is no such folder"),
         ("gan --data mnits", "no data 'mnits': there is no such folder, and the sets"),
         ("gan --data digits --data-licence 'a\nb'", r"the licence 'a\nb' is not a line of at most"),
