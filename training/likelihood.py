@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.data import import_torchvision
-from training.losses import kl_to_standard_normal, reconstruction_nats
+from training.losses import kl_to_standard_normal, log_posterior, reconstruction_nats
 from training.networks.vae import VAE
 from training.record import progress_of
 
@@ -27,11 +27,6 @@ def binarised(images: Tensor, seed: int) -> Tensor:
     return (torch.rand(images.shape, generator=random).to(images.device) < images).float()
 
 
-def _log_normal(epsilon: Tensor, logvar: Tensor) -> Tensor:
-    """Log-density of mu + epsilon exp(logvar / 2) under N(mu, exp(logvar)), summed over Z."""
-    return -0.5 * (epsilon.square() + logvar + math.log(2 * math.pi)).sum(dim=-1)
-
-
 def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Reconstruction and KL of the negative ELBO, (N,) each, in nats: one draw of z an image.
 
@@ -45,7 +40,7 @@ def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         logits, mu, logvar = vae(part, epsilon)
         z = mu + epsilon * torch.exp(logvar / 2)
         recons.append(reconstruction_nats(logits, part))
-        kls.append(_log_normal(epsilon, logvar) - vae.prior.log_prob(z))
+        kls.append(log_posterior(epsilon, logvar) - vae.prior.log_prob(z))
     return torch.cat(recons), torch.cat(kls)
 
 
@@ -71,7 +66,7 @@ def importance_weights(vae: VAE, images: Tensor, samples: int, seed: int) -> Ten
                 for some, images_of_some in zip(z.split(rows), shown.split(rows), strict=True)
             ]
             log_joint = torch.cat(log_likelihood) + vae.prior.log_prob(z)
-            weights.append(log_joint.view(len(part), samples) - _log_normal(epsilon, logvar))
+            weights.append(log_joint.view(len(part), samples) - log_posterior(epsilon, logvar))
             progress.update(len(part))
     return torch.cat(weights)
 

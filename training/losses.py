@@ -1,5 +1,7 @@
 """Adversarial losses and the terms of the negative ELBO."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -87,13 +89,27 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum(dim=1)
 
 
-def negative_elbo(
-    logits: Tensor, images: Tensor, mu: Tensor, logvar: Tensor, beta: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(negative ELBO, reconstruction term, KL), each (B,) in nats per image.
+def log_posterior(noise: Tensor, logvar: Tensor) -> Tensor:
+    """Log-density of z = mu + noise exp(logvar / 2) under N(mu, exp(logvar)), in nats.
 
-    ``beta`` weighs the KL; only beta = 1 is the ELBO.
+    Args:
+        noise, logvar: (..., Z), or shapes that broadcast.
+
+    Returns:
+        (...): summed over the latent's dimensions.
+    """
+    return -0.5 * (noise.square() + logvar + math.log(2 * math.pi)).sum(dim=-1)
+
+
+def negative_elbo(
+    logits: Tensor, images: Tensor, kl: Tensor, beta: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(negative ELBO, its reconstruction term), each (B,) in nats per image.
+
+    Args:
+        kl: From posterior to prior, (B,): ``kl_to_standard_normal``, or where the prior is learned
+            log q(z|x) - log p(z) of the draw that was decoded.
+        beta: Weighs the KL; only 1 is the ELBO.
     """
     reconstruction = reconstruction_nats(logits, images)
-    kl = kl_to_standard_normal(mu, logvar)
-    return reconstruction + beta * kl, reconstruction, kl
+    return reconstruction + beta * kl, reconstruction

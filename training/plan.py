@@ -87,7 +87,7 @@ def plan(
     classes = len(data.class_names)
     after = (
         f", then {run.prior_steps:,} steps that fit the prior"
-        if isinstance(run, VaeRun) and run.network.prior_layers
+        if isinstance(run, VaeRun) and run.network.prior_layers and run.prior_steps
         else ""
     )
     minutes = total * step / 60

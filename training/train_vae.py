@@ -11,7 +11,8 @@ from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
 from training.hardware import Hardware, Update
 from training.heldout import HeldOutElbo, split
-from training.losses import negative_elbo
+from training.likelihood import binarised
+from training.losses import kl_to_standard_normal, log_posterior, negative_elbo
 from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 from training.record import Recorder, Stopped, progress_of, save_grid
@@ -54,7 +55,7 @@ def train_vae(
     torch.manual_seed(run.seed)
     device = hardware.device
     vae = hardware.place(VAE(run.network))
-    call = hardware.compiled(vae)
+    call, log_prior = hardware.compiled(vae), hardware.compiled(vae.prior.log_prob)
     ema = Ema(vae, run.ema_halflife_images)
     adam = torch.optim.Adam(vae.parameters(), run.lr, fused=True)
     update = Update(adam, hardware, run.precision)
@@ -73,7 +74,7 @@ def train_vae(
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
     folder = folder if hardware.rank == 0 else None  # one process writes
-    measure = HeldOutElbo(held_out, device)
+    measure = HeldOutElbo(held_out, device, run.beta, run.pixels == "binarised")
     best = Best(state, measure.name)
 
     with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
@@ -85,6 +86,9 @@ def train_vae(
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
+            if run.pixels == "binarised":
+                chance = torch.rand(batch, *run.network.image_shape, generator=noise)
+                images = (chance[mine].to(device) < images).float()
 
             update.learning_rate(run.lr * run.learning_rate_factor(state.step, total_steps))
             beta = (
@@ -95,9 +99,13 @@ def train_vae(
             epsilon = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             with hardware.autocast(run.precision):
                 logits, mu, logvar = call(images, epsilon)
-            loss, recon, kl = negative_elbo(
-                logits.float(), images, mu.float(), logvar.float(), beta
-            )
+            mu, logvar = mu.float(), logvar.float()
+            if run.prior_fit == "joint":
+                z = mu + epsilon * torch.exp(logvar / 2)
+                kl = log_posterior(epsilon, logvar) - log_prior(z)
+            else:
+                kl = kl_to_standard_normal(mu, logvar)
+            loss, recon = negative_elbo(logits.float(), images, kl, beta)
             update.minimise(loss.mean())
 
             state.step += 1
@@ -152,15 +160,22 @@ def train_vae(
 def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
     """Fit ``vae.prior`` to where the finished encoder puts the training images.
 
-    Maximum likelihood of z ~ q(z|x), a fresh draw each time. If it is cut off it starts anew, so
-    a resumed run ends with the same prior.
+    Maximum likelihood of z ~ q(z|x), a fresh draw each time. A prior that was trained jointly goes
+    on from where it is. If it is cut off it starts anew, so a resumed run ends with the same prior.
     """
     with torch.no_grad():
-        parts = [vae.encode(to_pixels(images)) for images in data.images.split(1000)]
+        parts = []
+        for seed, levels in enumerate(data.images.split(1000), run.seed):
+            images = to_pixels(levels)
+            parts += [vae.encode(binarised(images, seed) if run.pixels == "binarised" else images)]
     mu, logvar = (torch.cat(column) for column in zip(*parts, strict=True))  # (N, Z)
-    torch.manual_seed(run.seed)
-    fresh = FlowPrior(run.network.latent_dim, run.network.prior_layers, run.network.prior_hidden)
-    vae.prior.load_state_dict(fresh.state_dict())
+    if run.prior_fit == "after":
+        torch.manual_seed(run.seed)
+        shape = run.network
+        fresh = FlowPrior(
+            shape.latent_dim, shape.prior_layers, shape.prior_hidden, shape.prior_mixing
+        )
+        vae.prior.load_state_dict(fresh.state_dict())
     vae.prior.requires_grad_(True)
     optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
     noise = torch.Generator().manual_seed(run.seed)

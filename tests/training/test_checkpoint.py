@@ -46,6 +46,10 @@ CONFIGS: dict[str, tuple[str, Config]] = {
         "vae",
         VaeConfig(*("dense", 3), image_size=8, channels=(4, 4), prior_layers=2, prior_hidden=4),
     ),
+    "vae-linear-flow": (
+        "vae",
+        VaeConfig("dense", 3, 1, 8, (4,), prior_layers=2, prior_hidden=4, prior_mixing="linear"),
+    ),
 }
 
 Edit = Callable[[dict[str, Any]], object]
@@ -186,7 +190,7 @@ def test_the_file_is_plain_safetensors_with_text_metadata(path: Path) -> None:
         *("format", "kind", "network", "labels", "data", "training", "metrics", "graphs"),
         "digest",
     }
-    assert metadata["format"] == "1"
+    assert metadata["format"] == "2"
     assert json.loads(metadata["network"])["architecture"] == "dense"
 
 
@@ -287,12 +291,34 @@ def test_two_tensors_that_changed_places_are_reported_as_damage(path: Path) -> N
     assert "damaged or altered" in refusal(path)
 
 
-@pytest.mark.parametrize(("text", "found"), [("2", "'2'"), ("", "''"), ("1.0", "'1.0'")])
+@pytest.mark.parametrize(("text", "found"), [("3", "'3'"), ("", "''"), ("1.0", "'1.0'")])
 def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
     path: Path, text: str, found: str
 ) -> None:
     with_metadata(path, lambda metadata: metadata.update(format=text))
-    assert refusal(path) == f"format is {found}; accepted: '1'"
+    assert refusal(path) == f"format is {found}; accepted: '1', '2'"
+
+
+def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    network, description = make("vae-conv")
+    save(path, network, description)
+
+    def as_format_1(metadata: dict[str, Any]) -> None:
+        fields = json.loads(metadata["network"])
+        assert fields.pop("blocks") == [1, 1]
+        assert fields.pop("prior_mixing") == "reverse"
+        metadata.update(format="1", network=json.dumps(fields))
+
+    with_metadata(path, as_format_1)
+    again, found = load(path)
+    assert found.network == description.network
+    assert torch.equal(again.generate(torch.ones(1, 3)), network.generate(torch.ones(1, 3)))
+    with_metadata(path, lambda metadata: metadata.update(format="2"))
+    assert refusal(path).startswith("fields of network are not exactly architecture, ")
+    save(path, network, description)
+    with_metadata(path, lambda metadata: metadata.update(format="1"))
+    assert refusal(path).startswith("fields of network are not exactly architecture, ")
 
 
 def test_an_unknown_kind_is_refused_with_the_value_and_the_accepted(path: Path) -> None:
@@ -449,7 +475,8 @@ def test_the_largest_numbers_that_a_config_may_hold_are_refused_too(tmp_path: Pa
     for name in CONFIGS:
         path = tmp_path / f"{name}.safetensors"
         save(path, *make(name))
-        sizes = {"latent_dim": MAX_NUMBER, **MAX_NUMBERS}
+        most = MAX_NUMBERS["blocks"]
+        sizes = {"latent_dim": MAX_NUMBER, **MAX_NUMBERS, "blocks": [most, most]}
         sizes = {k: v for k, v in sizes.items() if v and k in CONFIGS[name][1].__dataclass_fields__}
         with_network(path, **sizes)
         with LargestTensor() as largest:
@@ -624,7 +651,7 @@ def test_a_pickle_is_refused_and_not_run(path: Path, tmp_path: Path) -> None:
     refusal(path)
     torch.save({"trunk.0.weight": trap}, path, _use_new_zipfile_serialization=False)
     refusal(path)
-    header, body = taken_apart(redigested({"__metadata__": {"format": "1", "kind": "gan"}}, b""))
+    header, body = taken_apart(redigested({"__metadata__": {"format": "2", "kind": "gan"}}, b""))
     header["__metadata__"]["network"] = pickled.decode("latin-1")
     path.write_bytes(redigested(header, body))
     refusal(path)
@@ -684,10 +711,12 @@ def test_a_tensor_that_does_not_fit_is_named(
         ("gan-dense", {"channels": [1] * (MAX_WIDTHS + 1)}),
         ("gan-dense", {"channels": [1] * 100_000}),
         ("vae-dense", {"channels": [1] * 100_000}),
+        ("vae-conv", {"blocks": [1, 17]}),
+        ("vae-dense", {"blocks": [MAX_NUMBER, 1]}),
         ("vae-dense", {"prior_layers": 65}),
         ("vae-dense", {"prior_layers": MAX_NUMBER}),
     ],
-    ids=range(5),
+    ids=range(7),
 )
 def test_a_config_of_very_many_layers_is_refused_before_they_are_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fields: dict[str, Any]

@@ -43,13 +43,18 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     ),
     "vae-conv": (
         "vae",
-        VaeConfig(latent_dim=3, image_size=8, channels=(4, 6), hidden=5),
+        VaeConfig(latent_dim=3, image_size=8, channels=(4, 6), blocks=(0, 2), hidden=5),
         ("decode", "encode"),
     ),
     "vae-dense-flow": (
         "vae",
         VaeConfig(*("dense", 3), image_size=5, channels=(6,), prior_layers=2, prior_hidden=4),
         ("generate", "encode"),
+    ),
+    "vae-linear-flow": (
+        "vae",
+        VaeConfig("dense", 3, 1, 5, (6,), prior_layers=2, prior_hidden=4, prior_mixing="linear"),
+        ("generate",),
     ),
 }
 

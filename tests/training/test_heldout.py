@@ -13,7 +13,8 @@ from training import heldout, judge
 from training.config import VaeRun
 from training.data import Dataset, epoch_order, to_pixels
 from training.heldout import FrechetToTraining, HeldOutElbo, pixel_features, split
-from training.losses import negative_elbo
+from training.likelihood import binarised
+from training.losses import log_posterior, negative_elbo
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.run import Best, RunState, TrainingError, load_best
@@ -68,20 +69,28 @@ def test_a_split_is_a_partition_that_does_not_depend_on_the_run(digits: Dataset)
     assert heldout.held_out_count(60_000, 0.02) == 1200
 
 
+@pytest.mark.parametrize(("beta", "binarise"), [(1.0, True), (0.5, False)])
 def test_the_held_out_elbo_is_the_mean_over_its_images(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    beta: float, binarise: bool, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    vae = VAE(vae_run().network).eval()
+    vae = VAE(vae_run(prior_layers=2).network).eval()
+    for parameter in vae.prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
     monkeypatch.setattr(heldout, "BATCH", 15)
-    noise = torch.Generator().manual_seed(heldout.SEED)
     values = []
-    for images in to_pixels(digits.images).split(15):
+    for seed, grey in enumerate(to_pixels(digits.images).split(15), heldout.SEED):
+        images = binarised(grey, seed) if binarise else grey
+        noise = torch.randn(len(images), 3, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            logits, mu, logvar = vae(images, torch.randn(len(images), 3, generator=noise))
-        values += negative_elbo(logits, images, mu, logvar)[0].tolist()
+            logits, mu, logvar = vae(images, noise)
+            z = mu + noise * torch.exp(logvar / 2)
+            kl = log_posterior(noise, logvar) - vae.prior.log_prob(z)
+            values += negative_elbo(logits, images, kl, beta)[0].tolist()
     assert len(values) == 40
-    assert HeldOutElbo(digits, CPU)(vae) == pytest.approx(sum(values) / 40, rel=1e-6)
+    measure = HeldOutElbo(digits, CPU, beta, binarise)
+    assert measure(vae) == pytest.approx(sum(values) / 40, rel=1e-6)
+    assert measure(vae) == measure(vae)
 
 
 def test_held_out_images_are_not_trained_on(

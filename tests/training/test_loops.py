@@ -1,6 +1,7 @@
 """A few steps of every loop on made-up digits: what moves, by how much, and in what order."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from tests.training.tiny import (
     vae_run,
 )
 from training import train_gan, train_vae
-from training.data import Dataset, to_pixels
-from training.losses import negative_elbo
+from training.data import Dataset, epoch_order, to_pixels
+from training.losses import negative_elbo, reconstruction_nats
 from training.networks.gan import Discriminator, DiscriminatorConfig
 from training.networks.vae import VAE
 
@@ -182,8 +183,8 @@ def test_the_weight_of_the_kl_rises_over_the_warmup(
 ) -> None:
     betas = []
 
-    def note(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        betas.append(arguments[4])
+    def note(*arguments: Any) -> tuple[Tensor, Tensor]:
+        betas.append(arguments[3])
         return negative_elbo(*arguments)
 
     monkeypatch.setattr(train_vae, "negative_elbo", note)
@@ -192,6 +193,48 @@ def test_the_weight_of_the_kl_rises_over_the_warmup(
     betas.clear()
     train(vae_run(beta=2.0, kl_warmup_epochs=0.0), digits, tmp_path / "at once", 2)
     assert betas == [2.0, 2.0]
+
+
+def test_a_joint_prior_learns_and_the_kl_is_to_it(digits: Dataset, tmp_path: Path) -> None:
+    settings = vae_run(prior_layers=2, prior_fit="joint", prior_steps=0, lr=1e-2, epochs=10)
+    vae = train(settings, digits, tmp_path, 30)
+    assert isinstance(vae, VAE)
+    weights = dict(state(tmp_path))
+    vae.load_state_dict({k.removeprefix("vae."): v for k, v in weights.items() if k[:4] == "vae."})
+    assert vae.prior.state_dict()["couplings.0.out.weight"].any()
+    train(settings, digits, tmp_path, 31)
+    order = epoch_order(len(digits), settings.seed, 7)[20:30]  # step 31 is the third of its epoch
+    noise = torch.Generator()
+    noise.set_state(weights["rng.noise"])
+    epsilon = torch.randn(10, 3, generator=noise)
+    images = to_pixels(digits.images[order])
+    with torch.no_grad():
+        logits, mu, logvar = vae(images, epsilon)
+        z = mu + epsilon * torch.exp(logvar / 2)
+        kl = torch.distributions.Normal(mu, torch.exp(logvar / 2)).log_prob(z).sum(1)
+        kl = kl - vae.prior.log_prob(z)
+    assert lines(tmp_path)[-1]["kl"] == pytest.approx(kl.mean().item(), rel=1e-4)
+    recon = reconstruction_nats(logits, images).mean().item()
+    assert lines(tmp_path)[-1]["reconstruction"] == pytest.approx(recon, rel=1e-4)
+
+
+def test_binarised_pixels_are_drawn_anew_at_each_step(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(*arguments: Any) -> tuple[Tensor, Tensor]:
+        seen.append(arguments[1])
+        return negative_elbo(*arguments)
+
+    monkeypatch.setattr(train_vae, "negative_elbo", note)
+    grey = dataclasses.replace(digits, images=torch.full_like(digits.images, 51))
+    train(vae_run(pixels="binarised"), grey, tmp_path)
+    assert len(seen) == 12
+    drawn = torch.stack(seen)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert drawn.mean().item() == pytest.approx(51 / 255, abs=0.02)
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(seen, 2))
 
 
 @pytest.mark.parametrize(

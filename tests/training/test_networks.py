@@ -301,6 +301,8 @@ def test_bad_gan_configs_are_refused_with_the_value(
         ({"architecture": "flow"}, "unknown architecture 'flow'; available: dense, conv"),
         ({"image_size": 30}, "image_size 30 is not a multiple of 4"),
         ({"channels": (1, 2, 3)}, "conv takes 2 widths, got (1, 2, 3)"),
+        ({"blocks": (1,)}, "conv takes 2 numbers of blocks, each 0 to 16, got (1,)"),
+        ({"blocks": (1, 17)}, "conv takes 2 numbers of blocks, each 0 to 16, got (1, 17)"),
     ],
 )
 def test_bad_vae_configs_are_refused_with_the_value(
@@ -308,6 +310,16 @@ def test_bad_vae_configs_are_refused_with_the_value(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         VaeConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_a_vaes_blocks_are_at_half_and_quarter_size() -> None:
+    for at_half, at_quarter in ((0, 0), (2, 1), (1, 3)):
+        vae = VAE(VaeConfig(latent_dim=2, channels=(4, 6), hidden=8, blocks=(at_half, at_quarter)))
+        for network in (vae.encoder, vae.decoder):
+            names = network.state_dict().items()
+            widths = [len(weight) for name, weight in names if name.endswith(".conv1.weight")]
+            assert (widths.count(4), widths.count(6)) == (at_half, at_quarter)
+        assert vae.generate(randn(1, 2)).shape == (1, 1, 28, 28)
 
 
 def test_dense_networks_take_any_size_and_number_of_widths() -> None:

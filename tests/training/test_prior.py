@@ -6,17 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.networks.configs import VaeConfig
+from training.networks.configs import PRIOR_MIXINGS, VaeConfig
 from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 
 
-def make(size: int, layers: int) -> FlowPrior:
-    """A flow in float64 that bends: its couplings are not at their start."""
+def make(size: int, layers: int, mixing: str = "reverse") -> FlowPrior:
+    """A flow in float64 that bends: its weights are not at their start."""
     torch.manual_seed(0)
-    prior = FlowPrior(size, layers, hidden=5).double().requires_grad_(False)
-    for parameter in prior.parameters():
+    prior = FlowPrior(size, layers, 5, mixing).double().requires_grad_(False)
+    for parameter in prior.couplings.parameters():
         nn.init.normal_(parameter, std=0.4)
+    for matrix in prior.mixings.parameters():
+        matrix.add_(torch.randn_like(matrix), alpha=0.1)
     return prior
 
 
@@ -36,19 +38,23 @@ def test_no_layers_is_the_standard_normal_itself(size: int) -> None:
     assert not prior.state_dict()
 
 
+@pytest.mark.parametrize("mixing", PRIOR_MIXINGS)
 @pytest.mark.parametrize("layers", [1, 2, 5])
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_unfitted_layers_only_reorder(size: int, layers: int) -> None:
-    prior, z = FlowPrior(size, layers, 5).double().requires_grad_(False), randn(4, size)
+def test_unfitted_layers_only_reorder(size: int, layers: int, mixing: str) -> None:
+    prior, z = FlowPrior(size, layers, 5, mixing).double().requires_grad_(False), randn(4, size)
     assert torch.equal(prior(z).sort(dim=1).values, z.sort(dim=1).values)
     torch.testing.assert_close(prior.log_prob(z), normal_log_density(z))
 
 
+@pytest.mark.parametrize("mixing", PRIOR_MIXINGS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_the_density_is_that_of_the_change_of_variables(size: int, layers: int) -> None:
+def test_the_density_is_that_of_the_change_of_variables(
+    size: int, layers: int, mixing: str
+) -> None:
     """log p(z) = log N(noise) - log |det dz/dnoise|: also shows that log_prob inverts forward."""
-    prior, noise = make(size, layers), randn(6, size)
+    prior, noise = make(size, layers, mixing), randn(6, size)
     z = prior(noise)
     assert not torch.allclose(z.sort(dim=1).values, noise.sort(dim=1).values, atol=0.1)
 
@@ -85,8 +91,9 @@ def test_one_layer_stretches_by_e_squared_at_most() -> None:
     assert prior(randn(50, 4)).isfinite().all()
 
 
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    prior, noise = make(4, 3), randn(6, 4)
+@pytest.mark.parametrize("mixing", PRIOR_MIXINGS)
+def test_a_row_does_not_depend_on_its_neighbours(mixing: str) -> None:
+    prior, noise = make(4, 3, mixing), randn(6, 4)
     torch.testing.assert_close(prior(noise)[2:3], prior(noise[2:3]))
     torch.testing.assert_close(prior.log_prob(noise)[2:3], prior.log_prob(noise[2:3]))
 
@@ -110,6 +117,11 @@ def test_a_prior_of_one_dimension_is_refused() -> None:
     with pytest.raises(ValueError, match="latent_dim of at least 2"):
         VaeConfig("dense", latent_dim=1, channels=(4,), prior_layers=1)
     VAE(VaeConfig("dense", latent_dim=1, channels=(4,)))
+
+
+def test_an_unknown_mixing_is_refused_with_the_value() -> None:
+    with pytest.raises(ValueError, match="unknown prior_mixing 'lu'; available: reverse, linear"):
+        VaeConfig(prior_mixing="lu")
 
 
 @pytest.mark.parametrize("layers", [-1, 65])

@@ -1,5 +1,6 @@
 """The VAE's prior: fitted once, at the end, to where the encoder puts images."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_the_fitted_prior_goes_where_the_encoder_puts_images(
     assert (drawn.std(0) < 0.6).all()  # the posteriors' own deviation is e^-1.5 = 0.22
     assert_same(decoder, vae.decoder.state_dict())
     assert not any(parameter.requires_grad for parameter in vae.parameters())
+
+
+def test_a_joint_prior_is_fitted_on_from_where_it_is(digits: Dataset, tmp_path: Path) -> None:
+    run = vae_run(prior_layers=2, prior_fit="joint", pixels="binarised")
+    part = train(run, digits, tmp_path / "parts", 11)
+    assert part.state_dict()["prior.couplings.0.out.weight"].any()  # trained before the end
+    whole = train(run, digits, tmp_path / "whole").state_dict()
+    parts = train(run, digits, tmp_path / "parts").state_dict()
+    assert_same(whole, parts)
+    none = train(dataclasses.replace(run, prior_steps=0), digits, tmp_path / "none").state_dict()
+    moved = {name for name in whole if not torch.equal(whole[name], none[name])}
+    assert moved == {name for name in whole if name.startswith("prior.")}
+    name = "prior.couplings.0.layer1.weight"
+    assert (whole[name] - none[name]).abs().max() < 0.01  # five steps of 1e-3, not begun anew
 
 
 def test_fitting_a_prior_warns_of_nothing(digits: Dataset) -> None:

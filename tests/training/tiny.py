@@ -39,7 +39,12 @@ def gan_run(architecture: str = "compact", num_classes: int = 0, **settings: Any
     return GanRun(**(defaults | settings))
 
 
-def vae_run(architecture: str = "conv", prior_layers: int = 0, **settings: Any) -> VaeRun:
+def vae_run(
+    architecture: str = "conv",
+    prior_layers: int = 0,
+    prior_mixing: str = "reverse",
+    **settings: Any,
+) -> VaeRun:
     """Tiny, 12 steps on ``digits``, a log line each."""
     network = VaeConfig(
         architecture,
@@ -49,6 +54,7 @@ def vae_run(architecture: str = "conv", prior_layers: int = 0, **settings: Any) 
         hidden=8,
         prior_layers=prior_layers,
         prior_hidden=4,
+        prior_mixing=prior_mixing,
     )
     defaults: dict[str, Any] = {
         "epochs": 3,
@@ -73,6 +79,9 @@ RUNS: dict[str, AnyRun] = {
     "vae-conv": vae_run(),
     "vae-dense": vae_run("dense"),
     "vae-flow": vae_run(prior_layers=2),
+    "vae-joint": vae_run(
+        prior_layers=2, prior_mixing="linear", prior_fit="joint", pixels="binarised"
+    ),
 }
 
 

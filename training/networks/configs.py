@@ -9,6 +9,7 @@ from typing import Literal
 Operation = Literal["generate", "decode", "encode"]
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
 VAE_ARCHITECTURES = ("dense", "conv")
+PRIOR_MIXINGS = ("reverse", "linear")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class VaeConfig:
     image_channels: int = 1  # 1 = grey, 3 = RGB
     image_size: int = 28  # pixels a side; conv needs a multiple of 4
     channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
+    blocks: tuple[int, ...] = (1, 1)  # conv: residual blocks at H/2 and H/4; dense: not used
     hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
+    prior_mixing: str = "reverse"  # between couplings, one of PRIOR_MIXINGS
 
     def __post_init__(self) -> None:
         if self.architecture not in VAE_ARCHITECTURES:
@@ -61,6 +64,10 @@ class VaeConfig:
             )
         if not 0 <= self.prior_layers <= 64:
             raise ValueError(f"prior_layers is {self.prior_layers}; allowed: 0 to 64")
+        if self.prior_mixing not in PRIOR_MIXINGS:
+            raise ValueError(
+                f"unknown prior_mixing {self.prior_mixing!r}; available: {', '.join(PRIOR_MIXINGS)}"
+            )
         if self.prior_layers and self.latent_dim < 2:
             raise ValueError("a learned prior needs a latent_dim of at least 2")
         if self.architecture == "conv":
@@ -68,6 +75,8 @@ class VaeConfig:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
             if len(self.channels) != 2:
                 raise ValueError(f"conv takes 2 widths, got {self.channels}")
+            if len(self.blocks) != 2 or not all(0 <= count <= 16 for count in self.blocks):
+                raise ValueError(f"conv takes 2 numbers of blocks, each 0 to 16, got {self.blocks}")
 
     @property
     def num_classes(self) -> int:

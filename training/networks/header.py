@@ -4,7 +4,7 @@ One safetensors file holds a network, its description and its digest; reading ru
 header's metadata are text values:
 
 =============== ================================================================================
-``format``      ``"1"``
+``format``      ``"2"``; ``"1"`` lacks the fields of ``network`` in ``FIXED``
 ``kind``        a key of ``training.networks.configs.CONFIGS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
@@ -40,17 +40,23 @@ from safetensors import deserialize
 
 from training.networks.configs import CONFIGS, Config, Operation, VaeConfig
 
-FORMAT = "1"
+FORMAT = "2"
+# format -> kind -> fields of the network that a header of that format lacks, because they could not
+# be chosen when it was written, and what they were.
+FIXED: dict[str, dict[str, dict[str, Any]]] = {
+    "1": {"vae": {"blocks": [1, 1], "prior_mixing": "reverse"}},
+    FORMAT: {},
+}
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
 MAX_HEADER_BYTES = 2**20
 # What a file may ask for, so that a hostile one keeps neither the builder nor the service busy.
 MAX_WIDTHS = 16
-MAX_NUMBERS = {"image_size": 512, "image_channels": 3, "prior_layers": 64}
+MAX_NUMBERS = {"image_size": 512, "image_channels": 3, "blocks": 16, "prior_layers": 64}
 MAX_NUMBER = 2**13  # of every other field
 MAX_LABEL_CHARACTERS = 64
 MAX_DEPTH = 16  # of the descriptive tables
-MAY_BE_ZERO = ("num_classes", "prior_layers")
+MAY_BE_ZERO = ("num_classes", "blocks", "prior_layers")
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 
@@ -138,15 +144,20 @@ def split(data: bytes) -> tuple[dict[str, Any], memoryview]:
     return header, memoryview(data)[8 + length :]
 
 
-def _parse_config(kind: str, text: str) -> Config:
-    """The config class of ``kind`` from JSON with exactly its fields, each of its type."""
+def _parse_config(kind: str, text: str, fixed: dict[str, Any]) -> Config:
+    """The config class of ``kind`` from JSON with exactly its fields, each of its type.
+
+    Args:
+        fixed: Fields that the JSON must not have, since its format fixes them.
+    """
     fields = _json_table("network", text)
     config_class = CONFIGS[kind]
     types = typing.get_type_hints(config_class)
-    if set(fields) != set(types):
-        raise ValueError(f"fields of network are not exactly {', '.join(types)}")
+    stated = [name for name in types if name not in fixed]
+    if set(fields) != set(stated):
+        raise ValueError(f"fields of network are not exactly {', '.join(stated)}")
     values: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name, value in (fields | fixed).items():
         several = types[name] == tuple[int, ...]
         if several and not (isinstance(value, list) and 1 <= len(value) <= MAX_WIDTHS):
             raise ValueError(f"network field {name} is not a list of 1 to {MAX_WIDTHS} numbers")
@@ -184,8 +195,8 @@ def _depth(value: Any) -> int:
 
 def _describe(metadata: dict[str, str]) -> Description:
     found = metadata.get("format")
-    if found != FORMAT:
-        raise ValueError(f"format is {found!r}; accepted: {FORMAT!r}")
+    if found not in FIXED:
+        raise ValueError(f"format is {found!r}; accepted: {', '.join(map(repr, FIXED))}")
     kind = metadata["kind"]
     if kind not in CONFIGS:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(CONFIGS)}")
@@ -197,7 +208,7 @@ def _describe(metadata: dict[str, str]) -> Description:
         raise ValueError(
             f"labels is not a list of names of 1 to {MAX_LABEL_CHARACTERS} printable characters"
         )
-    config = _parse_config(kind, metadata["network"])
+    config = _parse_config(kind, metadata["network"], FIXED[found].get(kind, {}))
     num_classes = config.num_classes
     if (kind == "cgan") != bool(num_classes):
         raise ValueError(f"kind is {kind!r}, but the network has {num_classes} classes")
@@ -310,7 +321,7 @@ def read(path: Path) -> Contents:
         metadata = header["__metadata__"]
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not all text")
-        if metadata.get("format") == FORMAT:  # another format may digest otherwise: named below
+        if metadata.get("format") in FIXED:  # another format may digest otherwise: named below
             actual = digest_of(header, tensor_bytes)
             if metadata.get("digest") != actual:
                 raise ValueError(

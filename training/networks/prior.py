@@ -2,7 +2,8 @@
 
 A VAE's encoder does not fill N(0, I) evenly, and a decoder asked for a place that no image was
 ever encoded to draws no digit. The flow is fitted to the places that are used. Source: affine
-coupling, Dinh et al. 2017 (RealNVP), arXiv:1605.08803; as a VAE's prior, Xu et al. 2019,
+coupling, Dinh et al. 2017 (RealNVP), arXiv:1605.08803; learned linear maps between couplings,
+Kingma & Dhariwal 2018 (Glow), arXiv:1807.03039; as a VAE's prior, Xu et al. 2019,
 arXiv:1905.13452; fitted after the VAE, Dai & Wipf 2019, arXiv:1903.05789.
 """
 
@@ -33,33 +34,67 @@ class _Coupling(nn.Module):
         return 2 * torch.tanh(log_scale / 2), shift
 
 
-class FlowPrior(nn.Module):
-    """noise (B, Z) -> z (B, Z), invertible, with a known density. No layers = N(0, I) itself."""
+class _Reverse(nn.Module):
+    """The vector backwards: the next coupling moves what this one kept."""
 
-    def __init__(self, size: int, layers: int, hidden: int) -> None:
+    def forward(self, z: Tensor) -> Tensor:
+        return z.flip(1)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The vector of before, and the log of the volume's change on the way there: none."""
+        return z.flip(1), torch.zeros((), device=z.device)
+
+
+class _Linear(nn.Module):
+    """A learned square matrix, at first the reversal."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(size).flip(0))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.linear(z, self.weight)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As of ``_Reverse``."""
+        before = torch.linalg.solve(self.weight, z.T).T
+        return before, -torch.linalg.slogdet(self.weight).logabsdet
+
+
+class FlowPrior(nn.Module):
+    """noise (B, Z) -> z (B, Z), invertible, with a known density. No layers = N(0, I) itself.
+
+    Args:
+        mixing: What a coupling is followed by: ``reverse`` = the order reversed, ``linear`` = a
+            learned matrix.
+    """
+
+    def __init__(self, size: int, layers: int, hidden: int, mixing: str = "reverse") -> None:
         super().__init__()
         self.couplings = nn.ModuleList(_Coupling(size, hidden) for _ in range(layers))
+        linear = mixing == "linear"
+        self.mixings = nn.ModuleList(_Linear(size) if linear else _Reverse() for _ in range(layers))
 
     def forward(self, noise: Tensor) -> Tensor:
         """Standard normal noise to a draw from the prior."""
         z = noise
-        for coupling in self.couplings:
+        for coupling, mixing in zip(self.couplings, self.mixings, strict=True):
             assert isinstance(coupling, _Coupling)
             kept, moved = z[:, : coupling.kept], z[:, coupling.kept :]
             log_scale, shift = coupling.scale_and_shift(kept)
-            # Reversed, so that the next coupling moves what this one kept.
-            z = torch.cat([kept, moved * log_scale.exp() + shift], dim=1).flip(1)
+            z = mixing(torch.cat([kept, moved * log_scale.exp() + shift], dim=1))
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of latents, (B, Z) -> (B,), in nats: the change of variables backwards."""
         log_det = torch.zeros(len(z), device=z.device)
-        for coupling in reversed(self.couplings):
+        for coupling, mixing in zip(reversed(self.couplings), reversed(self.mixings), strict=True):
             assert isinstance(coupling, _Coupling)
-            z = z.flip(1)
+            assert isinstance(mixing, _Reverse | _Linear)
+            z, log_change = mixing.inverse(z)
             kept, moved = z[:, : coupling.kept], z[:, coupling.kept :]
             log_scale, shift = coupling.scale_and_shift(kept)
             z = torch.cat([kept, (moved - shift) * (-log_scale).exp()], dim=1)
-            log_det = log_det - log_scale.sum(dim=1)
+            log_det = log_det + log_change - log_scale.sum(dim=1)
         normal = -0.5 * (z.square().sum(dim=1) + z.shape[1] * math.log(2 * math.pi))
         return normal + log_det

@@ -26,6 +26,10 @@ class _ResidualBlock(nn.Module):
         return x + h
 
 
+def _blocks(channels: int, count: int) -> list[nn.Module]:
+    return [_ResidualBlock(channels) for _ in range(count)]
+
+
 def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
@@ -44,13 +48,14 @@ class Encoder(nn.Module):
             features = config.channels[-1]
         else:
             a, b = config.channels
+            at_half, at_quarter = config.blocks
             side = config.image_size // 4
             layers = [
                 nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1),  # (B, a, H/2, W/2)
-                _ResidualBlock(a),
+                *_blocks(a, at_half),
                 nn.SiLU(),
                 nn.Conv2d(a, b, 4, stride=2, padding=1),  # (B, b, H/4, W/4)
-                _ResidualBlock(b),
+                *_blocks(b, at_quarter),
                 nn.SiLU(),
                 nn.Flatten(),
                 nn.Linear(b * side * side, config.hidden),
@@ -79,17 +84,18 @@ class Decoder(nn.Module):
             )
         else:
             a, b = config.channels
+            at_half, at_quarter = config.blocks
             side = config.image_size // 4
             self.trunk = nn.Sequential(
                 nn.Linear(config.latent_dim, config.hidden),
                 nn.SiLU(),
                 nn.Linear(config.hidden, b * side * side),
                 nn.Unflatten(1, (b, side, side)),
-                _ResidualBlock(b),
+                *_blocks(b, at_quarter),
                 nn.SiLU(),
                 nn.Conv2d(b, 4 * a, 3, padding=1),
                 nn.PixelShuffle(2),  # (B, a, H/2, W/2)
-                _ResidualBlock(a),
+                *_blocks(a, at_half),
                 nn.SiLU(),
                 nn.Conv2d(a, 4 * config.image_channels, 3, padding=1),
                 nn.PixelShuffle(2),  # (B, C, H, W)
@@ -101,7 +107,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder, and a prior on z that is learned after them (``prior_layers`` > 0)."""
+    """Encoder and decoder, and a prior on z that is learned (``prior_layers`` > 0)."""
 
     num_classes = 0
 
@@ -112,7 +118,9 @@ class VAE(nn.Module):
         self.image_shape = (config.image_channels, config.image_size, config.image_size)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.prior = FlowPrior(config.latent_dim, config.prior_layers, config.prior_hidden)
+        self.prior = FlowPrior(
+            config.latent_dim, config.prior_layers, config.prior_hidden, config.prior_mixing
+        )
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
