@@ -1,8 +1,9 @@
 """``python -m app``: settings from the environment and the command line, then the processes."""
 
+import contextlib
 import logging
 import os
-import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -12,10 +13,9 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.settings import Settings, unknown_variables
-from app.workers import Link, Supervisor, bind, cores
+from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores
 
 USAGE_STATUS = 2  # a setting is wrong
-UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 
 
 def _stop(status: int, message: str) -> None:
@@ -32,26 +32,34 @@ def _address(sockets: list[socket.socket]) -> str:
 
 def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
     """Several processes; returns the exit status."""
-    shared = Path(tempfile.mkdtemp(prefix="genserve-metrics-"))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)  # read when it is imported
-    from prometheus_client.multiprocess import mark_process_dead
+    with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as name:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
+        from prometheus_client.multiprocess import mark_process_dead
 
-    from app.server import serve  # before the forks, so that they share it
+        from app.server import serve  # before the forks, so that they share it
 
-    def work(link: Link) -> int:
-        return serve(settings, [], link=link, shared=shared)
+        def work(link: Link) -> int:
+            return serve(settings, [], link=link, shared=Path(name))
 
-    try:
         return Supervisor(
             sockets,
             settings.workers,
             work,
             grace_s=settings.drain_delay_seconds + settings.drain_seconds + 5,
             ready=lambda: _say_ready(sockets),
-            ended=lambda pid: mark_process_dead(pid, str(shared)),
+            ended=lambda pid: mark_process_dead(pid, name),
         ).run()
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
+
+
+def _raise_limit() -> None:
+    """A connection takes a file descriptor: allow as many as this process may have."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _say_ready(sockets: list[socket.socket]) -> None:
@@ -72,11 +80,13 @@ def main(arguments: list[str]) -> None:
         _stop(USAGE_STATUS, str(error))
     try:
         sockets = bind(settings.host, settings.port)
-    except OSError as error:
-        _stop(
-            UNAVAILABLE_STATUS,
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}",
-        )
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        where = f"{settings.host} port {settings.port}"
+        _stop(UNAVAILABLE_STATUS, f"cannot listen on {where}: {why}")
+    for number in (signal.SIGTERM, signal.SIGINT):  # until there is something to stop
+        signal.signal(number, lambda *_: sys.exit(0))
+    _raise_limit()
 
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)

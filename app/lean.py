@@ -37,6 +37,7 @@ _REQUEST = re.compile(
     rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&-]*))? HTTP/1\.1\r\n"
     rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
+_MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # of a model or label: nothing that needs decoding
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _NAMES, _NUMBERS = (b"model", b"label"), (b"n", b"seed")
@@ -85,7 +86,7 @@ def _headers(block: bytes) -> dict[bytes, bytes] | None:
 
 def parse(data: bytes, max_n: int) -> Plain | None:
     """One whole plain request; None = let the full route look at it."""
-    if len(data) > _MOST_BYTES or not (request := _REQUEST.fullmatch(data)):
+    if not (request := _REQUEST.fullmatch(data)):
         return None
     method, query, block = request.groups()
     headers = _headers(block)
@@ -127,7 +128,11 @@ class Lean:
         self._state = state
         self._metrics = metrics
         # Without a seed, one client's requests are all the same bytes.
-        self.parse: Callable[[bytes], Plain | None] = lru_cache(1024)(partial(parse, max_n=max_n))
+        self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(partial(parse, max_n=max_n))
+
+    def parse(self, data: bytes) -> Plain | None:
+        """``parse``; what may be an upload is not even looked up, for a cache keeps its keys."""
+        return self._parse(data) if len(data) <= _MOST_BYTES and _MAY_BE.match(data) else None
 
     def ask(self, plain: Plain, left: Callable[[], bool], answer: Answer) -> None:
         """Have a request answered.

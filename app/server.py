@@ -22,9 +22,8 @@ from app.main import create_app
 from app.protocol import protocol_with
 from app.service import Service
 from app.settings import Settings
-from app.workers import Link
+from app.workers import UNAVAILABLE_STATUS, Link
 
-UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 HUNG_STATUS = 4  # ended as asked, but a model still hung
 _BEAT_S = 1.0
 
@@ -195,12 +194,18 @@ def serve(
         lifespan="on",
     )
     server = _Server(config, app, settings, ready, link)
-    # uvicorn shuts down on these and then raises them again: an ordered stop ends with status 0.
+    # uvicorn has handlers of its own while it serves, and raises at the end what it has caught: an
+    # ordered stop ends with status 0. What comes before is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, server.handle_exit)
     try:
         server.run(sockets)
     except SystemExit:  # uvicorn's, on a failed start-up
+        return UNAVAILABLE_STATUS
+    except OSError as error:
+        if server.started:
+            raise
+        print(f"genserve: cannot listen: {error.strerror}", file=sys.stderr)
         return UNAVAILABLE_STATUS
     if not server.started:
         return UNAVAILABLE_STATUS

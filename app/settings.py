@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         default=2,
         ge=1,
         le=1000,
-        description="datasets being made at a time; more are refused with 503",
+        description="datasets being made at a time by each process; more are refused with 503",
     )
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="bytes of one request's body at most"

@@ -25,7 +25,7 @@ def status(service: Service) -> Status:
     return Status(
         version=__version__,
         uptime_seconds=round(service.uptime_s, 1),
-        processes=int(sums["genserve_processes"]),
+        processes=int(sums.get("genserve_processes", 0)),
         draining=service.draining,
         requests_in_flight=int(sums["genserve_requests_in_flight"]),
         queued_images=int(sums["genserve_queued_images"]),

@@ -22,12 +22,16 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
 _READY, _READY_ON_GPU, _BEAT, _HANGS, _CLOSED, _CLOSING = b"r", b"g", b"b", b"h", b"c", b"d"
 _TICK_S = 0.5
 _SILENT_S = 15  # without a beat: the event loop of the worker stands still
+_PAUSED_S = 5  # between two looks: it was this process that stood still
 _STEADY_S = 30  # a worker that lived so long did not die of its start
 _MOST_DELAY_S = 10.0
+
+UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -57,6 +61,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
+    chosen = port
     for family, kind, protocol, _, address in dict.fromkeys(found):
         bound = socket.socket(family, kind, protocol)
         sockets.append(bound)
@@ -64,7 +69,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(address)
+        bound.bind((address[0], chosen, *address[2:]))
+        chosen = bound.getsockname()[1]  # port 0 is one port, the same for all addresses
     return sockets
 
 
@@ -74,6 +80,7 @@ class Link:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._end = end
+        self._untold = bytearray()
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -91,10 +98,13 @@ class Link:
                 return
             except OSError as error:
                 raise EOFError from error
-            for fd in fds:
-                yield socket.socket(fileno=fd)
             if not data:
                 raise EOFError
+            if not fds:  # this process may open no more; the kernel has closed it
+                log.error("no file descriptor is left for a connection; see ulimit -n")
+                self.tell_closed()
+            for fd in fds:
+                yield socket.socket(fileno=fd)
 
     def tell_ready(self, on_gpu: bool) -> None:
         """Requests can be served."""
@@ -113,9 +123,12 @@ class Link:
         self._tell(_CLOSING)
 
     def _tell(self, what: bytes) -> None:
-        # A full buffer: the supervisor stands still. A broken pipe: it is gone; the reader sees.
+        """Send it, or keep it until the next one if there is no room: nothing may get lost, for
+        the supervisor counts."""
+        self._untold += what
+        # A broken pipe: it is gone, and the reader sees that.
         with contextlib.suppress(OSError):
-            self._end.send(what)
+            del self._untold[: self._end.send(self._untold)]
 
 
 @dataclass(eq=False)
@@ -163,16 +176,20 @@ class Supervisor:
     _handed: int = 0
     _deaths: int = 0  # since a worker was steady
     _start_at: float = 0.0
+    _watched: float = 0.0
+    _pid: int = 0
+    _waiting: socket.socket | None = None  # accepted, and not handed over yet
 
     def run(self) -> int:
         """The exit status: 0, or of a worker that failed to start or to stop well."""
+        self._pid = os.getpid()
         gc.collect()
         gc.freeze()  # what is loaded now stays shared: no worker's collector writes to it
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, lambda number, _: self._signals.append(number))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
         self._selector.register(woken, selectors.EVENT_READ)
@@ -190,12 +207,28 @@ class Supervisor:
                 self._signal(self._signals.pop(0))
             self._reap()
             self._watch()
+            if self._waiting:
+                self._hand_over()
         return self._status
 
     def _start(self) -> None:
-        """Fork a worker."""
+        """Fork a worker.
+
+        Raises:
+            OSError: there may be no more processes or file descriptors, or no memory.
+        """
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        # Until the worker has handlers of its own, a signal to it would go to a copy of ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        finally:
+            if os.getpid() == self._pid:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         if pid == 0:
             status = 1
             try:
@@ -216,8 +249,9 @@ class Supervisor:
     def _become_worker(self, ours: socket.socket) -> None:
         """Let go of what is the supervisor's."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (*_STOPS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         self._selector.close()
         for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
             end.close()
@@ -241,42 +275,62 @@ class Supervisor:
             worker.ready = False
         elif _READY in told or _READY_ON_GPU in told:
             worker.ready, worker.on_gpu = not worker.ending, _READY_ON_GPU in told
-            self._listen()
+            if worker.ready and not self._was_ready:
+                self._listen()
         if _HANGS in told and not worker.ending:
             log.error("worker %d: a model hangs; it is replaced", worker.pid)
             self._end(worker)
 
     def _listen(self) -> None:
         """The first worker is ready."""
-        if self._was_ready:
-            return
-        self._was_ready = self._listening = True
+        self._was_ready = True
         for listener in self.sockets:
-            listener.listen(2048)
+            try:
+                listener.listen(2048)
+            except OSError as error:  # another process was faster
+                log.error("cannot listen on %s: %s", listener.getsockname()[:2], error.strerror)
+                self._status = UNAVAILABLE_STATUS
+                self._signal(signal.SIGTERM)
+                return
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
+        self._listening = True
         self.ready()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Hand over the connections that wait."""
+        """Take connections and hand them over, as long as a worker takes them; the others wait in
+        the kernel."""
         for _ in range(64):
-            takers = [worker for worker in self._workers if worker.ready]
-            if not takers:
-                time.sleep(0.01)  # the kernel keeps them until a worker is there
-                return
-            try:
-                connection, _ = listener.accept()
-            except OSError:  # none is left, or it is gone already
-                return
-            with connection:
-                for worker in sorted(takers, key=lambda taker: (taker.open, taker.last)):
-                    try:
-                        socket.send_fds(worker.end, [b"c"], [connection.fileno()])
-                    except OSError:  # its buffer is full, or it has just ended
-                        continue
-                    self._handed += 1
-                    worker.open, worker.last = worker.open + 1, self._handed
+            if self._waiting is None:
+                if not any(worker.ready for worker in self._workers):
                     break
+                try:
+                    self._waiting, _ = listener.accept()
+                except BlockingIOError:
+                    return
+                except OSError:  # it is gone already, or no file descriptor is left
+                    break
+            if not self._hand_over():
+                break
+        else:
+            return
+        time.sleep(0.01)
+
+    def _hand_over(self) -> bool:
+        """Give the connection that waits to the worker with fewest; False = none has room."""
+        assert self._waiting
+        takers = [worker for worker in self._workers if worker.ready]
+        for worker in sorted(takers, key=lambda taker: (taker.open, taker.last)):
+            try:
+                socket.send_fds(worker.end, [b"c"], [self._waiting.fileno()])
+            except OSError:  # its buffer is full, or it has just ended
+                continue
+            self._handed += 1
+            worker.open, worker.last = worker.open + 1, self._handed
+            self._waiting.close()
+            self._waiting = None
+            return True
+        return False
 
     def _signal(self, number: int) -> None:
         """The first one stops all in order; a second Ctrl-C does not wait."""
@@ -308,30 +362,50 @@ class Supervisor:
             self.ended(worker.pid)
             if worker.ending:
                 # Ended by the signal itself, it had not begun to serve.
-                well = status in (0, -signal.SIGTERM) or not self._stopping
-                self._status = self._status if well else abs(status)
+                well = status in (0, *(-number for number in _STOPS)) or not self._stopping
+                self._status = self._status if well else _exit_status(status)
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
             if not self._was_ready:  # it would be the same for the next one
-                self._stopping, self._status = True, status if status > 0 else 1
+                self._stopping, self._status = True, _exit_status(status) or 1
                 continue
             now = time.monotonic()
             self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
-            self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** (self._deaths - 1))
+            self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))
 
     def _watch(self) -> None:
         """Replace what has ended, and end what does not answer."""
         now = time.monotonic()
+        if now - self._watched > _PAUSED_S:
+            for worker in self._workers:
+                worker.heard = now
+        self._watched = now
         for worker in self._workers:
             if worker.ready and not worker.ending and now - worker.heard > _SILENT_S:
                 log.error("worker %d has not answered for %d s", worker.pid, _SILENT_S)
                 worker.ending, worker.ready, worker.kill_at = True, False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
-        if self._stopping or not self._was_ready or now < self._start_at:
+        if self._stopping:
+            if self._listening and not any(worker.ready for worker in self._workers):
+                self._listening = False  # refused at once is better than waiting for nobody
+                for listener in self.sockets:
+                    self._selector.unregister(listener)
+                    listener.close()
+            return
+        if not self._was_ready or now < self._start_at:
             return
         wanted = self.wanted
         if wanted is None:
             wanted = 1 if any(worker.on_gpu for worker in self._workers) else cores()
         if sum(not worker.ending for worker in self._workers) < wanted:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                log.error("cannot start a worker: %s", error.strerror)
+                self._start_at = now + _MOST_DELAY_S
+
+
+def _exit_status(status: int) -> int:
+    """As a shell tells it: 128 and the signal's number for a process that a signal has ended."""
+    return 128 - status if status < 0 else status

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +119,37 @@ def test_connections_are_spread_evenly_and_counts_are_summed(start_two: Any) -> 
         until(lambda: httpx.get(f"{server.url}/status").json()["processes"] == 2)
         assert metric(server.url, "genserve_requests_total") >= requests + 24
         assert server.stop() == 0
+
+
+def test_a_crowd_is_served_spread_evenly_and_forgotten(start_two: Any) -> None:
+    """More connections at once than fit between supervisor and worker, which stand still."""
+
+    def crowd(url: str, count: int) -> list[socket.socket]:
+        host, _, port = urlsplit(url).netloc.partition(":")
+        found = [socket.create_connection((host, int(port)), timeout=60) for _ in range(count)]
+        for connection in found:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+        return found
+
+    with start_two() as server:
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGSTOP)
+        connections = crowd(server.url, 700)
+        time.sleep(0.5)
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGCONT)
+        for connection in connections:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200"), "one was thrown away"
+        for connection in connections:  # all at once: more ends than can be told at once
+            connection.close()
+        until(lambda: not any(connections_of(server).values()))
+        time.sleep(1.5)  # a beat: what had no room is told
+        connections = crowd(server.url, 40)
+        for connection in connections:
+            assert connection.recv(4096)
+        assert sorted(connections_of(server).values()) == [20, 20]
+        for connection in connections:
+            connection.close()
 
 
 def test_a_worker_that_dies_is_replaced_and_the_others_go_on(start_two: Any) -> None:
@@ -234,6 +266,41 @@ def test_a_service_that_cannot_start_says_so_once_and_ends(tmp_path: Path) -> No
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.count("genserve: no checkpoint to serve") == 1
+
+
+def test_of_two_services_on_one_port_one_says_so(start_server: Any, tiny_store: Path) -> None:
+    with start_server("--models-dir", str(tiny_store)) as server:
+        port = str(urlsplit(server.url).port)
+        command = [sys.executable, "-m", "app", "--models-dir", str(tiny_store), "--port", port]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 3
+        assert "in use" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after_s", [0.5, 1.2, 1.9, 2.6])
+def test_a_stop_during_the_start_ends_it_in_order(
+    tiny_store: Path, number: signal.Signals, after_s: float
+) -> None:
+    """To the whole process group, as Ctrl-C does; wherever the start has come to by then."""
+    command = [sys.executable, "-m", "app", "--port", "0", "--models-dir", str(tiny_store)]
+    with subprocess.Popen(
+        [*command, "--workers", "2"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        time.sleep(after_s)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+    # Before the first line of ours has run, the signal ends Python itself.
+    assert process.returncode in (0, -number), errors
+    assert "Traceback" not in errors or "KeyboardInterrupt" in errors
 
 
 def test_a_taken_port_is_told_before_anything_is_loaded() -> None:

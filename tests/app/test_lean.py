@@ -193,6 +193,16 @@ def test_no_bytes_make_the_parser_fail(data: bytes) -> None:
         parse(plain(1)[:position] + data + plain(1)[position:], 64)
 
 
+async def test_uploads_are_not_kept(wire: httpx.AsyncClient, app_of: Any) -> None:
+    lean = app_of(wire).state.lean
+    secret = b"POST /encode HTTP/1.1\r\nHost: test\r\nAuthorization: secret\r\n\r\n"
+    for size in (0, 100, 10_000):
+        assert lean.parse(secret + bytes(size)) is None
+        assert lean.parse(plain(1) + bytes(size or 1)) is None
+    assert lean.parse(plain(1))
+    assert lean._parse.cache_info().currsize <= 3
+
+
 async def test_a_stop_finishes_the_answer_and_closes_the_connection(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
