@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_among_64_at_once(shipped: 
     queries = []
     for index in range(63):
         query = f"n={shuffled.choice([1, 1, 2, 3, 8, 20])}&seed={shuffled.randrange(10**6)}"
-        model = ("mnist-cgan-v3", "mnist-cgan-v3", "mnist-gan-v2", "mnist-vae-v2")[index % 4]
+        model = ("mnist-cgan-v3", "mnist-cgan-v3", "mnist-gan-v3", "mnist-vae-v2")[index % 4]
         if model == "mnist-cgan-v3" and index % 3:
             query += f"&label={shuffled.randrange(10)}"
         queries.append(f"/generate?model={model}&{query}")
@@ -138,15 +138,15 @@ def test_a_tampered_checkpoint_is_refused_by_name_and_the_rest_serve(
     start_server: Any, tmp_path: Path
 ) -> None:
     store = Path(shutil.copytree(ROOT / "models_store", tmp_path / "store"))
-    path = store / "mnist-gan-v2.safetensors"
+    path = store / "mnist-gan-v3.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 16
     path.write_bytes(data)
     with start_server("--models-dir", str(store)) as server:
         body = httpx.get(f"{server.url}/models").json()
-        assert "damaged or altered" in body["refused"]["mnist-gan-v2.safetensors"]
+        assert "damaged or altered" in body["refused"]["mnist-gan-v3.safetensors"]
         assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
-        gone = httpx.post(f"{server.url}/generate?model=mnist-gan-v2")
+        gone = httpx.post(f"{server.url}/generate?model=mnist-gan-v3")
         assert gone.status_code == 404
         assert gone.headers["content-type"] == "application/problem+json"
 
