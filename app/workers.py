@@ -255,6 +255,8 @@ class Supervisor:
         self._selector.close()
         for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
             end.close()
+        if self._waiting:  # a client's: open here as well, it would outlive its end elsewhere
+            self._waiting.close()
 
     def _hear(self, worker: _Worker) -> None:
         """Read what a worker tells."""
