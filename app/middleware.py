@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.metrics import Metrics
+from app.negotiation import JSON
 from app.pending import LeftError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _CSP_DOCS = (
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
 DOCS_PATHS = ("/docs", "/redoc")
+V2 = "/v2"  # the Open Inference Protocol lies here, and has errors of its own
 
 
 def _request_id(scope: Scope) -> str:
@@ -88,7 +90,7 @@ class RequestMiddleware:
                 raise
             # Cut off at the end of the drain.
             late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
-            await _send_problem(send_with_headers, late, request_id)
+            await _send_error(send_with_headers, late, scope)
         except ServiceError as error:
             if status:
                 raise
@@ -96,26 +98,37 @@ class RequestMiddleware:
                 # The cause is the model's own exception; the request's contents are not logged.
                 told = f"request {request_id}: {error.detail}"
                 log.error(told, exc_info=error.__cause__)
-            await _send_problem(send_with_headers, error, request_id)
+            await _send_error(send_with_headers, error, scope)
         except Exception:
             log.exception("request %s failed", request_id)
             if status:
                 raise  # the answer has begun: all that is left is to cut it off
             ours = ServiceError("the service failed on this request; it is logged under its id")
-            await _send_problem(send_with_headers, ours, request_id)
+            await _send_error(send_with_headers, ours, scope)
         finally:
             self.metrics.request(_method(scope), _route(scope), status)
 
 
-async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
-    """The one place where an error becomes an answer: RFC 9457."""
-    body = json.dumps(error.problem(request_id)).encode()
+def v2_status(status: int) -> int:
+    """The status under /v2, whose protocol has one for what cannot be parsed and what is not
+    acceptable."""
+    return 400 if status == 422 else status
+
+
+async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
+    """The one place where an error becomes an answer: RFC 9457, or as /v2's protocol has it."""
+    status, media = error.status, PROBLEM
+    content = error.problem(scope["state"]["request_id"])
+    if scope["path"] == V2 or scope["path"].startswith(f"{V2}/"):
+        status, media = v2_status(status), JSON
+        content = {"error": error.detail}
+    body = json.dumps(content).encode()
     headers = [
-        (b"content-type", PROBLEM.encode()),
+        (b"content-type", media.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
