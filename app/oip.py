@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import Field
 
@@ -57,6 +57,7 @@ JSON_SIZE_HEADER = "Inference-Header-Content-Length"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 PLATFORMS = {"onnx": "onnx_onnxv1", "torch": "pytorch_safetensors"}
 _LARGE = 2**16  # bytes of a body from which on parsing holds up others: it goes to a thread
+_READERS = CapacityLimiter(2)  # few at a time: parsed JSON can take twenty times its bytes
 
 JsonSize = Annotated[
     Annotated[int, Field(ge=0), PLAIN] | None,
@@ -107,8 +108,9 @@ def _all_served(service: Service) -> dict[str, Served]:
         for operation in model.operations
         if operation != "generate"
     ]
-    served = [*operations, *(Served(model.name, model, "generate") for model in models)]
-    return dict(sorted((one.name, one) for one in served))
+    checkpoints = [Served(model.name, model, "generate") for model in models]
+    served = {one.name: one for one in (*operations, *checkpoints)}
+    return {name: served[name] for name in sorted(served)}
 
 
 def _service(request: Request) -> Service:
@@ -181,7 +183,9 @@ async def _inference(
         whole = bodies.inflate(body, coding, limit) if coding else body
         return tensors.read(whole, json_size, signature, most)
 
-    return await to_thread.run_sync(read) if coding or len(body) > _LARGE else read()
+    if coding or len(body) > _LARGE:
+        return await to_thread.run_sync(read, limiter=_READERS)
+    return read()
 
 
 def _images(images: Sequence[Image], asked: set[str]) -> dict[str, Array | list[bytes]]:

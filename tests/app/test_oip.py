@@ -3,10 +3,12 @@
 import asyncio
 import gzip
 import json
+import shutil
 import zlib
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,8 +17,10 @@ import pytest
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.oip import Served
 from app.pending import DeadlineError
 from app.settings import Settings
+from training.networks.configs import VaeConfig
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
 CGAN = "/v2/models/tiny-cgan-v1"
@@ -110,6 +114,27 @@ async def test_metadata_names_every_tensor_of_each_operation(client: httpx.Async
         "reproducibility": card["reproducibility"],
         "optional_inputs": "seed, label",
     }
+
+
+@pytest.mark.parametrize("operation", ["encode", "decode", "generate"])
+def test_a_colour_models_images_have_their_channels_last(operation: Any) -> None:
+    network = VaeConfig(latent_dim=5, image_channels=3, image_size=8)
+    model: Any = SimpleNamespace(network=network)
+    signature = Served("colour-vae-v1", model, operation).signature
+    ends = signature.inputs if operation == "encode" else signature.outputs
+    assert ends[0].metadata() == {"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 3]}
+
+
+async def test_a_checkpoint_named_like_an_operation_goes_first(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    for ending in ("safetensors", "generate.onnx"):
+        (store / f"tiny-gan-v1.{ending}").rename(store / f"tiny-vae-v1.decode.{ending}")
+    client = await make_client(models_dir=store)
+    body = (await client.get("/v2/models/tiny-vae-v1.decode")).json()
+    assert body["properties"]["operation"] == "generate"
+    assert [tensor["name"] for tensor in body["inputs"]] == ["seed"]
 
 
 async def test_every_row_has_its_own_seed_and_label(client: httpx.AsyncClient) -> None:

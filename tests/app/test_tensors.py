@@ -1,6 +1,7 @@
 """Bodies of the Open Inference Protocol, against tritonclient's own writer and reader."""
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ SAMPLE = Signature((SEED, LABEL), OUTPUTS)
 UPLOAD = Signature((PIXELS, LATENT), OUTPUTS)
 
 rows = st.integers(1, MAX_ROWS)
-# Of float32, what JSON can hold and comes back the same.
-latents = st.floats(-1000, 1000, width=32)
+# Without subnormal numbers: torch's CPU engine, in other tests, has this thread flush them to zero.
+floats = partial(st.floats, allow_subnormal=False)
+latents = floats(-1000, 1000, width=32)
 
 
 def sent(tensors: dict[str, tuple[Any, str, bool]], **more: Any) -> tuple[bytes, int | None]:
@@ -82,7 +84,7 @@ def test_what_is_written_is_what_tritonclient_reads(
         "png": data.draw(st.lists(st.binary(max_size=9), min_size=n, max_size=n)),
         "seed": data.draw(arrays.arrays(np.int64, n, elements=st.integers(0, 2**53 - 1))),
         "mu": data.draw(
-            arrays.arrays(np.float32, (n, 3), elements=st.floats(-(2.0**100), 2.0**100, width=32))
+            arrays.arrays(np.float32, (n, 3), elements=floats(-(2.0**100), 2.0**100, width=32))
         ),
     }
     tensors = [
@@ -129,7 +131,7 @@ _tensors = st.fixed_dictionaries(
         "shape": st.lists(st.integers(-2, 6), max_size=4) | _values,
         "datatype": st.sampled_from(["INT64", "UINT64", "FP32", "UINT8"]) | _values,
         "parameters": st.fixed_dictionaries({}, optional={"binary_data_size": _values}) | _values,
-        "data": st.lists(st.integers(-2, 300) | st.floats() | _values) | _values,
+        "data": st.lists(st.integers(-2, 300) | floats() | _values) | _values,
     },
 )
 _requests = st.fixed_dictionaries(
