@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-import json
-from collections.abc import AsyncGenerator
+import zlib
+from collections.abc import AsyncGenerator, Collection
 from email.message import Message
 from io import BytesIO
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from app import strict_json
 from app.engine import Latent
 from app.errors import (
     BodyTooLargeError,
@@ -30,13 +31,34 @@ FIELD = "file"  # of a form
 MAX_LATENT = 1000  # beyond any draw from the prior; keeps every activation finite
 PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
 LATENT_TYPES = (JSON, NPY)
+CODINGS = {"gzip": 31, "deflate": 15}  # of a body, by zlib's wbits; deflate is zlib's (RFC 9110)
 
 
-def media_type(request: Request, accepted: tuple[str, ...]) -> str:
+def content_coding(request: Request, accepted: Collection[str] = ()) -> str | None:
+    """The body's Content-Encoding; None = it is sent as it is.
+
+    Raises:
+        UnsupportedMediaTypeError: it is none of ``accepted``.
+    """
+    given = ", ".join(request.headers.getlist("content-encoding")) or "identity"
+    coding = given.strip().lower()
+    if coding == "identity":
+        return None
+    if coding not in accepted:
+        also = f", or as {' or '.join(accepted)}" if accepted else ""
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {shown(given)}; send the body as it is{also}",
+            headers={"Accept-Encoding": ", ".join(accepted) or "identity"},
+        )
+    return coding
+
+
+def media_type(request: Request, accepted: tuple[str, ...], codings: Collection[str] = ()) -> str:
     """The body's Content-Type without parameters.
 
     Raises:
-        UnsupportedMediaTypeError: it is missing or none of ``accepted``, or the body is encoded.
+        UnsupportedMediaTypeError: it is missing or none of ``accepted``, or the body is encoded
+            and that is none of ``codings``.
     """
     given = request.headers.get("content-type", "")
     media = given.split(";")[0].strip().lower()
@@ -46,11 +68,7 @@ def media_type(request: Request, accepted: tuple[str, ...]) -> str:
         raise UnsupportedMediaTypeError(
             f"{what}; this operation reads {listed}", headers={"Accept-Post": listed}
         )
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if coding != "identity":
-        raise UnsupportedMediaTypeError(
-            f"Content-Encoding is {shown(coding)}; send the body as it is"
-        )
+    content_coding(request, codings)
     return media
 
 
@@ -78,6 +96,25 @@ async def read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def inflate(body: bytes, coding: str, limit: int) -> bytes:
+    """What was compressed, one of CODINGS; no more than ``limit`` bytes are made of it.
+
+    Raises:
+        BodyTooLargeError: it would be more.
+        MalformedBodyError: it is not whole, or something comes after it.
+    """
+    stream = zlib.decompressobj(CODINGS[coding])
+    try:
+        data = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise MalformedBodyError(f"the body is not {coding}") from error
+    if len(data) > limit:
+        raise BodyTooLargeError(f"the body inflates to over {limit} bytes; at most these are read")
+    if not stream.eof or stream.unused_data:
+        raise MalformedBodyError(f"the body is not one whole {coding} stream")
+    return data
+
+
 async def refuse_body(request: Request) -> None:
     """For operations whose parameters all stand in the query.
 
@@ -90,23 +127,6 @@ async def refuse_body(request: Request) -> None:
             "this operation reads no body; put the parameters into the query, as in ?label=7",
             headers={"Connection": "close"},
         )
-
-
-def _json(body: bytes) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(body, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply"
-        if isinstance(error, json.JSONDecodeError):
-            reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        elif isinstance(error, UnicodeDecodeError):
-            reason = "it is not UTF-8"
-        elif isinstance(error, ValueError):
-            reason = str(error)[:80]
-        raise MalformedBodyError(f"the body is not JSON: {reason}") from error
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
@@ -147,7 +167,7 @@ async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]
     if media != JSON:
         return [body]
     # A body of megabytes takes a while to parse: not on the event loop.
-    pictures = _only_list(await run_in_threadpool(_json, body), "images", max_n)
+    pictures = _only_list(await run_in_threadpool(strict_json.parse, body), "images", max_n)
     return [_from_base64(text, f"/images/{index}") for index, text in enumerate(pictures)]
 
 
@@ -199,7 +219,7 @@ async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int
     body = await read(request, min(limit, 1000 + 32 * latent_dim * max_n))
     if media == NPY:
         return list(_npy(body, latent_dim, max_n))
-    rows = _only_list(_json(body), "z", max_n)
+    rows = _only_list(strict_json.parse(body), "z", max_n)
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != latent_dim:
             _refuse(f"/z/{index}", f"must be a list of {latent_dim} numbers, this model's latent")

@@ -176,6 +176,6 @@ class Lean:
             return
         except Exception as error:
             told = told_as(error, request_id)
-            status, (headers, body) = told.status, problem(told, request_id)
+            status, headers, body = problem(told, request_id, PATH)
         self._metrics.request(plain.method, PATH, status)
         answer(status, [*headers, *common_headers(request_id)], body)

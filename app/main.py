@@ -31,6 +31,7 @@ from app.errors import (
 from app.lean import Lean
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
+from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.routes import build_router
 from app.schemas import add_own_schemas
@@ -102,8 +103,9 @@ def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
         redirect_slashes=False,  # a redirect would drop the body
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
-    router = build_router(settings)
-    app.include_router(router)
+    routers = build_router(settings), build_oip_router(settings)
+    for router in routers:
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -119,7 +121,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.state.routes = [*router.routes, *app.routes]
+    app.state.routes = [*(route for router in routers for route in router.routes), *app.routes]
     # These only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)

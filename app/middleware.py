@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.metrics import Metrics
+from app.negotiation import JSON
 from app.pending import LeftError
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _CSP_DOCS = (
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
 DOCS_PATHS = ("/docs", "/redoc")
+V2 = "/v2"  # the Open Inference Protocol lies here, and has errors of its own
 
 
 def _request_id(scope: Scope) -> str:
@@ -94,12 +96,12 @@ class RequestMiddleware:
                 raise
             # Cut off at the end of the drain.
             late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
-            await _send_problem(send_with_headers, late, request_id)
+            await _send_error(send_with_headers, late, scope)
         except Exception as error:
             told = told_as(error, request_id)
             if status:
                 raise  # the answer has begun: all that is left is to cut it off
-            await _send_problem(send_with_headers, told, request_id)
+            await _send_error(send_with_headers, told, scope)
         finally:
             self.metrics.request(_method(scope), _route(scope), status)
 
@@ -115,15 +117,26 @@ def told_as(error: Exception, request_id: str) -> ServiceError:
     return error
 
 
-def problem(error: ServiceError, request_id: str) -> tuple[Headers, bytes]:
-    """The one place where an error becomes an answer: RFC 9457."""
-    body = json.dumps(error.problem(request_id)).encode()
+def v2_status(status: int) -> int:
+    """The status under /v2, whose protocol has one for what cannot be parsed and what is not
+    acceptable."""
+    return 400 if status == 422 else status
+
+
+def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Headers, bytes]:
+    """The one place where an error becomes an answer: RFC 9457, or as /v2's protocol has it."""
+    status, media = error.status, PROBLEM
+    content = error.problem(request_id)
+    if path == V2 or path.startswith(f"{V2}/"):
+        status, media = v2_status(status), JSON
+        content = {"error": error.detail}
+    body = json.dumps(content).encode()
     headers = [
-        (b"content-type", PROBLEM.encode()),
+        (b"content-type", media.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]
-    return headers, body
+    return status, headers, body
 
 
 def common_headers(request_id: str) -> Headers:
@@ -131,9 +144,9 @@ def common_headers(request_id: str) -> Headers:
     return [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
 
 
-async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
-    headers, body = problem(error, request_id)
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
+    status, headers, body = problem(error, scope["state"]["request_id"], scope["path"])
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -1,6 +1,6 @@
 """Bodies of requests and answers, with examples; the OpenAPI is made from these."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
@@ -161,8 +161,144 @@ class Status(_Body):
     models: dict[str, ModelStatus]
 
 
+# What follows is the Open Inference Protocol's.
+
+
+class InferenceError(_Body):
+    """An error, as the Open Inference Protocol has it."""
+
+    error: str = Field(description="what is wrong, what is allowed, what to do")
+
+
+class ServerMetadata(_Body):
+    """The server."""
+
+    name: str = Field(examples=["genserve"])
+    version: str
+    extensions: list[str] = Field(examples=[["binary_tensor_data"]])
+
+
+class Liveness(_Body):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class ServerReadiness(_Body):
+    """Whether every model answers."""
+
+    ready: bool
+
+
+class ModelReadiness(_Body):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(_Body):
+    """A tensor that a model takes or gives."""
+
+    name: str = Field(examples=["seed"])
+    datatype: str = Field(examples=["INT64"])
+    shape: list[int] = Field(description="-1 is the batch", examples=[[-1]])
+
+
+class ModelMetadata(_Body):
+    """What a model takes and gives."""
+
+    name: str = Field(examples=["mnist-cgan-v3"])
+    versions: list[str] = Field(examples=[["1"]])
+    platform: str = Field(examples=["onnx_onnxv1"])
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    properties: dict[str, str] = Field(
+        description="operation, digest of the checkpoint, reproducibility, and which inputs can be "
+        "left out"
+    )
+
+
+class RepositoryEntry(_Body):
+    """A model of the store, served or not."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = Field(description="why it is unavailable")
+
+
+class _TensorParameters(_Body):
+    binary_data_size: int | None = Field(
+        default=None, description="bytes behind the JSON, instead of data"
+    )
+
+
+class InferenceInput(_Body):
+    """A tensor that is sent."""
+
+    name: str = Field(examples=["seed"])
+    shape: list[int] = Field(examples=[[2]])
+    datatype: str = Field(examples=["INT64"])
+    parameters: _TensorParameters | None = None
+    data: list[Any] | None = Field(
+        default=None, description="numbers, flat or nested like the shape", examples=[[42, 7]]
+    )
+
+
+class _OutputParameters(_Body):
+    binary_data: bool = Field(default=False, description="send it behind the JSON")
+
+
+class InferenceOutput(_Body):
+    """A tensor that is asked for."""
+
+    name: str = Field(examples=["image"])
+    parameters: _OutputParameters | None = None
+
+
+class _InferenceParameters(_Body):
+    n: int | None = Field(
+        default=None, description="images, where no input tells (generate alone)", examples=[2]
+    )
+    binary_data_output: bool = Field(
+        default=False, description="binary_data of outputs that do not say"
+    )
+
+
+class InferenceRequest(_Body):
+    """What /v2's infer reads (checked in app.tensors). With Inference-Header-Content-Length the
+    body goes on after this JSON with the binary tensors."""
+
+    id: str | None = Field(default=None, max_length=128, description="comes back in the answer")
+    parameters: _InferenceParameters | None = None
+    inputs: list[InferenceInput]
+    outputs: list[InferenceOutput] | None = Field(
+        default=None, description="none = all but those that the model gives on request"
+    )
+
+
+class InferredTensor(_Body):
+    """A tensor that is answered."""
+
+    name: str = Field(examples=["image"])
+    datatype: str = Field(examples=["UINT8"])
+    shape: list[int] = Field(examples=[[2, 28, 28]])
+    parameters: _TensorParameters | None = None
+    data: list[Any] | None = Field(default=None, description="numbers, flat")
+
+
+class InferenceResponse(_Body):
+    """What /v2's infer answers; binary tensors come behind it."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[InferredTensor]
+
+
 # Bodies that the routes parse or write themselves, which FastAPI therefore does not collect.
-_OWN = (Problem, ImageList, Latents, Pictures)
+_OWN = (Problem, ImageList, Latents, Pictures, InferenceError, InferenceRequest, InferenceResponse)
 
 
 def reference(schema: type[BaseModel]) -> dict[str, str]:

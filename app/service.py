@@ -53,8 +53,8 @@ class Order:
     """A checked request for images."""
 
     model: StoredModel
-    label: int | None  # None = none, or on a conditional model one drawn from each seed
-    seeds: range  # one an image
+    labels: Sequence[int] | None  # one an image; None = none, or on a conditional model drawn
+    seeds: Sequence[int]  # one an image
     caller: Caller
 
 
@@ -298,7 +298,7 @@ class Service:
             caller: As ``accepted`` gives it.
         """
         model, index, numbers = self.choose(name, label, count, seed)
-        return Order(model, index, numbers, caller)
+        return Order(model, None if index is None else [index] * count, numbers, caller)
 
     def choose(
         self, name: str | None, label: str | None, count: int, seed: int | None
@@ -348,10 +348,12 @@ class Service:
     def _samples(order: Order) -> list[Sample]:
         classes = order.model.network.num_classes
         labels: Sequence[int | None]
-        if order.label is not None or not classes:
-            labels = [order.label] * len(order.seeds)
-        else:
+        if order.labels is not None:
+            labels = order.labels
+        elif classes:
             labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
+        else:
+            labels = [None] * len(order.seeds)
         return list(map(Sample, order.seeds, labels))
 
     async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:

@@ -16,19 +16,19 @@ ROOT = Path(__file__).parent.parent
 
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
-    "anyio": {"app.routes"},
+    "anyio": {"app.oip", "app.routes"},
     "asyncio": {
         *("app.batching", "app.dataset", "app.middleware", "app.pending", "app.protocol"),
         *("app.server", "app.service", "app.streams"),
     },
-    "fastapi": {"app.main", "app.parameters", "app.routes", "app.server"},
+    "fastapi": {"app.main", "app.oip", "app.parameters", "app.routes", "app.server"},
     "fastapi_offline": {"app.main"},
     "onnxruntime": {"app.engine_onnx"},
     "PIL": {"app.images"},
     "prometheus_client": {"app.__main__", "app.metrics", "app.routes"},
     "pydantic": {
-        *("app.__main__", "app.bodies", "app.parameters", "app.routes", "app.schemas"),
-        "app.settings",
+        *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.routes"),
+        *("app.schemas", "app.settings"),
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
@@ -56,6 +56,8 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.schemas": set(),
     "app.workers": set(),
     "app.images": {"app.errors"},
+    "app.strict_json": {"app.errors"},
+    "app.tensors": {"app.errors", "app.strict_json"},
     "app.negotiation": {"app.errors"},
     "app.archive": set(),
     "app.manifest": set(),
@@ -263,7 +265,11 @@ def test_lower_layers_of_app_do_not_look_up(layer: str) -> None:
 
 def test_only_main_wires() -> None:
     imports = imports_of("app")
-    for wired, by in (("app.routes", {"app.main"}), ("app.main", {"app.server"})):
+    for wired, by in (
+        ("app.routes", {"app.main"}),
+        ("app.oip", {"app.main"}),
+        ("app.main", {"app.server"}),
+    ):
         users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
         assert users <= by
 

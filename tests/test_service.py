@@ -16,8 +16,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from app.images import to_png
-
-ROOT = Path(__file__).parent.parent
+from tests.shipped import CGAN, GAN, STORE, VAE
 
 
 def pixels(png: bytes) -> Any:
@@ -54,7 +53,7 @@ def test_three_models_are_shipped_with_card_picture_and_figures(shipped: Any) ->
     assert body["refused"] == {}
     assert {card["kind"] for card in body["models"]} == {"gan", "cgan", "vae"}
     for card in body["models"]:
-        path = ROOT / "models_store" / card["name"]
+        path = STORE / card["name"]
         assert path.with_suffix(".safetensors").stat().st_size < 8_000_000
         assert card["digest"] in path.with_suffix(".md").read_text()
         with PillowImage.open(path.with_suffix(".png")) as picture:
@@ -78,8 +77,8 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_among_64_at_once(shipped: 
     queries = []
     for index in range(63):
         query = f"n={shuffled.choice([1, 1, 2, 3, 8, 20])}&seed={shuffled.randrange(10**6)}"
-        model = ("mnist-cgan-v3", "mnist-cgan-v3", "mnist-gan-v3", "mnist-vae-v2")[index % 4]
-        if model == "mnist-cgan-v3" and index % 3:
+        model = (CGAN, CGAN, GAN, VAE)[index % 4]
+        if model == CGAN and index % 3:
             query += f"&label={shuffled.randrange(10)}"
         queries.append(f"/generate?model={model}&{query}")
     seven = "/generate?label=7&seed=42"
@@ -137,16 +136,16 @@ def test_real_digits_come_back_recognisable(shipped: Any, mnist_root: Path) -> N
 def test_a_tampered_checkpoint_is_refused_by_name_and_the_rest_serve(
     start_server: Any, tmp_path: Path
 ) -> None:
-    store = Path(shutil.copytree(ROOT / "models_store", tmp_path / "store"))
-    path = store / "mnist-gan-v3.safetensors"
+    store = Path(shutil.copytree(STORE, tmp_path / "store"))
+    path = store / f"{GAN}.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 16
     path.write_bytes(data)
     with start_server("--models-dir", str(store)) as server:
         body = httpx.get(f"{server.url}/models").json()
-        assert "damaged or altered" in body["refused"]["mnist-gan-v3.safetensors"]
+        assert "damaged or altered" in body["refused"][f"{GAN}.safetensors"]
         assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
-        gone = httpx.post(f"{server.url}/generate?model=mnist-gan-v3")
+        gone = httpx.post(f"{server.url}/generate?model={GAN}")
         assert gone.status_code == 404
         assert gone.headers["content-type"] == "application/problem+json"
 

@@ -258,6 +258,7 @@ BAD_UPLOADS: list[tuple[str, str, bytes, int, str]] = [
     ("application/json", "encode", b'{"images": [7]}', 422, "invalid-parameter"),
     ("application/json", "encode", b"null", 422, "invalid-parameter"),
     ("application/json", "decode", b'{"z": [[NaN, 0, 0]]}', 400, "malformed-body"),
+    ("application/json", "decode", b'{"z": [], "z": [[0, 0, 0]]}', 400, "malformed-body"),
     ("application/json", "decode", b'{"z": [[1e999, 0, 0]]}', 422, "invalid-parameter"),
     ("application/json", "decode", b'{"z": [[1e38, 0, 0]]}', 422, "invalid-parameter"),
     ("application/json", "decode", b'{"z": [["1", 0, 0]]}', 422, "invalid-parameter"),
@@ -311,6 +312,14 @@ async def test_a_bad_upload_is_refused_in_the_callers_words(
     problem(answer, status, slug)
     canary = await client.post("/encode", content=picture(), headers=PNG)
     assert canary.status_code == 200
+
+
+async def test_a_compressed_body_is_refused(client: httpx.AsyncClient) -> None:
+    for coding in ("gzip", "br"):
+        headers = PNG | {"content-encoding": coding}
+        answer = await client.post("/encode", content=picture(), headers=headers)
+        assert "as it is" in problem(answer, 415, "unsupported-media-type")["detail"]
+        assert answer.headers["accept-encoding"] == "identity"
 
 
 async def test_a_form_must_have_one_file_in_the_right_field(client: httpx.AsyncClient) -> None:
