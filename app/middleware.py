@@ -29,6 +29,7 @@ _CSP_DOCS = (
 )
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
+_HEAD = "genserve.head"  # in the scope of a request that is GET but for its body
 DOCS_PATHS = ("/docs", "/redoc")
 
 
@@ -60,6 +61,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method, head = scope["method"], scope["method"] == "HEAD"
+        if head:  # answered as GET is, without the body (RFC 9110, section 9.3.2)
+            scope = {**scope, "method": "GET", _HEAD: True}
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -77,6 +81,8 @@ class RequestMiddleware:
                 if _is_html(headers):
                     docs = scope["path"] in DOCS_PATHS
                     headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -104,7 +110,7 @@ class RequestMiddleware:
             ours = ServiceError("the service failed on this request; it is logged under its id")
             await _send_problem(send_with_headers, ours, request_id)
         finally:
-            self.metrics.request(_method(scope), _route(scope), status)
+            self.metrics.request(_method(method), _route(scope), status)
 
 
 async def _send_problem(send: Send, error: ServiceError, request_id: str) -> None:
@@ -143,10 +149,15 @@ def has_left(receive: Receive) -> Callable[[], bool]:
     return left
 
 
-def _method(scope: Scope) -> str:
+def is_head(scope: Scope) -> bool:
+    """Whether only the headers of the answer will be sent."""
+    return _HEAD in scope
+
+
+def _method(method: str) -> str:
     """The method, for the metrics: strangers can invent others."""
     known = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
-    return scope["method"] if scope["method"] in known else "other"
+    return method if method in known else "other"
 
 
 def _route(scope: Scope) -> str:
