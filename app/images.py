@@ -6,15 +6,20 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, features
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
+Layout = Literal["grid", "strip"]
+MAX_WEBP_SIDE = 16383  # pixels: a side is written in 14 bits
+# What the bytes of pictures depend on besides their pixels.
+WRITERS = f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}"
 
 # Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
 PillowImage.MAX_IMAGE_PIXELS = None
@@ -93,18 +98,33 @@ def joined(images: Sequence[Image]) -> bytes:
     return b"".join(images)  # type: ignore[arg-type]  # arrays are buffers; .data costs more
 
 
-def sheet(images: Sequence[Image]) -> Image:
-    """One image as it is, several as a grid with ceil(sqrt(n)) columns. Places that are left over
-    are black."""
+def to_webp(image: Image, scale: int = 1) -> bytes:
+    """A lossless WebP, each pixel drawn ``scale`` times as wide and high, 16383 pixels a side at
+    most."""
+    out = BytesIO()
+    large = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    # Method 0 is the fastest; grey becomes RGB, which WebP has alone.
+    PillowImage.fromarray(large).convert("RGB").save(out, "WEBP", lossless=True, method=0)
+    return out.getvalue()
+
+
+def places(count: int, layout: Layout) -> tuple[int, int]:
+    """Rows and columns of a sheet of ``count`` images."""
+    columns = count if layout == "strip" else math.ceil(math.sqrt(count))
+    return math.ceil(count / columns), columns
+
+
+def sheet(images: Sequence[Image], layout: Layout = "grid") -> Image:
+    """One image as it is, several as a grid with ceil(sqrt(n)) columns or as one row. Places that
+    are left over are black."""
     if len(images) == 1:
         return images[0]
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
+    rows, columns = places(len(images), layout)
     height, width, *colour = images[0].shape
     blank = bytes((rows * columns - len(images)) * images[0].size)
-    places = np.frombuffer(joined(images) + blank, dtype=np.uint8)
+    filled = np.frombuffer(joined(images) + blank, dtype=np.uint8)
     # (rows, columns, H, W[, 3]) -> (rows, H, columns, W[, 3])
-    grid = places.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
+    grid = filled.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
     return grid.reshape(rows * height, columns * width, *colour)
 
 

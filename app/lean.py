@@ -18,22 +18,27 @@ from starlette.types import Receive, Scope, Send
 from app import seeds
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware, has_left
-from app.negotiation import PNG
 from app.parameters import TIMEOUT_HEADER
-from app.replies import generated_reply
+from app.replies import AS_PNG, images_reply, origin_of
 from app.service import Service
 
 _PATH = "/generate"
 _ROUTE = SimpleNamespace(path=_PATH)  # for the metrics, as the router leaves it
-_NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # of a model or label: nothing that needs decoding
+# Nothing that needs decoding.
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
-_NAMES, _NUMBERS = (b"model", b"label"), (b"n", b"seed")
+_PLAIN = {
+    b"model": re.compile(rb"[A-Za-z0-9._-]{1,64}(@[0-9a-f]{12,64})?"),
+    b"label": re.compile(rb"[A-Za-z0-9._-]{1,64}"),
+    b"n": _NUMBER,
+    b"seed": _NUMBER,
+}
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 _TIMEOUT_MS = re.compile(rb"[1-9][0-9]{0,15}")
+_UNUSUAL = (b"transfer-encoding", b"if-none-match")
 _PNG_ACCEPTED = (b"*/*", b"image/png", b"image/*")
 
 
-class _Plain(NamedTuple):
+class _Query(NamedTuple):
     model: str | None
     label: str | None
     n: int
@@ -41,7 +46,7 @@ class _Plain(NamedTuple):
 
 
 def _are_plain(headers: Iterable[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> bool:
-    """Whether the headers ask for nothing but a PNG, once, and announce no body.
+    """Whether the headers ask for nothing but a PNG, once and in any case, and announce no body.
 
     Those that count are put into ``found``.
     """
@@ -50,19 +55,19 @@ def _are_plain(headers: Iterable[tuple[bytes, bytes]], found: dict[bytes, bytes]
             if name in found:
                 return False
             found[name] = value
-        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+        elif name in _UNUSUAL or (name == b"content-length" and value != b"0"):
             return False
     if found.get(b"accept", b"*/*") not in _PNG_ACCEPTED:
         return False
     return _TIMEOUT not in found or bool(_TIMEOUT_MS.fullmatch(found[_TIMEOUT]))
 
 
-def _parse(query: bytes, max_n: int) -> _Plain | None:
+def _parse(query: bytes, max_n: int) -> _Query | None:
     """The parameters of a plain query; None = let the full route look at it."""
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&") if query else ():
         name, _, value = part.partition(b"=")
-        pattern = _NAME if name in _NAMES else _NUMBER if name in _NUMBERS else None
+        pattern = _PLAIN.get(name)
         if pattern is None or name in found or not pattern.fullmatch(value):
             return None
         found[name] = value
@@ -71,7 +76,7 @@ def _parse(query: bytes, max_n: int) -> _Plain | None:
     if not 1 <= n <= max_n or (seed is not None and seed > seeds.MAX_SEED):
         return None
     model, label = found.get(b"model"), found.get(b"label")
-    return _Plain(model.decode() if model else None, label.decode() if label else None, n, seed)
+    return _Query(model.decode() if model else None, label.decode() if label else None, n, seed)
 
 
 class LeanGenerate:
@@ -107,8 +112,11 @@ class LeanGenerate:
         service: Service = self.api.state.service
         plain, timeout_ms = scope["plain"]
         with service.accepted(timeout_ms, has_left(receive)) as caller:
-            made = await service.generate(
-                service.order(plain.model, plain.label, plain.n, plain.seed, caller)
+            order = service.order(plain.model, plain.label, plain.n, plain.seed, caller)
+            made = await service.generate(order)
+            pinned = plain.model is not None and "@" in plain.model
+            origin = origin_of(
+                order, made.samples, AS_PNG, plain.seed is not None, pinned, service.identity
             )
-            reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
+            reply = images_reply(AS_PNG, made.images, origin, made.timing)
         await reply(scope, receive, send)

@@ -10,25 +10,30 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from app import bodies, replies, seeds
+from app import bodies, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
-from app.middleware import PROBLEM, has_left
-from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, ZIP, choose
+from app.middleware import PROBLEM, has_left, is_head
+from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
     DatasetFormat,
     EncoderName,
     Format,
     Label,
+    LayoutOf,
     ModelName,
     Scale,
     Seed,
     Timeout,
+    Truncation,
     check_query,
+    seeds_in,
+    seeds_parameter,
 )
+from app.pending import Timing
 from app.schemas import (
     ImageList,
     Latents,
@@ -42,6 +47,7 @@ from app.schemas import (
     Status,
     reference,
 )
+from app.seeds import normals
 from app.service import Service
 from app.settings import Settings
 from app.status import status
@@ -52,7 +58,7 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
 
-_DECODERS = CapacityLimiter(2)
+_CODERS = CapacityLimiter(2)  # threads
 
 
 class PngResponse(Response):
@@ -88,6 +94,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
         "ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: _BINARY,
+            WEBP: _BINARY,
             JSON: {"schema": reference(ImageList)},
             NPY: _BINARY,
             ZIP: _BINARY,
@@ -132,12 +139,31 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _choose(
-    request: Request, wanted: Format | DatasetFormat, offers: Sequence[str] = replies.OFFERS
-) -> str:
+def _choose(request: Request, wanted: str | None, offers: Sequence[str] = replies.OFFERS) -> str:
     if wanted:
         return FORMATS[wanted]
     return choose(", ".join(request.headers.getlist("accept")), offers)
+
+
+def _known(request: Request, origin: replies.Origin, media: str) -> Response | None:
+    """The answer where the tag says all: to HEAD, and to who has these images already."""
+    if origin.etag is None or request.method != "GET":
+        return None
+    tags = request.headers.getlist("if-none-match")
+    if tags and replies.has_it(", ".join(tags), origin.etag):
+        return replies.without_images(media, origin, 304)
+    return replies.without_images(media, origin, 200) if is_head(request.scope) else None
+
+
+async def _rendered(
+    rendering: replies.Rendering, images: Sequence[Image], origin: replies.Origin, timing: Timing
+) -> Response:
+    """The reply; WebP, which takes long to find few bytes, is made off the event loop."""
+    if rendering.media != WEBP:
+        return replies.images_reply(rendering, images, origin, timing)
+    return await to_thread.run_sync(
+        replies.images_reply, rendering, images, origin, timing, limiter=_CODERS
+    )
 
 
 def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
@@ -153,7 +179,7 @@ async def _pictures(request: Request, model: StoredModel, settings: Settings) ->
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_DECODERS)
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_CODERS)
         for f in files
     ]
 
@@ -164,7 +190,7 @@ def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[Post
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
-            z = mu + np.exp(logvar / 2) * seeds.normals(number, len(mu))[0]
+            z = mu + np.exp(logvar / 2) * normals(number, len(mu))[0]
         items.append(PosteriorItem(mu=mu.tolist(), logvar=logvar.tolist(), z=z.tolist()))
     return items
 
@@ -181,11 +207,14 @@ def build_router(settings: Settings) -> APIRouter:
             int,
             Field(ge=1, le=settings.max_n),
             PLAIN,
-            Query(description="images; PNG shows several as one grid, row by row"),
+            Query(description="images; PNG and WebP show several as one picture, see layout"),
         ] = 1,
         seed: Seed = None,
+        seeds: Annotated[str | None, seeds_parameter(settings.max_n)] = None,
+        truncation: Truncation = 1,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Sample images from a model, of a label if you ask for one.
@@ -195,9 +224,19 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
-            media = _choose(request, format)
-            made = await service.generate(service.order(model, label, n, seed, caller))
-            return replies.generated_reply(media, made, label, seed is not None, scale)
+            rendering = replies.Rendering(_choose(request, format), scale, layout)
+            numbers = seeds_in(request, seeds, settings.max_n)
+            order = service.order(model, label, n, seed, caller, numbers, truncation)
+            replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
+            seeded = seed is not None or numbers is not None
+            pinned = model is not None and "@" in model
+            origin = replies.origin_of(
+                order, service.samples(order), rendering, seeded, pinned, service.identity
+            )
+            if (known := _known(request, origin, rendering.media)) is not None:
+                return known
+            made = await service.generate(order)
+            return await _rendered(rendering, made.images, origin, made.timing)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
         router.add_api_route(
@@ -295,19 +334,21 @@ def build_router(settings: Settings) -> APIRouter:
         model: EncoderName = None,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Latents in, pictures out."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.encoder(model)
-            media = _choose(request, format)
+            rendering = replies.Rendering(_choose(request, format), scale, layout)
             latents = await bodies.read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
+            replies.check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
             origin = _upload_origin(decoder, len(images))
-            return replies.images_reply(media, images, origin, timing, scale)
+            return await _rendered(rendering, images, origin, timing)
 
     @router.post(
         "/reconstruct",
@@ -322,19 +363,21 @@ def build_router(settings: Settings) -> APIRouter:
         model: EncoderName = None,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            media = _choose(request, format)
+            rendering = replies.Rendering(_choose(request, format), scale, layout)
             pictures = await _pictures(request, encoder, settings)
+            replies.check_size(rendering, encoder.network.image_shape, len(pictures))
             posteriors, _ = await service.encode(encoder, pictures, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
             origin = _upload_origin(encoder, len(images))
-            return replies.images_reply(media, images, origin, timing, scale)
+            return await _rendered(rendering, images, origin, timing)
 
     @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
     async def list_models(request: Request) -> Any:
