@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
 from app.images import Layout
+from app.provenance import Metadata
 
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -133,7 +134,14 @@ LayoutOf = Annotated[
         "row by row, or a strip, one beside the other; of no effect on one image and elsewhere",
     ),
 ]
-
+MetadataOf = Annotated[
+    Metadata,
+    Query(
+        description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
+        "digital source type, in XMP) and, of /generate, the recipe that makes it again and that "
+        "/verify reads; mark = the mark alone; none = nothing",
+    ),
+]
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 Timeout = Annotated[

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -30,6 +30,7 @@ from app.images import (
 from app.manifest import HEADER, MANIFEST, Listing
 from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.pending import Timing
+from app.provenance import GENERATED, Metadata, Told, recipe_start
 from app.schemas import ImageItem, ImageList
 from app.seeds import list_text
 from app.service import Order, pinned_name
@@ -46,6 +47,7 @@ class Rendering(NamedTuple):
     media: str = PNG  # one of OFFERS: PNG and WebP are one sheet, the others one by one
     scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
     layout: Layout = "grid"
+    metadata: Metadata = "full"
 
 
 AS_PNG = Rendering()
@@ -62,6 +64,9 @@ class Origin(NamedTuple):
     location: str | None = None  # of the whole answer
     etag: str | None = None  # known before anything is computed
     cache: str = "no-store"
+    drawn: Sequence[Sample] = ()  # with the labels that were drawn
+    order: Order | None = None  # None = made from an upload, so there is no recipe
+    source: str = GENERATED
 
 
 class Reply(Response):
@@ -91,21 +96,41 @@ def images_reply(
 ) -> Response:
     """The images."""
     started = time.perf_counter()
-    media, scale, layout = rendering
+    media, scale, layout, _ = rendering
     if media == PNG:
-        body = to_png(sheet(images, layout), scale)
+        body = to_png(sheet(images, layout), scale, _told(origin, rendering).png())
     elif media == WEBP:
-        body = to_webp(sheet(images, layout), scale)
+        body = to_webp(sheet(images, layout), scale, _told(origin, rendering).xmp())
     elif media == NPY:
         body = to_npy(images)
     elif media == ZIP:
-        body = _as_zip(images, origin, scale)
+        body = _as_zip(images, origin, rendering)
     else:
-        body = _as_json(images, origin, scale)
+        body = _as_json(images, origin, rendering)
     headers = _headers(origin)
     spent = server_timing(timing, time.perf_counter() - started)
     headers.append((b"server-timing", spent.encode()))
     return Reply(body, media, headers)
+
+
+def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> Told:
+    """What a picture says of itself: the whole sheet, or one image of those given one by one."""
+    order = origin.order
+    if rendering.metadata == "none":
+        return Told()
+    if order is None or rendering.metadata == "mark":
+        return Told(origin.source)
+    if index is None and len(order.seeds) == 1:
+        index = 0
+    model, label, layout = order.model, order.label, rendering.layout
+    if index is not None:
+        label, layout = origin.drawn[index].label, "grid"
+    start = recipe_start(
+        *(model.name, model.description.digest),
+        *(label, order.truncation, layout, rendering.scale),
+    )
+    listed = list_text(order.seeds) if index is None else str(order.seeds[index])
+    return Told(origin.source, start, listed)
 
 
 def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
@@ -151,7 +176,7 @@ def _address(model: str, label: str | None, path: str = "/generate") -> str:
 
 
 @lru_cache(1024)
-def _options(truncation: float, scale: int, layout: Layout) -> str:
+def _options(truncation: float, scale: int, layout: Layout, metadata: Metadata) -> str:
     """The end of a permalink: what is not as it is by default."""
     options: dict[str, str | int] = {}
     if truncation != 1:
@@ -160,12 +185,14 @@ def _options(truncation: float, scale: int, layout: Layout) -> str:
         options["scale"] = scale
     if layout != "grid":
         options["layout"] = layout
+    if metadata != "full":
+        options["metadata"] = metadata
     return f"&{urlencode(options)}" if options else ""
 
 
 def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> str:
     """The one canonical address of an answer."""
-    media, scale, layout = rendering
+    media, scale, layout, metadata = rendering
     model, total, first = order.model, len(samples), samples[0].seed
     # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
     label = samples[0].label if total == 1 else order.label
@@ -178,7 +205,9 @@ def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> 
         address += f"&seed={first}" if total == 1 else f"&seed={first}&n={total}"
     if media not in (PNG, WEBP) or total == 1:
         layout = "grid"
-    address += _options(order.truncation, 1 if media == NPY else scale, layout)
+    if media == NPY:
+        scale, metadata = 1, "full"
+    address += _options(order.truncation, scale, layout, metadata)
     return address if media == PNG else f"{address}&format={SHORT[media]}"
 
 
@@ -214,7 +243,7 @@ def origin_of(
                 cache = "public, max-age=31536000, immutable"
     permalinks: list[str] = []
     if rendering.media == JSON:
-        one = Rendering(scale=rendering.scale)
+        one = Rendering(scale=rendering.scale, metadata=rendering.metadata)
         for sample in samples:
             single = replace(order, label=sample.label, seeds=(sample.seed,))
             permalinks.append(_location(single, (sample,), one))
@@ -227,6 +256,8 @@ def origin_of(
         location=location,
         etag=etag,
         cache=cache,
+        drawn=samples,
+        order=order,
     )
 
 
@@ -275,21 +306,25 @@ def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
     return headers
 
 
-def _as_zip(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
+def _pngs(images: Sequence[Image], origin: Origin, rendering: Rendering) -> Iterator[bytes]:
+    for index, image in enumerate(images):
+        yield to_png(image, rendering.scale, _told(origin, rendering, index).png())
+
+
+def _as_zip(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
     listing = Listing(origin.classes)
     labels = [None if label is None else origin.classes.index(label) for label in origin.labels]
     names = [listing.file(index, label).encode() for index, label in enumerate(labels)]
     archive = ZipStream([*names, MANIFEST].__getitem__)
-    members = [archive.member(to_png(image, scale)) for image in images]
+    members = [archive.member(png) for png in _pngs(images, origin, rendering)]
     rows = [listing.row(*row) for row in zip(range(len(images)), labels, origin.seeds, strict=True)]
     listed = archive.member(HEADER + "".join(rows).encode())
     return b"".join((*members, listed, *archive.close()))
 
 
-def _as_json(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
+def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
     items = []
-    for index, image in enumerate(images):
-        png = to_png(image, scale)
+    for index, png in enumerate(_pngs(images, origin, rendering)):
         items.append(
             ImageItem(
                 image=base64.b64encode(png).decode(),

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from app import bodies, replies
+from app import bodies, provenance, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
@@ -24,6 +25,7 @@ from app.parameters import (
     Format,
     Label,
     LayoutOf,
+    MetadataOf,
     ModelName,
     Scale,
     Seed,
@@ -34,6 +36,7 @@ from app.parameters import (
     seeds_parameter,
 )
 from app.pending import Timing
+from app.provenance import FROM_UPLOAD, GENERATED
 from app.schemas import (
     ImageList,
     Latents,
@@ -44,15 +47,18 @@ from app.schemas import (
     PosteriorList,
     Problem,
     Readiness,
+    RecipeBody,
     Status,
+    Verification,
     reference,
 )
-from app.seeds import normals
+from app.seeds import list_text, normals
 from app.service import Service
 from app.settings import Settings
 from app.status import status
 from app.store import StoredModel
 from app.streams import StreamReply
+from app.verify import Finding, compare, recipe_of, regenerate
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
@@ -116,21 +122,23 @@ def _body(**content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": [bodies.FIELD],
+        "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
+    }
+}
 _PICTURE_BODY = _body(
     **{
         "image/png": _BINARY,
         "image/jpeg": _BINARY,
         "image/webp": _BINARY,
-        bodies.MULTIPART: {
-            "schema": {
-                "type": "object",
-                "required": [bodies.FIELD],
-                "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
-            }
-        },
+        bodies.MULTIPART: _FORM,
         JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
+_FILE_BODY = _body(**{PNG: _BINARY, WEBP: _BINARY, bodies.MULTIPART: _FORM})
 _LATENT_BODY = _body(**{JSON: {"schema": reference(Latents)}, NPY: _BINARY})
 
 
@@ -166,10 +174,12 @@ async def _rendered(
     )
 
 
-def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
-    """What is made from an upload has no seed and no address, and is not to be stored."""
+def _upload_origin(model: StoredModel, total: int, source: str) -> replies.Origin:
+    """What is made from an upload has no seed, address or recipe, and is not to be stored."""
     nothing: list[None] = [None] * total
-    return replies.Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing)
+    return replies.Origin(
+        model.name, seeds=nothing, labels=nothing, permalinks=nothing, source=source
+    )
 
 
 async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
@@ -215,6 +225,7 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Sample images from a model, of a label if you ask for one.
@@ -224,7 +235,7 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
-            rendering = replies.Rendering(_choose(request, format), scale, layout)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
             numbers = seeds_in(request, seeds, settings.max_n)
             order = service.order(model, label, n, seed, caller, numbers, truncation)
             replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
@@ -335,19 +346,20 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Latents in, pictures out."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.encoder(model)
-            rendering = replies.Rendering(_choose(request, format), scale, layout)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
             latents = await bodies.read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
             replies.check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
-            origin = _upload_origin(decoder, len(images))
+            origin = _upload_origin(decoder, len(images), GENERATED)
             return await _rendered(rendering, images, origin, timing)
 
     @router.post(
@@ -364,20 +376,51 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            rendering = replies.Rendering(_choose(request, format), scale, layout)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
             pictures = await _pictures(request, encoder, settings)
             replies.check_size(rendering, encoder.network.image_shape, len(pictures))
             posteriors, _ = await service.encode(encoder, pictures, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = _upload_origin(encoder, len(images))
+            origin = _upload_origin(encoder, len(images), FROM_UPLOAD)
             return await _rendered(rendering, images, origin, timing)
+
+    @router.post(
+        "/verify",
+        operation_id="verify",
+        tags=["images"],
+        response_model=Verification,
+        responses=_problems(400, 413, 415, 422, 500, 503, 504),
+        openapi_extra=_FILE_BODY,
+    )
+    async def verify(request: Request, response: Response, timeout_ms: Timeout = None) -> Any:
+        """A PNG or WebP of /generate in; whether its recipe still makes it, pixel for pixel, out.
+
+        The recipe in the file is made again and compared. It proves that the pixels are those of
+        this model and these seeds, not who asked for them. Nothing is stored.
+        """
+        service = _service(request)
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+            data = await bodies.read_file(request, settings.max_body_bytes)
+            picture = await to_thread.run_sync(provenance.read, data, limiter=_CODERS)
+            recipe = recipe_of(picture, settings.max_n)
+            made = await regenerate(service, recipe, caller)
+            if made is None:
+                detail = f"no model of the digest {recipe.digest[:12]}… is served here"
+                found = Finding("unknown_model", recipe, detail)
+            else:
+                found = await to_thread.run_sync(
+                    compare, picture, recipe, *made, settings.max_pixels, limiter=_CODERS
+                )
+        response.headers["Cache-Control"] = "no-store"
+        return _verification(service, found)
 
     @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
     async def list_models(request: Request) -> Any:
@@ -455,6 +498,20 @@ def build_router(settings: Settings) -> APIRouter:
 
 def _about(error: type[ServiceError]) -> dict[str, Any]:
     return {"status": error.status, "title": error.title, "about": error.about}
+
+
+def _verification(service: Service, found: Finding) -> Verification:
+    told = asdict(found.recipe) | {"seeds": list_text(found.recipe.seeds)}
+    name = None if found.model is None else found.model.name
+    return Verification(
+        verdict=found.verdict,
+        detail=found.detail,
+        recipe=RecipeBody(**told),
+        model=name,
+        reproducibility=None if name is None else service.engine.grades[name],
+        different_pixels=found.different_pixels,
+        largest_difference=found.largest_difference,
+    )
 
 
 def _card(service: Service, model: StoredModel) -> ModelCard:

@@ -56,6 +56,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.schemas": set(),
     "app.workers": set(),
     "app.images": {"app.errors"},
+    "app.provenance": {"app.errors", "app.images", "app.seeds"},
     "app.negotiation": {"app.errors"},
     "app.archive": set(),
     "app.manifest": set(),

@@ -156,6 +156,7 @@ async def test_a_tag_that_is_known_is_answered_without_the_model(
 async def test_every_parameter_and_type_has_its_own_tag(client: httpx.AsyncClient) -> None:
     query = "label=7&seed=42&n=3"
     variants = ["", "&scale=2", "&layout=strip", "&truncation=0.5", "&format=webp", "&format=json"]
+    variants += ["&metadata=mark", "&metadata=none", "&metadata=none&format=webp"]
     tags = [
         (await client.get(f"/generate?{query}{variant}")).headers["etag"] for variant in variants
     ]
