@@ -90,14 +90,34 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_MADE_BY = {
-    "X-Seed": {"description": "seed of the first image", "schema": {"type": "integer"}},
-    "X-Model": {"description": "model that made them", "schema": {"type": "string"}},
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+_PLAIN_HEADERS = {
+    "X-Model": _header("model that made them"),
+    "Cache-Control": _header(
+        "no-store: another call gives other images; no-cache: ask again with If-None-Match; "
+        "immutable: the address names the model's digest"
+    ),
+    "Vary": _header("Accept"),
+}
+_MADE_BY = _PLAIN_HEADERS | {
+    "X-Seed": _header("seed of the first image", "integer"),
+    "Content-Location": _header("the one address, with the model's digest, of these bytes"),
+}
+_TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
+_ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {
+        "description": "If-None-Match names these images; no model was asked",
+        "headers": _MADE_BY | _ETAG,
+    }
 }
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images: PNG (a grid when there are several), JSON, npy (n, H, W), or "
-        "ZIP (a PNG an image and manifest.csv)",
+        "description": "The images: PNG or lossless WebP (one sheet when there are several), JSON, "
+        "npy (n, H, W), or ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: _BINARY,
             WEBP: _BINARY,
@@ -105,8 +125,11 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
             NPY: _BINARY,
             ZIP: _BINARY,
         },
-        "headers": _MADE_BY,
+        "headers": _PLAIN_HEADERS | _TIMING,
     }
+}
+_GENERATED: dict[int | str, dict[str, Any]] = {
+    200: _IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}
 }
 _DATASET: dict[int | str, dict[str, Any]] = {
     200: {
@@ -257,7 +280,9 @@ def build_router(settings: Settings) -> APIRouter:
             operation_id="generate" if method == "POST" else "generate_get",
             tags=["images"],
             response_class=PngResponse,
-            responses=_IMAGES | _problems(404, 406, 422, 500, 503, 504),
+            responses=_GENERATED
+            | (_NOT_MODIFIED if method == "GET" else {})
+            | _problems(404, 406, 422, 500, 503, 504),
         )
 
     datasets = Datasets(settings.max_datasets)

@@ -175,6 +175,45 @@ async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
         assert answer.headers["cache-control"] == "no-cache"
 
 
+async def test_the_openapi_tells_every_parameter_header_and_type(
+    client: httpx.AsyncClient,
+) -> None:
+    spec = (await client.get("/openapi.json")).json()
+    for method in ("get", "post"):
+        operation = spec["paths"]["/generate"][method]
+        known = {p["name"]: p["schema"] for p in operation["parameters"] if p["in"] == "query"}
+        refused = await client.get("/generate?nothing=1")
+        assert ", ".join(known) in refused.json()["detail"]
+        assert known["layout"]["enum"] == ["grid", "strip"]
+        assert known["metadata"]["enum"] == ["full", "mark", "none"]
+        truncation = known["truncation"]
+        assert [truncation[key] for key in ("minimum", "maximum", "multipleOf")] == [0, 1, 0.01]
+        pattern = known["seeds"]["pattern"]
+        assert re.search(pattern, "0-3,17")
+        assert not re.search(pattern, "0-3,")
+        told = operation["responses"]["200"]
+        for media in told["content"]:
+            answer = await client.request(method, "/generate?seed=1", headers={"accept": media})
+            assert answer.headers["content-type"] == media
+            ours = {"content-type", "content-length", "x-request-id", "x-content-type-options"}
+            assert {h.lower() for h in told["headers"]} == set(answer.headers) - ours
+        formats = known["format"]["anyOf"][0]["enum"]
+        types = {
+            (await client.get(f"/generate?format={name}")).headers["content-type"]
+            for name in formats
+        }
+        assert types == set(told["content"])
+        assert ("304" in operation["responses"]) == (method == "get")
+    headers = spec["paths"]["/decode"]["post"]["responses"]["200"]["headers"]
+    answer = await client.post("/decode", json={"z": [[0, 0, 0]]})
+    assert {h.lower() for h in headers} == set(answer.headers) - ours
+    verify = spec["paths"]["/verify"]["post"]
+    assert set(verify["requestBody"]["content"]) == {
+        *("image/png", "image/webp", "multipart/form-data"),
+    }
+    assert {"200", "400", "413", "415", "422"} <= set(verify["responses"])
+
+
 async def test_head_of_what_has_a_tag_computes_nothing(
     client: httpx.AsyncClient, app_of: AppOf
 ) -> None:
