@@ -292,6 +292,7 @@ def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
     """
     name, count, seed = made.model.name, len(made.seeds), made.seeds.start
     label = None if made.label is None else made.model.description.labels[made.label]
+    metadata = "" if media == NPZ or made.metadata == "mark" else f"&metadata={made.metadata}"
     ending, address = SHORT[media], _address(pinned_name(made.model), label, "/dataset")
     headers = {
         "X-Model": name,
@@ -299,7 +300,7 @@ def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
         "Vary": "Accept",
         "Cache-Control": "no-cache" if seeded else "no-store",
         "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{ending}"',
-        "Content-Location": f"{address}&seed={seed}&n={count}&format={ending}",
+        "Content-Location": f"{address}&seed={seed}&n={count}{metadata}&format={ending}",
     }
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))

@@ -303,6 +303,7 @@ def build_router(settings: Settings) -> APIRouter:
         ] = min(1000, settings.max_dataset_n),
         seed: Seed = None,
         format: DatasetFormat = None,
+        metadata: MetadataOf = "mark",
     ) -> Response:
         """Sample a labelled data set, sent as one file while it is made.
 
@@ -314,7 +315,7 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         await bodies.refuse_body(request)
         media = _choose(request, format, (ZIP, NPZ))
-        made = Dataset(*service.choose(model, label, n, seed))
+        made = Dataset(*service.choose(model, label, n, seed), metadata)
         headers = replies.dataset_headers(media, made, seed is not None)
         return StreamReply(datasets.archive(service, made, media), media, headers)
 
