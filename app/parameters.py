@@ -81,13 +81,15 @@ Truncation = Annotated[
 def seeds_parameter(most: int) -> Any:
     """``seeds``, whose length depends on a setting; ``seeds_in`` reads it.
 
+    It has no example, for Swagger UI would fill that in beside a seed.
+
     Args:
         most: Seeds in one request.
     """
     return Query(
         max_length=18 * most,
-        description="seeds and runs of seeds, in the order of the images, instead of seed and n",
-        openapi_examples={"runs": {"value": "0-3,17"}},
+        description="seeds and runs of seeds, such as 0-3,17, in the order of the images, instead "
+        "of seed and n, which are to be left empty",
         json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
     )
 
