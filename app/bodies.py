@@ -24,12 +24,13 @@ from app.errors import (
     shown,
 )
 from app.images import READABLE
-from app.negotiation import JSON, NPY
+from app.negotiation import JSON, NPY, PNG, WEBP
 
 MULTIPART = "multipart/form-data"
 FIELD = "file"  # of a form
 MAX_LATENT = 1000  # beyond any draw from the prior; keeps every activation finite
 PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
+FILE_TYPES = (PNG, WEBP, MULTIPART)
 LATENT_TYPES = (JSON, NPY)
 CODINGS = {"gzip": 31, "deflate": 15}  # of a body, by zlib's wbits; deflate is zlib's (RFC 9110)
 
@@ -169,6 +170,17 @@ async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]
     # A body of megabytes takes a while to parse: not on the event loop.
     pictures = _only_list(await run_in_threadpool(strict_json.parse, body), "images", max_n)
     return [_from_base64(text, f"/images/{index}") for index, text in enumerate(pictures)]
+
+
+async def read_file(request: Request, limit: int) -> bytes:
+    """A PNG or WebP, raw or as a form's field ``file``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, FILE_TYPES)
+    body = await read(request, limit)
+    return await _form_file(request, body) if media == MULTIPART else body
 
 
 def _from_base64(text: Any, pointer: str) -> bytes:

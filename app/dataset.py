@@ -22,6 +22,7 @@ from app.errors import OverloadedError
 from app.images import joined, npy_header, to_png
 from app.manifest import HEADER, MANIFEST, Listing
 from app.negotiation import ZIP
+from app.provenance import GENERATED, Metadata, Told, recipe_start
 from app.service import Service
 from app.store import StoredModel
 
@@ -40,6 +41,17 @@ class Dataset:
     model: StoredModel
     label: int | None  # of all; None = i mod classes, or none of an unconditional model
     seeds: range  # one an image
+    metadata: Metadata = "mark"
+
+    def told(self, index: int) -> Told:
+        """What the picture of one image says of itself."""
+        if self.metadata == "none":
+            return Told()
+        if self.metadata == "mark":
+            return Told(GENERATED)
+        name, digest = self.model.name, self.model.description.digest
+        start = recipe_start(name, digest, self.label_of(index), 1.0, "grid", 1)
+        return Told(GENERATED, start, str(self.seeds[index]))
 
     def samples(self, start: int, stop: int) -> list[Sample]:
         """Images ``start`` to ``stop``."""
@@ -162,8 +174,8 @@ async def _zip(dataset: Dataset, tiles: Tiles) -> AsyncGenerator[bytes, None]:
     listed, checksum, size = 0, zlib.crc32(HEADER), len(HEADER)
     async for images in tiles:
         members = []
-        for index, image in enumerate(images, 1):
-            members.append(archive.member(to_png(image)))
+        for index, image in enumerate(images, listed):
+            members.append(archive.member(to_png(image, told=dataset.told(index).png())))
             if index % _SLICE == 0:
                 await asyncio.sleep(0)
         text = rows(listed, listed + len(images))

@@ -9,6 +9,7 @@ pixels do not depend on the batch. The passes of the probe are timed, and from t
 how to cut and pad a batch of any size.
 """
 
+import hashlib
 import logging
 import math
 import time
@@ -37,10 +38,15 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class Sample(NamedTuple):
-    """A row of ``generate``: a seed, and a label where the model is conditional."""
+    """A row of ``generate``: a seed, and a label where the model is conditional.
+
+    The latent is ``truncation`` (0 to 1) times the seed's normal numbers: 1 leaves them as they
+    are, 0 gives the mean of the latents.
+    """
 
     seed: int
     label: int | None = None
+    truncation: float = 1.0
 
 
 Latent = NDArray[np.float32]  # a row of ``decode``: (Z,)
@@ -81,6 +87,8 @@ class Engine:
             takes about BATCH_S.
 
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
+    ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
+    differs where processor, engine or settings round otherwise, so seeds there give other pixels.
     """
 
     def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
@@ -89,6 +97,7 @@ class Engine:
         self.models = dict(models)
         self.costs: dict[Lane, list[tuple[int, float]]] = {}
         self.grades: dict[str, Grade] = {}
+        self.fingerprints: dict[str, str] = {}
         self._plans: dict[Lane, list[int]] = {}
 
     def start_thread(self) -> None:
@@ -185,8 +194,10 @@ class Engine:
         if operation == "encode":
             return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
         network = self.models[name].network
-        numbers, labels = zip(*rows, strict=True)
+        numbers, labels, truncations = zip(*rows, strict=True)
         z = seeds.normals(np.array(numbers, dtype=np.uint64), network.latent_dim)
+        if set(truncations) != {1.0}:
+            z *= np.array(truncations, dtype=np.float32)[:, None]
         return z, np.array(labels, dtype=np.int64) if network.num_classes else None
 
     def _probe_rows(self, lane: Lane, count: int) -> list[Row]:
@@ -225,6 +236,8 @@ class Engine:
         reference_seconds = clock() - started
         if not all(np.isfinite(output).all() for output in reference):
             raise FloatingPointError("an output of the probe is not finite")
+        if operation == "generate":
+            self.fingerprints[name] = hashlib.sha256(reference[0].tobytes()).hexdigest()
 
         def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
             """The time of one pass; infinity if its rows, but the first ``bad``, differ."""

@@ -114,6 +114,15 @@ class UnreadableImageError(ServiceError):
     about = "The upload is not a whole PNG, JPEG or WebP picture."
 
 
+class NoRecipeError(ServiceError):
+    status, slug, title = 422, "no-recipe", "The picture has no recipe"
+    about = (
+        "There is nothing to verify: the picture does not say how this service made it. It is not "
+        "one of ours, was asked for with metadata=mark or none, or has been through a program that "
+        "drops what it does not know, as most that resize or convert do."
+    )
+
+
 class WrongModelError(ServiceError):
     status, slug, title = 422, "wrong-model", "This model cannot do that"
     about = "Labels need a conditional model; encoding and decoding need a VAE."

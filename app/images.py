@@ -3,18 +3,24 @@
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, features
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
+Layout = Literal["grid", "strip"]
+MAX_WEBP_SIDE = 16383  # pixels: a side is written in 14 bits
+# What the bytes of pictures depend on besides their pixels.
+WRITERS = f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}"
 
 # Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
 PillowImage.MAX_IMAGE_PIXELS = None
@@ -22,7 +28,8 @@ PillowImage.MAX_IMAGE_PIXELS = None
 READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG, whole."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -31,10 +38,10 @@ def _png_start(width: int, height: int, channels: int) -> bytes:
     """Signature and header chunk of an 8-bit image."""
     colour_type = 0 if channels == 1 else 2
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
 
 
-_PNG_END = _chunk(b"IEND", b"")
+_PNG_END = png_chunk(b"IEND", b"")
 _UP = 2  # a row's filter: differences from the row above
 
 
@@ -45,17 +52,17 @@ _STORED = 900
 
 @lru_cache(256)
 def _stored_start(width: int, height: int, channels: int) -> tuple[bytes, int]:
-    """What comes before the pixels of an uncompressed PNG, and the checksum of its last chunk's
-    part of that (RFC 1950, RFC 1951 section 3.2.4)."""
+    """What comes before the pixels in the one data chunk of an uncompressed PNG, and the checksum
+    of that (RFC 1950, RFC 1951 section 3.2.4)."""
     size = height * (width * channels + 1)
     lead = b"IDAT\x78\x01\x01" + struct.pack("<HH", size, size ^ 0xFFFF)
     length = struct.pack(">I", len(lead) - 4 + size + 4)
-    return _png_start(width, height, channels) + length + lead, zlib.crc32(lead)
+    return length + lead, zlib.crc32(lead)
 
 
-def to_png(image: Image, scale: int = 1) -> bytes:
+def to_png(image: Image, scale: int = 1, told: bytes = b"") -> bytes:
     """An 8-bit PNG (PNG specification, third edition, sections 5 to 11), each pixel drawn ``scale``
-    times as wide and high.
+    times as wide and high, with the chunks ``told`` before its pixels.
 
     Written here because it is on the path of every image. Small images are stored. In others runs
     of equal bytes are all that is looked for: digits are mostly black, and a row that repeats the
@@ -73,7 +80,8 @@ def to_png(image: Image, scale: int = 1) -> bytes:
             pixels = raw.tobytes()
             check = zlib.adler32(pixels).to_bytes(4, "big")
             crc = zlib.crc32(check, zlib.crc32(pixels, crc))
-            return b"".join((start, pixels, check, crc.to_bytes(4, "big"), _PNG_END))
+            head = _png_start(width, height, channels)
+            return b"".join((head, told, start, pixels, check, crc.to_bytes(4, "big"), _PNG_END))
     else:
         wide = image.repeat(scale, axis=1).reshape(height, -1)
         raw = np.zeros((height, scale, wide.shape[1] + 1), dtype=np.uint8)
@@ -85,7 +93,7 @@ def to_png(image: Image, scale: int = 1) -> bytes:
     deflate = zlib.compressobj(1, zlib.DEFLATED, window, memory, zlib.Z_RLE)
     data = deflate.compress(raw.data) + deflate.flush()
     start = _png_start(width * scale, height * scale, channels)
-    return start + _chunk(b"IDAT", data) + _PNG_END
+    return start + told + png_chunk(b"IDAT", data) + _PNG_END
 
 
 def joined(images: Sequence[Image]) -> bytes:
@@ -93,18 +101,34 @@ def joined(images: Sequence[Image]) -> bytes:
     return b"".join(images)  # type: ignore[arg-type]  # arrays are buffers; .data costs more
 
 
-def sheet(images: Sequence[Image]) -> Image:
-    """One image as it is, several as a grid with ceil(sqrt(n)) columns. Places that are left over
-    are black."""
+def to_webp(image: Image, scale: int = 1, xmp: bytes = b"") -> bytes:
+    """A lossless WebP, each pixel drawn ``scale`` times as wide and high, 16383 pixels a side at
+    most, with an XMP packet if there is one."""
+    out = BytesIO()
+    large = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    # Method 0 is the fastest; grey becomes RGB, which WebP has alone.
+    rgb = PillowImage.fromarray(large).convert("RGB")
+    rgb.save(out, "WEBP", lossless=True, method=0, xmp=xmp)
+    return out.getvalue()
+
+
+def places(count: int, layout: Layout) -> tuple[int, int]:
+    """Rows and columns of a sheet of ``count`` images."""
+    columns = count if layout == "strip" else math.ceil(math.sqrt(count))
+    return math.ceil(count / columns), columns
+
+
+def sheet(images: Sequence[Image], layout: Layout = "grid") -> Image:
+    """One image as it is, several as a grid with ceil(sqrt(n)) columns or as one row. Places that
+    are left over are black."""
     if len(images) == 1:
         return images[0]
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
+    rows, columns = places(len(images), layout)
     height, width, *colour = images[0].shape
     blank = bytes((rows * columns - len(images)) * images[0].size)
-    places = np.frombuffer(joined(images) + blank, dtype=np.uint8)
+    filled = np.frombuffer(joined(images) + blank, dtype=np.uint8)
     # (rows, columns, H, W[, 3]) -> (rows, H, columns, W[, 3])
-    grid = places.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
+    grid = filled.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
     return grid.reshape(rows * height, columns * width, *colour)
 
 
@@ -119,6 +143,27 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 def to_npy(images: Sequence[Image]) -> bytes:
     """The npy form of (n, H, W[, 3]) uint8."""
     return npy_header((len(images), *images[0].shape), "|u1") + joined(images)
+
+
+@contextmanager
+def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[PillowImage.Image]:
+    """A stranger's picture, for whatever makes Pillow decode it."""
+    try:
+        with PillowImage.open(BytesIO(data), formats=formats) as picture:
+            pixels = picture.width * picture.height
+            if pixels > max_pixels:
+                raise BodyTooLargeError(
+                    f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
+                    f"at most {max_pixels} are read"
+                )
+            yield picture
+    except BodyTooLargeError:
+        raise
+    except Exception as error:  # Pillow raises many classes for bad files, OSError but one
+        raise UnreadableImageError(
+            f"the {len(data)} bytes, which begin with {shown(data[:8].decode('latin-1'))}, are not "
+            "a whole PNG, JPEG or WebP picture"
+        ) from error
 
 
 def read_picture(
@@ -144,23 +189,9 @@ def read_picture(
         BodyTooLargeError: more pixels than that.
     """
     channels, height, width = shape
-    try:
-        with PillowImage.open(BytesIO(data), formats=list(READABLE.values())) as picture:
-            pixels = picture.width * picture.height
-            if pixels > max_pixels:
-                raise BodyTooLargeError(
-                    f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
-                    f"at most {max_pixels} are read"
-                )
-            picture.draft(None, (8 * width, 8 * height))  # a JPEG can be decoded smaller
-            flat = ImageOps.exif_transpose(_flatten(picture))
-    except BodyTooLargeError:
-        raise
-    except Exception as error:  # Pillow raises many classes for bad files, OSError but one
-        raise UnreadableImageError(
-            f"the {len(data)} bytes, which begin with {shown(data[:8].decode('latin-1'))}, are not "
-            "a whole PNG, JPEG or WebP picture"
-        ) from error
+    with _opened(data, tuple(READABLE.values()), max_pixels) as picture:
+        picture.draft(None, (8 * width, 8 * height))  # a JPEG can be decoded smaller
+        flat = ImageOps.exif_transpose(_flatten(picture))
     flat = flat.convert("L" if channels == 1 else "RGB")
     if flat.size != (width, height):
         flat = (
@@ -169,6 +200,28 @@ def read_picture(
             else _fit(flat, width, height)
         )
     return np.asarray(flat, dtype=np.uint8)
+
+
+def read_exactly(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
+    """The pixels of a PNG or WebP as they are: (H, W, 3), grey in all channels alike.
+
+    Args:
+        data: The file.
+        max_pixels: Refused above, by the size that the header states, before decoding.
+
+    Returns:
+        None = that is not all that the picture shows: it is transparent anywhere, has several
+        frames, or more than 8 bits a channel.
+
+    Raises:
+        UnreadableImageError: not a whole picture of these formats.
+        BodyTooLargeError: more pixels than that.
+    """
+    with _opened(data, ("PNG", "WEBP"), max_pixels) as picture:
+        if getattr(picture, "n_frames", 1) != 1 or picture.mode.startswith(("I", "F")):
+            return None
+        rgba = np.asarray(picture.convert("RGBA"))
+    return rgba[..., :3] if (rgba[..., 3] == 255).all() else None
 
 
 def _fit(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Image:

@@ -25,22 +25,25 @@ from app.middleware import (
     problem,
     told_as,
 )
-from app.negotiation import PNG
 from app.parameters import TIMEOUT_HEADER
 from app.pending import LeftError
-from app.replies import generated_reply
-from app.service import Generated, Service
+from app.replies import AS_PNG, Reply, images_reply, origin_of
+from app.service import Generated, Order, Service
 
 PATH = "/generate"
 _MOST_BYTES = 2048
 _REQUEST = re.compile(
-    rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&-]*))? HTTP/1\.1\r\n"
+    rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&@-]*))? HTTP/1\.1\r\n"
     rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
 _MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
-_NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # of a model or label: nothing that needs decoding
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
-_NAMES, _NUMBERS = (b"model", b"label"), (b"n", b"seed")
+_PARAMETERS = {  # nothing that needs decoding
+    b"model": re.compile(rb"[A-Za-z0-9._-]{1,64}(@[0-9a-f]{12,64})?"),
+    b"label": re.compile(rb"[A-Za-z0-9._-]{1,64}"),
+    b"n": _NUMBER,
+    b"seed": _NUMBER,
+}
 _TIMEOUT, _ID = TIMEOUT_HEADER.lower().encode(), b"x-request-id"
 # Headers, by the values with which they change nothing; None = any. All others are unusual.
 _PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
@@ -95,7 +98,7 @@ def parse(data: bytes, max_n: int) -> Plain | None:
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&") if query else ():
         name, _, value = part.partition(b"=")
-        pattern = _NAME if name in _NAMES else _NUMBER if name in _NUMBERS else None
+        pattern = _PARAMETERS.get(name)
         if pattern is None or name in found or not pattern.fullmatch(value):
             return None
         found[name] = value
@@ -143,39 +146,52 @@ class Lean:
             answer: Called once, perhaps at once; not for a client that has gone.
         """
         service: Service = self._state.service
-        then = partial(self._made, plain, plain.request_id or new_request_id(), answer)
+        request_id = plain.request_id or new_request_id()
+        told = partial(self._answer, plain, request_id, answer)
         try:
             caller = service.enter(plain.timeout_ms, left)
         except Exception as error:
-            then(error)
+            told(error)
             return
-
-        def leave(made: Generated | Exception) -> None:
-            service.leave()
-            then(made)
-
         try:
             order = service.order(plain.model, plain.label, plain.n, plain.seed, caller)
         except Exception as error:
-            leave(error)
-        else:
-            service.ask(order, leave)
+            service.leave()
+            told(error)
+            return
 
-    def _made(
-        self, plain: Plain, request_id: str, answer: Answer, made: Generated | Exception
+        def made(images: Generated | Exception) -> None:
+            service.leave()
+            if isinstance(images, Exception):
+                told(images)
+                return
+            try:
+                reply = _reply(service, plain, order, images)
+            except Exception as error:
+                told(error)
+            else:
+                told(reply)
+
+        service.ask(order, made)
+
+    def _answer(
+        self, plain: Plain, request_id: str, answer: Answer, found: Reply | Exception
     ) -> None:
         """The images are there, or will never be."""
-        headers: Headers
-        try:
-            if isinstance(made, Exception):
-                raise made
-            reply = generated_reply(PNG, made, plain.label, plain.seed is not None, scale=1)
-            status, headers, body = reply.status_code, reply.raw_headers, bytes(reply.body)
-        except LeftError:
+        if isinstance(found, LeftError):
             self._metrics.request(plain.method, PATH, CLIENT_LEFT)
             return
-        except Exception as error:
-            told = told_as(error, request_id)
-            status, headers, body = problem(told, request_id, PATH)
+        if isinstance(found, Exception):
+            error = told_as(found, request_id)
+            status, headers, body = problem(error, request_id, PATH)
+        else:
+            status, headers, body = found.status_code, found.raw_headers, bytes(found.body)
         self._metrics.request(plain.method, PATH, status)
         answer(status, [*headers, *common_headers(request_id)], body)
+
+
+def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> Reply:
+    """As the full route makes it."""
+    seeded, pinned = plain.seed is not None, plain.model is not None and "@" in plain.model
+    origin = origin_of(order, made.samples, AS_PNG, seeded, pinned, service.identity)
+    return images_reply(AS_PNG, made.images, origin, made.timing)

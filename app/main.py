@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from app import __doc__ as about
@@ -30,7 +30,7 @@ from app.errors import (
 )
 from app.lean import Lean
 from app.metrics import Metrics
-from app.middleware import RequestMiddleware
+from app.middleware import RequestMiddleware, is_head
 from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.routes import build_router
@@ -138,21 +138,27 @@ async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
 
 
 def _methods(request: Request) -> str:
-    """Every method that the path takes: Starlette names those of its first route alone."""
+    """Every method that the path takes: Starlette names those of its first route alone, and knows
+    nothing of HEAD and OPTIONS."""
     routes = [route for route in request.app.state.routes if isinstance(route, Route)]
     matching = [route for route in routes if route.path_regex.match(request.url.path)]
-    return ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+    methods = {method for route in matching for method in route.methods or ()} or {"GET"}
+    return ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
 
 
-async def _on_http_error(request: Request, error: Exception) -> NoReturn:
-    """Starlette's own: no such path, no such method, a body it could not parse."""
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such path, no such method, a body it could not parse. OPTIONS is one that
+    no route has, and can be answered."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         path = shown(request.url.path, 60)
         raise NotFoundError(f"nothing at {path}; the paths are listed at /docs")
     if error.status_code == 405:
         allowed = _methods(request)
-        message = f"{shown(request.method, 16)} is not possible here; allowed: {allowed}"
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        method = "HEAD" if is_head(request.scope) else request.method
+        message = f"{shown(method, 16)} is not possible here; allowed: {allowed}"
         raise MethodNotAllowedError(message, headers={"Allow": allowed})
     if error.status_code == 400:
         raise MalformedBodyError("the body cannot be parsed")

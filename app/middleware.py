@@ -32,6 +32,7 @@ _CSP_DOCS = (
 )
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
+_HEAD = "genserve.head"  # in the scope of a request that is GET but for its body
 DOCS_PATHS = ("/docs", "/redoc")
 V2 = "/v2"  # the Open Inference Protocol lies here, and has errors of its own
 
@@ -69,6 +70,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method, head = scope["method"], scope["method"] == "HEAD"
+        if head:  # answered as GET is, without the body (RFC 9110, section 9.3.2)
+            scope = {**scope, "method": "GET", _HEAD: True}
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -85,6 +89,8 @@ class RequestMiddleware:
                 if _is_html(headers):
                     docs = scope["path"] in DOCS_PATHS
                     headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -103,7 +109,7 @@ class RequestMiddleware:
                 raise  # the answer has begun: all that is left is to cut it off
             await _send_error(send_with_headers, told, scope)
         finally:
-            self.metrics.request(_method(scope), _route(scope), status)
+            self.metrics.request(_method(method), _route(scope), status)
 
 
 def told_as(error: Exception, request_id: str) -> ServiceError:
@@ -174,10 +180,15 @@ def has_left(receive: Receive) -> Callable[[], bool]:
     return left
 
 
-def _method(scope: Scope) -> str:
+def is_head(scope: Scope) -> bool:
+    """Whether only the headers of the answer will be sent."""
+    return _HEAD in scope
+
+
+def _method(method: str) -> str:
     """The method, for the metrics: strangers can invent others."""
     known = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
-    return scope["method"] if scope["method"] in known else "other"
+    return method if method in known else "other"
 
 
 def _route(scope: Scope) -> str:

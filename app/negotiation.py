@@ -5,13 +5,22 @@ from collections.abc import Mapping, Sequence
 from app.errors import NotAcceptableError
 
 PNG = "image/png"
+WEBP = "image/webp"
 JSON = "application/json"
 NPY = "application/x-npy"
 ZIP = "application/zip"
 NPZ = "application/x-npz"
 
 # ?format= -> type
-FORMATS: Mapping[str, str] = {"png": PNG, "json": JSON, "npy": NPY, "zip": ZIP, "npz": NPZ}
+FORMATS: Mapping[str, str] = {
+    "png": PNG,
+    "webp": WEBP,
+    "json": JSON,
+    "npy": NPY,
+    "zip": ZIP,
+    "npz": NPZ,
+}
+SHORT = {media: short for short, media in FORMATS.items()}  # and back
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:

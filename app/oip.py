@@ -11,7 +11,8 @@ tensors by model.
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import Field
 
 from app import __version__, bodies, seeds, strict_json, tensors
+from app.engine import Sample
 from app.errors import (
     PROBLEMS,
     InvalidParameterError,
@@ -27,12 +29,12 @@ from app.errors import (
     UnknownModelError,
     shown,
 )
-from app.images import Image, to_png
+from app.images import Image
 from app.middleware import V2, has_left, v2_status
 from app.negotiation import JSON
 from app.parameters import PLAIN, Timeout, check_query
 from app.pending import Timing
-from app.replies import server_timing
+from app.replies import AS_PNG, Origin, origin_of, pngs, server_timing, upload_origin
 from app.schemas import (
     InferenceError,
     InferenceRequest,
@@ -188,12 +190,15 @@ async def _inference(
     return read()
 
 
-def _images(images: Sequence[Image], asked: set[str]) -> dict[str, Array | list[bytes]]:
+def _images(
+    images: Sequence[Image], asked: set[str], origin: Callable[[], Origin]
+) -> dict[str, Array | list[bytes]]:
+    """The outputs that show images; the files are those that the other interface gives."""
     values: dict[str, Array | list[bytes]] = {}
     if "image" in asked:
         values["image"] = np.stack(images)
     if "png" in asked:
-        values["png"] = [to_png(image) for image in images]
+        values["png"] = list(pngs(images, origin(), AS_PNG))
     return values
 
 
@@ -211,17 +216,22 @@ async def _run(
     if served.operation == "decode":
         images, timing = await service.decode(model, list(given["z"]), caller)
         done = time.perf_counter()
-        return _images(images, wanted), timing, done
+        return _images(images, wanted, partial(upload_origin, model, len(images))), timing, done
     _, _, drawn = service.choose(model.name, None, asked.rows, None)
     numbers: Sequence[int] = given["seed"].tolist() if "seed" in given else drawn
-    labels: Sequence[int] | None = given["label"].tolist() if "label" in given else None
-    made = await service.generate(Order(model, labels, numbers, caller))
+    order = Order(model, None, numbers, caller)
+    if "label" in given:
+        samples = list(map(Sample, numbers, given["label"].tolist()))
+    else:
+        samples = service.samples(order)
+    images, timing = await service.sample(model, samples, caller)
     done = time.perf_counter()
-    values = _images(made.images, wanted)
-    values["seed"] = np.array([sample.seed for sample in made.samples])
+    origin = partial(origin_of, order, samples, AS_PNG, True, False, service.identity)
+    values = _images(images, wanted, origin)
+    values["seed"] = np.array(numbers)
     if model.network.num_classes:
-        values["label"] = np.array([sample.label for sample in made.samples])
-    return values, made.timing, done
+        values["label"] = np.array([sample.label for sample in samples])
+    return values, timing, done
 
 
 def _metadata(service: Service, served: Served) -> ModelMetadata:

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
+from app.images import Layout
+from app.provenance import Metadata
 
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -24,16 +26,21 @@ def plain_digits(value: object) -> object:
 
 PLAIN = BeforeValidator(plain_digits)  # after the bounds, or the OpenAPI loses them
 
+_MODEL_LENGTH = 64 + 1 + 64  # a name, and the digest that it may be pinned to
+
 ModelName = Annotated[
     str | None,
     Query(
-        max_length=64,
-        description="model to use, as GET /models lists them; none = the default, or, when a label "
-        "is given, the default conditional model, or one that has a class of this name",
+        max_length=_MODEL_LENGTH,
+        description="model to use, as GET /models lists them, or pinned to its checkpoint by 12 or "
+        "more digits of its digest, mnist-cgan-v3@757d24bd5245: 404 if another is served; none = "
+        "the default, or, when a label is given, the default conditional model, or one that has a "
+        "class of this name",
     ),
 ]
 EncoderName = Annotated[
-    str | None, Query(max_length=64, description="a VAE, as GET /models lists them; none = first")
+    str | None,
+    Query(max_length=_MODEL_LENGTH, description="a VAE, as GET /models lists them; none = first"),
 ]
 Label = Annotated[
     str | None,
@@ -51,8 +58,65 @@ Seed = Annotated[
         "whatever n is; none = drawn by the server and told in X-Seed",
     ),
 ]
+_HUNDREDTHS = re.compile(r"0(\.[0-9]{1,2})?|1(\.00?)?")
+
+
+def _hundredths(value: object) -> object:
+    if isinstance(value, str) and not _HUNDREDTHS.fullmatch(value):
+        raise ValueError("must be 0 to 1 with at most two decimals, such as 0.7")
+    return value
+
+
+Truncation = Annotated[
+    float,
+    Field(ge=0, le=1, json_schema_extra={"multipleOf": 0.01}),
+    BeforeValidator(_hundredths),
+    Query(
+        description="scales the latent, 0 to 1 in hundredths: less is more usual and less varied; "
+        "0 = the image of the latents' mean, for every seed",
+    ),
+]
+
+
+def seeds_parameter(most: int) -> Any:
+    """``seeds``, whose length depends on a setting; ``seeds_in`` reads it.
+
+    It has no example, for Swagger UI would fill that in beside a seed.
+
+    Args:
+        most: Seeds in one request.
+    """
+    return Query(
+        max_length=18 * most,
+        description="seeds and runs of seeds, such as 0-3,17, in the order of the images, instead "
+        "of seed and n, which are to be left empty",
+        json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
+    )
+
+
+def seeds_in(request: Request, text: str | None, most: int) -> tuple[int, ...] | None:
+    """The seeds of the parameter ``seeds``; None = it is not given.
+
+    Raises:
+        InvalidParameterError: it is no such list, or ``seed`` or ``n`` is given too.
+    """
+    if text is None:
+        return None
+    if others := [name for name in ("seed", "n") if name in request.query_params]:
+        told = " and ".join(others)
+        detail = f"seeds is given with {told}; it takes their place: give either"
+        refuse([{"pointer": "?seeds", "detail": detail}])
+    try:
+        return seeds.parse_list(text, most)
+    except ValueError as error:
+        detail = f"seeds is {shown(text)}; it {error}"
+        raise InvalidParameterError(
+            detail, errors=[{"pointer": "?seeds", "detail": detail}]
+        ) from error
+
+
 Format = Annotated[
-    Literal["png", "json", "npy", "zip"] | None,
+    Literal["png", "webp", "json", "npy", "zip"] | None,
     Query(description="overrides the Accept header"),
 ]
 DatasetFormat = Annotated[
@@ -63,9 +127,23 @@ Scale = Annotated[
     int,
     Field(ge=1, le=16),
     PLAIN,
-    Query(description="enlarges PNGs by this whole factor, each pixel a square; not npy"),
+    Query(description="enlarges pictures by this whole factor, each pixel a square; not npy"),
 ]
-
+LayoutOf = Annotated[
+    Layout,
+    Query(
+        description="several images in one PNG or WebP: a grid with ceil(sqrt(n)) columns, filled "
+        "row by row, or a strip, one beside the other; of no effect on one image and elsewhere",
+    ),
+]
+MetadataOf = Annotated[
+    Metadata,
+    Query(
+        description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
+        "digital source type, in XMP) and, where it comes from a seed, the recipe that makes it "
+        "again and that /verify reads; mark = the mark alone; none = nothing",
+    ),
+]
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 Timeout = Annotated[

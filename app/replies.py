@@ -2,24 +2,55 @@
 
 import base64
 import hashlib
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from app.archive import ZipStream
 from app.dataset import Dataset, npz_size
-from app.images import Image, sheet, to_npy, to_png
+from app.engine import Sample
+from app.errors import InvalidParameterError
+from app.images import (
+    MAX_WEBP_SIDE,
+    WRITERS,
+    Image,
+    Layout,
+    places,
+    sheet,
+    to_npy,
+    to_png,
+    to_webp,
+)
 from app.manifest import HEADER, MANIFEST, Listing
-from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, ZIP
+from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.pending import Timing
+from app.provenance import GENERATED, Metadata, Told, recipe_start
 from app.schemas import ImageItem, ImageList
-from app.service import Generated
+from app.seeds import list_text
+from app.service import Order, pinned_name
+from app.store import StoredModel
 
-OFFERS = (PNG, JSON, NPY, ZIP)
+_TAG = re.compile(r'"[^"]*"')
+
+OFFERS = (PNG, JSON, NPY, ZIP, WEBP)  # of equals that a client takes, the first
+
+
+class Rendering(NamedTuple):
+    """How images are to be given."""
+
+    media: str = PNG  # one of OFFERS: PNG and WebP are one sheet, the others one by one
+    scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
+    layout: Layout = "grid"
+    metadata: Metadata = "full"
+
+
+AS_PNG = Rendering()
 
 
 class Origin(NamedTuple):
@@ -31,7 +62,11 @@ class Origin(NamedTuple):
     permalinks: Sequence[str | None]  # asked for as JSON only
     classes: Sequence[str] = ()  # all class names of the model, where the images have labels
     location: str | None = None  # of the whole answer
+    etag: str | None = None  # known before anything is computed
     cache: str = "no-store"
+    drawn: Sequence[Sample] = ()  # with the labels that were drawn
+    order: Order | None = None  # None = made from an upload, so there is no recipe
+    source: str = GENERATED
 
 
 class Reply(Response):
@@ -57,80 +92,206 @@ def server_timing(timing: Timing, encode_s: float) -> str:
 
 
 def images_reply(
-    media: str, images: Sequence[Image], origin: Origin, timing: Timing, scale: int
-) -> Response:
-    """The images as ``media``, one of OFFERS: PNG is one sheet, the others are one by one."""
+    rendering: Rendering, images: Sequence[Image], origin: Origin, timing: Timing
+) -> Reply:
+    """The images."""
     started = time.perf_counter()
+    media, scale, layout, _ = rendering
     if media == PNG:
-        body = to_png(sheet(images), scale)
+        body = to_png(sheet(images, layout), scale, _told(origin, rendering).png())
+    elif media == WEBP:
+        body = to_webp(sheet(images, layout), scale, _told(origin, rendering).xmp())
     elif media == NPY:
         body = to_npy(images)
     elif media == ZIP:
-        body = _as_zip(images, origin, scale)
+        body = _as_zip(images, origin, rendering)
     else:
-        body = _as_json(images, origin, scale)
+        body = _as_json(images, origin, rendering)
+    headers = _headers(origin)
+    spent = server_timing(timing, time.perf_counter() - started)
+    headers.append((b"server-timing", spent.encode()))
+    return Reply(body, media, headers)
+
+
+def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> Told:
+    """What a picture says of itself: the whole sheet, or one image of those given one by one."""
+    order = origin.order
+    if rendering.metadata == "none":
+        return Told()
+    if order is None or rendering.metadata == "mark":
+        return Told(origin.source)
+    if index is None and len(order.seeds) == 1:
+        index = 0
+    model, label, layout = order.model, order.label, rendering.layout
+    if index is not None:
+        label, layout = origin.drawn[index].label, "grid"
+    start = recipe_start(
+        *(model.name, model.description.digest),
+        *(label, order.truncation, layout, rendering.scale),
+    )
+    listed = list_text(order.seeds) if index is None else str(order.seeds[index])
+    return Told(origin.source, start, listed)
+
+
+def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"x-model", origin.model.encode()),
         (b"vary", b"Accept"),
         (b"cache-control", origin.cache.encode()),
-        (b"server-timing", server_timing(timing, time.perf_counter() - started).encode()),
     ]
     if origin.seeds and origin.seeds[0] is not None:
         headers.append((b"x-seed", b"%d" % origin.seeds[0]))
     if origin.location:
         headers.append((b"content-location", origin.location.encode()))
-    return Reply(body, media, headers)
+    if origin.etag:
+        headers.append((b"etag", origin.etag.encode()))
+    return headers
+
+
+def without_images(media: str, origin: Origin, status: Literal[200, 304]) -> Response:
+    """An answer's headers alone: 200 to HEAD, 304 to who has the images already."""
+    reply = Response(status_code=status)
+    reply.raw_headers = _headers(origin)
+    if status == 200:
+        reply.raw_headers.append((b"content-type", media.encode()))
+    return reply
+
+
+def has_it(if_none_match: str, etag: str) -> bool:
+    """Whether If-None-Match names the tag (RFC 9110, section 13.1.2)."""
+    return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
 
 
 @lru_cache(4096)
 def _address(model: str, label: str | None, path: str = "/generate") -> str:
-    """The beginning of a permalink, up to the seed."""
+    """The beginning of a permalink, up to the seeds.
+
+    Args:
+        model: Pinned to its digest, so that the address never gives another checkpoint's images.
+        label: The class's name.
+        path: Of the operation.
+    """
     label_part = {} if label is None else {"label": label}
-    return f"{path}?" + urlencode({"model": model, **label_part, "seed": ""})
+    return f"{path}?" + urlencode({"model": model, **label_part}, safe="@")
 
 
-def _origin(
-    made: Generated, asked_label: str | None, seeded: bool, media: str, scale: int
-) -> Origin:
-    """Where generated images come from, with the addresses that give them again."""
-    name, total = made.model.name, len(made.images)
-    labels = [made.label_name(index) for index in range(total)]
-    single = f"&scale={scale}" if scale > 1 else ""
-    whole = f"&n={total}{single}" if total > 1 else single
-    if media != PNG:
-        whole += "&format=" + next(short for short, long in FORMATS.items() if long == media)
+@lru_cache(1024)
+def _options(truncation: float, scale: int, layout: Layout, metadata: Metadata) -> str:
+    """The end of a permalink: what is not as it is by default."""
+    options: dict[str, str | int] = {}
+    if truncation != 1:
+        options["truncation"] = f"{truncation:g}"
+    if scale != 1:
+        options["scale"] = scale
+    if layout != "grid":
+        options["layout"] = layout
+    if metadata != "full":
+        options["metadata"] = metadata
+    return f"&{urlencode(options)}" if options else ""
+
+
+def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> str:
+    """The one canonical address of an answer."""
+    media, scale, layout, metadata = rendering
+    model, total, first = order.model, len(samples), samples[0].seed
     # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
-    shared_label = labels[0] if total == 1 or asked_label is not None else None
+    label = samples[0].label if total == 1 else order.label
+    name = None if label is None else model.description.labels[label]
+    address = _address(pinned_name(model), name)
+    listed = str(first) if total == 1 else list_text(order.seeds)
+    if "," in listed:
+        address += f"&seeds={listed}"
+    else:
+        address += f"&seed={first}" if total == 1 else f"&seed={first}&n={total}"
+    if media not in (PNG, WEBP) or total == 1:
+        layout = "grid"
+    if media == NPY:
+        scale, metadata = 1, "full"
+    address += _options(order.truncation, scale, layout, metadata)
+    return address if media == PNG else f"{address}&format={SHORT[media]}"
+
+
+def origin_of(
+    order: Order,
+    samples: Sequence[Sample],
+    rendering: Rendering,
+    seeded: bool,
+    pinned: bool,
+    identity: Callable[[StoredModel], str | None],
+) -> Origin:
+    """Where the images of /generate come from, with the addresses that give them again.
+
+    All of it is known before anything is computed.
+
+    Args:
+        order: What was asked for.
+        samples: ``Service.samples(order)``.
+        rendering: How it is to be given.
+        seeded: Whether the request named seeds: only then is the answer the same next time.
+        pinned: Whether it named the model's digest: only then is it the same for ever.
+        identity: ``Service.identity``.
+    """
+    model, names = order.model, order.model.description.labels
+    location = _location(order, samples, rendering)
+    etag, cache = None, "no-store"
+    if seeded:
+        cache = "no-cache"
+        if (depends_on := identity(model)) is not None:
+            recipe = f"{location} {rendering.media} {depends_on} {WRITERS}"
+            etag = f'"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}"'
+            if pinned:
+                cache = "public, max-age=31536000, immutable"
+    permalinks: list[str] = []
+    if rendering.media == JSON:
+        one = Rendering(scale=rendering.scale, metadata=rendering.metadata)
+        for sample in samples:
+            single = replace(order, label=sample.label, seeds=(sample.seed,))
+            permalinks.append(_location(single, (sample,), one))
     return Origin(
-        model=name,
-        seeds=[sample.seed for sample in made.samples],
-        labels=labels,
-        permalinks=[
-            f"{_address(name, label)}{sample.seed}{single}"
-            for sample, label in zip(made.samples, labels, strict=True)
-        ]
-        if media == JSON
-        else [],
-        classes=made.model.description.labels,
-        location=f"{_address(name, shared_label)}{made.samples[0].seed}{whole}",
-        cache="no-cache" if seeded else "no-store",
+        model=model.name,
+        seeds=[sample.seed for sample in samples],
+        labels=[None if sample.label is None else names[sample.label] for sample in samples],
+        permalinks=permalinks,
+        classes=names,
+        location=location,
+        etag=etag,
+        cache=cache,
+        drawn=samples,
+        order=order,
     )
 
 
-def generated_reply(
-    media: str, made: Generated, asked_label: str | None, seeded: bool, scale: int
-) -> Response:
-    """What /generate answers.
+def upload_origin(model: StoredModel, total: int, source: str = GENERATED) -> Origin:
+    """What is made from an upload has no seed, address or recipe, and is not to be stored.
 
     Args:
-        media: One of OFFERS.
-        made: The images.
-        asked_label: The request's label, None if it named none.
-        seeded: Whether the request named a seed: only then is the answer the same next time.
-        scale: As in ``images_reply``.
+        model: What made the images.
+        total: Images.
+        source: GENERATED, or FROM_UPLOAD for what shows somebody's picture.
     """
-    origin = _origin(made, asked_label, seeded, media, scale)
-    return images_reply(media, made.images, origin, made.timing, scale)
+    nothing: list[None] = [None] * total
+    return Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing, source=source)
+
+
+def check_size(rendering: Rendering, shape: tuple[int, int, int], count: int) -> None:
+    """Refuse a picture that its format cannot hold.
+
+    Args:
+        rendering: As asked for.
+        shape: (C, H, W) of one image.
+        count: Images.
+
+    Raises:
+        InvalidParameterError: it is a WebP with too long a side.
+    """
+    rows, columns = places(count, rendering.layout)
+    side = max(rows * shape[1], columns * shape[2]) * rendering.scale
+    if rendering.media == WEBP and side > MAX_WEBP_SIDE:
+        raise InvalidParameterError(
+            f"the picture would have {side} pixels on a side; WebP holds {MAX_WEBP_SIDE}: ask for "
+            "fewer images, a smaller scale, layout=grid or format=png",
+            errors=[{"pointer": "?format", "detail": f"webp: at most {MAX_WEBP_SIDE} pixels"}],
+        )
 
 
 def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
@@ -143,35 +304,41 @@ def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
     """
     name, count, seed = made.model.name, len(made.seeds), made.seeds.start
     label = None if made.label is None else made.model.description.labels[made.label]
-    ending = "zip" if media == ZIP else "npz"
+    metadata = "" if media == NPZ or made.metadata == "mark" else f"&metadata={made.metadata}"
+    ending, address = SHORT[media], _address(pinned_name(made.model), label, "/dataset")
     headers = {
         "X-Model": name,
         "X-Seed": str(seed),
         "Vary": "Accept",
         "Cache-Control": "no-cache" if seeded else "no-store",
         "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{ending}"',
-        "Content-Location": f"{_address(name, label, '/dataset')}{seed}&n={count}&format={ending}",
+        "Content-Location": f"{address}&seed={seed}&n={count}{metadata}&format={ending}",
     }
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))
     return headers
 
 
-def _as_zip(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
+def pngs(images: Sequence[Image], origin: Origin, rendering: Rendering) -> Iterator[bytes]:
+    """Each image as a file of its own, which tells what made it."""
+    for index, image in enumerate(images):
+        yield to_png(image, rendering.scale, _told(origin, rendering, index).png())
+
+
+def _as_zip(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
     listing = Listing(origin.classes)
     labels = [None if label is None else origin.classes.index(label) for label in origin.labels]
     names = [listing.file(index, label).encode() for index, label in enumerate(labels)]
     archive = ZipStream([*names, MANIFEST].__getitem__)
-    members = [archive.member(to_png(image, scale)) for image in images]
+    members = [archive.member(png) for png in pngs(images, origin, rendering)]
     rows = [listing.row(*row) for row in zip(range(len(images)), labels, origin.seeds, strict=True)]
     listed = archive.member(HEADER + "".join(rows).encode())
     return b"".join((*members, listed, *archive.close()))
 
 
-def _as_json(images: Sequence[Image], origin: Origin, scale: int) -> bytes:
+def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
     items = []
-    for index, image in enumerate(images):
-        png = to_png(image, scale)
+    for index, png in enumerate(pngs(images, origin, rendering)):
         items.append(
             ImageItem(
                 image=base64.b64encode(png).decode(),

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,25 +11,32 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from app import bodies, replies, seeds
+from app import bodies, provenance, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
-from app.middleware import PROBLEM, has_left
-from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, ZIP, choose
+from app.middleware import PROBLEM, has_left, is_head
+from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
     DatasetFormat,
     EncoderName,
     Format,
     Label,
+    LayoutOf,
+    MetadataOf,
     ModelName,
     Scale,
     Seed,
     Timeout,
+    Truncation,
     check_query,
+    seeds_in,
+    seeds_parameter,
 )
+from app.pending import Timing
+from app.provenance import FROM_UPLOAD
 from app.schemas import (
     ImageList,
     Latents,
@@ -39,20 +47,24 @@ from app.schemas import (
     PosteriorList,
     Problem,
     Readiness,
+    RecipeBody,
     Status,
+    Verification,
     reference,
 )
+from app.seeds import list_text, normals
 from app.service import Service
 from app.settings import Settings
 from app.status import status
 from app.store import StoredModel
 from app.streams import StreamReply
+from app.verify import Finding, compare, recipe_of, regenerate
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
 
-_DECODERS = CapacityLimiter(2)
+_CODERS = CapacityLimiter(2)  # threads
 
 
 class PngResponse(Response):
@@ -78,22 +90,46 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_MADE_BY = {
-    "X-Seed": {"description": "seed of the first image", "schema": {"type": "integer"}},
-    "X-Model": {"description": "model that made them", "schema": {"type": "string"}},
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+_PLAIN_HEADERS = {
+    "X-Model": _header("model that made them"),
+    "Cache-Control": _header(
+        "no-store: another call gives other images; no-cache: ask again with If-None-Match; "
+        "immutable: the address names the model's digest"
+    ),
+    "Vary": _header("Accept"),
+}
+_MADE_BY = _PLAIN_HEADERS | {
+    "X-Seed": _header("seed of the first image", "integer"),
+    "Content-Location": _header("the one address, with the model's digest, of these bytes"),
+}
+_TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
+_ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {
+        "description": "If-None-Match names these images; no model was asked",
+        "headers": _MADE_BY | _ETAG,
+    }
 }
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images: PNG (a grid when there are several), JSON, npy (n, H, W), or "
-        "ZIP (a PNG an image and manifest.csv)",
+        "description": "The images: PNG or lossless WebP (one sheet when there are several), JSON, "
+        "npy (n, H, W), or ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: _BINARY,
+            WEBP: _BINARY,
             JSON: {"schema": reference(ImageList)},
             NPY: _BINARY,
             ZIP: _BINARY,
         },
-        "headers": _MADE_BY,
+        "headers": _PLAIN_HEADERS | _TIMING,
     }
+}
+_GENERATED: dict[int | str, dict[str, Any]] = {
+    200: _IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}
 }
 _DATASET: dict[int | str, dict[str, Any]] = {
     200: {
@@ -109,21 +145,23 @@ def _body(**content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": [bodies.FIELD],
+        "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
+    }
+}
 _PICTURE_BODY = _body(
     **{
         "image/png": _BINARY,
         "image/jpeg": _BINARY,
         "image/webp": _BINARY,
-        bodies.MULTIPART: {
-            "schema": {
-                "type": "object",
-                "required": [bodies.FIELD],
-                "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
-            }
-        },
+        bodies.MULTIPART: _FORM,
         JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
+_FILE_BODY = _body(**{PNG: _BINARY, WEBP: _BINARY, bodies.MULTIPART: _FORM})
 _LATENT_BODY = _body(**{JSON: {"schema": reference(Latents)}, NPY: _BINARY})
 
 
@@ -132,18 +170,31 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _choose(
-    request: Request, wanted: Format | DatasetFormat, offers: Sequence[str] = replies.OFFERS
-) -> str:
+def _choose(request: Request, wanted: str | None, offers: Sequence[str] = replies.OFFERS) -> str:
     if wanted:
         return FORMATS[wanted]
     return choose(", ".join(request.headers.getlist("accept")), offers)
 
 
-def _upload_origin(model: StoredModel, total: int) -> replies.Origin:
-    """What is made from an upload has no seed and no address, and is not to be stored."""
-    nothing: list[None] = [None] * total
-    return replies.Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing)
+def _known(request: Request, origin: replies.Origin, media: str) -> Response | None:
+    """The answer where the tag says all: to HEAD, and to who has these images already."""
+    if origin.etag is None or request.method != "GET":
+        return None
+    tags = request.headers.getlist("if-none-match")
+    if tags and replies.has_it(", ".join(tags), origin.etag):
+        return replies.without_images(media, origin, 304)
+    return replies.without_images(media, origin, 200) if is_head(request.scope) else None
+
+
+async def _rendered(
+    rendering: replies.Rendering, images: Sequence[Image], origin: replies.Origin, timing: Timing
+) -> Response:
+    """The reply; WebP, which takes long to find few bytes, is made off the event loop."""
+    if rendering.media != WEBP:
+        return replies.images_reply(rendering, images, origin, timing)
+    return await to_thread.run_sync(
+        replies.images_reply, rendering, images, origin, timing, limiter=_CODERS
+    )
 
 
 async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
@@ -153,7 +204,7 @@ async def _pictures(request: Request, model: StoredModel, settings: Settings) ->
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_DECODERS)
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_CODERS)
         for f in files
     ]
 
@@ -164,7 +215,7 @@ def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[Post
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
-            z = mu + np.exp(logvar / 2) * seeds.normals(number, len(mu))[0]
+            z = mu + np.exp(logvar / 2) * normals(number, len(mu))[0]
         items.append(PosteriorItem(mu=mu.tolist(), logvar=logvar.tolist(), z=z.tolist()))
     return items
 
@@ -181,11 +232,15 @@ def build_router(settings: Settings) -> APIRouter:
             int,
             Field(ge=1, le=settings.max_n),
             PLAIN,
-            Query(description="images; PNG shows several as one grid, row by row"),
+            Query(description="images; PNG and WebP show several as one picture, see layout"),
         ] = 1,
         seed: Seed = None,
+        seeds: Annotated[str | None, seeds_parameter(settings.max_n)] = None,
+        truncation: Truncation = 1,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Sample images from a model, of a label if you ask for one.
@@ -195,9 +250,19 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
-            media = _choose(request, format)
-            made = await service.generate(service.order(model, label, n, seed, caller))
-            return replies.generated_reply(media, made, label, seed is not None, scale)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
+            numbers = seeds_in(request, seeds, settings.max_n)
+            order = service.order(model, label, n, seed, caller, numbers, truncation)
+            replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
+            seeded = seed is not None or numbers is not None
+            pinned = model is not None and "@" in model
+            origin = replies.origin_of(
+                order, service.samples(order), rendering, seeded, pinned, service.identity
+            )
+            if (known := _known(request, origin, rendering.media)) is not None:
+                return known
+            made = await service.generate(order)
+            return await _rendered(rendering, made.images, origin, made.timing)
 
     for method in ("POST", "GET"):  # GET is the same call, for <img src>, notebooks and caches
         router.add_api_route(
@@ -207,7 +272,9 @@ def build_router(settings: Settings) -> APIRouter:
             operation_id="generate" if method == "POST" else "generate_get",
             tags=["images"],
             response_class=PngResponse,
-            responses=_IMAGES | _problems(404, 406, 422, 500, 503, 504),
+            responses=_GENERATED
+            | (_NOT_MODIFIED if method == "GET" else {})
+            | _problems(404, 406, 422, 500, 503, 504),
         )
 
     datasets = Datasets(settings.max_datasets)
@@ -228,6 +295,7 @@ def build_router(settings: Settings) -> APIRouter:
         ] = min(1000, settings.max_dataset_n),
         seed: Seed = None,
         format: DatasetFormat = None,
+        metadata: MetadataOf = "mark",
     ) -> Response:
         """Sample a labelled data set, sent as one file while it is made.
 
@@ -239,7 +307,7 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         await bodies.refuse_body(request)
         media = _choose(request, format, (ZIP, NPZ))
-        made = Dataset(*service.choose(model, label, n, seed))
+        made = Dataset(*service.choose(model, label, n, seed), metadata)
         headers = replies.dataset_headers(media, made, seed is not None)
         return StreamReply(datasets.archive(service, made, media), media, headers)
 
@@ -295,19 +363,22 @@ def build_router(settings: Settings) -> APIRouter:
         model: EncoderName = None,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Latents in, pictures out."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.encoder(model)
-            media = _choose(request, format)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
             latents = await bodies.read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
+            replies.check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
-            origin = _upload_origin(decoder, len(images))
-            return replies.images_reply(media, images, origin, timing, scale)
+            origin = replies.upload_origin(decoder, len(images))
+            return await _rendered(rendering, images, origin, timing)
 
     @router.post(
         "/reconstruct",
@@ -322,19 +393,52 @@ def build_router(settings: Settings) -> APIRouter:
         model: EncoderName = None,
         format: Format = None,
         scale: Scale = 1,
+        layout: LayoutOf = "grid",
+        metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            media = _choose(request, format)
+            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
             pictures = await _pictures(request, encoder, settings)
+            replies.check_size(rendering, encoder.network.image_shape, len(pictures))
             posteriors, _ = await service.encode(encoder, pictures, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = _upload_origin(encoder, len(images))
-            return replies.images_reply(media, images, origin, timing, scale)
+            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD)
+            return await _rendered(rendering, images, origin, timing)
+
+    @router.post(
+        "/verify",
+        operation_id="verify",
+        tags=["images"],
+        response_model=Verification,
+        responses=_problems(400, 413, 415, 422, 500, 503, 504),
+        openapi_extra=_FILE_BODY,
+    )
+    async def verify(request: Request, response: Response, timeout_ms: Timeout = None) -> Any:
+        """A PNG or WebP of /generate in; whether its recipe still makes it, pixel for pixel, out.
+
+        The recipe in the file is made again and compared. It proves that the pixels are those of
+        this model and these seeds, not who asked for them. Nothing is stored.
+        """
+        service = _service(request)
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+            data = await bodies.read_file(request, settings.max_body_bytes)
+            picture = await to_thread.run_sync(provenance.read, data, limiter=_CODERS)
+            recipe = recipe_of(picture, settings.max_n)
+            made = await regenerate(service, recipe, caller)
+            if made is None:
+                detail = f"no model of the digest {recipe.digest[:12]}… is served here"
+                found = Finding("unknown_model", recipe, detail)
+            else:
+                found = await to_thread.run_sync(
+                    compare, picture, recipe, *made, settings.max_pixels, limiter=_CODERS
+                )
+        response.headers["Cache-Control"] = "no-store"
+        return _verification(service, found)
 
     @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
     async def list_models(request: Request) -> Any:
@@ -412,6 +516,20 @@ def build_router(settings: Settings) -> APIRouter:
 
 def _about(error: type[ServiceError]) -> dict[str, Any]:
     return {"status": error.status, "title": error.title, "about": error.about}
+
+
+def _verification(service: Service, found: Finding) -> Verification:
+    told = asdict(found.recipe) | {"seeds": list_text(found.recipe.seeds)}
+    name = None if found.model is None else found.model.name
+    return Verification(
+        verdict=found.verdict,
+        detail=found.detail,
+        recipe=RecipeBody(**told),
+        model=name,
+        reproducibility=None if name is None else service.engine.grades[name],
+        different_pixels=found.different_pixels,
+        largest_difference=found.largest_difference,
+    )
 
 
 def _card(service: Service, model: StoredModel) -> ModelCard:

@@ -76,6 +76,38 @@ class Pictures(_Body):
     images: list[str] = Field(min_length=1, description="PNG, JPEG or WebP files, base64")
 
 
+class RecipeBody(_Body):
+    """What a picture says of how it was made."""
+
+    model: str = Field(description="name at that time")
+    digest: str = Field(description="SHA-256 of its checkpoint")
+    label: int | None = Field(description="class index; none = none, or drawn from each seed")
+    truncation: float
+    layout: Literal["grid", "strip"]
+    scale: int
+    seeds: str = Field(description="in the order of the images", examples=["0-3,17"])
+
+
+class Verification(_Body):
+    """Whether a picture is what its recipe makes."""
+
+    verdict: Literal["same", "different", "unknown_model"] = Field(
+        description="same: every pixel is what the recipe makes here; unknown_model: no model of "
+        "the recipe's digest is served, so nothing can be said"
+    )
+    detail: str = Field(description="the verdict as a sentence")
+    recipe: RecipeBody
+    model: str | None = Field(description="name under which the recipe's digest is served")
+    reproducibility: str | None = Field(
+        description="grade of that model; visual: a difference by a level may be the device's"
+    )
+    different_pixels: int | None = Field(
+        description="of a picture of the same size; few that differ by a level may have been made "
+        "on another processor or engine"
+    )
+    largest_difference: int | None = Field(description="levels, of 255")
+
+
 class ModelCard(_Body):
     """One loaded model, and what its checkpoint says of itself."""
 

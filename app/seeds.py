@@ -11,14 +11,22 @@ is a function of key and counter, so a whole batch is computed at once.
               r = sqrt(-2 ln((x[0] + 0.5) / 2^32)), a = 2 pi x[1] / 2^32 -> r cos a, r sin a
               (then x[2], x[3]); rounded to float32
     label   : stream 1, block 0: floor(x[0] * classes / 2^32)
+
+Several seeds are written as a list of numbers and runs, ``0-3,17``.
 """
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader holds exactly
+
+_NUMBER = "(?:0|[1-9][0-9]{0,15})"
+LIST_PATTERN = f"{_NUMBER}(?:-{_NUMBER})?(?:,{_NUMBER}(?:-{_NUMBER})?)*"
+_RUN = re.compile(f"({_NUMBER})(?:-({_NUMBER}))?")
 
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64).reshape(2, 1, 1)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -59,6 +67,47 @@ def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]
         even ^= key
         np.bitwise_and(crossed, _MASK, out=odd)
     return even, odd
+
+
+def parse_list(text: str, most: int) -> tuple[int, ...]:
+    """The seeds that a list names, in its order; one may come twice.
+
+    Args:
+        text: Such as ``0-3,17``: both ends of a run belong to it.
+        most: Seeds allowed; a longer run is refused before it is written out.
+
+    Raises:
+        ValueError: the text is no list, or names too many or too large seeds; the message goes on
+            from "it".
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        run = _RUN.fullmatch(part)
+        if run is None:
+            raise ValueError("must have seeds in plain digits and runs of them, such as 0-3,17")
+        first, last = int(run[1]), int(run[2] or run[1])
+        if max(first, last) > MAX_SEED:
+            raise ValueError(f"must have seeds of at most {MAX_SEED}")
+        if last < first:
+            raise ValueError(f"must have runs that go upwards; {first}-{last} does not")
+        if len(numbers) + last - first >= most:
+            raise ValueError(f"must name {most} seeds at most")
+        numbers += range(first, last + 1)
+    return tuple(numbers)
+
+
+def list_text(numbers: Sequence[int]) -> str:
+    """The one canonical list of seeds: runs as long as they can be."""
+    parts: list[str] = []
+    first = last = numbers[0]
+    for number in (*numbers[1:], None):
+        if number == last + 1:
+            last += 1
+            continue
+        parts.append(str(first) if first == last else f"{first}-{last}")
+        if number is not None:
+            first = last = number
+    return ",".join(parts)
 
 
 @lru_cache(16)

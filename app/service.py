@@ -4,11 +4,13 @@ import asyncio
 import difflib
 import math
 import random
+import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +41,7 @@ from app.store import StoredModel
 READY_CACHE_S = 1.0
 CANARY_S = 5
 _POLL_S = 0.02
+_PIN = re.compile(r"[0-9a-f]{12,64}")
 
 
 class Caller(NamedTuple):
@@ -53,24 +56,19 @@ class Order:
     """A checked request for images."""
 
     model: StoredModel
-    labels: Sequence[int] | None  # one an image; None = none, or on a conditional model drawn
+    label: int | None  # None = none, or on a conditional model one drawn from each seed
     seeds: Sequence[int]  # one an image
     caller: Caller
+    truncation: float = 1.0  # as in ``Sample``
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Images with what made them; one seed and label an image."""
+    """Images with the rows that made them."""
 
-    model: StoredModel
     images: list[Image]
     samples: list[Sample]
     timing: Timing
-
-    def label_name(self, index: int) -> str | None:
-        """The class name of one image, None for an unconditional model."""
-        label = self.samples[index].label
-        return None if label is None else self.model.description.labels[label]
 
 
 class _Labels:
@@ -93,6 +91,11 @@ class _Labels:
         if index is None and plain and len(text) <= 6 and int(text) < self._classes:
             index = int(text)
         return index
+
+
+def pinned_name(model: StoredModel) -> str:
+    """A model's name for addresses that no other checkpoint may answer."""
+    return f"{model.name}@{model.description.digest[:12]}"
 
 
 def measured_rates(engine: Engine) -> dict[Lane, float]:
@@ -215,11 +218,23 @@ class Service:
     def model(self, name: str) -> StoredModel:
         """A loaded model.
 
+        Args:
+            name: Its name alone, or pinned to its checkpoint: ``name@`` and 12 or more digits of
+                the digest, as ``pinned_name`` gives it.
+
         Raises:
-            UnknownModelError: there is none of this name.
+            UnknownModelError: there is none of this name, or it is not the checkpoint pinned.
         """
         if name in self.models:
             return self.models[name]
+        name, pin, digits = name.partition("@")
+        if pin and (model := self.models.get(name)):
+            if _PIN.fullmatch(digits) and model.description.digest.startswith(digits):
+                return model
+            raise UnknownModelError(
+                f"{name} is pinned to {shown(digits)}; served is {pinned_name(model)} (12 to 64 "
+                "digits of the digest)"
+            )
         near = difflib.get_close_matches(name[:64], self.models, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         available = ", ".join(sorted(self.models))
@@ -287,6 +302,8 @@ class Service:
         count: int,
         seed: int | None,
         caller: Caller,
+        numbers: Sequence[int] | None = None,
+        truncation: float = 1.0,
     ) -> Order:
         """Check a request for ``count`` images.
 
@@ -296,9 +313,11 @@ class Service:
             count: Within the configured maximum.
             seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
             caller: As ``accepted`` gives it.
+            numbers: A seed an image, instead of ``count`` and ``seed``.
+            truncation: As in ``Sample``.
         """
-        model, index, numbers = self.choose(name, label, count, seed)
-        return Order(model, None if index is None else [index] * count, numbers, caller)
+        model, index, run = self.choose(name, label, count, seed)
+        return Order(model, index, run if numbers is None else numbers, caller, truncation)
 
     def choose(
         self, name: str | None, label: str | None, count: int, seed: int | None
@@ -315,14 +334,21 @@ class Service:
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
-        samples = self._samples(order)
-        images, timing = await self._submit((order.model.name, "generate"), samples, order.caller)
-        return Generated(order.model, images, samples, timing)  # type: ignore[arg-type]
+        samples = self.samples(order)
+        images, timing = await self.sample(order.model, samples, order.caller)
+        return Generated(images, samples, timing)
+
+    async def sample(
+        self, model: StoredModel, samples: Sequence[Sample], caller: Caller
+    ) -> tuple[list[Image], Timing]:
+        """The image of each row, whatever labels and seeds they have."""
+        images, timing = await self._submit((model.name, "generate"), samples, caller)
+        return images, timing  # type: ignore[return-value]
 
     def ask(self, order: Order, then: Callable[[Generated | Exception], None]) -> None:
         """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
         the images or with what ``generate`` would raise."""
-        samples = self._samples(order)
+        samples = self.samples(order)
         lane: Lane = (order.model.name, "generate")
 
         def done(_: object) -> None:
@@ -335,7 +361,7 @@ class Service:
                 told.__cause__ = error
                 then(told)
             else:
-                then(Generated(order.model, images, samples, timing))  # type: ignore[arg-type]
+                then(Generated(images, samples, timing))  # type: ignore[arg-type]
 
         try:
             request = self.batcher.begin(lane, samples, *order.caller)
@@ -345,16 +371,12 @@ class Service:
             request.done.add_done_callback(done)
 
     @staticmethod
-    def _samples(order: Order) -> list[Sample]:
-        classes = order.model.network.num_classes
-        labels: Sequence[int | None]
-        if order.labels is not None:
-            labels = order.labels
-        elif classes:
+    def samples(order: Order) -> list[Sample]:
+        """The rows of an order, a label drawn for each where none was asked for."""
+        labels: Iterable[int | None] = repeat(order.label)
+        if order.label is None and (classes := order.model.network.num_classes):
             labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
-        else:
-            labels = [None] * len(order.seeds)
-        return list(map(Sample, order.seeds, labels))
+        return list(map(Sample, order.seeds, labels, repeat(order.truncation)))
 
     async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
         """Images for which all other requests go first; each call has the service's own deadline.
@@ -425,6 +447,13 @@ class Service:
         self.metrics.failed(lane, "raised")
         # What the model raised; it may quote weights and inputs, so only its class is told.
         return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
+
+    def identity(self, model: StoredModel) -> str | None:
+        """What the pixels of a seed depend on besides the parameters; None = the device does not
+        repeat itself."""
+        if self.engine.grades[model.name] != "exact":
+            return None
+        return f"{model.description.digest} {self.engine.fingerprints[model.name]}"
 
     @property
     def uptime_s(self) -> float:

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.middleware import has_left
+from app.middleware import has_left, is_head
 
 
 class StreamReply(Response):
@@ -33,11 +33,15 @@ class StreamReply(Response):
         self.media_type = media_type
         self.init_headers(headers)
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         left = has_left(receive)
+        start = {"status": self.status_code, "headers": self.raw_headers}
         async with aclosing(self.parts) as parts:
+            if is_head(scope):  # nothing is begun
+                await send({"type": "http.response.start", **start})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
             part = await anext(parts)
-            start = {"status": self.status_code, "headers": self.raw_headers}
             await send({"type": "http.response.start", **start})
             await send({"type": "http.response.body", "body": part, "more_body": True})
             async for part in parts:

@@ -58,6 +58,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.images": {"app.errors"},
     "app.strict_json": {"app.errors"},
     "app.tensors": {"app.errors", "app.strict_json"},
+    "app.provenance": {"app.errors", "app.images", "app.seeds"},
     "app.negotiation": {"app.errors"},
     "app.archive": set(),
     "app.manifest": set(),

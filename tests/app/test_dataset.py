@@ -53,7 +53,7 @@ async def test_a_zip_has_the_images_of_generate_in_balanced_classes_and_a_list_o
         assert [row["name"] for row in rows] == [row["label"] for row in rows]
         assert [row["seed"] for row in rows] == [str(100 + index) for index in range(43)]
         for row in rows:
-            query = {"label": row["label"], "seed": row["seed"]}
+            query = {"label": row["label"], "seed": row["seed"], "metadata": "mark"}
             one = await client.get("/generate", params=query)
             assert archive.read(row["file"]) == one.content, row
 
@@ -80,7 +80,7 @@ async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
     assert "label=7" in seven.headers["content-location"]
     with zipfile.ZipFile(BytesIO(seven.content)) as archive:
         assert {row["label"] for row in listed(archive)} == {"7"}
-        one = await client.get("/generate?label=7&seed=12")
+        one = await client.get("/generate?label=7&seed=12&metadata=mark")
         assert archive.read("7/00000011.png") == one.content
     array = await client.get("/dataset?n=20&seed=1&label=7&format=npz")
     with np.load(BytesIO(array.content), allow_pickle=False) as arrays:
@@ -89,7 +89,7 @@ async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
     plain = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1")
     with zipfile.ZipFile(BytesIO(plain.content)) as archive:
         assert {(row["label"], row["name"]) for row in listed(archive)} == {("", "")}
-        one = await client.get("/generate?model=tiny-vae-v1&seed=12")
+        one = await client.get("/generate?model=tiny-vae-v1&seed=12&metadata=mark")
         assert archive.read("images/00000011.png") == one.content
     array = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1&format=npz")
     assert int(array.headers["content-length"]) == len(array.content)
@@ -299,6 +299,25 @@ async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
         assert not asked.ended_well
     assert app.state.service.in_flight == 0
     assert (await client.post("/dataset?seed=51&n=20")).status_code == 200
+
+
+async def test_pictures_carry_the_mark_and_the_recipe_if_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    size = []
+    for metadata in ("none", "mark", "full"):
+        answer = await client.get(f"/dataset?n=20&seed=5&metadata={metadata}")
+        size.append(len(answer.content))
+        assert (f"&metadata={metadata}" in answer.headers["content-location"]) == (
+            metadata != "mark"
+        )
+        with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+            rows = listed(archive)
+            for row in (rows[0], rows[19]):
+                query = f"label={row['label']}&seed={row['seed']}&metadata={metadata}"
+                assert archive.read(row["file"]) == (await client.get(f"/generate?{query}")).content
+    by_default = (await client.get("/dataset?n=20&seed=5")).content
+    assert [len(by_default) - 20 * 402, len(by_default)] == size[:2]  # bytes of the mark
 
 
 async def test_generate_gives_the_same_names_and_list(client: httpx.AsyncClient) -> None:

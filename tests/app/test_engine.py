@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.engine import REFERENCE, Engine, Lane, Row, Sample, plan
 from app.runner import EngineName, Floats, Runner, from_levels, to_levels
+from app.seeds import normals
 from app.store import StoredModel, StoreError, load_store
 from training.networks.checkpoint import load, network_of
 from training.networks.configs import Operation
@@ -97,6 +98,31 @@ def test_both_engines_draw_the_same_picture(tiny_store: Path, name: str) -> None
 def test_the_label_changes_the_image(engine: Engine) -> None:
     one, other = engine.run(("tiny-cgan-v1", "generate"), [Sample(5, 3), Sample(5, 4)])
     assert not np.array_equal(one, other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_truncation_scales_the_latent_of_its_own_row(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[Floats] = []
+    runner, lane = engine.models[name].runner, (name, "generate")
+    honest = runner.levels
+
+    def levels(operation: Operation, batch: Floats, labels: Labels) -> object:
+        fed.append(batch)
+        return honest(operation, batch, labels)
+
+    label = 3 if name == "tiny-cgan-v1" else None
+    whole = engine.run(lane, [Sample(5, label)])  # type: ignore[arg-type]
+    monkeypatch.setattr(runner, "levels", levels)
+    mixed = [Sample(5, label, truncation) for truncation in (1.0, 0.5, 0.0, 1.0)]
+    results = engine.run(lane, mixed)  # type: ignore[arg-type]
+    z = normals(np.array([5], np.uint64), engine.models[name].network.latent_dim)
+    np.testing.assert_array_equal(
+        np.concatenate(fed)[:4], z * np.array([[1], [0.5], [0], [1]], np.float32)
+    )
+    for index in (0, 3):
+        np.testing.assert_array_equal(results[index], whole[0])
 
 
 def test_a_row_that_is_not_finite_fails_alone(engine: Engine) -> None:

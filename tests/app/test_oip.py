@@ -327,7 +327,7 @@ async def test_what_is_wrong_is_refused_and_the_next_request_is_answered(
     answer = await lasting.post(path, content=content, headers=headers)
     assert says in refused(answer, status)
     if status == 405:
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
     await is_right(lasting)
 
 
@@ -453,7 +453,7 @@ async def test_a_bug_of_ours_is_a_neutral_500(
         raise KeyError("private detail")
 
     with monkeypatch.context() as patch:
-        patch.setattr(app_of(client).state.service, "generate", broken)
+        patch.setattr(app_of(client).state.service, "sample", broken)
         answer = await client.post(f"{CGAN}/infer", json=seven())
     assert "private" not in refused(answer, 500)
     await is_right(client)

@@ -145,9 +145,28 @@ async def test_every_model_generates(client: httpx.AsyncClient, model: str) -> N
         ("seed=9007199254740992", 422, "invalid-parameter", "9007199254740991"),
         ("seed=18446744073709551616", 422, "invalid-parameter", "seed"),
         ("seed=9007199254740991&n=2", 422, "invalid-parameter", "2 images"),
-        ("format=tiff", 422, "invalid-parameter", "'png', 'json', 'npy' or 'zip'"),
+        ("format=tiff", 422, "invalid-parameter", "'png', 'webp', 'json', 'npy' or 'zip'"),
+        ("metadata=all", 422, "invalid-parameter", "'full', 'mark' or 'none'"),
+        ("layout=row", 422, "invalid-parameter", "'grid' or 'strip'"),
+        ("truncation=1.01", 422, "invalid-parameter", "0 to 1"),
+        ("truncation=0.005", 422, "invalid-parameter", "two decimals"),
+        ("truncation=-0.5", 422, "invalid-parameter", "0 to 1"),
+        ("truncation=nan", 422, "invalid-parameter", "0 to 1"),
+        ("truncation=1e-1", 422, "invalid-parameter", "two decimals"),
+        ("truncation=", 422, "invalid-parameter", "such as 0.7"),
+        ("seeds=", 422, "invalid-parameter", "such as 0-3,17"),
+        ("seeds=3-1", 422, "invalid-parameter", "upwards"),
+        ("seeds=0-64", 422, "invalid-parameter", "64 seeds at most"),
+        ("seeds=0-9007199254740991", 422, "invalid-parameter", "64 seeds at most"),
+        ("seeds=9007199254740992", 422, "invalid-parameter", "9007199254740991"),
+        ("seeds=" + "1," * 5000, 422, "invalid-parameter", "at most 1152"),
+        ("seeds=1&seed=1", 422, "invalid-parameter", "seeds is given with seed;"),
+        ("seeds=1&n=1&seed=2", 422, "invalid-parameter", "seeds is given with seed and n;"),
+        ("n=64&seed=1&layout=strip&scale=16&format=webp", 422, "invalid-parameter", "28672 pixels"),
         ("scale=0", 422, "invalid-parameter", "greater than or equal to 1"),
         ("scale=17", 422, "invalid-parameter", "less than or equal to 16"),
+        ("model=tiny-cgan-v1@000000000000", 404, "unknown-model", "served is tiny-cgan-v1@"),
+        ("model=tiny-cgan-v1@", 404, "unknown-model", "12 to 64 digits"),
         ("model=cgan-9", 404, "unknown-model", "tiny-cgan-v1"),
         ("model=../tiny-cgan-v1", 404, "unknown-model", "available"),
         ("model=tiny-gan-v1&label=7", 422, "wrong-model", "takes no label"),
@@ -217,7 +236,7 @@ async def test_decode_and_reconstruct_agree_with_encode(client: httpx.AsyncClien
     decoded = await client.post("/decode", json={"z": [item["mu"]]})
     rebuilt = await client.post("/reconstruct", content=picture(90), headers=PNG)
     assert decoded.headers["content-type"] == "image/png"
-    assert rebuilt.content == decoded.content
+    np.testing.assert_array_equal(pixels(rebuilt.content), pixels(decoded.content))
     assert rebuilt.headers["cache-control"] == "no-store"
 
     out = BytesIO()

@@ -1,0 +1,234 @@
+"""What /generate takes and answers besides the plain digit: seeds, truncation, forms, caching."""
+
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from PIL import Image as PillowImage
+
+AppOf = Callable[[httpx.AsyncClient], FastAPI]
+FOR_EVER = "public, max-age=31536000, immutable"
+UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route
+
+
+def pixels(data: bytes) -> Any:
+    with PillowImage.open(BytesIO(data)) as picture:
+        return np.asarray(picture)
+
+
+async def arrays(client: httpx.AsyncClient, query: str) -> Any:
+    answer = await client.get(f"/generate?{query}&format=npy")
+    assert answer.status_code == 200, answer.text
+    return np.load(BytesIO(answer.content), allow_pickle=False)
+
+
+def passes(app: FastAPI) -> float:
+    """Forward passes so far."""
+    text = app.state.service.metrics.text().decode()
+    found = re.findall(r"^genserve_forward_passes_total\{.*\} (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+async def test_seeds_are_given_in_their_order_and_the_first_is_told(
+    client: httpx.AsyncClient,
+) -> None:
+    many = await arrays(client, "label=7&seeds=17,0-2,17")
+    one_by_one = [await arrays(client, f"label=7&seed={seed}") for seed in (17, 0, 1, 2, 17)]
+    np.testing.assert_array_equal(many, np.concatenate(one_by_one))
+    answer = await client.get("/generate?label=7&seeds=17,0-2")
+    assert answer.headers["x-seed"] == "17"
+    assert "&seeds=17,0-2" in answer.headers["content-location"]
+
+
+async def test_the_address_of_an_answer_is_one_however_it_was_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = [
+        ("label=7&seed=3&n=3", "seeds=3-5&label=7", "seeds=3,4,5&label=7&truncation=1.0"),
+        ("label=7&seed=3", "label=7&seeds=3", "n=1&scale=1&layout=strip&label=7&seed=3"),
+        ("label=7&seed=3&truncation=0.50", "truncation=0.5&seeds=3-3&label=7"),
+        ("label=7&seeds=5,5", "seeds=5,5&label=7"),
+        ("label=7&seed=3&n=2&format=npy&layout=strip&scale=3", "format=npy&label=7&seeds=3,4"),
+    ]
+    places = set()
+    for queries in asked:
+        answers = [await client.get(f"/generate?{query}") for query in queries]
+        assert {answer.status_code for answer in answers} == {200}
+        (place,) = {answer.headers["content-location"] for answer in answers}
+        (tag,) = {answer.headers["etag"] for answer in answers}
+        again = await client.get(place)
+        assert again.content == answers[0].content
+        assert again.headers["content-location"] == place
+        assert again.headers["etag"] == tag
+        places.add((place, tag))
+    assert len(places) == len({tag for _, tag in places}) == len(asked)
+
+
+async def test_truncation_pulls_images_towards_one_and_belongs_to_the_row(
+    client: httpx.AsyncClient,
+) -> None:
+    whole = await arrays(client, "label=7&seed=1&n=6")
+    np.testing.assert_array_equal(await arrays(client, "label=7&seed=1&n=6&truncation=1"), whole)
+    half = await arrays(client, "label=7&seed=1&n=6&truncation=0.5")
+    assert half.std(axis=0).mean() < whole.std(axis=0).mean()
+    none = await arrays(client, "label=7&seed=1&n=6&truncation=0")
+    np.testing.assert_array_equal(none, none[:1].repeat(6, axis=0))
+
+
+async def test_a_strip_is_one_row_and_one_image_is_one_image(client: httpx.AsyncClient) -> None:
+    images = await arrays(client, "seed=1&n=5")
+    strip = await client.get("/generate?seed=1&n=5&layout=strip&scale=2")
+    expected = np.concatenate(images, axis=1).repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(pixels(strip.content), expected)
+    one = await client.get("/generate?seed=1&layout=strip")
+    np.testing.assert_array_equal(pixels(one.content), images[0])
+
+
+async def test_webp_has_the_pixels_of_png(client: httpx.AsyncClient) -> None:
+    png = await client.get("/generate?seed=1&n=5&layout=strip&scale=3")
+    for answer in (
+        await client.get("/generate?seed=1&n=5&layout=strip&scale=3&format=webp"),
+        await client.get(
+            "/generate?seed=1&n=5&layout=strip&scale=3", headers={"accept": "image/webp"}
+        ),
+    ):
+        assert answer.headers["content-type"] == "image/webp"
+        assert answer.content[8:16] == b"WEBPVP8L" or b"VP8L" in answer.content[:2000]  # lossless
+        np.testing.assert_array_equal(pixels(answer.content)[..., 1], pixels(png.content))
+        assert (await client.get(answer.headers["content-location"])).content == answer.content
+    decoded = await client.post("/decode?format=webp&scale=2", json={"z": [[0, 0, 0]]})
+    assert pixels(decoded.content).shape == (56, 56, 3)
+
+
+async def test_only_an_address_with_the_models_digest_is_kept_for_ever(
+    client: httpx.AsyncClient,
+) -> None:
+    digest = (await client.get("/models/tiny-cgan-v1")).json()["digest"]
+    for path in ({}, UNUSUAL):
+        by_name = await client.get("/generate?label=7&seed=42", headers=path)
+        assert by_name.headers["cache-control"] == "no-cache"
+        for digits in (12, 13, 64):
+            pin = f"/generate?model=tiny-cgan-v1@{digest[:digits]}&label=7&seed=42"
+            pinned = await client.get(pin, headers=path)
+            assert pinned.headers["cache-control"] == FOR_EVER
+            assert pinned.headers["etag"] == by_name.headers["etag"]
+            assert pinned.content == by_name.content
+        drawn = await client.get(f"/generate?model=tiny-cgan-v1@{digest}", headers=path)
+        assert drawn.headers["cache-control"] == "no-store"
+        assert "etag" not in drawn.headers
+        place = drawn.headers["content-location"]
+        assert f"model=tiny-cgan-v1@{digest[:12]}&" in place
+        assert (await client.get(place)).headers["cache-control"] == FOR_EVER
+        for wrong in (digest[:11], digest.upper()[:12], digest + "0", digest[1:]):
+            answer = await client.get(f"/generate?model=tiny-cgan-v1@{wrong}", headers=path)
+            assert answer.status_code == 404
+            assert f"tiny-cgan-v1@{digest[:12]}" in answer.json()["detail"]
+
+
+async def test_a_tag_that_is_known_is_answered_without_the_model(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    url = "/generate?label=7&seed=42&n=3"
+    first = await client.get(url)
+    tag = first.headers["etag"]
+    assert re.fullmatch(r'"[0-9a-f]{32}"', tag)
+    before = passes(app_of(client))
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = await client.get(url, headers={"if-none-match": known})
+        assert answer.status_code == 304
+        assert answer.content == b""
+        assert "content-length" not in answer.headers
+        for name in ("etag", "cache-control", "content-location", "vary", "x-seed", "x-model"):
+            assert answer.headers[name] == first.headers[name]
+    assert passes(app_of(client)) == before
+    for other in ('"x"', tag.strip('"'), ""):
+        answer = await client.get(url, headers={"if-none-match": other})
+        assert answer.content == first.content
+    # POST selects no representation to compare with; unseeded calls have no tag.
+    assert (await client.post(url, headers={"if-none-match": tag})).status_code == 200
+    assert (await client.get("/generate", headers={"if-none-match": "*"})).status_code == 200
+
+
+async def test_every_parameter_and_type_has_its_own_tag(client: httpx.AsyncClient) -> None:
+    query = "label=7&seed=42&n=3"
+    variants = ["", "&scale=2", "&layout=strip", "&truncation=0.5", "&format=webp", "&format=json"]
+    variants += ["&metadata=mark", "&metadata=none", "&metadata=none&format=webp"]
+    tags = [
+        (await client.get(f"/generate?{query}{variant}")).headers["etag"] for variant in variants
+    ]
+    other = (await client.get("/generate?label=8&seed=42&n=3")).headers["etag"]
+    assert len({*tags, other}) == len(variants) + 1
+
+
+async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    app_of(client).state.service.engine.grades["tiny-cgan-v1"] = "visual"
+    for path in ({}, UNUSUAL):
+        place = (await client.get("/generate?seed=1", headers=path)).headers["content-location"]
+        answer = await client.get(place, headers=path)
+        assert "etag" not in answer.headers
+        assert answer.headers["cache-control"] == "no-cache"
+
+
+async def test_the_openapi_tells_every_parameter_header_and_type(
+    client: httpx.AsyncClient,
+) -> None:
+    spec = (await client.get("/openapi.json")).json()
+    for method in ("get", "post"):
+        operation = spec["paths"]["/generate"][method]
+        known = {p["name"]: p["schema"] for p in operation["parameters"] if p["in"] == "query"}
+        refused = await client.get("/generate?nothing=1")
+        assert ", ".join(known) in refused.json()["detail"]
+        assert known["layout"]["enum"] == ["grid", "strip"]
+        assert known["metadata"]["enum"] == ["full", "mark", "none"]
+        truncation = known["truncation"]
+        assert [truncation[key] for key in ("minimum", "maximum", "multipleOf")] == [0, 1, 0.01]
+        pattern = known["seeds"]["pattern"]
+        assert re.search(pattern, "0-3,17")
+        assert not re.search(pattern, "0-3,")
+        told = operation["responses"]["200"]
+        for media in told["content"]:
+            answer = await client.request(method, "/generate?seed=1", headers={"accept": media})
+            assert answer.headers["content-type"] == media
+            ours = {"content-type", "content-length", "x-request-id", "x-content-type-options"}
+            assert {h.lower() for h in told["headers"]} == set(answer.headers) - ours
+        formats = known["format"]["anyOf"][0]["enum"]
+        types = {
+            (await client.get(f"/generate?format={name}")).headers["content-type"]
+            for name in formats
+        }
+        assert types == set(told["content"])
+        assert ("304" in operation["responses"]) == (method == "get")
+    headers = spec["paths"]["/decode"]["post"]["responses"]["200"]["headers"]
+    answer = await client.post("/decode", json={"z": [[0, 0, 0]]})
+    assert {h.lower() for h in headers} == set(answer.headers) - ours
+    verify = spec["paths"]["/verify"]["post"]
+    assert set(verify["requestBody"]["content"]) == {
+        *("image/png", "image/webp", "multipart/form-data"),
+    }
+    assert {"200", "400", "413", "415", "422"} <= set(verify["responses"])
+
+
+async def test_head_of_what_has_a_tag_computes_nothing(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    before = passes(app_of(client))
+    head = await client.head("/generate?label=7&seed=42")
+    known = await client.head(
+        "/generate?label=7&seed=42", headers={"if-none-match": head.headers["etag"]}
+    )
+    assert (head.status_code, known.status_code) == (200, 304)
+    dataset = await client.head("/dataset?n=1000&seed=1")
+    assert dataset.status_code == 200
+    assert dataset.headers["content-type"] == "application/zip"
+    assert passes(app_of(client)) == before
+    drawn = await client.head("/generate?label=7")
+    assert drawn.status_code == 200
+    assert "x-seed" in drawn.headers
+    refused = await client.head("/generate?label=10")
+    assert (refused.status_code, refused.content) == (422, b"")
