@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app import seeds
-from app.admission import OverloadError
+from app.admission import OverloadError, Start
 from app.batching import Batcher
 from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
 from app.errors import (
@@ -97,13 +97,14 @@ def pinned_name(model: StoredModel) -> str:
     return f"{model.name}@{model.description.digest[:12]}"
 
 
-def measured_rates(engine: Engine) -> dict[Lane, float]:
-    """Rows a second of every lane, as the engine's start-up probe has measured its best size.
+def measured_lanes(engine: Engine) -> dict[Lane, Start]:
+    """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
 
     A start for the batcher, which measures every call from then on.
     """
     return {
-        lane: max(size / seconds for size, seconds in costs) for lane, costs in engine.costs.items()
+        lane: Start(engine.max_batch[lane], max(size / seconds for size, seconds in costs))
+        for lane, costs in engine.costs.items()
     }
 
 
