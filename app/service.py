@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
@@ -152,6 +153,8 @@ class Service:
             self.default_conditional = conditional[0]
         encoders = [n for n in self.models if "encode" in engine.operations(n)]
         self.default_encoder = encoders[0] if encoders else None
+        # What was found once; what is refused is looked for anew.
+        self._chosen = lru_cache(1024)(self._choose)
         self.in_flight = 0  # requests accepted and not yet answered
         self._max_timeout_ms = settings.max_timeout_ms
         self.draining = self._stopping = False
@@ -323,14 +326,17 @@ class Service:
         self, name: str | None, label: str | None, count: int, seed: int | None
     ) -> tuple[StoredModel, int | None, range]:
         """The model, the label's index and a seed an image; the arguments are ``order``'s."""
-        if name is None:
-            name = self.default if label is None else self._model_for(label)
-        model = self.model(name)
-        index = None if label is None else self._label(model, label)
+        model, index = self._chosen(name, label)
         if seed is None:
             seed = seeds.random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
+
+    def _choose(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
+        if name is None:
+            name = self.default if label is None else self._model_for(label)
+        model = self.model(name)
+        return model, None if label is None else self._label(model, label)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""
