@@ -1,0 +1,1 @@
+export function draw() { return { open() {}, params: () => ({}) }; }

@@ -1,0 +1,1 @@
+export function morph() { return { open() {}, params: () => ({}) }; }
