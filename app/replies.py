@@ -36,6 +36,7 @@ from app.seeds import list_text
 from app.service import Order, pinned_name
 from app.store import StoredModel
 
+IMMUTABLE = "public, max-age=31536000, immutable"  # a year: of addresses that pin the model
 _TAG = re.compile(r'"[^"]*"')
 
 OFFERS = (PNG, JSON, NPY, ZIP, WEBP)  # of equals that a client takes, the first
@@ -240,7 +241,7 @@ def origin_of(
             recipe = f"{location} {rendering.media} {depends_on} {WRITERS}"
             etag = f'"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}"'
             if pinned:
-                cache = "public, max-age=31536000, immutable"
+                cache = IMMUTABLE
     permalinks: list[str] = []
     if rendering.media == JSON:
         one = Rendering(scale=rendering.scale, metadata=rendering.metadata)

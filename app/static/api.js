@@ -71,16 +71,17 @@ function holdFor(answer) {
 // One request; the answer's body, read as `as`, with its headers and timing.
 //   path: of the service. query: object; what is undefined or null is left out.
 //   json or body (with type): what is sent, by POST. file: what the snippet calls the body.
+//   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
 //   shown: whether the page is to show this request as the one that made what is seen.
 //   patient: whether a 503 is tried again after its Retry-After.
 export async function ask(path, options = {}) {
   const { query = {}, json, body, type, file, as = "json", signal } = options;
-  const { shown = true, patient = true } = options;
+  const { shown = true, patient = true, fresh = false } = options;
   const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
   const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
   const address = search ? `${path}?${search}` : path;
   const sends = json !== undefined || body !== undefined;
-  const method = sends ? "POST" : "GET";
+  const method = sends || fresh ? "POST" : "GET";
   const headers = {};
   if (json !== undefined) headers["Content-Type"] = "application/json";
   else if (type) headers["Content-Type"] = type;

@@ -21,6 +21,7 @@ export function asCurl(made) {
   } else if (made.type) {
     parts.push(`-H ${quoted(`Content-Type: ${made.type}`)}`, `--data-binary @${made.file}`);
   }
+  else if (made.method === "POST") parts.push("-X POST");
   parts.push(`-o ${fileOf(made)}`);
   return parts.join(" \\\n  ");
 }

@@ -1,0 +1,135 @@
+// A canvas to draw on, white on black as the training digits are; its strokes fit into an address.
+
+import { $ } from "./dom.js";
+
+const SIDE = 280; // canvas pixels
+const UNITS = 255; // strokes are bytes: places from 0 to 255
+const NEAR = 3; // units: points nearer to the one before are left out
+const WIDTH = 22; // canvas pixels: two of the model's 28, as pens had
+const MOST_POINTS = 1500; // what an address still takes
+
+// Strokes, each a list of [x, y] in units -> text for an address, and back.
+export function packStrokes(strokes) {
+  const bytes = [];
+  for (const stroke of strokes) {
+    for (let start = 0; start < stroke.length; start += 254) {
+      // One point of overlap, so that a long stroke stays in one piece.
+      const part = stroke.slice(start, start + 255);
+      bytes.push(part.length, ...part.flat());
+    }
+  }
+  if (bytes.length > 2 * MOST_POINTS) return "";
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+export function unpackStrokes(text) {
+  const strokes = [];
+  try {
+    const bytes = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+    for (let at = 0; at < bytes.length; ) {
+      const count = bytes.charCodeAt(at++);
+      const stroke = [];
+      for (let i = 0; i < count && at + 1 < bytes.length; i++, at += 2) {
+        stroke.push([bytes.charCodeAt(at), bytes.charCodeAt(at + 1)]);
+      }
+      if (stroke.length) strokes.push(stroke);
+    }
+  } catch {
+    return []; // a broken link: nothing is drawn
+  }
+  return strokes;
+}
+
+// drawn(strokes): after each change by hand.
+export function pad(drawn) {
+  const canvas = $("pad");
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  let strokes = [];
+  let current = null;
+  let picture = false; // what is shown was not drawn here: the first stroke replaces it
+
+  function blank() {
+    pen.fillStyle = "#000";
+    pen.fillRect(0, 0, SIDE, SIDE);
+  }
+
+  function line(stroke, from) {
+    const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
+    pen.strokeStyle = "#fff";
+    pen.lineWidth = WIDTH;
+    pen.lineCap = pen.lineJoin = "round";
+    pen.beginPath();
+    pen.moveTo(...at(stroke[from]));
+    for (const point of stroke.slice(from)) pen.lineTo(...at(point));
+    pen.stroke();
+  }
+
+  function redraw() {
+    blank();
+    for (const stroke of strokes) line(stroke, 0);
+  }
+
+  function place(event) {
+    const box = canvas.getBoundingClientRect();
+    const unit = (at, start, size) =>
+      Math.max(0, Math.min(UNITS, Math.round(((at - start) / size) * UNITS)));
+    return [unit(event.clientX, box.left, box.width), unit(event.clientY, box.top, box.height)];
+  }
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    canvas.setPointerCapture(event.pointerId);
+    if (picture) {
+      picture = false;
+      strokes = [];
+      blank();
+    }
+    current = [place(event)];
+    strokes.push(current);
+    line(current, 0);
+    event.preventDefault();
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!current) return;
+    for (const step of event.getCoalescedEvents?.() ?? [event]) {
+      const point = place(step);
+      const [x, y] = current[current.length - 1];
+      if (Math.hypot(point[0] - x, point[1] - y) < NEAR) continue;
+      current.push(point);
+      line(current, current.length - 2);
+    }
+    drawn(strokes);
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(end, () => {
+      if (!current) return;
+      current = null;
+      drawn(strokes);
+    });
+  }
+  blank();
+
+  return {
+    // Strokes, as they are drawn.
+    set(given) {
+      picture = false;
+      strokes = given;
+      redraw();
+    },
+    undo() {
+      if (!picture) this.set(strokes.slice(0, -1));
+      return strokes;
+    },
+    // A picture in place of a drawing: an image or bitmap, with its proportions.
+    show(image) {
+      picture = true;
+      strokes = [];
+      blank();
+      const factor = Math.min(SIDE / image.width, SIDE / image.height);
+      const [width, height] = [image.width * factor, image.height * factor];
+      pen.imageSmoothingEnabled = factor < 1;
+      pen.drawImage(image, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
+    },
+    blob: () => new Promise((resolve) => canvas.toBlob(resolve, "image/png")),
+  };
+}
