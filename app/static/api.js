@@ -68,24 +68,31 @@ function holdFor(answer) {
   tell("busy", seconds);
 }
 
+function bodyOf(files, raw) {
+  if (!files || raw) return files?.[0].blob;
+  const form = new FormData();
+  for (const { name, blob } of files) form.append("file", blob, name);
+  return form;
+}
+
 // One request; the answer's body, read as `as`, with its headers and timing.
 //   path: of the service. query: object; what is undefined or null is left out.
-//   json or body (with type): what is sent, by POST. file: what the snippet calls the body.
+//   json: sent, by POST. files: sent instead, [{name, blob, from}]; a single one as it is where
+//   `raw`, else as a form. name and from, its permalink if it has one, are for the snippet.
 //   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
 //   shown: whether the page is to show this request as the one that made what is seen.
 //   patient: whether a 503 is tried again after its Retry-After.
 export async function ask(path, options = {}) {
-  const { query = {}, json, body, type, file, as = "json", signal } = options;
+  const { query = {}, json, files, raw, as = "json", signal } = options;
   const { shown = true, patient = true, fresh = false } = options;
   const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
   const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
   const address = search ? `${path}?${search}` : path;
-  const sends = json !== undefined || body !== undefined;
-  const method = sends || fresh ? "POST" : "GET";
+  const method = json || files || fresh ? "POST" : "GET";
   const headers = {};
-  if (json !== undefined) headers["Content-Type"] = "application/json";
-  else if (type) headers["Content-Type"] = type;
-  const sent = json === undefined ? body : JSON.stringify(json);
+  if (json) headers["Content-Type"] = "application/json";
+  else if (raw) headers["Content-Type"] = files[0].blob.type;
+  const body = json ? JSON.stringify(json) : bodyOf(files, raw);
   tell("open", ++open);
   try {
     for (let tried = 1; ; tried++) {
@@ -93,7 +100,7 @@ export async function ask(path, options = {}) {
       const started = performance.now();
       let answer;
       try {
-        answer = await fetch(address, { method, headers, body: sent, signal });
+        answer = await fetch(address, { method, headers, body, signal });
       } catch (error) {
         if (signal?.aborted) throw error;
         throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
@@ -108,8 +115,8 @@ export async function ask(path, options = {}) {
         method,
         address,
         json,
-        type: headers["Content-Type"],
-        file,
+        files: files?.map(({ name, blob, from }) => ({ name, from, type: blob.type })),
+        raw,
         as,
         shown,
         timing: timingOf(answer.headers.get("Server-Timing")),

@@ -2,7 +2,7 @@
 
 import { $, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { samples } from "./models.js";
+import { nameOf, samples } from "./models.js";
 
 const SCALE = 10; // of the saved picture
 
@@ -54,18 +54,13 @@ export function detail({ changed, go }) {
     changed();
   });
 
-  // As other views name a sample.
-  const named = () => {
-    const { model, label, seed, truncation } = state;
-    return [model.pin, label ?? "", seed, truncation].join(",");
-  };
   const leave = (view, params) => {
     close();
     go(view, params);
   };
-  $("detail-encode").addEventListener("click", () => leave("draw", { from: named() }));
-  $("detail-start").addEventListener("click", () => leave("morph", { a: named() }));
-  $("detail-end").addEventListener("click", () => leave("morph", { b: named() }));
+  $("detail-encode").addEventListener("click", () => leave("draw", { from: nameOf(state) }));
+  $("detail-start").addEventListener("click", () => leave("morph", { a: nameOf(state) }));
+  $("detail-end").addEventListener("click", () => leave("morph", { b: nameOf(state) }));
 
   function close() {
     state = null;

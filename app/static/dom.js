@@ -24,12 +24,6 @@ export function blobOf(address) {
   return new Blob([bytes], { type: /:(.*?);/.exec(head)[1] });
 }
 
-export async function base64Of(blob) {
-  let text = "";
-  for (const byte of new Uint8Array(await blob.arrayBuffer())) text += String.fromCharCode(byte);
-  return btoa(text);
-}
-
 export function pictureOf(address) {
   return new Promise((resolve, reject) => {
     const image = new Image();

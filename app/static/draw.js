@@ -5,22 +5,12 @@ import { $, blobOf, el, pictureOf, randomSeed } from "./dom.js";
 import { encodedDigits } from "./encoded.js";
 import { klOf, latents } from "./latents.js";
 import { latest } from "./latest.js";
-import { conditional, encoder, modelOf, samples } from "./models.js";
+import { conditional, encoder, nameOf, sampleNamed } from "./models.js";
 import { explain } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane, planesOf } from "./plane.js";
 
 const DIGITS = 4; // of a latent in a request
-
-export const pictureTypes = ["image/png", "image/jpeg", "image/webp"];
-
-// "model,label,seed,truncation", as the board names a sample -> its picture.
-export async function sampleNamed(text, signal) {
-  const [name, label, seed, truncation] = text.split(",");
-  const options = { signal, shown: false };
-  const found = await samples(modelOf(name), label || null, [Number(seed)], Number(truncation || 1), options);
-  return found[0];
-}
 
 export function draw(app) {
   const model = encoder();
@@ -48,34 +38,44 @@ export function draw(app) {
   const map = plane({
     moved: (dx, dy) => moveTo(map.shifted(z, dx, dy)),
     picked: (point) => {
-      const name = [point.model.pin, point.label ?? "", point.seed, 1].join(",");
-      take(name);
+      take(nameOf(point));
     },
   });
   const sliders = latents((index, value) => moveTo(z.map((old, i) => (i === index ? value : old))));
 
-  async function body() {
-    if (source.kind === "strokes") {
-      return { body: await paper.blob(), type: "image/png", file: "drawing.png" };
-    }
-    if (source.kind === "sample") {
-      return { body: blobOf(source.sample.src), type: "image/png", file: "digit.png" };
-    }
-    return { body: source.file, type: source.file.type, file: source.file.name || "picture.png" };
+  // What is on the pad, to send.
+  async function picture() {
+    if (source.kind === "strokes") return { name: "drawing.png", blob: await paper.blob() };
+    if (source.kind === "file") return { name: source.file.name || "picture.png", blob: source.file };
+    const { src, permalink } = source.sample;
+    return { name: "digit.png", blob: blobOf(src), from: permalink };
   }
 
   const encode = latest(async (signal, seed) => {
     const query = { model: model.pin, seed };
-    const { data } = await ask("/encode", { query, ...(await body()), signal });
+    const { data } = await ask("/encode", { query, files: [await picture()], raw: true, signal });
     const [item] = data.items;
     posterior = { mu: item.mu, logvar: item.logvar };
     sliders.around(posterior);
     map.around(posterior);
     $("latent-mean").disabled = $("latent-sample").disabled = false;
+    beside();
     if (keep) {
       keep = false;
       moveTo(z);
     } else moveTo(item.z, seed !== undefined);
+  });
+
+  // As the encoder saw the picture, what it keeps of it, and the difference.
+  const beside = latest(async (signal) => {
+    const query = { model: model.pin, show: "error" };
+    const options = { query, files: [await picture()], raw: true, as: "blob", signal, shown: false };
+    const { data } = await ask("/reconstruct", options);
+    if (signal.aborted) return;
+    const image = $("draw-beside");
+    URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(data);
+    $("draw-beside-figure").hidden = false;
   });
 
   const decode = latest(async (signal) => {
@@ -125,9 +125,11 @@ export function draw(app) {
 
   function clearAll() {
     encode.stop();
+    beside.stop();
     paper.set([]);
     source = { kind: "none" };
     posterior = null;
+    $("draw-beside-figure").hidden = true;
     sliders.around(null);
     map.around(null);
     $("latent-mean").disabled = $("latent-sample").disabled = true;
@@ -189,7 +191,7 @@ export function draw(app) {
       el("span", { class: "hint" }, "Take a "),
       ...giver.labels.map((label) => {
         const button = el("button", { type: "button" }, label);
-        button.addEventListener("click", () => take([giver.pin, label, randomSeed(), 1].join(",")));
+        button.addEventListener("click", () => take(nameOf({ model: giver, label, seed: randomSeed() })));
         return button;
       }),
     );
@@ -213,7 +215,7 @@ export function draw(app) {
         moveTo(z);
       } else if (source.kind === "none" && giver) {
         const label = giver.labels[Math.min(3, giver.labels.length - 1)];
-        take([giver.pin, label, 1, 1].join(",")); // something to look at, until somebody draws
+        take(nameOf({ model: giver, label, seed: 1 })); // something to look at, until somebody draws
       } else if (source.kind !== "none") encode();
       if (keep) moveTo(z);
       load();
@@ -222,6 +224,7 @@ export function draw(app) {
       load.stop();
       take.stop();
       encode.stop();
+      beside.stop();
       decode.stop();
     },
     params() {
@@ -233,9 +236,11 @@ export function draw(app) {
       };
     },
     dropped,
-    // What is on the pad, for a morph: {blob, strokes}; null = nothing.
-    async picture() {
-      return source.kind === "none" ? null : (await body()).body;
+    // What is on the pad, as an address names it: {strokes}, {from} or {file}; null = nothing.
+    picture() {
+      if (source.kind === "strokes") return { strokes: source.strokes };
+      if (source.kind === "sample") return { from: source.name };
+      return source.kind === "file" ? { file: source.file } : null;
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { Problem, ask, tellMade } from "./api.js";
 import { pngAddress } from "./dom.js";
-import { writeSeeds } from "./seeds.js";
+import { parseSeeds, writeSeeds } from "./seeds.js";
 
 const CHUNK = 64; // images of one request, at most
 
@@ -63,6 +63,21 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
     }
   }
   return seeds.map((seed) => kept.get(key(seed)));
+}
+
+// A sample's name in an address, "model,label,seed,truncation", and back to the sample.
+export const nameOf = ({ model, label, seed, truncation = 1 }) =>
+  [model.pin, label ?? "", seed, truncation].join(",");
+
+export function partsOfName(name) {
+  const [model, label, seed, truncation] = name.split(",");
+  const [number] = parseSeeds(seed ?? "", 1) ?? [1];
+  return { model: modelOf(model), label: label || null, seed: number, truncation: Number(truncation ?? 1) };
+}
+
+export async function sampleNamed(name, signal) {
+  const { model, label, seed, truncation } = partsOfName(name);
+  return (await samples(model, label, [seed], truncation, { signal, shown: false }))[0];
 }
 
 // A <select> of models, by their pinned names.

@@ -1,6 +1,6 @@
 // A canvas to draw on, white on black as the training digits are; its strokes fit into an address.
 
-import { $ } from "./dom.js";
+import { $, el } from "./dom.js";
 
 const SIDE = 280; // canvas pixels
 const UNITS = 255; // strokes are bytes: places from 0 to 255
@@ -40,6 +40,36 @@ export function unpackStrokes(text) {
   return strokes;
 }
 
+function blank(pen) {
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, SIDE, SIDE);
+}
+
+function line(pen, stroke, from) {
+  const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
+  pen.strokeStyle = "#fff";
+  pen.lineWidth = WIDTH;
+  pen.lineCap = pen.lineJoin = "round";
+  pen.beginPath();
+  pen.moveTo(...at(stroke[from]));
+  for (const point of stroke.slice(from)) pen.lineTo(...at(point));
+  pen.stroke();
+}
+
+function paint(pen, strokes) {
+  blank(pen);
+  for (const stroke of strokes) line(pen, stroke, 0);
+}
+
+const pngOf = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+
+// A drawing as a PNG, white on black.
+export function strokesPicture(strokes) {
+  const canvas = el("canvas", { width: SIDE, height: SIDE });
+  paint(canvas.getContext("2d"), strokes);
+  return pngOf(canvas);
+}
+
 // drawn(strokes): after each change by hand.
 export function pad(drawn) {
   const canvas = $("pad");
@@ -47,27 +77,6 @@ export function pad(drawn) {
   let strokes = [];
   let current = null;
   let picture = false; // what is shown was not drawn here: the first stroke replaces it
-
-  function blank() {
-    pen.fillStyle = "#000";
-    pen.fillRect(0, 0, SIDE, SIDE);
-  }
-
-  function line(stroke, from) {
-    const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
-    pen.strokeStyle = "#fff";
-    pen.lineWidth = WIDTH;
-    pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath();
-    pen.moveTo(...at(stroke[from]));
-    for (const point of stroke.slice(from)) pen.lineTo(...at(point));
-    pen.stroke();
-  }
-
-  function redraw() {
-    blank();
-    for (const stroke of strokes) line(stroke, 0);
-  }
 
   function place(event) {
     const box = canvas.getBoundingClientRect();
@@ -82,11 +91,11 @@ export function pad(drawn) {
     if (picture) {
       picture = false;
       strokes = [];
-      blank();
+      blank(pen);
     }
     current = [place(event)];
     strokes.push(current);
-    line(current, 0);
+    line(pen, current, 0);
     event.preventDefault();
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -96,7 +105,7 @@ export function pad(drawn) {
       const [x, y] = current[current.length - 1];
       if (Math.hypot(point[0] - x, point[1] - y) < NEAR) continue;
       current.push(point);
-      line(current, current.length - 2);
+      line(pen, current, current.length - 2);
     }
     drawn(strokes);
   });
@@ -107,14 +116,14 @@ export function pad(drawn) {
       drawn(strokes);
     });
   }
-  blank();
+  blank(pen);
 
   return {
     // Strokes, as they are drawn.
     set(given) {
       picture = false;
       strokes = given;
-      redraw();
+      paint(pen, strokes);
     },
     undo() {
       if (!picture) this.set(strokes.slice(0, -1));
@@ -124,12 +133,12 @@ export function pad(drawn) {
     show(image) {
       picture = true;
       strokes = [];
-      blank();
+      blank(pen);
       const factor = Math.min(SIDE / image.width, SIDE / image.height);
       const [width, height] = [image.width * factor, image.height * factor];
       pen.imageSmoothingEnabled = factor < 1;
       pen.drawImage(image, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
     },
-    blob: () => new Promise((resolve) => canvas.toBlob(resolve, "image/png")),
+    blob: () => pngOf(canvas),
   };
 }

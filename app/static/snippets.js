@@ -15,34 +15,51 @@ function fileOf(made) {
 }
 
 export function asCurl(made) {
-  const parts = [`curl ${quoted(location.origin + made.address)}`];
-  if (made.json !== undefined && !made.file) {
-    parts.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(made.json))}`);
-  } else if (made.type) {
-    parts.push(`-H ${quoted(`Content-Type: ${made.type}`)}`, `--data-binary @${made.file}`);
+  const lines = [];
+  for (const { name, from } of made.files ?? []) {
+    if (from) lines.push(`curl ${quoted(location.origin + from)} -o ${quoted(name)}`);
   }
+  const parts = [`curl ${quoted(location.origin + made.address)}`];
+  if (made.json) {
+    parts.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(made.json))}`);
+  } else if (made.raw) {
+    const [{ name, type }] = made.files;
+    parts.push(`-H 'Content-Type: ${type}'`, `--data-binary ${quoted(`@${name}`)}`);
+  } else if (made.files) parts.push(...made.files.map(({ name }) => `-F ${quoted(`file=@${name}`)}`));
   else if (made.method === "POST") parts.push("-X POST");
   parts.push(`-o ${fileOf(made)}`);
-  return parts.join(" \\\n  ");
+  lines.push(parts.join(" \\\n  "));
+  return lines.join("\n");
 }
 
 const literal = (value) => JSON.stringify(value); // strings, numbers and lists are Python's too
+const IMAGES = /^\/(generate|decode|interpolate|traverse|reconstruct)/; // answers with images in JSON
 
 export function asPython(made) {
   const { pathname, searchParams } = new URL(made.address, location.origin);
   const lines = ["import httpx  # pip install httpx", ""];
+  for (const [index, { name, from }] of (made.files ?? []).entries()) {
+    const read = from
+      ? `httpx.get(${literal(location.origin + from)}).content`
+      : `open(${literal(name)}, "rb").read()`;
+    lines.push(`picture_${index} = ${read}`);
+  }
   const given = [literal(location.origin + pathname)];
   const query = [...searchParams].map(([name, value]) => `${literal(name)}: ${literal(value)}`);
   if (query.length) given.push(`params={${query.join(", ")}}`);
-  if (made.json !== undefined && !made.file) given.push(`json=${literal(made.json)}`);
-  else if (made.type) {
-    given.push(`content=open(${literal(made.file)}, "rb").read()`);
-    given.push(`headers={"Content-Type": ${literal(made.type)}}`);
+  if (made.json) given.push(`json=${literal(made.json)}`);
+  else if (made.raw) {
+    given.push("content=picture_0", `headers={"Content-Type": ${literal(made.files[0].type)}}`);
+  } else if (made.files) {
+    const form = made.files.map(
+      ({ name, type }, index) => `("file", (${literal(name)}, picture_${index}, ${literal(type)}))`,
+    );
+    given.push(`files=[${form.join(", ")}]`);
   }
   const call = made.method === "GET" ? "get" : "post";
   lines.push(`answer = httpx.${call}(`, ...given.map((part) => `    ${part},`), ")");
   lines.push("answer.raise_for_status()");
-  if (made.as === "json" && /^\/(generate|decode|interpolate|traverse|reconstruct)/.test(pathname)) {
+  if (made.as === "json" && IMAGES.test(pathname)) {
     lines.unshift("import base64");
     lines.push('for number, item in enumerate(answer.json()["items"]):');
     lines.push('    with open(f"{number}.png", "wb") as file:');

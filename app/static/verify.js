@@ -24,9 +24,9 @@ export function verify(app) {
     picture.append(el("figcaption", {}, file.name || "The picture"));
     const result = el("div", { class: "verdict" }, el("p", {}, "Making it again…"));
     $("verify-result").replaceChildren(el("div", { class: "verified" }, picture, result));
-    const options = { body: file, type: file.type, file: file.name || "picture.png", signal };
+    const files = [{ name: file.name || "picture.png", blob: file }];
     try {
-      const { data } = await ask("/verify", options);
+      const { data } = await ask("/verify", { files, raw: true, signal });
       result.replaceChildren(...told(data));
       if (data.model) await again(data, picture.parentElement, signal);
     } catch (error) {
