@@ -4,9 +4,8 @@ const MOST_TRIES = 6; // of one request in an overload
 const NO_ADVICE_S = 2; // where a 503 has no Retry-After
 
 // "made" {detail: Made} after each answer, "busy" {detail: seconds} before a pause that an overload
-// made necessary, "open" {detail: requests under way}.
+// makes necessary.
 export const events = new EventTarget();
-let open = 0;
 let heldUntil = 0; // performance.now(): told to come again then
 
 export class Problem extends Error {
@@ -93,40 +92,35 @@ export async function ask(path, options = {}) {
   if (json) headers["Content-Type"] = "application/json";
   else if (raw) headers["Content-Type"] = files[0].blob.type;
   const body = json ? JSON.stringify(json) : bodyOf(files, raw);
-  tell("open", ++open);
-  try {
-    for (let tried = 1; ; tried++) {
-      if (heldUntil > performance.now()) await sleep(heldUntil - performance.now(), signal);
-      const started = performance.now();
-      let answer;
-      try {
-        answer = await fetch(address, { method, headers, body, signal });
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
-      }
-      if (answer.status === 503 && patient && tried < MOST_TRIES) {
-        holdFor(answer);
-        continue;
-      }
-      if (!answer.ok) throw await problemOf(answer);
-      const data = as === "blob" ? await answer.blob() : await answer.json();
-      const made = {
-        method,
-        address,
-        json,
-        files: files?.map(({ name, blob, from }) => ({ name, from, type: blob.type })),
-        raw,
-        as,
-        shown,
-        timing: timingOf(answer.headers.get("Server-Timing")),
-        ms: performance.now() - started,
-        headers: answer.headers,
-      };
-      tell("made", made);
-      return { data, ...made };
+  for (let tried = 1; ; tried++) {
+    if (heldUntil > performance.now()) await sleep(heldUntil - performance.now(), signal);
+    const started = performance.now();
+    let answer;
+    try {
+      answer = await fetch(address, { method, headers, body, signal });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
     }
-  } finally {
-    tell("open", --open);
+    if (answer.status === 503 && patient && tried < MOST_TRIES) {
+      holdFor(answer);
+      continue;
+    }
+    if (!answer.ok) throw await problemOf(answer);
+    const data = as === "blob" ? await answer.blob() : await answer.json();
+    const made = {
+      method,
+      address,
+      json,
+      files: files?.map(({ name, blob, from }) => ({ name, from, type: blob.type })),
+      raw,
+      as,
+      shown,
+      timing: timingOf(answer.headers.get("Server-Timing")),
+      ms: performance.now() - started,
+      headers: answer.headers,
+    };
+    tell("made", made);
+    return { data, ...made };
   }
 }

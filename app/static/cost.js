@@ -122,7 +122,7 @@ export function cost() {
     ];
     $("cost-now").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`))));
     chart();
-  });
+  }, { quiet: true });
 
   function chart() {
     const canvas = $("cost-rate");

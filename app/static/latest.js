@@ -2,12 +2,13 @@
 // What is open is cancelled once it is overdue and something newer waits, so that a slow network
 // still shows something on the way, and a fast one shows everything.
 
-import { clear, explain } from "./notice.js";
+import { clear, explain, working } from "./notice.js";
 
 const PATIENCE_MS = 150;
 
 // work(signal, ...args) -> call(...args), with call.stop(). Errors go to the notice, with a retry.
-export function latest(work) {
+// quiet: it is no work that anybody waits for.
+export function latest(work, { quiet = false } = {}) {
   let open = null; // AbortController
   let waiting = null; // arguments
   let overdue = false;
@@ -16,6 +17,7 @@ export function latest(work) {
   async function run(args) {
     const controller = (open = new AbortController());
     overdue = false;
+    if (!quiet) working(+1);
     const timer = setTimeout(() => {
       overdue = true;
       if (waiting) controller.abort();
@@ -32,6 +34,7 @@ export function latest(work) {
     const next = waiting;
     waiting = null;
     if (next) run(next);
+    if (!quiet) working(-1);
   }
 
   function call(...args) {

@@ -55,10 +55,13 @@ events.addEventListener("busy", ({ detail: seconds }) => {
   }, 1000);
 });
 
-// A thin line while requests are under way for longer than a blink.
-let shown = 0;
-events.addEventListener("open", ({ detail: open }) => {
-  clearTimeout(shown);
-  if (open) shown = setTimeout(() => ($("progress").hidden = false), 120);
+// A thin line while something is under way for longer than a blink: +1 begins it, -1 ends it.
+let under = 0;
+let blink = 0;
+export function working(change) {
+  under += change;
+  document.body.toggleAttribute("data-working", under > 0);
+  clearTimeout(blink);
+  if (under) blink = setTimeout(() => ($("progress").hidden = false), 120);
   else $("progress").hidden = true;
-});
+}

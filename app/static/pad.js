@@ -45,20 +45,22 @@ function blank(pen) {
   pen.fillRect(0, 0, SIDE, SIDE);
 }
 
-function line(pen, stroke, from) {
+// One step of a stroke, from the point before: drawn one by one also when an address is read, so
+// that the edges, and with them the encoding, are the same.
+function line(pen, stroke, index) {
   const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
   pen.strokeStyle = "#fff";
   pen.lineWidth = WIDTH;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
-  pen.moveTo(...at(stroke[from]));
-  for (const point of stroke.slice(from)) pen.lineTo(...at(point));
+  pen.moveTo(...at(stroke[Math.max(0, index - 1)]));
+  pen.lineTo(...at(stroke[index]));
   pen.stroke();
 }
 
 function paint(pen, strokes) {
   blank(pen);
-  for (const stroke of strokes) line(pen, stroke, 0);
+  for (const stroke of strokes) stroke.forEach((_, index) => line(pen, stroke, index));
 }
 
 const pngOf = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
@@ -105,7 +107,7 @@ export function pad(drawn) {
       const [x, y] = current[current.length - 1];
       if (Math.hypot(point[0] - x, point[1] - y) < NEAR) continue;
       current.push(point);
-      line(pen, current, current.length - 2);
+      line(pen, current, current.length - 1);
     }
     drawn(strokes);
   });
