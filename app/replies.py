@@ -42,6 +42,7 @@ from app.walks import Walk
 
 Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
 
+IMMUTABLE = "public, max-age=31536000, immutable"  # a year: of addresses that pin the model
 _TAG = re.compile(r'"[^"]*"')
 
 APNG = "image/apng"  # of a PNG that is an animation
@@ -243,7 +244,7 @@ def _kept(
         return None, "no-cache"
     recipe = f"{location} {media} {depends_on} {WRITERS}"
     etag = f'"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}"'
-    return etag, "public, max-age=31536000, immutable" if pinned else "no-cache"
+    return etag, IMMUTABLE if pinned else "no-cache"
 
 
 def origin_of(

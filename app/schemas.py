@@ -172,6 +172,10 @@ class ModelCard(_Body):
     data: dict[str, Any] = Field(description="data set and its licence")
     training: dict[str, Any] = Field(description="recipe, seed, images seen, versions")
     metrics: dict[str, Any] = Field(description="measured figures")
+    pictures: dict[str, str] = Field(
+        description="addresses of the card's pictures, by what they show: samples, morph, nearest, "
+        "map, curves, as far as the store has them"
+    )
 
 
 class ModelList(_Body):
