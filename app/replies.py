@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from app import __version__
 from app.archive import ZipStream
 from app.dataset import Dataset, npz_size
 from app.engine import Sample
@@ -211,6 +212,11 @@ def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> 
     return address if media == PNG else f"{address}&format={SHORT[media]}"
 
 
+def _tag(*depends_on: str) -> str:
+    """A strong entity tag: another one if anything is another that the bytes depend on."""
+    return f'"{hashlib.sha256(" ".join(depends_on).encode()).hexdigest()[:32]}"'
+
+
 def origin_of(
     order: Order,
     samples: Sequence[Sample],
@@ -237,8 +243,7 @@ def origin_of(
     if seeded:
         cache = "no-cache"
         if (depends_on := identity(model)) is not None:
-            recipe = f"{location} {rendering.media} {depends_on} {WRITERS}"
-            etag = f'"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}"'
+            etag = _tag(location, rendering.media, depends_on, WRITERS)
             if pinned:
                 cache = "public, max-age=31536000, immutable"
     permalinks: list[str] = []
@@ -294,26 +299,34 @@ def check_size(rendering: Rendering, shape: tuple[int, int, int], count: int) ->
         )
 
 
-def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
+def dataset_headers(
+    media: str, made: Dataset, seeded: bool, identity: str | None
+) -> dict[str, str]:
     """What is said of a dataset.
 
     Args:
         media: ZIP or NPZ.
         made: The dataset.
         seeded: Whether the request named a seed.
+        identity: ``Service.identity`` of its model.
     """
     name, count, seed = made.model.name, len(made.seeds), made.seeds.start
     label = None if made.label is None else made.model.description.labels[made.label]
     metadata = "" if media == NPZ or made.metadata == "mark" else f"&metadata={made.metadata}"
     ending, address = SHORT[media], _address(pinned_name(made.model), label, "/dataset")
+    location = f"{address}&seed={seed}&n={count}{metadata}&format={ending}"
     headers = {
         "X-Model": name,
         "X-Seed": str(seed),
         "Vary": "Accept",
         "Cache-Control": "no-cache" if seeded else "no-store",
         "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{ending}"',
-        "Content-Location": f"{address}&seed={seed}&n={count}{metadata}&format={ending}",
+        "Content-Location": location,
     }
+    if seeded and identity is not None:
+        # The version, for no release promises to pack a file as the one before.
+        headers["ETag"] = _tag(location, media, identity, WRITERS, __version__)
+        headers["Accept-Ranges"] = "bytes"
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))
     return headers
