@@ -25,6 +25,10 @@ from app.errors import (
 )
 from app.images import READABLE
 from app.negotiation import JSON, NPY, PNG, WEBP
+from app.schemas import MAX_ENDS
+from app.seeds import MAX_SEED
+
+End = int | Latent | bytes  # a seed, a latent, a picture's file
 
 MULTIPART = "multipart/form-data"
 FIELD = "file"  # of a form
@@ -32,6 +36,7 @@ MAX_LATENT = 1000  # beyond any draw from the prior; keeps every activation fini
 PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
 FILE_TYPES = (PNG, WEBP, MULTIPART)
 LATENT_TYPES = (JSON, NPY)
+END_TYPES = (JSON, MULTIPART)
 CODINGS = {"gzip": 31, "deflate": 15}  # of a body, by zlib's wbits; deflate is zlib's (RFC 9110)
 
 
@@ -122,8 +127,7 @@ async def refuse_body(request: Request) -> None:
     Raises:
         InvalidParameterError: there is a body.
     """
-    length = request.headers.get("content-length", "0")
-    if length != "0" or "transfer-encoding" in request.headers:
+    if has_body(request):
         raise InvalidParameterError(
             "this operation reads no body; put the parameters into the query, as in ?label=7",
             headers={"Connection": "close"},
@@ -137,7 +141,7 @@ def _refuse(pointer: str, detail: str) -> NoReturn:
     )
 
 
-def _only_list(value: Any, key: str, max_n: int) -> list[Any]:
+def _only_list(value: Any, key: str, max_n: int, least: int = 1) -> list[Any]:
     """The list in ``{key: [...]}``.
 
     Checked by hand, and stopping at the first fault: a validator that collects faults takes
@@ -151,7 +155,7 @@ def _only_list(value: Any, key: str, max_n: int) -> list[Any]:
     rows = value[key]
     if not isinstance(rows, list):
         _refuse(f"/{key}", "must be a list")
-    _check_count(len(rows), max_n, f"/{key}")
+    _check_count(len(rows), max_n, f"/{key}", least)
     return rows
 
 
@@ -170,6 +174,68 @@ async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]
     # A body of megabytes takes a while to parse: not on the event loop.
     pictures = _only_list(await run_in_threadpool(strict_json.parse, body), "images", max_n)
     return [_from_base64(text, f"/images/{index}") for index, text in enumerate(pictures)]
+
+
+def has_body(request: Request) -> bool:
+    """Whether the request brings a body."""
+    length = request.headers.get("content-length", "0")
+    return length != "0" or "transfer-encoding" in request.headers
+
+
+async def read_ends(request: Request, limit: int) -> list[End]:
+    """The ends of a path: ``{"ends": [{"seed": 3}, {"z": [...]}, {"image": base64}]}``, or a form
+    with a file for each, all in a field named ``file``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, END_TYPES)
+    body = await read(request, limit)
+    if media == MULTIPART:
+        return list(await _form_files(request, body, 2, MAX_ENDS))
+    parsed = await run_in_threadpool(strict_json.parse, body)
+    ends = _only_list(parsed, "ends", MAX_ENDS, least=2)
+    return [_end(end, f"/ends/{index}") for index, end in enumerate(ends)]
+
+
+async def read_end(request: Request, limit: int) -> End:
+    """One latent, seed or picture: a raw picture, a form's field ``file``, or JSON, which is
+    ``{"z": [...]}``, ``{"image": base64}`` or ``{"seed": 3}``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, PICTURE_TYPES)
+    body = await read(request, limit)
+    if media == MULTIPART:
+        return await _form_file(request, body)
+    if media != JSON:
+        return body
+    return _end(await run_in_threadpool(strict_json.parse, body), "")
+
+
+def _end(value: Any, pointer: str) -> End:
+    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= {"seed", "z", "image"}:
+        _refuse(pointer or "/", "must be an object with one of 'seed', 'z' and 'image'")
+    if "image" in value:
+        return _from_base64(value["image"], f"{pointer}/image")
+    if "seed" in value:
+        seed = value["seed"]
+        if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+            _refuse(f"{pointer}/seed", f"must be a whole number, 0 to {MAX_SEED}")
+        return seed
+    return _latent(value["z"], f"{pointer}/z")
+
+
+def _latent(row: Any, pointer: str) -> Latent:
+    """(Z,) float32, of whatever length."""
+    if not isinstance(row, list) or not row:
+        _refuse(pointer, "must be a list of numbers, the model's latent")
+    for place, number in enumerate(row):
+        # Written so that a NaN fails it too.
+        if type(number) not in (int, float) or not -MAX_LATENT <= number <= MAX_LATENT:
+            _refuse(f"{pointer}/{place}", f"must be a number, -{MAX_LATENT} to {MAX_LATENT}")
+    return np.array(row, dtype=np.float32)
 
 
 async def read_file(request: Request, limit: int) -> bytes:
@@ -193,6 +259,12 @@ def _from_base64(text: Any, pointer: str) -> bytes:
 
 
 async def _form_file(request: Request, body: bytes) -> bytes:
+    return (await _form_files(request, body, 1, 1))[0]
+
+
+async def _form_files(request: Request, body: bytes, least: int, most: int) -> list[bytes]:
+    """The files of a form, all in fields named ``file``, in their order."""
+
     async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -200,22 +272,24 @@ async def _form_file(request: Request, body: bytes) -> bytes:
     message["content-type"] = request.headers["content-type"]
     if not message.get_param("boundary"):
         raise MalformedBodyError("the form's Content-Type names no boundary")
-    parser = MultiPartParser(request.headers, once(), max_files=2, max_fields=2)
+    parser = MultiPartParser(request.headers, once(), max_files=most + 1, max_fields=2)
     parser.spool_max_size = len(body) + 1  # a larger file would be written to the disk
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
-        raise MalformedBodyError("the body is not a whole multipart form of one file") from error
+        raise MalformedBodyError("the body is not a whole multipart form of files") from error
     try:
         parts = form.multi_items()
         if not parts:
-            raise MalformedBodyError("the body is not a whole multipart form of one file")
-        if len(parts) != 1 or parts[0][0] != FIELD or not isinstance(parts[0][1], UploadFile):
+            raise MalformedBodyError("the body is not a whole multipart form of files")
+        files = [part for name, part in parts if name == FIELD and isinstance(part, UploadFile)]
+        if len(files) != len(parts) or not least <= len(files) <= most:
+            wanted = "one file" if most == 1 else f"{least} to {most} files"
             raise InvalidParameterError(
-                f"the form has {len(parts)} parts; it must have one file, in a field named "
+                f"the form has {len(parts)} parts; it must have {wanted}, in a field named "
                 f"{FIELD!r}, as curl -F {FIELD}=@seven.png sends it"
             )
-        return await parts[0][1].read()
+        return [await file.read() for file in files]
     finally:
         await form.close()
 
@@ -235,11 +309,7 @@ async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != latent_dim:
             _refuse(f"/z/{index}", f"must be a list of {latent_dim} numbers, this model's latent")
-        for place, number in enumerate(row):
-            # Written so that a NaN fails it too.
-            if type(number) not in (int, float) or not -MAX_LATENT <= number <= MAX_LATENT:
-                _refuse(f"/z/{index}/{place}", f"must be a number, -{MAX_LATENT} to {MAX_LATENT}")
-    return list(np.array(rows, dtype=np.float32))
+    return [_latent(row, f"/z/{index}") for index, row in enumerate(rows)]
 
 
 def _npy(body: bytes, latent_dim: int, max_n: int) -> Latent:
@@ -272,9 +342,9 @@ def _npy(body: bytes, latent_dim: int, max_n: int) -> Latent:
     return array
 
 
-def _check_count(count: int, max_n: int, pointer: str) -> None:
-    if not 1 <= count <= max_n:
+def _check_count(count: int, max_n: int, pointer: str, least: int = 1) -> None:
+    if not least <= count <= max_n:
         raise InvalidParameterError(
-            f"{count} in one request; allowed: 1 to {max_n}",
-            errors=[{"pointer": pointer, "detail": f"1 to {max_n}"}],
+            f"{count} in one request; allowed: {least} to {max_n}",
+            errors=[{"pointer": pointer, "detail": f"{least} to {max_n}"}],
         )

@@ -50,9 +50,18 @@ class Sample(NamedTuple):
 
 
 Latent = NDArray[np.float32]  # a row of ``decode``: (Z,)
+
+
+class Point(NamedTuple):
+    """A row of ``generate`` whose latent (Z,) is given instead of a seed."""
+
+    z: Latent
+    label: int | None = None
+
+
 Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
 Posterior = tuple[Latent, Latent]  # mu and logvar, each (Z,)
-Row = Sample | Latent | Image
+Row = Sample | Point | Latent | Image
 Result = Image | Posterior
 
 
@@ -153,7 +162,8 @@ class Engine:
 
         Args:
             lane: Model and operation.
-            rows: ``Sample``, latents (Z,) float32, or images (H, W[, 3]) uint8, by operation.
+            rows: ``Sample`` or ``Point``, latents (Z,) float32, or images (H, W[, 3]) uint8, by
+                operation.
         """
         name, operation = lane
         batch, labels = self._batch(lane, rows)
@@ -194,11 +204,10 @@ class Engine:
         if operation == "encode":
             return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
         network = self.models[name].network
-        numbers, labels, truncations = zip(*rows, strict=True)
-        z = seeds.normals(np.array(numbers, dtype=np.uint64), network.latent_dim)
-        if set(truncations) != {1.0}:
-            z *= np.array(truncations, dtype=np.float32)[:, None]
-        return z, np.array(labels, dtype=np.int64) if network.num_classes else None
+        z = _latents(rows, network.latent_dim)  # type: ignore[arg-type]
+        if not network.num_classes:
+            return z, None
+        return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
 
     def _probe_rows(self, lane: Lane, count: int) -> list[Row]:
         name, operation = lane
@@ -276,6 +285,22 @@ class Engine:
             if size >= self.max_batch or in_vain == 2:  # larger passes would not be used
                 break
         return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
+
+
+def _latents(rows: Sequence[Sample | Point], size: int) -> Floats:
+    """The latents of the rows of ``generate``: (B, size)."""
+    if {type(row) for row in rows} != {Sample}:
+        drawn = [Sample(0) if isinstance(row, Point) else row for row in rows]
+        z = _latents(drawn, size)
+        for index, row in enumerate(rows):
+            if isinstance(row, Point):
+                z[index] = row.z
+        return z
+    numbers, _, truncations = zip(*rows, strict=True)
+    z = seeds.normals(np.array(numbers, dtype=np.uint64), size)
+    if set(truncations) != {1.0}:
+        z *= np.array(truncations, dtype=np.float32)[:, None]
+    return z
 
 
 def _pad(batch: NDArray[_Number], size: int) -> NDArray[_Number]:

@@ -13,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps, features
+from PIL import __version__ as pillow_version
+from PIL.PngImagePlugin import PngInfo
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
-Layout = Literal["grid", "strip"]
+Layout = Literal["grid", "strip", "animation"]
 MAX_WEBP_SIDE = 16383  # pixels: a side is written in 14 bits
 # What the bytes of pictures depend on besides their pixels.
-WRITERS = f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}"
+WRITERS = (
+    f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}, Pillow {pillow_version}"
+)
 
 # Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
 PillowImage.MAX_IMAGE_PIXELS = None
@@ -112,18 +116,56 @@ def to_webp(image: Image, scale: int = 1, xmp: bytes = b"") -> bytes:
     return out.getvalue()
 
 
-def places(count: int, layout: Layout) -> tuple[int, int]:
-    """Rows and columns of a sheet of ``count`` images."""
-    columns = count if layout == "strip" else math.ceil(math.sqrt(count))
+def to_animation(
+    images: Sequence[Image], media: str, scale: int, frame_ms: int, xmp: bytes = b""
+) -> bytes:
+    """An animated PNG or a lossless animated WebP that shows one image after the other for ever.
+
+    Args:
+        images: The frames, all of one shape.
+        media: ``image/png`` or ``image/webp``.
+        scale: Each pixel is drawn so many times as wide and high.
+        frame_ms: Milliseconds that each frame is shown.
+        xmp: A packet to put in.
+    """
+    first, *others = (
+        PillowImage.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1)) for image in images
+    )
+    shown = {"save_all": True, "append_images": others, "duration": frame_ms, "loop": 0}
+    out = BytesIO()
+    if media == "image/webp":
+        first.save(out, "WEBP", lossless=True, method=0, xmp=xmp, **shown)
+    else:
+        told = PngInfo()
+        if xmp:
+            told.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        first.save(out, "PNG", compress_level=1, pnginfo=told, **shown)
+    return out.getvalue()
+
+
+def places(count: int, layout: Layout, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns of a picture of ``count`` images.
+
+    Args:
+        count: Images.
+        layout: How they are arranged; of an animation, each is the whole picture.
+        columns: Of a grid; None = ceil(sqrt(count)).
+    """
+    if layout == "animation":
+        return 1, 1
+    if columns is None:
+        columns = math.ceil(math.sqrt(count))
+    if layout == "strip":
+        columns = count
     return math.ceil(count / columns), columns
 
 
-def sheet(images: Sequence[Image], layout: Layout = "grid") -> Image:
-    """One image as it is, several as a grid with ceil(sqrt(n)) columns or as one row. Places that
-    are left over are black."""
+def sheet(images: Sequence[Image], layout: Layout = "grid", columns: int | None = None) -> Image:
+    """One image as it is, several as a grid or as one row (see ``places``). Places that are left
+    over are black."""
     if len(images) == 1:
         return images[0]
-    rows, columns = places(len(images), layout)
+    rows, columns = places(len(images), layout, columns)
     height, width, *colour = images[0].shape
     blank = bytes((rows * columns - len(images)) * images[0].size)
     filled = np.frombuffer(joined(images) + blank, dtype=np.uint8)

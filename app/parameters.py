@@ -12,7 +12,9 @@ from pydantic import BeforeValidator, Field
 from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
 from app.images import Layout
+from app.paths import Method
 from app.provenance import Metadata
+from app.schemas import MAX_ENDS
 
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -132,10 +134,110 @@ Scale = Annotated[
 LayoutOf = Annotated[
     Layout,
     Query(
-        description="several images in one PNG or WebP: a grid with ceil(sqrt(n)) columns, filled "
-        "row by row, or a strip, one beside the other; of no effect on one image and elsewhere",
+        description="several images in one PNG or WebP: a grid with ceil(sqrt(n)) columns, if the "
+        "operation tells no other number, filled row by row; a strip, one beside the other; or an "
+        "animation, one after the other (a PNG is then image/apng); of no effect on one image and "
+        "elsewhere",
     ),
 ]
+FrameMs = Annotated[
+    int,
+    Field(ge=20, le=5000),
+    PLAIN,
+    Query(description="milliseconds that an animation shows each image"),
+]
+Steps = Annotated[int, Field(ge=1), PLAIN]
+MethodOf = Annotated[
+    Method,
+    Query(
+        description="slerp: around 0, as far from it as the ends are; lerp: straight, nearer to 0 "
+        "and so to the mean image",
+    ),
+]
+_SIGNED = re.compile(r"0|-?(0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]?[1-9])?)")
+
+
+def _signed_hundredths(value: object) -> object:
+    if isinstance(value, str) and not _SIGNED.fullmatch(value):
+        raise ValueError("must be a number with at most two decimals, such as -2.5")
+    return value
+
+
+AxisValue = Annotated[
+    float,
+    Field(ge=-10, le=10, json_schema_extra={"multipleOf": 0.01}),
+    BeforeValidator(_signed_hundredths),
+]
+
+
+def path_seeds_parameter() -> Any:
+    """``seeds`` of a path; ``path_seeds_in`` reads it."""
+    return Query(
+        max_length=18 * MAX_ENDS,
+        description=f"2 to {MAX_ENDS} ends, each the noise of a seed, such as 3,17; none = they "
+        "come in the body",
+        json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
+        openapi_examples={"two": {"value": "3,17"}},
+    )
+
+
+def path_seeds_in(text: str | None) -> tuple[int, ...]:
+    """The seeds of a path's ends.
+
+    Raises:
+        InvalidParameterError: there are none, or it is no list of 2 to MAX_ENDS.
+    """
+    if text is None:
+        detail = "a path has two ends or more: give seeds=3,17, or ends in the body of a POST"
+        raise InvalidParameterError(detail, errors=[{"pointer": "?seeds", "detail": detail}])
+    try:
+        numbers = seeds.parse_list(text, MAX_ENDS)
+        if len(numbers) < 2:
+            raise ValueError("must name two seeds at least")
+    except ValueError as error:
+        detail = f"seeds is {shown(text)}; it {error}"
+        raise InvalidParameterError(
+            detail, errors=[{"pointer": "?seeds", "detail": detail}]
+        ) from error
+    return numbers
+
+
+def check_traversal(low: float, high: float, steps: int, axes: int, most: int) -> None:
+    """Refuse a range that is none, and more images than one request may have.
+
+    Raises:
+        InvalidParameterError
+    """
+    if low >= high and steps > 1:
+        detail = f"low is {low:g} and high {high:g}; low must be the smaller one"
+        refuse([{"pointer": "?low", "detail": detail}])
+    if axes * steps > most:
+        detail = (
+            f"{axes} axes with {steps} steps are {axes * steps} images; at most {most} are made"
+        )
+        refuse([{"pointer": "?steps", "detail": detail}])
+
+
+def axes_in(text: str, size: int) -> tuple[int, ...]:
+    """The axes that the parameter names.
+
+    Raises:
+        InvalidParameterError: it is no list, one comes twice, or the latent has not so many.
+    """
+    try:
+        axes = seeds.parse_list(text, size)
+        if len(set(axes)) < len(axes):
+            raise ValueError("must name an axis once")
+        if max(axes) >= size:
+            raise ValueError(f"must name axes of this model, 0 to {size - 1}")
+    except ValueError as error:
+        detail = f"axes is {shown(text)}; it {str(error).replace('seeds', 'axes')}"
+        raise InvalidParameterError(
+            detail, errors=[{"pointer": "?axes", "detail": detail}]
+        ) from error
+    return axes
+
+
 MetadataOf = Annotated[
     Metadata,
     Query(

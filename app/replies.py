@@ -4,12 +4,14 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
+import numpy as np
 from starlette.responses import Response
 
 from app import __version__
@@ -24,6 +26,7 @@ from app.images import (
     Layout,
     places,
     sheet,
+    to_animation,
     to_npy,
     to_png,
     to_webp,
@@ -31,14 +34,21 @@ from app.images import (
 from app.manifest import HEADER, MANIFEST, Listing
 from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.pending import Timing
-from app.provenance import GENERATED, Metadata, Told, recipe_start
+from app.provenance import FROM_UPLOAD, GENERATED, Metadata, Told, recipe_start
 from app.schemas import ImageItem, ImageList
 from app.seeds import list_text
 from app.service import Order, pinned_name
 from app.store import StoredModel
+from app.walks import Walk
+
+Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
 
 _TAG = re.compile(r'"[^"]*"')
 
+APNG = "image/apng"  # of a PNG that is an animation
+
+ANIMATION: Layout = "animation"
+FRAME_MS = 100
 OFFERS = (PNG, JSON, NPY, ZIP, WEBP)  # of equals that a client takes, the first
 
 
@@ -49,6 +59,7 @@ class Rendering(NamedTuple):
     scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
     layout: Layout = "grid"
     metadata: Metadata = "full"
+    frame_ms: int = FRAME_MS  # of an animation
 
 
 AS_PNG = Rendering()
@@ -66,8 +77,12 @@ class Origin(NamedTuple):
     etag: str | None = None  # known before anything is computed
     cache: str = "no-store"
     drawn: Sequence[Sample] = ()  # with the labels that were drawn
-    order: Order | None = None  # None = made from an upload, so there is no recipe
+    order: Order | None = None  # None = there is no recipe
     source: str = GENERATED
+    columns: int | None = None  # of a grid; None = as many as make it square
+    tiles: Sequence[Image] | None = None  # what a sheet or animation shows; None = the images
+    items: Sequence[Mapping[str, Any]] | None = None  # more about each image, asked for as JSON
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Reply(Response):
@@ -97,11 +112,18 @@ def images_reply(
 ) -> Reply:
     """The images."""
     started = time.perf_counter()
-    media, scale, layout, _ = rendering
-    if media == PNG:
-        body = to_png(sheet(images, layout), scale, _told(origin, rendering).png())
+    media, scale, layout, _, frame_ms = rendering
+    tiles = images if origin.tiles is None else origin.tiles
+    if layout == ANIMATION and media in (PNG, WEBP) and len(tiles) > 1:
+        xmp = _told(origin, rendering).xmp()
+        body = to_animation(tiles, media, scale, frame_ms, xmp)
+        media = APNG if media == PNG else media
+    elif media == PNG:
+        picture = sheet(tiles, layout, origin.columns)
+        body = to_png(picture, scale, _told(origin, rendering).png())
     elif media == WEBP:
-        body = to_webp(sheet(images, layout), scale, _told(origin, rendering).xmp())
+        picture = sheet(tiles, layout, origin.columns)
+        body = to_webp(picture, scale, _told(origin, rendering).xmp())
     elif media == NPY:
         body = to_npy(images)
     elif media == ZIP:
@@ -119,10 +141,12 @@ def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> Tol
     order = origin.order
     if rendering.metadata == "none":
         return Told()
-    if order is None or rendering.metadata == "mark":
+    several = index is None and len(origin.seeds) > 1
+    # An animation has no recipe: /verify compares one picture.
+    if order is None or rendering.metadata == "mark" or (several and rendering.layout == ANIMATION):
         return Told(origin.source)
-    if index is None and len(order.seeds) == 1:
-        index = 0
+    if not several:
+        index = index or 0
     model, label, layout = order.model, order.label, rendering.layout
     if index is not None:
         label, layout = origin.drawn[index].label, "grid"
@@ -146,6 +170,7 @@ def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
         headers.append((b"content-location", origin.location.encode()))
     if origin.etag:
         headers.append((b"etag", origin.etag.encode()))
+    headers += [(name.lower().encode(), value.encode()) for name, value in origin.headers.items()]
     return headers
 
 
@@ -177,23 +202,27 @@ def _address(model: str, label: str | None, path: str = "/generate") -> str:
 
 
 @lru_cache(1024)
-def _options(truncation: float, scale: int, layout: Layout, metadata: Metadata) -> str:
-    """The end of a permalink: what is not as it is by default."""
+def _options(truncation: float, rendering: Rendering, several: bool) -> str:
+    """The end of a permalink: what is not as it is by default, and matters."""
+    media, scale, layout, metadata, frame_ms = rendering
     options: dict[str, str | int] = {}
     if truncation != 1:
         options["truncation"] = f"{truncation:g}"
-    if scale != 1:
+    if media != NPY and scale != 1:
         options["scale"] = scale
-    if layout != "grid":
+    if media in (PNG, WEBP) and several and layout != "grid":
         options["layout"] = layout
-    if metadata != "full":
+        if layout == ANIMATION and frame_ms != FRAME_MS:
+            options["frame_ms"] = frame_ms
+    if media != NPY and metadata != "full":
         options["metadata"] = metadata
+    if media != PNG:
+        options["format"] = SHORT[media]
     return f"&{urlencode(options)}" if options else ""
 
 
 def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> str:
-    """The one canonical address of an answer."""
-    media, scale, layout, metadata = rendering
+    """The one canonical address of an answer of /generate."""
     model, total, first = order.model, len(samples), samples[0].seed
     # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
     label = samples[0].label if total == 1 else order.label
@@ -204,17 +233,22 @@ def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> 
         address += f"&seeds={listed}"
     else:
         address += f"&seed={first}" if total == 1 else f"&seed={first}&n={total}"
-    if media not in (PNG, WEBP) or total == 1:
-        layout = "grid"
-    if media == NPY:
-        scale, metadata = 1, "full"
-    address += _options(order.truncation, scale, layout, metadata)
-    return address if media == PNG else f"{address}&format={SHORT[media]}"
+    return address + _options(order.truncation, rendering, total > 1)
 
 
 def _tag(*depends_on: str) -> str:
     """A strong entity tag: another one if anything is another that the bytes depend on."""
     return f'"{hashlib.sha256(" ".join(depends_on).encode()).hexdigest()[:32]}"'
+
+
+def _kept(
+    location: str, media: str, model: StoredModel, pinned: bool, identity: Identity
+) -> tuple[str | None, str]:
+    """The ETag, known before anything is computed, and the Cache-Control of seeded images."""
+    if (depends_on := identity(model)) is None:
+        return None, "no-cache"
+    etag = _tag(location, media, depends_on, WRITERS)
+    return etag, "public, max-age=31536000, immutable" if pinned else "no-cache"
 
 
 def origin_of(
@@ -223,7 +257,7 @@ def origin_of(
     rendering: Rendering,
     seeded: bool,
     pinned: bool,
-    identity: Callable[[StoredModel], str | None],
+    identity: Identity,
 ) -> Origin:
     """Where the images of /generate come from, with the addresses that give them again.
 
@@ -241,11 +275,7 @@ def origin_of(
     location = _location(order, samples, rendering)
     etag, cache = None, "no-store"
     if seeded:
-        cache = "no-cache"
-        if (depends_on := identity(model)) is not None:
-            etag = _tag(location, rendering.media, depends_on, WRITERS)
-            if pinned:
-                cache = "public, max-age=31536000, immutable"
+        etag, cache = _kept(location, rendering.media, model, pinned, identity)
     permalinks: list[str] = []
     if rendering.media == JSON:
         one = Rendering(scale=rendering.scale, metadata=rendering.metadata)
@@ -266,6 +296,37 @@ def origin_of(
     )
 
 
+def walk_origin(
+    found: Walk,
+    address: tuple[str, Mapping[str, str | int]],
+    total: int,
+    rendering: Rendering,
+    pinned: bool,
+    identity: Identity,
+) -> Origin:
+    """Where the images of a walk through the latents come from.
+
+    Args:
+        found: The walk; what depends on more than seeds has no address.
+        address: The path, and the parameters that are its own.
+        total: Images.
+        rendering: How they are to be given.
+        pinned: Whether the request named the model's digest.
+        identity: ``Service.identity``.
+    """
+    model, names = found.model, found.model.description.labels
+    label = None if found.label is None else names[found.label]
+    origin = upload_origin(model, total, FROM_UPLOAD if found.shows_upload else GENERATED)
+    origin = origin._replace(labels=[label] * total, classes=names)
+    if not found.by_seeds:
+        return origin
+    path, parameters = address
+    location = f"{_address(pinned_name(model), label, path)}&{urlencode(parameters, safe=',')}"
+    location += _options(found.truncation, rendering, total > 1)
+    etag, cache = _kept(location, rendering.media, model, pinned, identity)
+    return origin._replace(location=location, etag=etag, cache=cache)
+
+
 def upload_origin(model: StoredModel, total: int, source: str = GENERATED) -> Origin:
     """What is made from an upload has no seed, address or recipe, and is not to be stored.
 
@@ -278,18 +339,43 @@ def upload_origin(model: StoredModel, total: int, source: str = GENERATED) -> Or
     return Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing, source=source)
 
 
-def check_size(rendering: Rendering, shape: tuple[int, int, int], count: int) -> None:
+def compared(
+    origin: Origin, pictures: Sequence[Image], images: Sequence[Image], columns: int | None
+) -> Origin:
+    """Beside each reconstruction its picture, and their difference.
+
+    Args:
+        origin: Of the reconstructions.
+        pictures: As the model took them.
+        images: The reconstructions.
+        columns: What a sheet shows: 2 = picture and reconstruction, 3 = the difference as well;
+            None = reconstructions alone.
+    """
+    items, tiles = [], []
+    for picture, image in zip(pictures, images, strict=True):
+        difference = np.maximum(picture, image) - np.minimum(picture, image)
+        items.append({"error": float(np.mean(np.square(difference / 255)))})
+        tiles += [picture, image, difference][:columns]
+    if columns is None:
+        return origin._replace(items=items)
+    return origin._replace(items=items, tiles=tiles, columns=columns)
+
+
+def check_size(
+    rendering: Rendering, shape: tuple[int, int, int], count: int, columns: int | None = None
+) -> None:
     """Refuse a picture that its format cannot hold.
 
     Args:
         rendering: As asked for.
         shape: (C, H, W) of one image.
-        count: Images.
+        count: Images that it shows.
+        columns: Of a grid, as in ``Origin``.
 
     Raises:
         InvalidParameterError: it is a WebP with too long a side.
     """
-    rows, columns = places(count, rendering.layout)
+    rows, columns = places(count, rendering.layout, columns)
     side = max(rows * shape[1], columns * shape[2]) * rendering.scale
     if rendering.media == WEBP and side > MAX_WEBP_SIDE:
         raise InvalidParameterError(
@@ -359,6 +445,7 @@ def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> b
                 seed=origin.seeds[index],
                 label=origin.labels[index],
                 permalink=origin.permalinks[index],
+                **(origin.items[index] if origin.items else {}),
             )
         )
-    return ImageList(model=origin.model, items=items).model_dump_json().encode()
+    return ImageList(model=origin.model, items=items).model_dump_json(exclude_unset=True).encode()

@@ -3,7 +3,8 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -20,25 +21,37 @@ from app.middleware import PROBLEM, has_left, is_head
 from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
+    AxisValue,
     DatasetFormat,
     EncoderName,
     Format,
+    FrameMs,
     Label,
     LayoutOf,
     MetadataOf,
+    MethodOf,
     ModelName,
     Scale,
     Seed,
+    Steps,
     Timeout,
     Truncation,
+    axes_in,
     check_query,
+    check_traversal,
+    path_seeds_in,
+    path_seeds_parameter,
     seeds_in,
     seeds_parameter,
 )
+from app.paths import path, traversal
 from app.pending import Timing
 from app.provenance import FROM_UPLOAD
 from app.ranges import rest_asked
 from app.schemas import (
+    MAX_ENDS,
+    End,
+    Ends,
     ImageList,
     Latents,
     ModelCard,
@@ -53,13 +66,14 @@ from app.schemas import (
     Verification,
     reference,
 )
-from app.seeds import list_text, normals
+from app.seeds import LIST_PATTERN, list_text, normals, random_seed
 from app.service import Service
 from app.settings import Settings
 from app.status import status
 from app.store import StoredModel
 from app.streams import StreamReply
 from app.verify import Finding, compare, recipe_of, regenerate
+from app.walks import livelier_axes, walk
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
@@ -121,6 +135,7 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
         "npy (n, H, W), or ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: _BINARY,
+            replies.APNG: _BINARY,
             WEBP: _BINARY,
             JSON: {"schema": reference(ImageList)},
             NPY: _BINARY,
@@ -170,8 +185,22 @@ _RANGE = {
 }
 
 
-def _body(**content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}}
+_WALKED: dict[int | str, dict[str, Any]] = {
+    200: _IMAGES[200]
+    | {
+        "headers": _PLAIN_HEADERS
+        | _ETAG
+        | _TIMING
+        | {
+            "Content-Location": _header("the one address of these bytes; where seeds decide all"),
+            "X-Axes": _header("/traverse: the axes, a row of the picture each"),
+        }
+    }
+}
+
+
+def _body(content: dict[str, Any], required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": content}}
 
 
 _FORM = {
@@ -182,7 +211,7 @@ _FORM = {
     }
 }
 _PICTURE_BODY = _body(
-    **{
+    {
         "image/png": _BINARY,
         "image/jpeg": _BINARY,
         "image/webp": _BINARY,
@@ -190,8 +219,33 @@ _PICTURE_BODY = _body(
         JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
-_FILE_BODY = _body(**{PNG: _BINARY, WEBP: _BINARY, bodies.MULTIPART: _FORM})
-_LATENT_BODY = _body(**{JSON: {"schema": reference(Latents)}, NPY: _BINARY})
+_FORMS = {
+    "schema": {
+        "type": "object",
+        "required": [bodies.FIELD],
+        "properties": {
+            bodies.FIELD: {
+                "type": "array",
+                "items": {"type": "string", "format": "binary"},
+                "minItems": 2,
+                "maxItems": MAX_ENDS,
+            }
+        },
+    }
+}
+_ENDS_BODY = _body({JSON: {"schema": reference(Ends)}, bodies.MULTIPART: _FORMS}, required=False)
+_END_BODY = _body(
+    {
+        JSON: {"schema": reference(End)},
+        "image/png": _BINARY,
+        "image/jpeg": _BINARY,
+        "image/webp": _BINARY,
+        bodies.MULTIPART: _FORM,
+    },
+    required=False,
+)
+_FILE_BODY = _body({PNG: _BINARY, WEBP: _BINARY, bodies.MULTIPART: _FORM})
+_LATENT_BODY = _body({JSON: {"schema": reference(Latents)}, NPY: _BINARY})
 
 
 def _service(request: Request) -> Service:
@@ -218,8 +272,8 @@ def _known(request: Request, origin: replies.Origin, media: str) -> Response | N
 async def _rendered(
     rendering: replies.Rendering, images: Sequence[Image], origin: replies.Origin, timing: Timing
 ) -> Response:
-    """The reply; WebP, which takes long to find few bytes, is made off the event loop."""
-    if rendering.media != WEBP:
+    """The reply; WebP and films, which take long to find few bytes, are made off the event loop."""
+    if rendering.media != WEBP and rendering.layout != replies.ANIMATION:
         return replies.images_reply(rendering, images, origin, timing)
     return await to_thread.run_sync(
         replies.images_reply, rendering, images, origin, timing, limiter=_CODERS
@@ -228,6 +282,10 @@ async def _rendered(
 
 async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
     files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
+    return await _decoded(settings, files, model)
+
+
+async def _decoded(settings: Settings, files: Sequence[bytes], model: StoredModel) -> list[Image]:
     shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
     crop = model.description.data.get("fit") == "crop"
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
@@ -269,6 +327,7 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        frame_ms: FrameMs = replies.FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -279,7 +338,9 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
-            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
+            rendering = replies.Rendering(
+                _choose(request, format), scale, layout, metadata, frame_ms
+            )
             numbers = seeds_in(request, seeds, settings.max_n)
             order = service.order(model, label, n, seed, caller, numbers, truncation)
             replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
@@ -408,6 +469,7 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        frame_ms: FrameMs = replies.FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -415,7 +477,9 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.encoder(model)
-            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
+            rendering = replies.Rendering(
+                _choose(request, format), scale, layout, metadata, frame_ms
+            )
             latents = await bodies.read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
@@ -438,21 +502,183 @@ def build_router(settings: Settings) -> APIRouter:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
+        frame_ms: FrameMs = replies.FRAME_MS,
         metadata: MetadataOf = "full",
+        show: Annotated[
+            Literal["reconstruction", "beside", "error"],
+            Query(
+                description="of a PNG or WebP: the reconstructions alone; a row a picture with the "
+                "picture, as the model takes it, beside it; and with their difference as well, "
+                "white where it is 1 (0 = the same)"
+            ),
+        ] = "reconstruction",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
+            rendering = replies.Rendering(
+                _choose(request, format), scale, layout, metadata, frame_ms
+            )
             pictures = await _pictures(request, encoder, settings)
-            replies.check_size(rendering, encoder.network.image_shape, len(pictures))
+            columns = {"reconstruction": None, "beside": 2, "error": 3}[show]
+            tiles = len(pictures) * (columns or 1)
+            replies.check_size(rendering, encoder.network.image_shape, tiles, columns)
             posteriors, _ = await service.encode(encoder, pictures, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
             origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD)
+            origin = replies.compared(origin, pictures, images, columns)
             return await _rendered(rendering, images, origin, timing)
+
+    default_steps, default_values = min(16, settings.max_n), min(7, settings.max_n)
+
+    async def interpolate(
+        request: Request,
+        model: ModelName = None,
+        label: Label = None,
+        seeds: Annotated[str | None, path_seeds_parameter()] = None,
+        steps: Annotated[
+            Steps,
+            Field(le=settings.max_n),
+            Query(description="images on the path, both ends among them; 1 = the first end alone"),
+        ] = default_steps,
+        method: MethodOf = "slerp",
+        truncation: Truncation = 1,
+        format: Format = None,
+        scale: Scale = 1,
+        layout: LayoutOf = "grid",
+        frame_ms: FrameMs = replies.FRAME_MS,
+        metadata: MetadataOf = "full",
+        timeout_ms: Timeout = None,
+    ) -> Response:
+        """A path through latents, from one end to the next, each a seed, a latent or a picture.
+
+        Ends that are all seeds stand in the query; others come in the body, as JSON or as a form's
+        files. Between seeds the path goes through the noise that /generate makes images of, so its
+        ends are images of /generate; a latent on a VAE, or a picture, makes it a path through z.
+        With layout=animation it is a film.
+        """
+        service = _service(request)
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+            rendering = replies.Rendering(
+                _choose(request, format), scale, layout, metadata, frame_ms
+            )
+            ends: Sequence[bodies.End]
+            if seeds is None and bodies.has_body(request):
+                ends = await bodies.read_ends(request, settings.max_body_bytes)
+            else:
+                await bodies.refuse_body(request)
+                ends = path_seeds_in(seeds)
+            found = walk(service, model, label, ends, truncation)
+            replies.check_size(rendering, found.model.network.image_shape, steps)
+            parameters: dict[str, str | int] = {"steps": steps, "method": method}
+            if found.by_seeds:
+                parameters["seeds"] = list_text([end for end in ends if isinstance(end, int)])
+            pinned = model is not None and "@" in model
+            address = "/interpolate", parameters
+            origin = replies.walk_origin(found, address, steps, rendering, pinned, service.identity)
+            if (known := _known(request, origin, rendering.media)) is not None:
+                return known
+            latents = await found.latents(service, partial(_decoded, settings), caller)
+            way, places = path(latents, steps, method)
+            images, timing = await found.images(service, way, caller)
+            origin = origin._replace(items=[{"at": place} for place in places.tolist()])
+            return await _rendered(rendering, images, origin, timing)
+
+    async def traverse(
+        request: Request,
+        model: ModelName = None,
+        label: Label = None,
+        seed: Seed = None,
+        axes: Annotated[
+            str | None,
+            Query(
+                max_length=1000,
+                description="indices of the latent's numbers to change, such as 0-3,17; none = "
+                "the 8 that tell most (of most KL, where the model's card has it)",
+                json_schema_extra={"pattern": f"^{LIST_PATTERN}$"},
+            ),
+        ] = None,
+        low: Annotated[AxisValue, Query(description="first value")] = -3,
+        high: Annotated[AxisValue, Query(description="last value")] = 3,
+        steps: Annotated[
+            Steps, Field(le=settings.max_n), Query(description="values; the columns")
+        ] = default_values,
+        truncation: Truncation = 1,
+        format: Format = None,
+        scale: Scale = 1,
+        layout: LayoutOf = "grid",
+        frame_ms: FrameMs = replies.FRAME_MS,
+        metadata: MetadataOf = "full",
+        timeout_ms: Timeout = None,
+    ) -> Response:
+        """What each number of a latent does: one latent with one axis after the other set to each
+        of a range of values, a row an axis.
+
+        The latent is a seed's, or in the body: a picture, or JSON with z, image or seed. Axes are
+        those of a VAE's z, where a seed's picture is encoded first, and else those of the noise.
+        X-Axes lists them.
+        """
+        service = _service(request)
+        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+            rendering = replies.Rendering(
+                _choose(request, format), scale, layout, metadata, frame_ms
+            )
+            end: bodies.End
+            if seed is None and bodies.has_body(request):
+                end = await bodies.read_end(request, settings.max_body_bytes)
+            else:
+                await bodies.refuse_body(request)
+                end = random_seed() if seed is None else seed
+            found = walk(service, model, label, [end], truncation, always_z=True)
+            size = found.model.network.latent_dim
+            chosen = (
+                livelier_axes(found.model, min(8, settings.max_n // steps))
+                if axes is None
+                else axes_in(axes, size)
+            )
+            check_traversal(low, high, steps, len(chosen), settings.max_n)
+            total = len(chosen) * steps
+            replies.check_size(rendering, found.model.network.image_shape, total, steps)
+            listed = ",".join(map(str, chosen))
+            parameters: dict[str, str | int] = {}
+            if isinstance(end, int):
+                parameters = {"seed": end, "axes": listed}
+                parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
+            pinned = model is not None and "@" in model
+            address = "/traverse", parameters
+            origin = replies.walk_origin(found, address, total, rendering, pinned, service.identity)
+            origin = origin._replace(columns=steps, headers={"X-Axes": listed})
+            if seed is None:
+                origin = origin._replace(etag=None, cache="no-store")
+            if (known := _known(request, origin, rendering.media)) is not None:
+                return known
+            (start,) = await found.latents(service, partial(_decoded, settings), caller)
+            values = np.linspace(low, high, steps).tolist()
+            images, timing = await found.images(service, traversal(start, chosen, values), caller)
+            items = [{"axis": axis, "value": value} for axis in chosen for value in values]
+            origin = origin._replace(items=items)
+            return await _rendered(rendering, images, origin, timing)
+
+    for path_, operation, body in (
+        ("/interpolate", interpolate, _ENDS_BODY),
+        ("/traverse", traverse, _END_BODY),
+    ):
+        for method in ("POST", "GET"):  # GET for seeds: permalinks and caches
+            router.add_api_route(
+                path_,
+                operation,
+                methods=[method],
+                operation_id=path_[1:] + ("" if method == "POST" else "_get"),
+                tags=["latents"],
+                response_class=PngResponse,
+                responses=(_WALKED | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504))
+                if method == "POST"
+                else (_WALKED | _NOT_MODIFIED | _problems(404, 406, 422, 500, 503, 504)),
+                openapi_extra=body if method == "POST" else None,
+            )
 
     @router.post(
         "/verify",

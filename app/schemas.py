@@ -2,8 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import models_json_schema
+
+from app.seeds import MAX_SEED
+
+MAX_ENDS = 16  # of a path
 
 
 class _Body(BaseModel):
@@ -34,6 +38,14 @@ class ImageItem(_Body):
         default=None, description="class name; none for an unconditional model"
     )
     permalink: str | None = Field(default=None, description="GET gives the same PNG")
+    at: float = Field(
+        default=0, description="/interpolate: place on the path; 0 = first end, 1 = second end..."
+    )
+    axis: int = Field(default=0, description="/traverse: index of the number that was set")
+    value: float = Field(default=0, description="/traverse: what it was set to")
+    error: float = Field(
+        default=0, description="/reconstruct: mean squared difference from the picture, pixels 0-1"
+    )
 
 
 class ImageList(_Body):
@@ -74,6 +86,36 @@ class Pictures(_Body):
     """What /encode and /reconstruct read as JSON (checked in app.bodies)."""
 
     images: list[str] = Field(min_length=1, description="PNG, JPEG or WebP files, base64")
+
+
+class _SeedEnd(_Body):
+    """An end by its seed."""
+
+    seed: int = Field(ge=0, le=MAX_SEED)
+
+
+class _LatentEnd(_Body):
+    """An end by its latent."""
+
+    z: list[_Finite] = Field(min_length=1, description="the model's latent_dim numbers")
+
+
+class _PictureEnd(_Body):
+    """An end by a picture."""
+
+    image: str = Field(description="PNG, JPEG or WebP file, base64")
+
+
+class End(RootModel[_SeedEnd | _LatentEnd | _PictureEnd]):
+    """What /traverse reads as JSON (checked in app.bodies)."""
+
+
+class Ends(_Body):
+    """What /interpolate reads as JSON (checked in app.bodies)."""
+
+    ends: list[End] = Field(
+        min_length=2, max_length=MAX_ENDS, examples=[[{"seed": 3}, {"seed": 17}]]
+    )
 
 
 class RecipeBody(_Body):
@@ -330,7 +372,10 @@ class InferenceResponse(_Body):
 
 
 # Bodies that the routes parse or write themselves, which FastAPI therefore does not collect.
-_OWN = (Problem, ImageList, Latents, Pictures, InferenceError, InferenceRequest, InferenceResponse)
+_OWN = (
+    *(Problem, ImageList, Latents, Pictures, End, Ends),
+    *(InferenceError, InferenceRequest, InferenceResponse),
+)
 
 
 def reference(schema: type[BaseModel]) -> dict[str, str]:

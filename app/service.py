@@ -3,7 +3,6 @@
 import asyncio
 import difflib
 import math
-import random
 import re
 import time
 import unicodedata
@@ -18,7 +17,7 @@ import numpy as np
 from app import seeds
 from app.admission import OverloadError
 from app.batching import Batcher
-from app.engine import Engine, Image, Lane, Latent, Posterior, Result, Row, Sample
+from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
 from app.errors import (
     STOPPED_RETRY_S,
     DeadlineExceededError,
@@ -328,7 +327,7 @@ class Service:
         model = self.model(name)
         index = None if label is None else self._label(model, label)
         if seed is None:
-            seed = random.randrange(seeds.MAX_SEED + 2 - count)  # noqa: S311  # it is told
+            seed = seeds.random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
 
@@ -339,7 +338,7 @@ class Service:
         return Generated(images, samples, timing)
 
     async def sample(
-        self, model: StoredModel, samples: Sequence[Sample], caller: Caller
+        self, model: StoredModel, samples: Sequence[Sample | Point], caller: Caller
     ) -> tuple[list[Image], Timing]:
         """The image of each row, whatever labels and seeds they have."""
         images, timing = await self._submit((model.name, "generate"), samples, caller)

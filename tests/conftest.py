@@ -36,6 +36,8 @@ TINY: dict[str, tuple[str, Config]] = {
     "tiny-vae-v1": ("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
 }
 
+LIVELY = 3.0  # times a network's first weights: then other latents make other images
+
 MakeClient = Callable[..., Any]
 
 
@@ -60,7 +62,7 @@ def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     networks, the export or torch change. tests/training/test_export.py exports anew.
     """
     sources = [*sorted((ROOT / "training/networks").glob("*.py")), ROOT / "training/export.py"]
-    made_of = [repr(TINY), torch.__version__, *(path.read_text() for path in sources)]
+    made_of = [repr(TINY), str(LIVELY), torch.__version__, *(path.read_text() for path in sources)]
     key = hashlib.sha256("".join(made_of).encode()).hexdigest()[:16]
     kept: Path = request.config.cache.mkdir("tiny-stores") / key
     if not kept.is_dir():
@@ -69,6 +71,8 @@ def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         for name, (kind, config) in TINY.items():
             labels = tuple(str(i) for i in range(config.num_classes))
             network = build(kind, config).eval()
+            for weights in network.parameters():
+                weights.data.mul_(LIVELY)
             path = folder / f"{name}.safetensors"
             save_with_graphs(path, network, Description(kind, config, labels))
         with suppress(OSError):  # another run was faster

@@ -147,7 +147,7 @@ async def test_every_model_generates(client: httpx.AsyncClient, model: str) -> N
         ("seed=9007199254740991&n=2", 422, "invalid-parameter", "2 images"),
         ("format=tiff", 422, "invalid-parameter", "'png', 'webp', 'json', 'npy' or 'zip'"),
         ("metadata=all", 422, "invalid-parameter", "'full', 'mark' or 'none'"),
-        ("layout=row", 422, "invalid-parameter", "'grid' or 'strip'"),
+        ("layout=row", 422, "invalid-parameter", "'grid', 'strip' or 'animation'"),
         ("truncation=1.01", 422, "invalid-parameter", "0 to 1"),
         ("truncation=0.005", 422, "invalid-parameter", "two decimals"),
         ("truncation=-0.5", 422, "invalid-parameter", "0 to 1"),
