@@ -126,7 +126,8 @@ def _traverse(client: Client, options: Options) -> int:
             raise UsageError(
                 f"{options.start} holds {1 + len(others)} latents; a traversal takes one"
             )
-    given = _given(options, "label", "axes", "low", "high", "steps", *_OF_IMAGES, *_OF_PICTURES)
+    given = _given(options, "label", "axes", "low", "high", "steps", "truncation")
+    given |= _given(options, *_OF_IMAGES, *_OF_PICTURES)
     return _write_images(client, ask.traverse(start, **given), options)
 
 
@@ -384,6 +385,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--high", type=float, help="where it ends")
     made.add_argument("--steps", type=int, help="images an axis")
     label(made)
+    truncation(made)
     images(made)
     fits(made)
 

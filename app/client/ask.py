@@ -299,6 +299,7 @@ def traverse(
     low: float | None = None,
     high: float | None = None,
     steps: int | None = None,
+    truncation: float | None = None,
     invert: Choice | None = None,
     center: Choice | None = None,
     scale: int | None = None,
@@ -314,7 +315,7 @@ def traverse(
         low, high: From where to where each goes.
         steps: Images an axis.
         invert, center: As for ``encode``.
-        model, label, scale, metadata, timeout_ms: As for ``generate``.
+        model, label, truncation, scale, metadata, timeout_ms: As for ``generate``.
 
     Raises:
         OSError, ValueError: a picture cannot be read.
@@ -326,6 +327,7 @@ def traverse(
         low=low,
         high=high,
         steps=steps,
+        truncation=truncation,
         invert=invert,
         center=center,
         scale=scale,

@@ -25,11 +25,11 @@ Asks = Callable[..., Any]
 def asks(request: pytest.FixtureRequest) -> Asks:
     """``asks(url, "generate", label=7)``: the method of a client, now or awaited."""
 
-    def now(url: str, method: str, *args: Any, settings: Any = None, **given: Any) -> Any:
+    def now(url: str, method: str, /, *args: Any, settings: Any = None, **given: Any) -> Any:
         with Client(url, **(settings or {})) as client:
             return getattr(client, method)(*args, **given)
 
-    def awaited(url: str, method: str, *args: Any, settings: Any = None, **given: Any) -> Any:
+    def awaited(url: str, method: str, /, *args: Any, settings: Any = None, **given: Any) -> Any:
         async def ask() -> Any:
             async with AsyncClient(url, **(settings or {})) as client:
                 return await getattr(client, method)(*args, **given)

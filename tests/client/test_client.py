@@ -93,6 +93,9 @@ def test_a_file_is_as_the_service_makes_it(served: Server, tmp_path: Path) -> No
             assert file.body == get(served, f"/generate?{query}")
             assert get(served, str(file.permalink)) == file.body
             assert (file.model, file.seed) == ("tiny-cgan-v1", 1)
+        film = client.send(ask.interpolate(3, 17, steps=4).file("webp", layout="animation"))
+        with PillowImage.open(BytesIO(film.body)) as picture:
+            assert getattr(picture, "n_frames", 1) == 4
         file.save(tmp_path / "five.zip")
         assert (tmp_path / "five.zip").read_bytes() == file.body
         assert client.send(ask.models().raw()).media == "application/json"
@@ -120,6 +123,58 @@ def test_pictures_go_out_in_every_form_and_come_back_alike(
     again = asks(served.url, "reconstruct", image.pil)
     np.testing.assert_array_equal(one.array, again.array)
     assert one.seeds == [None]
+
+
+def test_reconstructions_show_the_original_and_the_error(served: Server, asks: Asks) -> None:
+    images = asks(served.url, "generate", label=7, n=2, seed=1)
+    shown = asks(served.url, "reconstruct", *images.pil, show="error")
+    assert shown.model == "tiny-vae-v1"
+    alone = asks(served.url, "reconstruct", *images.pil)
+    for index, image in enumerate(alone):
+        difference = (image.array / 255.0 - images.array[index] / 255.0) ** 2
+        assert shown[index].error == pytest.approx(difference.mean())
+
+
+def test_a_path_goes_from_end_to_end(served: Server, asks: Asks) -> None:
+    way = asks(served.url, "interpolate", 3, 17, 5, label=7, steps=9)
+    assert [image.at for image in way] == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+    for index, seed in ((0, 3), (4, 17), (8, 5)):
+        image = asks(served.url, "generate", label=7, seed=seed)
+        np.testing.assert_array_equal(way[index].array, image.array[0])
+    other = asks(served.url, "interpolate", 3, 17, label=7, steps=5, method="lerp", truncation=0.5)
+    query = "/interpolate?seeds=3,17&label=7&steps=5&method=lerp&truncation=0.5&format=npy"
+    np.testing.assert_array_equal(other.array, np.load(BytesIO(get(served, query))))
+
+    picture = asks(served.url, "generate", label=7, seed=1)[0].pil
+    (mu,) = asks(served.url, "encode", picture).mu
+    given = {"steps": 2, "model": "tiny-vae-v1"}
+    mixed = asks(served.url, "interpolate", picture, [0.0, 1.0, -1.0], **given)
+    ends = asks(served.url, "decode", [mu, [0.0, 1.0, -1.0]])
+    np.testing.assert_array_equal(mixed.array, ends.array)
+    same = asks(served.url, "interpolate", mu, np.array([0.0, 1.0, -1.0]), **given)
+    np.testing.assert_array_equal(same.array, ends.array)
+    with pytest.raises(ValueError, match="True is no end"):
+        ask.interpolate(True, 3)
+    with pytest.raises(ValueError, match="is no picture"):
+        ask.interpolate(3, np.zeros((2, 2)))
+
+
+def test_a_traversal_goes_along_single_axes(served: Server, asks: Asks) -> None:
+    found = asks(
+        served.url, "traverse", 4, model="tiny-vae-v1", axes=[2, 0], low=-1, high=1, steps=3
+    )
+    assert [image.axis for image in found] == [2, 2, 2, 0, 0, 0]
+    assert [image.value for image in found] == [-1, 0, 1, -1, 0, 1]
+    z = [0.5, 0.0, -0.5]
+    found = asks(served.url, "traverse", z, axes="1", low=-0.5, high=0.5, steps=3)
+    places = asks(served.url, "decode", [[0.5, value, -0.5] for value in (-0.5, 0, 0.5)])
+    np.testing.assert_array_equal(found.array, places.array)
+    picture = asks(served.url, "generate", label=7, seed=1)[0].pil
+    assert len(asks(served.url, "traverse", picture, axes="0,1", steps=4)) == 8
+    assert asks(served.url, "traverse", label=7, axes="0", steps=2).model == "tiny-cgan-v1"
+    halved = asks(served.url, "traverse", 4, label=7, axes="0", steps=2, truncation=0.5)
+    query = "/traverse?seed=4&label=7&axes=0&steps=2&truncation=0.5&format=npy"
+    np.testing.assert_array_equal(halved.array, np.load(BytesIO(get(served, query))))
 
 
 def test_a_colour_array_is_a_picture_and_others_are_refused_here() -> None:
