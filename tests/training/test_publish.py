@@ -28,10 +28,12 @@ from training.config import PRESETS
 from training.damage import BY_HEART, DAMAGES
 from training.evaluate import Effort
 from training.figures import BESIDE, MEANINGS, rows
+from training.networks import build
 from training.networks.checkpoint import load
 from training.run import new_run_folder, write_config
 from training.sources import data_spec
 from training.sources import load as load_data
+from training.tone import toned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,11 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
     averaged = {k.removeprefix("ema."): v for k, v in run_state.items() if k.startswith("ema.")}
     assert_same(network.state_dict(), averaged)
     assert description.labels == (tuple("0123456789") if published.kind == "cgan" else ())
+    plain = build(published.kind, dataclasses.replace(description.network, tone=()))
+    plain.load_state_dict(averaged)
+    data, _ = load_data(data_spec("mnist", published.data_root))
+    assert toned(plain.eval(), data).config == description.network
+    assert description.network.tone
     assert description.digest[:12] in published.printed
     assert str(published.path.name) in published.printed
 
@@ -159,6 +166,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     assert "Published are the last averaged weights of the run." in card
+    assert f"tone curve of {len(description.network.tone)} knots" in card
     assert f"]({published.name}-curves.png)" in card
     curves = published.here / f"runs/{published.kind}-compact-001/curves.png"
     copied = published.path.with_name(f"{published.name}-curves.png")
