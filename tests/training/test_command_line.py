@@ -148,6 +148,16 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
     assert multiply_adds(layers, torch.zeros(1, 3, 4, 4)) == 16 * 5 * 3 * 9 + 80 * 7
 
 
+@pytest.mark.parametrize("kind", ["gan", "cgan"])
+def test_lite_is_published_with_a_generator_of_less_than_half_the_cost(kind: str) -> None:
+    lite, published = PRESETS[kind]["lite"], PRESETS[kind]["published"]
+    costs, others = networks_of(lite), networks_of(published)
+    assert 1.4e6 < costs["generator"][1] < 1.65e6
+    assert costs["generator"][1] < others["generator"][1] / 2
+    assert costs["discriminator"] == others["discriminator"]
+    assert dataclasses.replace(lite, network=published.network) == published
+
+
 @pytest.mark.parametrize(
     ("kind", "preset"), [(kind, preset) for kind in PRESETS for preset in PRESETS[kind]]
 )
