@@ -26,7 +26,7 @@ from tests.training.tiny import (
 )
 from training import hardware, train_gan
 from training.__main__ import main
-from training.config import PRESETS
+from training.config import PRESETS, as_json
 from training.losses import generator_loss
 from training.plan import multiply_adds, networks_of
 from training.sources import data_spec
@@ -155,7 +155,7 @@ def test_lite_is_published_with_a_generator_of_less_than_half_the_cost(kind: str
     assert 1.4e6 < costs["generator"][1] < 1.65e6
     assert costs["generator"][1] < others["generator"][1] / 2
     assert costs["discriminator"] == others["discriminator"]
-    assert dataclasses.replace(lite, network=published.network) == published
+    assert as_json(lite) | {"network": 0} == as_json(published) | {"network": 0}
 
 
 @pytest.mark.parametrize(
