@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -284,6 +285,36 @@ def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
     assert_same(kept.state_dict(), fresh.state_dict())  # data and fixed seeds alone
     assert not kept.training
     assert not any(parameter.requires_grad for parameter in kept.parameters())
+
+
+def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it(
+    made_up_mnist: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quick(monkeypatch)
+    command = ["judge", "--data-root", str(made_up_mnist), "--threads", "1"]
+    main(command)
+    data, _ = load_data(data_spec("mnist", made_up_mnist))
+    path = judge.judge_path(data)
+    shown = capsys.readouterr().out
+    assert path.exists()
+    assert re.search(
+        rf"{path}: judge_version 2, judge_accuracy [0-9.]+, .*frechet_test [0-9]", shown
+    )
+    assert "they" not in shown  # nothing was there to compare it with
+    assert f"error: {path} is there already; name another --folder" in failure(*command)
+
+    main([*command, "--folder", "again"])
+    assert_same(load_file(Path("again", path.name)), load_file(path))
+    assert "they are the same: figures of the two compare" in capsys.readouterr().out
+
+    monkeypatch.setattr(judge, "LEARNING_RATE", 0.01)
+    main([*command, "--folder", "other"])
+    shown = capsys.readouterr().out
+    assert shown.count("judge_accuracy_worst") == 2
+    assert "of the test images alike: figures of the two do not compare" in shown
 
 
 def test_a_run_without_a_state_is_not_published(made_up_mnist: Path, here: Path) -> None:
