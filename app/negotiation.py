@@ -7,6 +7,7 @@ from app.errors import NotAcceptableError
 PNG = "image/png"
 WEBP = "image/webp"
 JSON = "application/json"
+HTML = "text/html"
 NPY = "application/x-npy"
 ZIP = "application/zip"
 NPZ = "application/x-npz"

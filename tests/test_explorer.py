@@ -367,7 +367,7 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
         page.get_by_role("button", name="Save as animated PNG").click()
     with PillowImage.open(saving.value.path()) as film:
         assert film.format == "PNG"
-        assert film.n_frames == 16
+        assert getattr(film, "n_frames", 1) == 16
         assert film.size == (8 * 28, 8 * 28)
     page.wait_for_url(re.compile(r"a=.*,3,2,1&b=.*,3,4,1"))
 
