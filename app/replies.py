@@ -43,6 +43,7 @@ from app.walks import Walk
 
 Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
 
+IMMUTABLE = "public, max-age=31536000, immutable"  # a year: of addresses that pin the model
 _TAG = re.compile(r'"[^"]*"')
 
 APNG = "image/apng"  # of a PNG that is an animation
@@ -248,7 +249,7 @@ def _kept(
     if (depends_on := identity(model)) is None:
         return None, "no-cache"
     etag = _tag(location, media, depends_on, WRITERS)
-    return etag, "public, max-age=31536000, immutable" if pinned else "no-cache"
+    return etag, IMMUTABLE if pinned else "no-cache"
 
 
 def origin_of(

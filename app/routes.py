@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
@@ -67,7 +68,7 @@ from app.schemas import (
     reference,
 )
 from app.seeds import LIST_PATTERN, list_text, normals, random_seed
-from app.service import Service
+from app.service import Service, pinned_name
 from app.settings import Settings
 from app.status import status
 from app.store import StoredModel
@@ -729,6 +730,24 @@ def build_router(settings: Settings) -> APIRouter:
         service = _service(request)
         return _card(service, service.model(name))
 
+    @router.get(
+        "/models/{name}/pictures/{file}",
+        operation_id="get_model_picture",
+        tags=["models"],
+        response_class=PngResponse,
+        responses=_problems(404),
+    )
+    async def get_model_picture(request: Request, name: str, file: str) -> Response:
+        """A picture of a model's card, as the card's pictures name them."""
+        model = _service(request).model(name)
+        path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
+        if path is None:
+            have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
+            raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
+        # A name alone leads to whatever is served under it tomorrow.
+        cache = replies.IMMUTABLE if "@" in name else "no-cache"
+        return FileResponse(path, media_type=PNG, headers={"Cache-Control": cache})
+
     @router.get("/livez", operation_id="livez", tags=["operation"], responses=_problems(503))
     async def livez(request: Request) -> dict[str, str]:
         """The process runs and answers, and so do the model and what feeds it."""
@@ -818,4 +837,7 @@ def _card(service: Service, model: StoredModel) -> ModelCard:
         data=description.data,
         training=description.training,
         metrics=description.metrics,
+        pictures={
+            shows: f"/models/{pinned_name(model)}/pictures/{shows}.png" for shows in model.pictures
+        },
     )

@@ -172,6 +172,10 @@ class ModelCard(_Body):
     data: dict[str, Any] = Field(description="data set and its licence")
     training: dict[str, Any] = Field(description="recipe, seed, images seen, versions")
     metrics: dict[str, Any] = Field(description="measured figures")
+    pictures: dict[str, str] = Field(
+        description="addresses of the card's pictures, by what they show: samples, morph, nearest, "
+        "map, curves, as far as the store has them"
+    )
 
 
 class ModelList(_Body):
@@ -204,6 +208,7 @@ class OperationStatus(_Body):
         "together; measured at start-up, and in every call from then on"
     )
     passes: list[Cost] = Field(description="sizes in use; of the process that answers")
+    max_batch: int = Field(description="images of one batch at most; of the process that answers")
 
 
 class ModelStatus(_Body):
@@ -227,7 +232,6 @@ class Status(_Body):
     predicted_wait_seconds: float = Field(
         description="of a request for one image, where that is longest"
     )
-    max_batch: int
     requests: int = Field(description="answered, of any status")
     refused_requests: int = Field(description="refused because of load")
     images: int = Field(description="that went through a model")

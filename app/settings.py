@@ -66,8 +66,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=4096,
-        description="images in one forward pass at most; none = as many as the slowest operation "
-        "does in 10 ms, by the times measured at start-up",
+        description="images in one forward pass at most; none = as many as the operation does "
+        "in 10 ms, by the times measured at start-up",
     )
     max_wait_ms: float = Field(
         default=0,

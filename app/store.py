@@ -3,7 +3,8 @@
 import ctypes
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,16 @@ WITHOUT_GRAPHS = (
 )
 
 
+# What a card's pictures show -> how their files end; beside the checkpoint, where they were made.
+PICTURES = {
+    "samples": ".png",
+    "morph": "-morph.png",
+    "nearest": "-nearest.png",
+    "map": "-map.png",
+    "curves": "-curves.png",
+}
+
+
 class StoreError(StartupError):
     """Nothing can be served from the folder; the message says why."""
 
@@ -39,6 +50,7 @@ class StoredModel:
     name: str  # the file's name without .safetensors
     description: Description
     runner: Runner
+    pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, by what they show
 
     @property
     def network(self) -> Config:
@@ -92,7 +104,9 @@ def load_store(
             refused[path.name] = str(error).replace(f"{path}: ", "").replace(f"{folder}/", "")
             log.error("refused %s", error)
         else:
-            models[path.stem] = StoredModel(path.stem, contents.description, runner)
+            files = {shows: path.with_name(path.stem + end) for shows, end in PICTURES.items()}
+            pictures = {shows: file for shows, file in files.items() if file.is_file()}
+            models[path.stem] = StoredModel(path.stem, contents.description, runner, pictures)
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
         found = f"refused: {reasons}" if refused else "there is none"

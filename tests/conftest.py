@@ -11,7 +11,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -26,6 +27,9 @@ from training.export import save_with_graphs
 from training.networks import build
 from training.networks.configs import Config, GanConfig, VaeConfig
 from training.networks.header import Description
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
@@ -188,6 +192,44 @@ def shipped() -> Iterator[Server]:
     """The service as a user starts it, with the checkpoints that the project ships."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The distribution's Chromium, headless."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no Chromium; install the distribution's package, chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, shipped: Server) -> Iterator["Page"]:
+    """A page whose console must stay free of errors and whose requests must stay on our host."""
+    opened = browser.new_page()
+    hosts: set[str] = set()
+    errors: list[str] = []
+    opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+
+    def listen(message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            errors.append(message.text)
+
+    opened.on("console", listen)
+    yield opened
+    opened.close()
+    hosts.discard("")  # data: and blob: addresses
+    assert hosts == {urlsplit(shipped.url).netloc}
+    assert not errors
 
 
 @pytest.fixture(scope="session")

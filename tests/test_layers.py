@@ -36,7 +36,7 @@ APP_KNOWS = {
         *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
         *("app.replies", "app.streams"),
     },
-    "torch": {"app.engine_torch"},
+    "torch": {"app.cuda_graphs", "app.engine_torch"},
     "uvicorn": {"app.protocol", "app.server"},
 }
 # Inside app: what the layers below the routes may see of it.
@@ -52,7 +52,8 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.settings": set(),
     "app.runner": set(),
     "app.engine_onnx": {"app.runner"},
-    "app.engine_torch": {"app.errors", "app.runner"},
+    "app.cuda_graphs": set(),
+    "app.engine_torch": {"app.cuda_graphs", "app.errors", "app.runner"},
     "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
     "app.engine": {"app.runner", "app.seeds", "app.store"},
     "app.schemas": {"app.seeds"},

@@ -1,0 +1,126 @@
+// Asks the service: problems as messages, Server-Timing as numbers, and patience with an overload.
+
+const MOST_TRIES = 6; // of one request in an overload
+const NO_ADVICE_S = 2; // where a 503 has no Retry-After
+
+// "made" {detail: Made} after each answer, "busy" {detail: seconds} before a pause that an overload
+// makes necessary.
+export const events = new EventTarget();
+let heldUntil = 0; // performance.now(): told to come again then
+
+export class Problem extends Error {
+  // status 0 = no answer came.
+  constructor(status, title, detail) {
+    super(detail || title);
+    this.status = status;
+    this.title = title;
+  }
+}
+
+// "queue;dur=0.59, batch;desc="17 of 64", compute;dur=1.63" -> {queue: 0.59, batch: {own: 17,
+// all: 64}, compute: 1.63}; null = the answer has none.
+export function timingOf(header) {
+  if (!header) return null;
+  const timing = {};
+  for (const part of header.split(",")) {
+    const [name, ...attributes] = part.trim().split(";");
+    for (const attribute of attributes) {
+      const [key, value] = attribute.split("=");
+      const batch = /^"?(\d+) of (\d+)"?$/.exec(value);
+      if (key === "dur") timing[name] = Number(value);
+      else if (batch) timing[name] = { own: Number(batch[1]), all: Number(batch[2]) };
+    }
+  }
+  return timing;
+}
+
+function tell(name, detail) {
+  events.dispatchEvent(new CustomEvent(name, { detail }));
+}
+
+// What an answer that is kept was made by, shown again.
+export const tellMade = (made) => tell("made", { ...made, shown: true });
+
+export function sleep(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+async function problemOf(answer) {
+  const problem = await answer.json().catch(() => ({}));
+  return new Problem(answer.status, problem.title ?? `Status ${answer.status}`, problem.detail);
+}
+
+function holdFor(answer) {
+  const seconds = Number(answer.headers.get("Retry-After")) || NO_ADVICE_S;
+  heldUntil = Math.max(heldUntil, performance.now() + seconds * 1000);
+  tell("busy", seconds);
+}
+
+function bodyOf(files, raw) {
+  if (!files || raw) return files?.[0].blob;
+  const form = new FormData();
+  for (const { name, blob } of files) form.append("file", blob, name);
+  return form;
+}
+
+// One request; the answer's body, read as `as`, with its headers and timing.
+//   path: of the service. query: object; what is undefined or null is left out.
+//   json: sent, by POST. files: sent instead, [{name, blob, from}]; a single one as it is where
+//   `raw`, else as a form. name and from, its permalink if it has one, are for the snippet.
+//   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
+//   shown: whether the page is to show this request as the one that made what is seen.
+//   patient: whether a 503 is tried again after its Retry-After.
+export async function ask(path, options = {}) {
+  const { query = {}, json, files, raw, as = "json", signal } = options;
+  const { shown = true, patient = true, fresh = false } = options;
+  const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
+  const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
+  const address = search ? `${path}?${search}` : path;
+  const method = json || files || fresh ? "POST" : "GET";
+  const headers = {};
+  if (json) headers["Content-Type"] = "application/json";
+  else if (raw) headers["Content-Type"] = files[0].blob.type;
+  const body = json ? JSON.stringify(json) : bodyOf(files, raw);
+  for (let tried = 1; ; tried++) {
+    if (heldUntil > performance.now()) await sleep(heldUntil - performance.now(), signal);
+    const started = performance.now();
+    let answer;
+    try {
+      answer = await fetch(address, { method, headers, body, signal });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
+    }
+    if (answer.status === 503 && patient && tried < MOST_TRIES) {
+      holdFor(answer);
+      continue;
+    }
+    if (!answer.ok) throw await problemOf(answer);
+    const data = as === "blob" ? await answer.blob() : await answer.json();
+    const made = {
+      method,
+      address,
+      json,
+      files: files?.map(({ name, blob, from }) => ({ name, from, type: blob.type })),
+      raw,
+      as,
+      shown,
+      timing: timingOf(answer.headers.get("Server-Timing")),
+      ms: performance.now() - started,
+      headers: answer.headers,
+    };
+    tell("made", made);
+    return { data, ...made };
+  }
+}

@@ -1,0 +1,175 @@
+// Labels as columns, styles as rows: one seed under every label is one hand.
+
+import { $, el, randomSeed, slider } from "./dom.js";
+import { detail } from "./detail.js";
+import { latest } from "./latest.js";
+import { fillModels, modelOf, models, samples } from "./models.js";
+import { parseSeeds, writeSeeds } from "./seeds.js";
+
+const ROWS = 6; // at first, and with every "more"
+const MOST = 600; // rows, or pictures where there are no labels
+const WIDTH = 10; // pictures a row where there are no labels
+
+export function board(app) {
+  const table = $("board");
+  let model = null;
+  let seeds = [];
+  let truncation = 1;
+  let active = [0, 0]; // row, column: the cell that Tab reaches
+  let cells = []; // rows of {td, img, label, seed}
+
+  const amount = (rows) => (model.labels.length ? rows : rows * WIDTH);
+  const run = (first, count) => Array.from({ length: count }, (_, index) => first + index);
+
+  const shown = detail({
+    // The enlarged digit changed: the address tells it.
+    changed: () => app.save(),
+    go: app.go,
+  });
+
+  const fill = latest(async (signal) => {
+    table.setAttribute("aria-busy", "true");
+    const columns = model.labels.length
+      ? model.labels.map((label, column) => ({ label, cells: cells.map((row) => row[column]) }))
+      : cells.map((row) => ({ label: null, cells: row }));
+    await Promise.all(
+      columns.map(async (column, index) => {
+        const asked = column.cells.map((cell) => cell.seed);
+        const options = { signal, shown: index === 0 };
+        const found = await samples(model, column.label, asked, truncation, options);
+        if (!signal.aborted) column.cells.forEach((cell, place) => paint(cell, found[place]));
+      }),
+    );
+    table.removeAttribute("aria-busy");
+  });
+
+  function paint(cell, sample) {
+    cell.img.src = sample.src;
+    cell.img.alt = nameOf(cell);
+    cell.img.classList.remove("loading");
+  }
+
+  const nameOf = ({ label, seed }) => `${label === null ? "Sample" : label}, style ${seed}`;
+
+  function cellOf(label, seed, row, column) {
+    const img = el("img", { class: "digit loading", alt: "", width: 56, height: 56 });
+    const td = el("td", { role: "gridcell", tabIndex: -1 }, img);
+    td.addEventListener("click", () => enlarge(row, column));
+    return { td, img, label, seed };
+  }
+
+  function build() {
+    const named = model.labels.length > 0;
+    const rows = named
+      ? seeds.map((seed) => ({ head: seed, of: model.labels.map((label) => [label, seed]) }))
+      : Array.from({ length: Math.ceil(seeds.length / WIDTH) }, (_, row) => ({
+          head: seeds[row * WIDTH],
+          of: seeds.slice(row * WIDTH, (row + 1) * WIDTH).map((seed) => [null, seed]),
+        }));
+    cells = rows.map((row, y) => row.of.map(([label, seed], x) => cellOf(label, seed, y, x)));
+    const heads = model.labels.map((label) => el("th", { role: "columnheader", scope: "col" }, label));
+    const corner = el("th", { role: "columnheader", scope: "col", class: "row-head" }, "style");
+    const head = el("thead", {}, el("tr", { role: "row" }, corner, ...heads));
+    const body = el("tbody");
+    for (const [y, row] of rows.entries()) {
+      const name = el("th", { role: "rowheader", scope: "row", class: "row-head" }, `${row.head}`);
+      body.append(el("tr", { role: "row" }, name, ...cells[y].map((cell) => cell.td)));
+    }
+    table.replaceChildren(...(named ? [head, body] : [body]));
+    focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
+    $("board-more").disabled = seeds.length >= MOST;
+    $("board-lead").textContent = named
+      ? "Each column is a label, each row a style: the same random numbers under every label, so " +
+        "the same slant, stroke and size. Truncation pulls the styles towards the usual one."
+      : "This model knows no labels: every seed is a digit of the model's own choice. Truncation " +
+        "pulls them towards the usual one.";
+  }
+
+  function focusable(row, column) {
+    cells[active[0]]?.[active[1]]?.td.setAttribute("tabindex", "-1");
+    active = [row, column];
+    cells[row][column].td.setAttribute("tabindex", "0");
+  }
+
+  function enlarge(row, column) {
+    focusable(row, column);
+    const { label, seed } = cells[row][column];
+    shown.open({ model, label, seed, truncation });
+    app.save();
+  }
+
+  table.addEventListener("keydown", (event) => {
+    const [row, column] = active;
+    const last = cells[row].length - 1;
+    const moves = {
+      ArrowRight: [row, Math.min(column + 1, last)],
+      ArrowLeft: [row, Math.max(column - 1, 0)],
+      ArrowDown: [Math.min(row + 1, cells.length - 1), column],
+      ArrowUp: [Math.max(row - 1, 0), column],
+      Home: event.ctrlKey ? [0, 0] : [row, 0],
+      End: event.ctrlKey ? [cells.length - 1, last] : [row, last],
+    };
+    if (event.key === "Enter" || event.key === " ") enlarge(row, column);
+    else if (event.key in moves) {
+      const [y, x] = moves[event.key];
+      focusable(y, Math.min(x, cells[y].length - 1));
+      cells[active[0]][active[1]].td.focus();
+    } else return;
+    event.preventDefault();
+  });
+
+  const cut = slider("board-truncation", (value) => {
+    truncation = value;
+    app.save();
+    fill();
+  });
+
+  function restart(fresh) {
+    seeds = fresh;
+    build();
+    app.save();
+    fill();
+  }
+
+  $("board-model").addEventListener("change", ({ target }) => {
+    model = modelOf(target.value);
+    restart(run(seeds[0], amount(ROWS)));
+  });
+  $("board-new").addEventListener("click", () => restart(run(randomSeed(), amount(ROWS))));
+  $("board-more").addEventListener("click", () => {
+    const [row, column] = [cells.length, 0];
+    restart([...seeds, ...run(seeds[seeds.length - 1] + 1, amount(ROWS))]);
+    focusable(row, column);
+    cells[row][column].td.focus();
+  });
+
+  return {
+    open(params) {
+      model = modelOf(params.get("model"));
+      fillModels($("board-model"), models, model);
+      seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? run(1, amount(ROWS));
+      const asked = Number(params.get("truncation") ?? 1);
+      cut.value = truncation = asked >= 0 && asked <= 1 ? asked : 1;
+      build();
+      fill();
+      const seed = parseSeeds(params.get("pick") ?? "", 1);
+      if (seed) shown.open({ model, label: params.get("label"), seed: seed[0], truncation });
+      else shown.close();
+      app.save();
+    },
+    close() {
+      fill.stop();
+      shown.close();
+    },
+    params() {
+      const picked = shown.state();
+      return {
+        model: model?.pin,
+        seeds: writeSeeds(seeds),
+        truncation: truncation === 1 ? undefined : String(truncation),
+        label: picked?.label ?? undefined,
+        pick: picked ? String(picked.seed) : undefined,
+      };
+    },
+  };
+}

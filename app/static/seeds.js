@@ -1,0 +1,28 @@
+// Lists of seeds, written as the service writes them: "0-3,17".
+
+export const MAX_SEED = 2 ** 53 - 1;
+
+// null = it is no such list, or has more than `most`.
+export function parseSeeds(text, most) {
+  const seeds = [];
+  for (const part of text.split(",")) {
+    const run = /^(0|[1-9]\d{0,15})(?:-(0|[1-9]\d{0,15}))?$/.exec(part);
+    if (!run) return null;
+    const first = Number(run[1]);
+    const last = Number(run[2] ?? run[1]);
+    if (last < first || last > MAX_SEED || seeds.length + last - first + 1 > most) return null;
+    for (let seed = first; seed <= last; seed++) seeds.push(seed);
+  }
+  return seeds;
+}
+
+export function writeSeeds(seeds) {
+  const parts = [];
+  for (let start = 0; start < seeds.length; ) {
+    let end = start;
+    while (end + 1 < seeds.length && seeds[end + 1] === seeds[end] + 1) end++;
+    parts.push(start === end ? `${seeds[start]}` : `${seeds[start]}-${seeds[end]}`);
+    start = end + 1;
+  }
+  return parts.join(",");
+}

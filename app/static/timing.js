@@ -1,0 +1,37 @@
+// Server-Timing as bars: what the service did in the time that the answer took.
+
+import { el } from "./dom.js";
+
+const PARTS = [
+  ["queue", "waiting for a batch"],
+  ["compute", "in the network"],
+  ["encode", "writing the answer"],
+  ["rest", "browser, connection, reading the request"],
+];
+
+// As parts of the whole, in milliseconds; null = the answer does not say.
+export function partsOf({ timing, ms }) {
+  if (!timing || timing.compute === undefined) return null;
+  const { queue = 0, compute = 0, encode = 0 } = timing;
+  const known = queue + compute + encode;
+  return { queue, compute, encode, rest: Math.max(0, ms - known), whole: Math.max(ms, known) };
+}
+
+export function timingBars(made) {
+  const parts = partsOf(made);
+  if (!parts) return el("p", { class: "hint" }, `Answered in ${made.ms.toFixed(1)} ms.`);
+  const bar = el("div", { class: "stack", "aria-hidden": "true" });
+  const list = el("ul", { class: "legend" });
+  for (const [name, about] of PARTS) {
+    const share = el("span", { class: `part ${name}` });
+    share.style.width = `${(100 * parts[name]) / parts.whole}%`;
+    bar.append(share);
+    const text = `${about} ${parts[name].toFixed(2)} ms`;
+    list.append(el("li", {}, el("span", { class: `swatch ${name}`, "aria-hidden": "true" }), text));
+  }
+  const { own, all } = made.timing.batch ?? {};
+  const images = all === 1 ? "one image" : `${all} images`;
+  const whose = own === all ? "all of this request" : `${own} of them this request's`;
+  const batch = all ? `; a batch of ${images}, ${whose}` : "";
+  return el("div", {}, el("p", {}, `${parts.whole.toFixed(1)} ms${batch}`), bar, list);
+}

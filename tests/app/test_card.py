@@ -1,0 +1,39 @@
+"""Cards of models over HTTP, beside what /models tells."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.app.test_routes import problem
+
+PNG = b"\x89PNG\r\n\x1a\n, as far as anybody looks"
+
+
+async def test_a_card_lists_its_pictures_and_they_are_served(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    (store / "tiny-gan-v1.png").write_bytes(PNG)
+    (store / "tiny-gan-v1-morph.png").write_bytes(PNG + b", morphing")
+    (store / "tiny-gan-v1-secret.png").write_bytes(PNG)
+    client = await make_client(models_dir=store)
+    card = (await client.get("/models/tiny-gan-v1")).json()
+    pinned = f"/models/tiny-gan-v1@{card['digest'][:12]}/pictures"
+    assert card["pictures"] == {
+        "samples": f"{pinned}/samples.png",
+        "morph": f"{pinned}/morph.png",
+    }
+    answer = await client.get(card["pictures"]["morph"])
+    assert answer.content == PNG + b", morphing"
+    assert answer.headers["content-type"] == "image/png"
+    assert "immutable" in answer.headers["cache-control"]
+    plain = await client.get("/models/tiny-gan-v1/pictures/samples.png")
+    assert plain.content == PNG
+    assert plain.headers["cache-control"] == "no-cache"
+    # Nothing but what the table names: no other file of the store, no way out of it.
+    for file in ("secret.png", "nearest.png", "samples", "..%2Ftiny-gan-v1.png", "tiny-gan-v1.png"):
+        answer = await client.get(f"/models/tiny-gan-v1/pictures/{file}")
+        assert answer.status_code == 404, file
+    detail = problem(await client.get(f"{pinned}/map.png"), 404, "not-found")["detail"]
+    assert "samples.png, morph.png" in detail
+    assert (await client.get("/models/tiny-vae-v1")).json()["pictures"] == {}

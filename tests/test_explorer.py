@@ -1,0 +1,492 @@
+"""The explorer as a person uses it: Chromium of the distribution, a real service, real gestures."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from PIL import Image as PillowImage
+from playwright.sync_api import Locator, Page, Request, expect
+
+from tests.shipped import CGAN, GAN, VAE
+
+PNG = "image/png"
+
+
+def pixels(png: bytes) -> Any:
+    with PillowImage.open(BytesIO(png)) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def shown(image: Locator) -> Any:
+    """The pixels of an <img>, in its own size, once it is loaded."""
+    listed = image.evaluate(
+        """async image => {
+            await image.decode();
+            const [width, height] = [image.naturalWidth, image.naturalHeight];
+            const canvas = new OffscreenCanvas(width, height).getContext("2d");
+            canvas.drawImage(image, 0, 0);
+            const { data } = canvas.getImageData(0, 0, width, height);
+            let grey = "";
+            for (let at = 0; at < data.length; at += 4) grey += String.fromCharCode(data[at]);
+            return [width, height, btoa(grey)];
+        }"""
+    )
+    width, height, grey = listed
+    return np.frombuffer(base64.b64decode(grey), dtype=np.uint8).reshape(height, width)
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing is under way."""
+    expect(page.locator("body:not([data-working])")).to_have_count(1, timeout=30_000)
+
+
+def cell(page: Page, row: int, column: int) -> Locator:
+    found = page.locator("#board tbody tr").nth(row).locator("td").nth(column)
+    expect(found.locator("img:not(.loading)")).to_be_visible()
+    return found
+
+
+def asked(page: Page, path: str) -> list[Request]:
+    """The requests to a path, from now on."""
+    found: list[Request] = []
+
+    def note(request: Request) -> None:
+        if urlsplit(request.url).path == path:
+            found.append(request)
+
+    page.on("request", note)
+    return found
+
+
+# The board
+
+
+def test_the_board_has_a_column_a_label_and_a_row_a_style(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    heads = page.locator("#board thead th").all_inner_texts()
+    assert heads == ["style", *map(str, range(10))]
+    image = cell(page, 2, 7).locator("img")
+    expected = httpx.get(f"{shipped.url}/generate?label=7&seed=3").content
+    assert (shown(image) == pixels(expected)).all()
+    assert image.get_attribute("alt") == "7, style 3"
+
+
+def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    cell(page, 1, 7).click()
+    dialog = page.get_by_role("dialog", name="7 in style 2")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="4", exact=True).click()
+    large = page.get_by_role("img", name=f"A 4 in style 2 from {CGAN}")
+    expect(large).to_be_visible()
+    expected = httpx.get(f"{shipped.url}/generate?label=4&seed=2").content
+    assert (shown(large) == pixels(expected)).all()
+    # Saving gives the API's own file, larger.
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="Save as PNG").click()
+    assert saving.value.suggested_filename == f"{CGAN}-4-2.png"
+    saved = saving.value.path().read_bytes()
+    large_png = httpx.get(f"{shipped.url}/generate?label=4&seed=2&scale=10").content
+    assert (pixels(saved) == pixels(large_png)).all()
+    permalink = page.get_by_role("link", name="Permalink").get_attribute("href")
+    assert permalink
+    assert httpx.get(shipped.url + permalink).content == expected
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_the_board_by_keyboard_alone(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    while page.evaluate("document.activeElement.getAttribute('role')") != "gridcell":
+        page.keyboard.press("Tab")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "End", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("dialog", name="8 in style 2")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    focused = page.evaluate("document.activeElement.querySelector('img').alt")
+    assert focused == "8, style 2"  # where it was left
+
+
+def test_truncation_more_rows_and_another_model_are_in_the_address(
+    page: Page, shipped: Any
+) -> None:
+    page.goto(shipped.url)
+    cell(page, 5, 9)
+    page.get_by_role("button", name="Six more rows").click()
+    cell(page, 11, 9)
+    page.locator("#board-truncation").focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#board-truncation-value")).to_have_text("0.60")
+    expected = httpx.get(f"{shipped.url}/generate?label=9&seed=12&truncation=0.6").content
+    page.wait_for_url(re.compile(r"seeds=1-12.*truncation=0\.6"))
+    expect(page.locator("#board")).not_to_have_attribute("aria-busy", "true")
+    assert (shown(cell(page, 11, 9).locator("img")) == pixels(expected)).all()
+    # The link alone shows the same.
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert (shown(cell(page, 11, 9).locator("img")) == pixels(expected)).all()
+    expect(page.locator("#board-truncation-value")).to_have_text("0.60")
+    page.get_by_role("combobox", name="Model").select_option(label=GAN)
+    expected = httpx.get(f"{shipped.url}/generate?model={GAN}&seed=3&truncation=0.6").content
+    page.wait_for_url(re.compile(rf"model={GAN}"))
+    expect(page.locator("#board")).not_to_have_attribute("aria-busy", "true")
+    assert (shown(cell(page, 0, 2).locator("img")) == pixels(expected)).all()
+
+
+def test_the_request_that_made_it_is_told_and_runs(
+    page: Page, shipped: Any, tmp_path: Path
+) -> None:
+    page.goto(shipped.url)
+    cell(page, 0, 3).click()
+    expect(page.get_by_role("dialog", name="3 in style 1")).to_be_visible()
+    page.keyboard.press("Escape")
+    code = page.locator("#made-code")
+    expect(code).to_contain_text("seeds=1&")
+    command = code.inner_text()
+    assert command.startswith(f"curl '{shipped.url}/generate?model={CGAN}@")
+    page.get_by_role("button", name="Python").click()
+    expect(code).to_contain_text("httpx.get(")
+    expected = pixels(httpx.get(f"{shipped.url}/generate?label=3&seed=1").content)
+    subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, check=True)
+    assert (pixels((tmp_path / "0.png").read_bytes()) == expected).all()
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    told = json.loads((tmp_path / "answer.json").read_text())["items"][0]
+    assert (pixels(base64.b64decode(told["image"])) == expected).all()
+
+
+# Drawing, and the latent space
+
+
+def open_draw(page: Page, shipped: Any) -> None:
+    """The view with its first digit encoded and the whole map drawn."""
+    page.goto(f"{shipped.url}/#draw")
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    expect(page.locator("#plane-axes option")).not_to_have_count(0)
+    settled(page)
+
+
+def draw_a_seven(page: Page) -> None:
+    box = page.locator("#pad").bounding_box()
+    assert box
+    points = [(0.3, 0.25), (0.5, 0.25), (0.72, 0.25), (0.6, 0.5), (0.5, 0.7), (0.45, 0.85)]
+    for index, (x, y) in enumerate(points):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+        if index == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
+    page: Page, shipped: Any
+) -> None:
+    open_draw(page, shipped)
+    draw_a_seven(page)
+    settled(page)
+    page.wait_for_url(re.compile(r"strokes="))
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    settled(page)
+    drawn = shown(page.locator("#decoded"))
+    assert drawn.shape == (28, 28)
+    assert drawn.max() > 200
+    sent = page.evaluate("document.getElementById('pad').toDataURL()").split(",")[1]
+    kept = httpx.post(f"{shipped.url}/reconstruct", json={"images": [sent]}).content
+    # The page sends four decimals of each latent: a grey level here and there.
+    assert np.abs(drawn.astype(int) - pixels(kept)).max() <= 2
+    beside = page.get_by_role("img", name="Your picture as the encoder saw it")
+    assert shown(beside).shape == (28, 84)
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    settled(page)
+    assert (shown(page.locator("#decoded")) == drawn).all()
+
+
+def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    requests = asked(page, "/decode")
+    box = page.locator("#plane").bounding_box()
+    handle = page.locator("#plane-handle").bounding_box()
+    assert box
+    assert handle
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    for move in range(1, 21):
+        page.mouse.move(box["x"] + box["width"] * (0.5 + 0.02 * move), box["y"] + 60 + 5 * move)
+    page.mouse.up()
+    settled(page)
+    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+    page.wait_for_timeout(300)
+    assert 1 <= len(requests) <= 21
+    # The picture is that of the last place.
+    last = json.loads(requests[-1].post_data or "")["z"]
+    expected = httpx.post(f"{shipped.url}/decode", json={"z": last}).content
+    assert (shown(page.locator("#decoded")) == pixels(expected)).all()
+    told = [float(text) for text in re.findall(r"z=([^&]*)", page.url)[0].split(",")]
+    assert np.abs(np.array(told) - np.array(last[0])).max() < 0.006
+
+
+def test_on_a_slow_network_one_request_is_open_and_overdue_ones_are_cancelled(
+    page: Page, shipped: Any
+) -> None:
+    open_draw(page, shipped)
+    # Each answer takes half a second: in that time 20 moves pass.
+    page.evaluate(
+        """() => {
+            const send = window.fetch;
+            window.counts = { sent: 0, open: 0, most: 0, cancelled: 0 };
+            window.fetch = async (address, options) => {
+                counts.sent += 1;
+                counts.most = Math.max(counts.most, ++counts.open);
+                try {
+                    await new Promise((resolve, reject) => {
+                        const timer = setTimeout(resolve, 500);
+                        options.signal.addEventListener("abort", () => {
+                            clearTimeout(timer);
+                            counts.cancelled += 1;
+                            reject(options.signal.reason);
+                        });
+                    });
+                    return await send(address, options);
+                } finally {
+                    counts.open -= 1;
+                }
+            };
+        }"""
+    )
+    page.locator("#plane-handle").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(30)
+    settled(page)
+    counts = page.evaluate("counts")
+    assert counts["most"] == 1
+    assert counts["cancelled"] >= 1
+    assert counts["sent"] - counts["cancelled"] <= 2
+    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+
+
+def test_the_map_tells_of_a_digit_and_a_click_loads_it(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    expect(page.locator("#plane-axes")).to_contain_text("latents 10 and 7")
+    box = page.locator("#plane").bounding_box()
+    assert box
+    # Walk over the map until a digit is hit, as one does who looks for one.
+    tip = page.locator("#plane-tip")
+    for step in range(200):
+        x, y = 20 + 37 * step % (box["width"] - 40), 30 + 17 * step % (box["height"] - 60)
+        page.mouse.move(box["x"] + x, box["y"] + y)
+        if tip.is_visible():
+            break
+    label, seed = tip.inner_text().split(", ")
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url(re.compile(rf"from={CGAN}@\w+,{label},{seed},1"))
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+
+
+def test_latents_are_sorted_by_kl_and_the_dead_are_set_apart(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    cards = httpx.get(f"{shipped.url}/models").json()["models"]
+    (kl,) = [c["metrics"]["kl_per_dimension_nats"] for c in cards if c["kind"] == "vae"]
+    order = sorted(range(len(kl)), key=lambda index: -kl[index])
+    ids = page.locator("#latents input").evaluate_all("inputs => inputs.map(i => i.id)")
+    assert ids == [f"latent-{index}" for index in order]
+    dead = page.locator("#latents .dead input").evaluate_all("inputs => inputs.map(i => i.id)")
+    assert dead == [f"latent-{index}" for index in order if kl[index] < 0.01]
+    before = shown(page.locator("#decoded"))
+    page.locator(f"#latent-{order[0]}").fill("3")
+    settled(page)
+    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+    assert (shown(page.locator("#decoded")) != before).any()
+    page.get_by_role("button", name="Back to the mean").click()
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    assert (shown(page.locator("#decoded")) == before).all()
+    page.get_by_role("button", name="Draw from the spread").click()
+    expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
+
+
+def drop(page: Page, target: str, name: str, data: bytes) -> None:
+    """A file let fall on an element."""
+    page.evaluate(
+        """([target, name, base64]) => {
+            const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: "image/png" }));
+            const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+            document.querySelector(target).dispatchEvent(new DragEvent("drop", options));
+        }""",
+        [target, name, base64.b64encode(data).decode()],
+    )
+
+
+def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    data = httpx.get(f"{shipped.url}/generate?label=5&seed=9").content
+    with page.expect_response(lambda answer: "/encode" in answer.url) as encoding:
+        drop(page, "#pad", "five.png", data)
+    expected = httpx.post(f"{shipped.url}/encode", content=data, headers={"content-type": PNG})
+    assert encoding.value.json() == expected.json()
+
+
+# Morphing
+
+
+def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#morph")
+    frame = page.locator("#morph-frame")
+    expect(frame).to_be_visible()
+    expect(page.locator("#morph-how")).to_contain_text(VAE)  # 3 to 8: through pictures
+    start, end = page.locator("#morph-a"), page.locator("#morph-b")
+    end.get_by_label("Label").select_option("3")
+    expect(page.locator("#morph-how")).to_contain_text(CGAN)  # one label: by seeds
+    assert start.locator("h3").inner_text() == "Start: 3, style 2"
+    path = httpx.get(
+        f"{shipped.url}/interpolate?label=3&seeds=2,4&steps=16&method=slerp&format=json"
+    ).json()["items"]
+    page.locator("#morph-scrub").focus()
+    page.keyboard.press("End")
+    expect(frame).to_have_attribute("alt", "Picture 16 of 16 on the way")
+    assert (shown(frame) == pixels(base64.b64decode(path[15]["image"]))).all()
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('#morph-scrub').value < 10")
+    page.get_by_role("button", name="Pause").click()
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as animated PNG").click()
+    with PillowImage.open(saving.value.path()) as film:
+        assert film.format == "PNG"
+        assert film.n_frames == 16
+        assert film.size == (8 * 28, 8 * 28)
+    page.wait_for_url(re.compile(r"a=.*,3,2,1&b=.*,3,4,1"))
+
+
+def test_a_morph_takes_the_drawing_and_cells_of_the_board(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    draw_a_seven(page)
+    settled(page)
+    page.get_by_role("tab", name="Board").click()
+    cell(page, 3, 0).click()
+    page.get_by_role("button", name="Morph to it").click()
+    expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
+    page.locator("#morph-a").get_by_role("button", name="My drawing").click()
+    expect(page.locator("#morph-a h3")).to_have_text("Start: a drawing")
+    expect(page.locator("#morph-how")).to_contain_text("both ends are encoded")
+    settled(page)
+    page.wait_for_url(re.compile(r"a=strokes%3A"))
+    # The last picture is what the VAE keeps of the cell.
+    zero = httpx.get(f"{shipped.url}/generate?label=0&seed=4").content
+    kept = httpx.post(
+        f"{shipped.url}/reconstruct", content=zero, headers={"content-type": PNG}
+    ).content
+    page.locator("#morph-scrub").focus()
+    page.keyboard.press("End")
+    assert (shown(page.locator("#morph-frame")) == pixels(kept)).all()
+
+
+# Writing
+
+
+def test_a_year_is_written_in_one_hand_and_saved(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#write")
+    page.get_by_label("Text").fill("")
+    expect(page.locator("#write-empty")).to_be_visible()
+    page.get_by_label("Text").press_sequentially("2 0x26")
+    expect(page.locator("#write-hint")).to_contain_text("no “x”")
+    page.get_by_role("button", name="Style 5").click()
+    expect(page.get_by_role("img", name="2 026 in style 5")).to_be_visible()
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="Save the strip").click()
+    data = saving.value.path().read_bytes()
+    strip = pixels(data)
+    tiles = []
+    for letter in "2 026":
+        if letter == " ":
+            tiles.append(np.zeros((28, 28), dtype=np.uint8))
+        else:
+            answer = httpx.get(f"{shipped.url}/generate?label={letter}&seed=5")
+            tiles.append(pixels(answer.content))
+    assert (strip[::8, ::8] == np.concatenate(tiles, axis=1)).all()
+    assert strip.shape == (8 * 28, 8 * 5 * 28)
+    assert b"trainedAlgorithmicMedia" in data  # it says that a model made it
+    page.wait_for_url(re.compile(r"text=2\+0x26&seed=5"))
+
+
+# What it costs
+
+
+def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#cost")
+    expect(page.locator("#cost-last .stack")).to_be_visible()
+    expect(page.locator("#cost-now")).to_contain_text("Images in a batch, at most")
+    requests = asked(page, "/generate")
+    page.get_by_label("Images in each").select_option("1")
+    page.get_by_role("button", name="Send 200 at once").click()
+    summary = page.locator("#cost-summary")
+    expect(summary).to_contain_text("200 answers in", timeout=60_000)
+    assert len(requests) == 200
+    counts = page.locator("#cost-batches li").evaluate_all(
+        "rows => rows.map(row => Number(row.lastChild.textContent))"
+    )
+    assert sum(counts) == 200
+    counts = page.locator("#cost-latency li").evaluate_all(
+        "rows => rows.map(row => Number(row.lastChild.textContent))"
+    )
+    assert sum(counts) == 200
+    assert re.search(r"200 images took \d+ passes", summary.inner_text())
+
+
+# The cards
+
+
+def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#models")
+    for name in (CGAN, GAN, VAE):
+        sheet = page.get_by_role("img", name=f"16 samples of {name}, seeds 1 to 16")
+        expect(sheet).to_be_visible()
+        query = f"model={name}&seed=1&n=16&scale=3"
+        expected = httpx.get(f"{shipped.url}/generate?{query}").content
+        assert (shown(sheet) == pixels(expected)).all()
+    card = page.get_by_role("article", name=CGAN)
+    (told,) = [
+        model
+        for model in httpx.get(f"{shipped.url}/models").json()["models"]
+        if model["name"] == CGAN
+    ]
+    expect(card).to_contain_text(str(told["metrics"]["frechet_test_ratio"]))
+    card.get_by_text("Pictures of its card").click()
+    nearest = card.get_by_role("img", name="below each, the nearest training images")
+    nearest.scroll_into_view_if_needed()
+    assert shown(nearest).shape[1] > 100
+    expect(card).to_contain_text("CC BY-SA 3.0")
+
+
+# Verifying
+
+
+def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    query = f"model={CGAN}&label=6&seed=31&truncation=0.7&scale=4"
+    saved = httpx.get(f"{shipped.url}/generate?{query}").content
+    drop(page, "#board", "six.png", saved)  # anywhere on the page
+    verdict = page.locator("#verify-result")
+    expect(verdict).to_contain_text("Yes: every pixel is what the recipe makes.")
+    remade = page.get_by_role("img", name="The same recipe, made now")
+    assert (shown(remade) == pixels(saved)).all()
+    page.get_by_role("button", name="Restore its settings").click()
+    expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
+    expect(page.locator("#detail-truncation-value")).to_have_text("0.70")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Verify")).to_have_attribute("aria-selected", "true")
