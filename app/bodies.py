@@ -23,8 +23,8 @@ from app.errors import (
     UnsupportedMediaTypeError,
     shown,
 )
-from app.images import READABLE
 from app.negotiation import JSON, NPY, PNG, WEBP
+from app.pictures import READABLE
 
 MULTIPART = "multipart/form-data"
 FIELD = "file"  # of a form

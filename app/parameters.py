@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
 from app.images import Layout
+from app.pictures import Choice
 from app.provenance import Metadata
 
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -142,6 +143,23 @@ MetadataOf = Annotated[
         description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
         "digital source type, in XMP) and, where it comes from a seed, the recipe that makes it "
         "again and that /verify reads; mark = the mark alone; none = nothing",
+    ),
+]
+
+Invert = Annotated[
+    Choice,
+    Query(
+        description="whether a picture's light and dark change places, as the model knows only "
+        "light on dark: auto = where its edge is light, or it is dark ink on transparent ground "
+        "(models of MNIST and its kin; photos are left as they are); told in X-Picture",
+    ),
+]
+Center = Annotated[
+    Choice,
+    Query(
+        description="whether the ink is put where MNIST has it, in the middle 20 x 20 of 28 x 28 "
+        "with its centre of mass in the centre, paper and noise made black: auto = where the model "
+        "learnt MNIST and the picture has not its size already; told in X-Picture",
     ),
 ]
 

@@ -30,8 +30,9 @@ from app.images import (
 from app.manifest import HEADER, MANIFEST, Listing
 from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.pending import Timing
+from app.pictures import Picture, summary
 from app.provenance import GENERATED, Metadata, Told, recipe_start
-from app.schemas import ImageItem, ImageList
+from app.schemas import ImageItem, ImageList, PictureNote
 from app.seeds import list_text
 from app.service import Order, pinned_name
 from app.store import StoredModel
@@ -67,6 +68,7 @@ class Origin(NamedTuple):
     drawn: Sequence[Sample] = ()  # with the labels that were drawn
     order: Order | None = None  # None = made from an upload, so there is no recipe
     source: str = GENERATED
+    pictures: Sequence[Picture] = ()  # uploads that the images were made from, one each
 
 
 class Reply(Response):
@@ -145,7 +147,14 @@ def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
         headers.append((b"content-location", origin.location.encode()))
     if origin.etag:
         headers.append((b"etag", origin.etag.encode()))
+    if origin.pictures:
+        headers.append((b"x-picture", summary(origin.pictures).encode()))
     return headers
+
+
+def picture_note(picture: Picture) -> PictureNote:
+    """What JSON tells of an uploaded picture."""
+    return PictureNote(width=picture.width, height=picture.height, steps=list(picture.steps))
 
 
 def without_images(media: str, origin: Origin, status: Literal[200, 304]) -> Response:
@@ -261,16 +270,23 @@ def origin_of(
     )
 
 
-def upload_origin(model: StoredModel, total: int, source: str = GENERATED) -> Origin:
+def upload_origin(
+    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Picture] = ()
+) -> Origin:
     """What is made from an upload has no seed, address or recipe, and is not to be stored.
 
     Args:
         model: What made the images.
         total: Images.
         source: GENERATED, or FROM_UPLOAD for what shows somebody's picture.
+        pictures: The uploads, one for each image; none where latents were sent.
     """
     nothing: list[None] = [None] * total
-    return Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing, source=source)
+    return Origin(
+        *(model.name, nothing, nothing, nothing),
+        source=source,
+        pictures=pictures,
+    )
 
 
 def check_size(rendering: Rendering, shape: tuple[int, int, int], count: int) -> None:
@@ -346,6 +362,7 @@ def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> b
                 seed=origin.seeds[index],
                 label=origin.labels[index],
                 permalink=origin.permalinks[index],
+                picture=picture_note(origin.pictures[index]) if origin.pictures else None,
             )
         )
     return ImageList(model=origin.model, items=items).model_dump_json().encode()

@@ -15,14 +15,16 @@ from app import bodies, provenance, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
-from app.images import Image, read_picture, to_png
+from app.images import Image, to_png
 from app.middleware import PROBLEM, has_left, is_head
 from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
+    Center,
     DatasetFormat,
     EncoderName,
     Format,
+    Invert,
     Label,
     LayoutOf,
     MetadataOf,
@@ -36,6 +38,7 @@ from app.parameters import (
     seeds_parameter,
 )
 from app.pending import Timing
+from app.pictures import Fitting, Picture, fitting, read_picture, summary
 from app.provenance import FROM_UPLOAD
 from app.schemas import (
     ImageList,
@@ -106,6 +109,12 @@ _MADE_BY = _PLAIN_HEADERS | {
     "X-Seed": _header("seed of the first image", "integer"),
     "Content-Location": _header("the one address, with the model's digest, of these bytes"),
 }
+_PICTURE = {
+    "X-Picture": _header(
+        "size of the upload and what was done to it before the model saw it, such as 280x280, "
+        "inverted, centred; of several uploads in their order"
+    )
+}
 _TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
 _ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
@@ -127,6 +136,12 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
         },
         "headers": _PLAIN_HEADERS | _TIMING,
     }
+}
+_REBUILT: dict[int | str, dict[str, Any]] = {
+    200: _IMAGES[200] | {"headers": _PLAIN_HEADERS | _TIMING | _PICTURE}
+}
+_ENCODED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {k: v for k, v in _PLAIN_HEADERS.items() if k != "Vary"} | _PICTURE}
 }
 _GENERATED: dict[int | str, dict[str, Any]] = {
     200: _IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}
@@ -197,26 +212,36 @@ async def _rendered(
     )
 
 
-async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
+async def _pictures(
+    request: Request, model: StoredModel, how: Fitting, settings: Settings
+) -> list[Picture]:
     files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
     shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
-    crop = model.description.data.get("fit") == "crop"
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_CODERS)
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, how, limiter=_CODERS)
         for f in files
     ]
 
 
-def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[PosteriorItem]:
+def _posterior_items(
+    posteriors: list[Posterior], pictures: list[Picture], seed: int | None
+) -> list[PosteriorItem]:
     items = []
-    for index, (mu, logvar) in enumerate(posteriors):
+    for index, ((mu, logvar), picture) in enumerate(zip(posteriors, pictures, strict=True)):
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
             z = mu + np.exp(logvar / 2) * normals(number, len(mu))[0]
-        items.append(PosteriorItem(mu=mu.tolist(), logvar=logvar.tolist(), z=z.tolist()))
+        items.append(
+            PosteriorItem(
+                mu=mu.tolist(),
+                logvar=logvar.tolist(),
+                z=z.tolist(),
+                picture=replies.picture_note(picture),
+            )
+        )
     return items
 
 
@@ -327,7 +352,7 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="encode",
         tags=["latents"],
         response_model=PosteriorList,
-        responses=_problems(400, 404, 413, 415, 422, 500, 503, 504),
+        responses=_ENCODED | _problems(400, 404, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def encode(
@@ -335,19 +360,24 @@ def build_router(settings: Settings) -> APIRouter:
         response: Response,
         model: EncoderName = None,
         seed: Seed = None,
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            pictures = await _pictures(request, encoder, settings)
+            how = fitting(encoder.description.data, invert, center)
+            pictures = await _pictures(request, encoder, how, settings)
             if seed is not None:
                 service.check_seeds(seed, len(pictures))
-            posteriors, _ = await service.encode(encoder, pictures, caller)
+            images = [picture.image for picture in pictures]
+            posteriors, _ = await service.encode(encoder, images, caller)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
-            items = _posterior_items(posteriors, seed)
+            response.headers["X-Picture"] = summary(pictures)
+            items = _posterior_items(posteriors, pictures, seed)
             return PosteriorList(model=encoder.name, seed=seed, items=items)
 
     @router.post(
@@ -385,7 +415,7 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="reconstruct",
         tags=["latents"],
         response_class=PngResponse,
-        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
+        responses=_REBUILT | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def reconstruct(
@@ -395,6 +425,8 @@ def build_router(settings: Settings) -> APIRouter:
         scale: Scale = 1,
         layout: LayoutOf = "grid",
         metadata: MetadataOf = "full",
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
@@ -402,12 +434,14 @@ def build_router(settings: Settings) -> APIRouter:
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
             rendering = replies.Rendering(_choose(request, format), scale, layout, metadata)
-            pictures = await _pictures(request, encoder, settings)
+            how = fitting(encoder.description.data, invert, center)
+            pictures = await _pictures(request, encoder, how, settings)
             replies.check_size(rendering, encoder.network.image_shape, len(pictures))
-            posteriors, _ = await service.encode(encoder, pictures, caller)
+            originals = [picture.image for picture in pictures]
+            posteriors, _ = await service.encode(encoder, originals, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD)
+            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD, pictures)
             return await _rendered(rendering, images, origin, timing)
 
     @router.post(

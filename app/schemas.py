@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
+from app.pictures import Step
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -24,6 +26,16 @@ class Problem(BaseModel):
     retry_after: int | None = Field(default=None, description="seconds after which to try again")
 
 
+class PictureNote(_Body):
+    """What was done to an uploaded picture before the model saw it."""
+
+    width: int = Field(description="pixels of the file")
+    height: int
+    steps: list[Step] = Field(
+        description="in their order; empty = none", examples=[["inverted", "centred"]]
+    )
+
+
 class ImageItem(_Body):
     """One image."""
 
@@ -34,6 +46,7 @@ class ImageItem(_Body):
         default=None, description="class name; none for an unconditional model"
     )
     permalink: str | None = Field(default=None, description="GET gives the same PNG")
+    picture: PictureNote | None = Field(default=None, description="the upload it was made from")
 
 
 class ImageList(_Body):
@@ -49,6 +62,7 @@ class PosteriorItem(_Body):
     mu: list[float] = Field(description="mean, one number a dimension")
     logvar: list[float] = Field(description="log of the variance")
     z: list[float] = Field(description="mu + exp(logvar / 2) * noise of the seed; mu without one")
+    picture: PictureNote
 
 
 class PosteriorList(_Body):

@@ -221,6 +221,35 @@ async def test_encode_gives_mean_and_spread(client: httpx.AsyncClient) -> None:
     assert seeded["items"][0]["z"] != item["mu"]
 
 
+async def test_what_was_done_to_a_picture_is_told_with_the_answer(
+    client: httpx.AsyncClient,
+) -> None:
+    drawn = np.full((90, 120), 255, dtype=np.uint8)
+    drawn[20:60, 30:40] = 0
+    upload: dict[str, Any] = {"content": to_png(drawn), "headers": PNG}
+    # The tiny networks know nothing of their data: by itself nothing is inverted or centred.
+    plain = await client.post("/encode", **upload)
+    assert plain.headers["x-picture"] == "120x90, fitted"
+    told = plain.json()["items"][0]["picture"]
+    assert told == {"width": 120, "height": 90, "steps": ["fitted"]}
+    query = "invert=yes&center=yes"
+    asked = await client.post(f"/encode?{query}", **upload)
+    assert asked.headers["x-picture"] == "120x90, inverted, centred"
+    assert asked.json()["items"][0]["mu"] != plain.json()["items"][0]["mu"]
+    rebuilt = await client.post(f"/reconstruct?{query}", **upload)
+    assert rebuilt.headers["x-picture"] == "120x90, inverted, centred"
+    text = base64.b64encode(to_png(drawn)).decode()
+    small = base64.b64encode(picture()).decode()
+    several = await client.post(f"/reconstruct?{query}&format=json", json={"images": [text, small]})
+    steps = [item["picture"]["steps"] for item in several.json()["items"]]
+    assert steps == [["inverted", "centred"], ["inverted"]]  # a plain one has no ink
+    assert several.headers["x-picture"] == "120x90, inverted, centred; 28x28, inverted"
+    refused = await client.post("/encode?invert=maybe", **upload)
+    assert "'auto', 'yes' or 'no'" in problem(refused, 422, "invalid-parameter")["detail"]
+    generated = await client.get("/generate?format=json")
+    assert "x-picture" not in generated.headers
+
+
 async def test_three_ways_to_upload_give_the_same_encoding(client: httpx.AsyncClient) -> None:
     png = picture(90)
     raw = await client.post("/encode", content=png, headers=PNG)
