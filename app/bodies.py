@@ -218,6 +218,8 @@ async def _form_file(request: Request, body: bytes) -> bytes:
         return await parts[0][1].read()
     finally:
         await form.close()
+        for file in parser._files_to_close_on_error:  # also those of a form without an end
+            file.close()
 
 
 async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int) -> list[Latent]:

@@ -32,7 +32,7 @@ APP_KNOWS = {
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
-        *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
+        *("app.server", "app.bodies", "app.guard", "app.lean", "app.main", "app.middleware"),
         *("app.replies", "app.streams"),
     },
     "torch": {"app.engine_torch"},

@@ -200,7 +200,7 @@ class Client:
             "raw_path": b"/dataset",
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [],
+            "headers": [(b"host", b"test")],
             "client": ("test", 1),
             "server": ("test", 80),
         }
