@@ -23,8 +23,8 @@ from app.errors import (
     UnsupportedMediaTypeError,
     shown,
 )
-from app.images import READABLE
 from app.negotiation import JSON, NPY, PNG, WEBP
+from app.pictures import READABLE
 from app.schemas import MAX_ENDS
 from app.seeds import MAX_SEED
 
@@ -292,6 +292,8 @@ async def _form_files(request: Request, body: bytes, least: int, most: int) -> l
         return [await file.read() for file in files]
     finally:
         await form.close()
+        for file in parser._files_to_close_on_error:  # also those of a form without an end
+            file.close()
 
 
 async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int) -> list[Latent]:

@@ -74,6 +74,28 @@ class MalformedBodyError(ServiceError):
     about = "The body is not what its Content-Type says: JSON with an error, a broken form."
 
 
+class MalformedRequestError(ServiceError):
+    status, slug, title = 400, "malformed-request", "The request cannot be parsed"
+    about = "It is not HTTP/1.1, or its Host header is missing, given twice or not a host."
+
+
+class UnauthorizedError(ServiceError):
+    status, slug, title = 401, "unauthorized", "A key is needed"
+    about = (
+        "This service was set up with keys. Send one of them as Authorization: Bearer KEY; the "
+        "answer does not say what is wrong with one that does not fit."
+    )
+
+
+class CrossSiteError(ServiceError):
+    status, slug, title = 403, "cross-site", "Another site's page asks"
+    about = (
+        "A browser sent this for a page of another origin, as Sec-Fetch-Site or Origin says. "
+        "Anybody's page could use a visitor's machine and network in this way. Pages of this "
+        "service itself, and programs that are no browsers, may ask."
+    )
+
+
 class NotFoundError(ServiceError):
     status, slug, title = 404, "not-found", "There is nothing here"
     about = "No resource has this path. The paths are listed at /docs."
@@ -94,9 +116,22 @@ class NotAcceptableError(ServiceError):
     about = "The Accept header asks for types that this resource does not give; it lists those."
 
 
+class RequestTimeoutError(ServiceError):
+    status, slug, title = 408, "request-timeout", "The request did not come in time"
+    about = (
+        "Its headers, and then its body, have to be there whole within limits that the operator "
+        "sets (header_seconds, body_seconds), however steadily they trickle in."
+    )
+
+
 class BodyTooLargeError(ServiceError):
     status, slug, title = 413, "body-too-large", "The body is too large"
     about = "A body has a limit in bytes, and a picture one in pixels, checked before decoding."
+
+
+class UriTooLongError(ServiceError):
+    status, slug, title = 414, "uri-too-long", "The address is too long"
+    about = "An address has 65536 bytes at most. Long lists of seeds can be asked for in parts."
 
 
 class UnsupportedMediaTypeError(ServiceError):
@@ -115,6 +150,16 @@ class RangeNotSatisfiableError(ServiceError):
             f"the file has {length} bytes; asked for is what follows the first {first}",
             headers={"Content-Range": f"bytes */{length}"},
         )
+
+
+class MisdirectedRequestError(ServiceError):
+    status, slug, title = 421, "misdirected-request", "The service does not answer to this name"
+    about = (
+        "The Host header is a public name that the operator has not listed (allowed_hosts). A name "
+        "that a stranger owns can be pointed at a machine of yours, and his page would then be "
+        "trusted as this service's own (DNS rebinding). IP addresses, localhost and local names "
+        "always work."
+    )
 
 
 class InvalidParameterError(ServiceError):
@@ -139,6 +184,11 @@ class NoRecipeError(ServiceError):
 class WrongModelError(ServiceError):
     status, slug, title = 422, "wrong-model", "This model cannot do that"
     about = "Labels need a conditional model; encoding and decoding need a VAE."
+
+
+class HeadersTooLargeError(ServiceError):
+    status, slug, title = 431, "headers-too-large", "The headers are too large"
+    about = "A request has 100 headers and 65536 bytes of headers at most."
 
 
 class ModelFailureError(ServiceError):

@@ -1,10 +1,9 @@
-"""Pixels to PNG, pixels to one sheet, and a stranger's picture to a model's input."""
+"""Pixels to PNG and WebP, and pixels to one sheet."""
 
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Literal
@@ -12,11 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps, features
 from PIL import __version__ as pillow_version
+from PIL import features
 from PIL.PngImagePlugin import PngInfo
-
-from app.errors import BodyTooLargeError, UnreadableImageError, shown
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
 Layout = Literal["grid", "strip", "animation"]
@@ -25,11 +22,6 @@ MAX_WEBP_SIDE = 16383  # pixels: a side is written in 14 bits
 WRITERS = (
     f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}, Pillow {pillow_version}"
 )
-
-# Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
-PillowImage.MAX_IMAGE_PIXELS = None
-
-READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -185,111 +177,3 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 def to_npy(images: Sequence[Image]) -> bytes:
     """The npy form of (n, H, W[, 3]) uint8."""
     return npy_header((len(images), *images[0].shape), "|u1") + joined(images)
-
-
-@contextmanager
-def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[PillowImage.Image]:
-    """A stranger's picture, for whatever makes Pillow decode it."""
-    try:
-        with PillowImage.open(BytesIO(data), formats=formats) as picture:
-            pixels = picture.width * picture.height
-            if pixels > max_pixels:
-                raise BodyTooLargeError(
-                    f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
-                    f"at most {max_pixels} are read"
-                )
-            yield picture
-    except BodyTooLargeError:
-        raise
-    except Exception as error:  # Pillow raises many classes for bad files, OSError but one
-        raise UnreadableImageError(
-            f"the {len(data)} bytes, which begin with {shown(data[:8].decode('latin-1'))}, are not "
-            "a whole PNG, JPEG or WebP picture"
-        ) from error
-
-
-def read_picture(
-    data: bytes, shape: tuple[int, int, int], max_pixels: int, crop: bool = False
-) -> Image:
-    """A PNG, JPEG or WebP picture as a model's input.
-
-    Turned upright by its EXIF orientation, laid over black where transparent, made grey or RGB,
-    and, unless it has the model's size already, shrunk or enlarged to fit with its proportions
-    kept and black around it. Sixteen-bit pictures are scaled, not clipped.
-
-    ``training.pictures`` does the same with the pictures that a network learns from.
-
-    Args:
-        data: The file.
-        shape: The model's (C, H, W).
-        max_pixels: Refused above, by the size that the header states, before decoding.
-        crop: Fill the model's shape with the middle of the picture, instead of black around it:
-            how the photos of a folder were made to fit in training.
-
-    Raises:
-        UnreadableImageError: not a whole picture of these formats.
-        BodyTooLargeError: more pixels than that.
-    """
-    channels, height, width = shape
-    with _opened(data, tuple(READABLE.values()), max_pixels) as picture:
-        picture.draft(None, (8 * width, 8 * height))  # a JPEG can be decoded smaller
-        flat = ImageOps.exif_transpose(_flatten(picture))
-    flat = flat.convert("L" if channels == 1 else "RGB")
-    if flat.size != (width, height):
-        flat = (
-            ImageOps.fit(flat, (width, height), PillowImage.Resampling.LANCZOS)
-            if crop
-            else _fit(flat, width, height)
-        )
-    return np.asarray(flat, dtype=np.uint8)
-
-
-def read_exactly(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
-    """The pixels of a PNG or WebP as they are: (H, W, 3), grey in all channels alike.
-
-    Args:
-        data: The file.
-        max_pixels: Refused above, by the size that the header states, before decoding.
-
-    Returns:
-        None = that is not all that the picture shows: it is transparent anywhere, has several
-        frames, or more than 8 bits a channel.
-
-    Raises:
-        UnreadableImageError: not a whole picture of these formats.
-        BodyTooLargeError: more pixels than that.
-    """
-    with _opened(data, ("PNG", "WEBP"), max_pixels) as picture:
-        if getattr(picture, "n_frames", 1) != 1 or picture.mode.startswith(("I", "F")):
-            return None
-        rgba = np.asarray(picture.convert("RGBA"))
-    return rgba[..., :3] if (rgba[..., 3] == 255).all() else None
-
-
-def _fit(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Image:
-    """The picture in the middle of a black one, as large as fits, at least a pixel each way."""
-    factor = min(width / picture.width, height / picture.height)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    fitted = PillowImage.new(picture.mode, (width, height))
-    resized = picture.resize(size, PillowImage.Resampling.LANCZOS)
-    fitted.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
-    return fitted
-
-
-def _flatten(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture without transparency, palette or more than 8 bits; its EXIF stays."""
-    exif = picture.getexif()
-    clear = picture.info.get("transparency")
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
-        if isinstance(clear, int):
-            levels[levels == clear] = 0
-        flat = PillowImage.fromarray(((levels + 128) // 257).astype(np.uint8))
-    elif picture.mode in ("LA", "PA", "RGBA") or clear is not None:
-        # Colours multiplied by their opacity are what a black ground shows of them.
-        bands = picture.convert("RGBA").convert("RGBa").split()
-        flat = PillowImage.merge("RGB", bands[:3])
-    else:
-        flat = picture.convert("RGB")
-    flat.getexif().update(exif)
-    return flat

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from starlette.datastructures import State
 
 from app import seeds
+from app.errors import ServiceError
 from app.metrics import Metrics
 from app.middleware import (
     CLIENT_LEFT,
@@ -37,6 +38,7 @@ _REQUEST = re.compile(
     rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
 _MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
+_NOTHING = re.compile(rb"(?!)")
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _PARAMETERS = {  # nothing that needs decoding
     b"model": re.compile(rb"[A-Za-z0-9._-]{1,64}(@[0-9a-f]{12,64})?"),
@@ -58,6 +60,7 @@ _PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
 }
 
 Answer = Callable[[int, Headers, bytes], None]  # status, headers, body
+Allows = Callable[[str], bool]
 
 
 class Plain(NamedTuple):
@@ -72,8 +75,9 @@ class Plain(NamedTuple):
     request_id: str | None
 
 
-def _headers(block: bytes) -> dict[bytes, bytes] | None:
-    """Values by lower-case name; None = a header is unusual, comes twice, or Host is missing."""
+def _headers(block: bytes, host: Allows) -> dict[bytes, bytes] | None:
+    """Values by lower-case name; None = a header is unusual, comes twice, or Host is missing or not
+    one that is answered to."""
     found: dict[bytes, bytes] = {}
     for line in block[:-2].split(b"\r\n"):
         name, _, value = line.partition(b":")
@@ -84,15 +88,21 @@ def _headers(block: bytes) -> dict[bytes, bytes] | None:
         if pattern and not pattern.fullmatch(value):
             return None
         found[name] = value
-    return found if b"host" in found else None
+    return found if b"host" in found and host(found[b"host"].decode()) else None
 
 
-def parse(data: bytes, max_n: int) -> Plain | None:
-    """One whole plain request; None = let the full route look at it."""
+def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
+    """One whole plain request; None = let the full route look at it.
+
+    Args:
+        data: What came.
+        max_n: Images of one request at most.
+        host: Whether a Host header's value is answered to.
+    """
     if not (request := _REQUEST.fullmatch(data)):
         return None
     method, query, block = request.groups()
-    headers = _headers(block)
+    headers = _headers(block, host)
     if headers is None:
         return None
     found: dict[bytes, bytes] = {}
@@ -125,17 +135,31 @@ class Lean:
         state: Its ``service`` is there once the application has started.
         metrics: What requests are counted in.
         max_n: Images of one request at most.
+        host: As in ``parse``.
+        open_to_all: Whether no request needs a key. Otherwise none is plain.
     """
 
-    def __init__(self, state: State, metrics: Metrics, max_n: int) -> None:
+    def __init__(
+        self, state: State, metrics: Metrics, max_n: int, host: Allows, open_to_all: bool
+    ) -> None:
         self._state = state
         self._metrics = metrics
+        self._may_be = _MAY_BE if open_to_all else _NOTHING
         # Without a seed, one client's requests are all the same bytes.
-        self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(partial(parse, max_n=max_n))
+        self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
+            partial(parse, max_n=max_n, host=host)
+        )
 
     def parse(self, data: bytes) -> Plain | None:
         """``parse``; what may be an upload is not even looked up, for a cache keeps its keys."""
-        return self._parse(data) if len(data) <= _MOST_BYTES and _MAY_BE.match(data) else None
+        return self._parse(data) if len(data) <= _MOST_BYTES and self._may_be.match(data) else None
+
+    def refusal(self, error: ServiceError) -> tuple[int, Headers, bytes]:
+        """Status, headers and body for what is no request that the application could be given."""
+        request_id = new_request_id()
+        self._metrics.request("other", "other", error.status)
+        status, headers, body = problem(error, request_id, "")
+        return status, [*headers, *common_headers(request_id)], body
 
     def ask(self, plain: Plain, left: Callable[[], bool], answer: Answer) -> None:
         """Have a request answered.

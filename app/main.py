@@ -28,6 +28,7 @@ from app.errors import (
     StartupError,
     shown,
 )
+from app.guard import Guard, Hosts, Keys
 from app.lean import Lean
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware, is_head
@@ -124,8 +125,10 @@ def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
     # These only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
-    app.state.lean = Lean(app.state, metrics, settings.max_n)
+    hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
+    app.add_middleware(Guard, hosts=hosts, keys=keys)
+    app.add_middleware(RequestMiddleware, metrics=metrics)  # around all others
+    app.state.lean = Lean(app.state, metrics, settings.max_n, hosts.allows, open_to_all=not keys)
     return app
 
 

@@ -13,6 +13,7 @@ from app import seeds
 from app.errors import FieldError, InvalidParameterError, shown
 from app.images import Layout
 from app.paths import Method
+from app.pictures import Choice
 from app.provenance import Metadata
 from app.schemas import MAX_ENDS
 
@@ -244,6 +245,23 @@ MetadataOf = Annotated[
         description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
         "digital source type, in XMP) and, where it comes from a seed, the recipe that makes it "
         "again and that /verify reads; mark = the mark alone; none = nothing",
+    ),
+]
+
+Invert = Annotated[
+    Choice,
+    Query(
+        description="whether a picture's light and dark change places, as the model knows only "
+        "light on dark: auto = where its edge is light, or it is dark ink on transparent ground "
+        "(models of MNIST and its kin; photos are left as they are); told in X-Picture",
+    ),
+]
+Center = Annotated[
+    Choice,
+    Query(
+        description="whether the ink is put where MNIST has it, in the middle 20 x 20 of 28 x 28 "
+        "with its centre of mass in the centre, paper and noise made black: auto = where the model "
+        "learnt MNIST and the picture has not its size already; told in X-Picture",
     ),
 ]
 

@@ -1,41 +1,140 @@
-"""HTTP as uvicorn speaks it, with a short way for plain requests and a limit on stalled readers."""
+"""HTTP as uvicorn speaks it, with a short way for plain requests, and limits on what is slow, large
+or too many."""
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.errors import (
+    HeadersTooLargeError,
+    MalformedRequestError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServiceError,
+    UriTooLongError,
+)
+from app.guard import HEALTH
 from app.lean import Lean
 from app.middleware import Headers
+from app.settings import Settings
+
+MOST_URL = 65536  # bytes
+MOST_HEADERS = 65536  # bytes, of names and values
+MOST_FIELDS = 100  # header lines
+_MOST_HEAD = MOST_URL + MOST_HEADERS + 2**14  # as it comes, before the parser has told its parts
+_LINGER_S = 2.0  # in which a client may read why it was refused, before the connection is cut
 
 
-def protocol_with(lean: Lean, stall_seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, but for two things.
+class _Lingering:
+    """The transport of a request whose body is still coming, whose ``close`` waits a little.
+
+    Closing a socket with unread data resets the connection, and the answer that says what was wrong
+    with the body is lost on its way.
+    """
+
+    def __init__(self, transport: asyncio.Transport, linger: Any) -> None:
+        self._transport = transport
+        self.close = linger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, but for these things.
 
     A plain request (``app.lean``) that came in one piece, when all before it was answered, is not
     given to uvicorn's parser. What comes before its answer is held, and read after it.
+
+    A request has to come in time: its headers within ``header_seconds`` of their first byte (or of
+    the connection), its body within ``body_seconds`` of them. These are no limits on silence, which
+    a byte now and then would keep off for ever. Addresses and headers have a largest size.
+
+    Beyond ``max_connections`` one that is idle, or has not told yet what it wants, makes room for a
+    new one; if there is none, the new one may ask for the service's health alone.
 
     A connection is cut when what was written has not left for ``stall_seconds``. uvicorn alone
     waits for ever, with all that the request holds; and closing would not end it, because a
     transport is closed when its buffer is empty.
     """
+    seconds = {"head": settings.header_seconds, "body": settings.body_seconds}
 
     class Protocol(HttpToolsProtocol):
         _cut: asyncio.TimerHandle | None = None
+        _late: asyncio.TimerHandle | None = None  # for what is to come
+        _awaited: Literal["head", "body"] | None = None
         _inside = False  # the parser has seen the beginning of a request and not its end
+        _headed = False  # and the end of its headers
+        _came = 0  # bytes of a head that is not whole
+        _fields = 0  # header lines of this request
+        _bytes = 0  # in them
+        _fault: ServiceError | None = None  # found by a callback of the parser
+        _deaf = False  # nothing more is read
+        _over = False  # there are too many connections without this one
         _answering = False  # a plain request
         _held = b""  # came meanwhile
         _closing = False  # after this answer
 
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await("head")
+            if len(self.connections) > settings.max_connections:
+                self._over = not _make_room(self.connections - {self})
+
         def data_received(self, data: bytes) -> None:
+            if self._deaf:
+                return
             if self._answering or self._held:
                 self._held += data
                 self.flow.pause_reading()
-            elif self._is_free() and (plain := lean.parse(data)):
+            elif self._is_free() and not self._over and (plain := lean.parse(data)):
                 self._unset_keepalive_if_required()
+                self._await(None)
                 self._answering = True
                 lean.ask(plain, self.transport.is_closing, self._answer)
             else:
+                self._came += len(data)
                 super().data_received(data)
+                self._look()
+
+        def _look(self) -> None:
+            """What has to come next, now that the parser has taken all that came."""
+            if self._deaf or self.transport.is_closing():
+                return
+            if self._inside and self._headed:
+                if self._awaited != "body":
+                    self._await("body")
+                    lingering: Any = _Lingering(self.transport, self._end)
+                    self.cycle.transport = lingering
+            elif self._inside or (self._is_free() and not self.timeout_keep_alive_task):
+                # Empty lines before a request are no request, and keep no connection open.
+                self._await("head")
+                if self._came > _MOST_HEAD:
+                    self._refuse(_headers_too_large(f"over {MOST_HEADERS} bytes"))
+            else:
+                self._await(None)
+
+        def _await(self, what: Literal["head", "body"] | None) -> None:
+            """The client has to send this in its time, which begins now."""
+            if what == self._awaited:
+                return
+            self._awaited = what
+            if self._late:
+                self._late.cancel()
+            self._late = what and self.loop.call_later(seconds[what], self._too_late, what)
+
+        def _too_late(self, what: Literal["head", "body"]) -> None:
+            self._awaited = None
+            if self.flow.read_paused:  # it was ours not to read
+                self._await(what)
+            elif what == "head" and not self._came:
+                self.transport.close()
+            else:
+                part = "headers are" if what == "head" else "body is"
+                limit = f"{seconds[what]:g} s"
+                self._refuse(RequestTimeoutError(f"the request's {part} not there after {limit}"))
 
         def _is_free(self) -> bool:
             """Whether nothing that came before is being read, answered or sent."""
@@ -43,19 +142,69 @@ def protocol_with(lean: Lean, stall_seconds: float) -> type[HttpToolsProtocol]:
                 return False
             return self.cycle is None or self.cycle.response_complete
 
+        def waits_since(self) -> float | None:
+            """When it began to be of no use: idle, or with half a head; None = it is in use."""
+            if self._headed or self._answering or self._held or self.pipeline:
+                return None
+            if self.cycle is not None and not self.cycle.response_complete:
+                return None
+            if self.timeout_keep_alive_task:
+                return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+            return self._late.when() - seconds["head"] if self._late else None
+
+        def _refuse(self, error: ServiceError) -> None:
+            """Answer what is no request, or none that is whole, and close."""
+            self._deaf = True
+            self._await(None)
+            if self.transport.is_closing():
+                return
+            running = self.cycle is not None and not self.cycle.response_complete
+            if running and (not self._headed or self.pipeline):
+                self.cycle.keep_alive = False  # an earlier one: its answer comes first, and alone
+                return
+            if self._headed and running:
+                begun = self.cycle.response_started
+                self.cycle.disconnected = True  # what it still has to say is not sent
+                self.cycle.message_event.set()
+            else:
+                begun = self._headed
+            if not begun:
+                self._write(*lean.refusal(error), closing=True)
+            self._linger()
+
+        def _end(self) -> None:
+            """Close after an answer."""
+            if self._inside:
+                self._linger()
+            else:
+                self.transport.close()
+
+        def _linger(self) -> None:
+            """Close, when the client has had time to read what was written."""
+            self._deaf = True
+            self._await(None)
+            if self.transport.is_closing():
+                return
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._late = self.loop.call_later(_LINGER_S, self.transport.close)
+
+        def _write(self, status: int, headers: Headers, body: bytes, closing: bool) -> None:
+            lines = [STATUS_LINE[status]]
+            for name, value in (*self.server_state.default_headers, *headers):
+                lines += (name, b": ", value, b"\r\n")
+            if closing:
+                lines.append(b"connection: close\r\n")
+            lines += (b"\r\n", body)
+            self.transport.write(b"".join(lines))
+
         def _answer(self, status: int, headers: Headers, body: bytes) -> None:
             """Send the answer to a plain request."""
             self._answering = False
             self.server_state.total_requests += 1
             if self.transport.is_closing():
                 return
-            lines = [STATUS_LINE[status]]
-            for name, value in (*self.server_state.default_headers, *headers):
-                lines += (name, b": ", value, b"\r\n")
-            if self._closing:
-                lines.append(b"connection: close\r\n")
-            lines += (b"\r\n", body)
-            self.transport.write(b"".join(lines))
+            self._write(status, headers, body, self._closing)
             if self._closing:
                 self.transport.close()
                 return
@@ -77,17 +226,55 @@ def protocol_with(lean: Lean, stall_seconds: float) -> type[HttpToolsProtocol]:
             else:
                 super().shutdown()
 
+        def send_400_response(self, msg: str) -> None:
+            """Answer what the parser does not take, and what our callbacks raise."""
+            del msg
+            fault, self._fault = self._fault, None
+            self._refuse(fault or MalformedRequestError("this is not a request of HTTP/1.1"))
+
+        def _stop(self, error: ServiceError) -> None:
+            """End the parsing."""
+            self._fault = error
+            raise error
+
         def on_message_begin(self) -> None:
-            self._inside = True
+            self._inside, self._headed = True, False
+            self._fields = self._bytes = 0
             super().on_message_begin()
 
+        def on_url(self, url: bytes) -> None:
+            super().on_url(url)
+            if len(self.url) > MOST_URL:
+                self._stop(UriTooLongError(f"the address has over {MOST_URL} bytes"))
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._fields += 1
+            self._bytes += len(name) + len(value)
+            if self._fields > MOST_FIELDS:
+                self._stop(_headers_too_large(f"over {MOST_FIELDS} lines"))
+            if self._bytes > MOST_HEADERS:
+                self._stop(_headers_too_large(f"over {MOST_HEADERS} bytes"))
+            super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            if self._over and self.url.partition(b"?")[0].decode("latin-1") not in HEALTH:
+                count = settings.max_connections
+                detail = f"all {count} connections of this process are in use"
+                self._stop(OverloadedError(detail, retry_after_s=1))
+            super().on_headers_complete()
+            self._headed, self._came = True, 0
+            if self._over or self.parser.should_upgrade():
+                # What follows a wish to speak another protocol is not read, so nothing may follow.
+                self.cycle.keep_alive = False
+
         def on_message_complete(self) -> None:
-            self._inside = False
+            self._inside, self._headed, self._came = False, False, 0
+            self._await(None)
             super().on_message_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._cut = self.loop.call_later(stall_seconds, self.transport.abort)
+            self._cut = self.loop.call_later(settings.stall_seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
             super().resume_writing()
@@ -95,10 +282,25 @@ def protocol_with(lean: Lean, stall_seconds: float) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._forget()
+            self._await(None)
             super().connection_lost(exc)
 
         def _forget(self) -> None:
             if self._cut:
                 self._cut.cancel()
 
+    def _make_room(connections: Iterable[Any]) -> bool:
+        """Close the connection that has been of no use for longest; False = all are in use."""
+        waiting = [(since, c) for c in connections if (since := c.waits_since()) is not None]
+        if not waiting:
+            return False
+        min(waiting, key=lambda found: found[0])[1].transport.close()
+        return True
+
     return Protocol
+
+
+def _headers_too_large(found: str) -> HeadersTooLargeError:
+    return HeadersTooLargeError(
+        f"the headers have {found}; at most {MOST_FIELDS} lines and {MOST_HEADERS} bytes are read"
+    )

@@ -34,8 +34,9 @@ from app.images import (
 from app.manifest import HEADER, MANIFEST, Listing
 from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.pending import Timing
+from app.pictures import Picture, summary
 from app.provenance import FROM_UPLOAD, GENERATED, Metadata, Told, recipe_start
-from app.schemas import ImageItem, ImageList
+from app.schemas import ImageItem, ImageList, PictureNote
 from app.seeds import list_text
 from app.service import Order, pinned_name
 from app.store import StoredModel
@@ -84,6 +85,7 @@ class Origin(NamedTuple):
     tiles: Sequence[Image] | None = None  # what a sheet or animation shows; None = the images
     items: Sequence[Mapping[str, Any]] | None = None  # more about each image, asked for as JSON
     headers: Mapping[str, str] = MappingProxyType({})
+    pictures: Sequence[Picture] = ()  # uploads that the images were made from, one each
 
 
 class Reply(Response):
@@ -172,7 +174,14 @@ def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
     if origin.etag:
         headers.append((b"etag", origin.etag.encode()))
     headers += [(name.lower().encode(), value.encode()) for name, value in origin.headers.items()]
+    if origin.pictures:
+        headers.append((b"x-picture", summary(origin.pictures).encode()))
     return headers
+
+
+def picture_note(picture: Picture) -> PictureNote:
+    """What JSON tells of an uploaded picture."""
+    return PictureNote(width=picture.width, height=picture.height, steps=list(picture.steps))
 
 
 def without_images(media: str, origin: Origin, status: Literal[200, 304]) -> Response:
@@ -328,16 +337,30 @@ def walk_origin(
     return origin._replace(location=location, etag=etag, cache=cache)
 
 
-def upload_origin(model: StoredModel, total: int, source: str = GENERATED) -> Origin:
+def upload_origin(
+    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Picture] = ()
+) -> Origin:
     """What is made from an upload has no seed, address or recipe, and is not to be stored.
 
     Args:
         model: What made the images.
         total: Images.
         source: GENERATED, or FROM_UPLOAD for what shows somebody's picture.
+        pictures: The uploads, one for each image; none where latents were sent.
     """
     nothing: list[None] = [None] * total
-    return Origin(model.name, seeds=nothing, labels=nothing, permalinks=nothing, source=source)
+    return Origin(
+        *(model.name, nothing, nothing, nothing),
+        source=source,
+        pictures=pictures,
+    )
+
+
+def from_pictures(origin: Origin, pictures: Sequence[Picture]) -> Origin:
+    """Say in a header what was done to the uploads that all the images come from."""
+    if not pictures:
+        return origin
+    return origin._replace(headers={**origin.headers, "X-Picture": summary(pictures)})
 
 
 def compared(
@@ -439,6 +462,9 @@ def _as_zip(images: Sequence[Image], origin: Origin, rendering: Rendering) -> by
 def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
     items = []
     for index, png in enumerate(pngs(images, origin, rendering)):
+        more = dict(origin.items[index]) if origin.items else {}
+        if origin.pictures:
+            more["picture"] = picture_note(origin.pictures[index])
         items.append(
             ImageItem(
                 image=base64.b64encode(png).decode(),
@@ -446,7 +472,7 @@ def _as_json(images: Sequence[Image], origin: Origin, rendering: Rendering) -> b
                 seed=origin.seeds[index],
                 label=origin.labels[index],
                 permalink=origin.permalinks[index],
-                **(origin.items[index] if origin.items else {}),
+                **more,
             )
         )
     return ImageList(model=origin.model, items=items).model_dump_json(exclude_unset=True).encode()

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -18,16 +17,18 @@ from app import bodies, pages, provenance, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
-from app.images import Image, read_picture, to_png
+from app.images import Image, to_png
 from app.middleware import PROBLEM, has_left, is_head
 from app.negotiation import FORMATS, HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
     AxisValue,
+    Center,
     DatasetFormat,
     EncoderName,
     Format,
     FrameMs,
+    Invert,
     Label,
     LayoutOf,
     MetadataOf,
@@ -48,6 +49,7 @@ from app.parameters import (
 )
 from app.paths import path, traversal
 from app.pending import Timing
+from app.pictures import Fitting, Picture, fitting, read_picture, summary
 from app.provenance import FROM_UPLOAD
 from app.ranges import rest_asked
 from app.schemas import (
@@ -125,6 +127,12 @@ _MADE_BY = _PLAIN_HEADERS | {
     "X-Seed": _header("seed of the first image", "integer"),
     "Content-Location": _header("the one address, with the model's digest, of these bytes"),
 }
+_PICTURE = {
+    "X-Picture": _header(
+        "size of the upload and what was done to it before the model saw it, such as 280x280, "
+        "inverted, centred; of several uploads in their order"
+    )
+}
 _TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
 _ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
@@ -147,6 +155,12 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
         },
         "headers": _PLAIN_HEADERS | _TIMING,
     }
+}
+_REBUILT: dict[int | str, dict[str, Any]] = {
+    200: _IMAGES[200] | {"headers": _PLAIN_HEADERS | _TIMING | _PICTURE}
+}
+_ENCODED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {k: v for k, v in _PLAIN_HEADERS.items() if k != "Vary"} | _PICTURE}
 }
 _GENERATED: dict[int | str, dict[str, Any]] = {
     200: _IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}
@@ -205,6 +219,7 @@ _WALKED: dict[int | str, dict[str, Any]] = {
         | {
             "Content-Location": _header("the one address of these bytes; where seeds decide all"),
             "X-Axes": _header("/traverse: the axes, a row of the picture each"),
+            "X-Picture": _header("what was done to uploaded pictures"),
         }
     }
 }
@@ -291,30 +306,44 @@ async def _rendered(
     )
 
 
-async def _pictures(request: Request, model: StoredModel, settings: Settings) -> list[Image]:
+async def _pictures(
+    request: Request, model: StoredModel, how: Fitting, settings: Settings
+) -> list[Picture]:
     files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
-    return await _decoded(settings, files, model)
+    return await _decoded(files, model, how, settings)
 
 
-async def _decoded(settings: Settings, files: Sequence[bytes], model: StoredModel) -> list[Image]:
+async def _decoded(
+    files: Sequence[bytes], model: StoredModel, how: Fitting, settings: Settings
+) -> list[Picture]:
+    if not files:
+        return []
     shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
-    crop = model.description.data.get("fit") == "crop"
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, crop, limiter=_CODERS)
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, how, limiter=_CODERS)
         for f in files
     ]
 
 
-def _posterior_items(posteriors: list[Posterior], seed: int | None) -> list[PosteriorItem]:
+def _posterior_items(
+    posteriors: list[Posterior], pictures: list[Picture], seed: int | None
+) -> list[PosteriorItem]:
     items = []
-    for index, (mu, logvar) in enumerate(posteriors):
+    for index, ((mu, logvar), picture) in enumerate(zip(posteriors, pictures, strict=True)):
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
             z = mu + np.exp(logvar / 2) * normals(number, len(mu))[0]
-        items.append(PosteriorItem(mu=mu.tolist(), logvar=logvar.tolist(), z=z.tolist()))
+        items.append(
+            PosteriorItem(
+                mu=mu.tolist(),
+                logvar=logvar.tolist(),
+                z=z.tolist(),
+                picture=replies.picture_note(picture),
+            )
+        )
     return items
 
 
@@ -443,7 +472,7 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="encode",
         tags=["latents"],
         response_model=PosteriorList,
-        responses=_problems(400, 404, 413, 415, 422, 500, 503, 504),
+        responses=_ENCODED | _problems(400, 404, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def encode(
@@ -451,19 +480,24 @@ def build_router(settings: Settings) -> APIRouter:
         response: Response,
         model: EncoderName = None,
         seed: Seed = None,
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = _service(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.encoder(model)
-            pictures = await _pictures(request, encoder, settings)
+            how = fitting(encoder.description.data, invert, center)
+            pictures = await _pictures(request, encoder, how, settings)
             if seed is not None:
                 service.check_seeds(seed, len(pictures))
-            posteriors, _ = await service.encode(encoder, pictures, caller)
+            images = [picture.image for picture in pictures]
+            posteriors, _ = await service.encode(encoder, images, caller)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
-            items = _posterior_items(posteriors, seed)
+            response.headers["X-Picture"] = summary(pictures)
+            items = _posterior_items(posteriors, pictures, seed)
             return PosteriorList(model=encoder.name, seed=seed, items=items)
 
     @router.post(
@@ -504,7 +538,7 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="reconstruct",
         tags=["latents"],
         response_class=PngResponse,
-        responses=_IMAGES | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
+        responses=_REBUILT | _problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         openapi_extra=_PICTURE_BODY,
     )
     async def reconstruct(
@@ -523,6 +557,8 @@ def build_router(settings: Settings) -> APIRouter:
                 "white where it is 1 (0 = the same)"
             ),
         ] = "reconstruction",
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
@@ -532,15 +568,17 @@ def build_router(settings: Settings) -> APIRouter:
             rendering = replies.Rendering(
                 _choose(request, format), scale, layout, metadata, frame_ms
             )
-            pictures = await _pictures(request, encoder, settings)
+            how = fitting(encoder.description.data, invert, center)
+            pictures = await _pictures(request, encoder, how, settings)
             columns = {"reconstruction": None, "beside": 2, "error": 3}[show]
             tiles = len(pictures) * (columns or 1)
             replies.check_size(rendering, encoder.network.image_shape, tiles, columns)
-            posteriors, _ = await service.encode(encoder, pictures, caller)
+            originals = [picture.image for picture in pictures]
+            posteriors, _ = await service.encode(encoder, originals, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD)
-            origin = replies.compared(origin, pictures, images, columns)
+            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD, pictures)
+            origin = replies.compared(origin, originals, images, columns)
             return await _rendered(rendering, images, origin, timing)
 
     default_steps, default_values = min(16, settings.max_n), min(7, settings.max_n)
@@ -562,6 +600,8 @@ def build_router(settings: Settings) -> APIRouter:
         layout: LayoutOf = "grid",
         frame_ms: FrameMs = replies.FRAME_MS,
         metadata: MetadataOf = "full",
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Response:
         """A path through latents, from one end to the next, each a seed, a latent or a picture.
@@ -592,10 +632,13 @@ def build_router(settings: Settings) -> APIRouter:
             origin = replies.walk_origin(found, address, steps, rendering, pinned, service.identity)
             if (known := _known(request, origin, rendering.media)) is not None:
                 return known
-            latents = await found.latents(service, partial(_decoded, settings), caller)
+            how = fitting(found.model.description.data, invert, center)
+            pictures = await _decoded(found.files, found.model, how, settings)
+            latents = await found.latents(service, [p.image for p in pictures], caller)
             way, places = path(latents, steps, method)
             images, timing = await found.images(service, way, caller)
-            origin = origin._replace(items=[{"at": place} for place in places.tolist()])
+            items = [{"at": place} for place in places.tolist()]
+            origin = replies.from_pictures(origin, pictures)._replace(items=items)
             return await _rendered(rendering, images, origin, timing)
 
     async def traverse(
@@ -623,6 +666,8 @@ def build_router(settings: Settings) -> APIRouter:
         layout: LayoutOf = "grid",
         frame_ms: FrameMs = replies.FRAME_MS,
         metadata: MetadataOf = "full",
+        invert: Invert = "auto",
+        center: Center = "auto",
         timeout_ms: Timeout = None,
     ) -> Response:
         """What each number of a latent does: one latent with one axis after the other set to each
@@ -666,11 +711,13 @@ def build_router(settings: Settings) -> APIRouter:
                 origin = origin._replace(etag=None, cache="no-store")
             if (known := _known(request, origin, rendering.media)) is not None:
                 return known
-            (start,) = await found.latents(service, partial(_decoded, settings), caller)
+            how = fitting(found.model.description.data, invert, center)
+            pictures = await _decoded(found.files, found.model, how, settings)
+            (start,) = await found.latents(service, [p.image for p in pictures], caller)
             values = np.linspace(low, high, steps).tolist()
             images, timing = await found.images(service, traversal(start, chosen, values), caller)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
-            origin = origin._replace(items=items)
+            origin = replies.from_pictures(origin, pictures)._replace(items=items)
             return await _rendered(rendering, images, origin, timing)
 
     for path_, operation, body in (

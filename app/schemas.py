@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import models_json_schema
 
+from app.pictures import Step
 from app.seeds import MAX_SEED
 
 MAX_ENDS = 16  # of a path
@@ -36,6 +37,16 @@ class ProblemKind(_Body):
     about: str = Field(description="what it means, and what to do")
 
 
+class PictureNote(_Body):
+    """What was done to an uploaded picture before the model saw it."""
+
+    width: int = Field(description="pixels of the file")
+    height: int
+    steps: list[Step] = Field(
+        description="in their order; empty = none", examples=[["inverted", "centred"]]
+    )
+
+
 class ImageItem(_Body):
     """One image."""
 
@@ -54,6 +65,7 @@ class ImageItem(_Body):
     error: float = Field(
         default=0, description="/reconstruct: mean squared difference from the picture, pixels 0-1"
     )
+    picture: PictureNote | None = Field(default=None, description="the upload it was made from")
 
 
 class ImageList(_Body):
@@ -69,6 +81,7 @@ class PosteriorItem(_Body):
     mu: list[float] = Field(description="mean, one number a dimension")
     logvar: list[float] = Field(description="log of the variance")
     z: list[float] = Field(description="mu + exp(logvar / 2) * noise of the seed; mu without one")
+    picture: PictureNote
 
 
 class PosteriorList(_Body):

@@ -186,7 +186,8 @@ def serve(
     app = create_app(settings, shared)
     config = uvicorn.Config(
         _OneLineStartup(app),
-        http=protocol_with(app.state.lean, settings.stall_seconds),
+        http=protocol_with(app.state.lean, settings),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

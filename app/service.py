@@ -412,7 +412,7 @@ class Service:
     async def encode(
         self, model: StoredModel, images: Sequence[Image], caller: Caller
     ) -> tuple[list[Posterior], Timing]:
-        """The posterior of each image, as ``images.read_picture`` makes them."""
+        """The posterior of each image, as ``pictures.read_picture`` makes them."""
         results, timing = await self._submit((model.name, "encode"), images, caller)
         return results, timing  # type: ignore[return-value]
 

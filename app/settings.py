@@ -5,13 +5,16 @@ Read once, from the environment (``GENSERVE_PORT=9000``) or the command line
 """
 
 import os
+import re
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GENSERVE_"
+_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # what a bearer token may be (RFC 6750, 2.1)
 
 
 def _default_store() -> Path:
@@ -34,6 +37,19 @@ class Settings(BaseSettings):
     )
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 = all")
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="public names under which the service is asked, with commas between, *.name "
+        "for all below it, * for any; IP addresses, localhost and local names always work",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="keys, with commas between, of which requests must show one as Authorization: "
+        "Bearer; none = open to all; as an option, others on the machine can see them",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="file with such keys, one a line, instead"
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 = any free one")
     models_dir: Path = Field(
         default_factory=_default_store,
@@ -122,6 +138,26 @@ class Settings(BaseSettings):
         le=10**9,
         description="width times height of all pictures of one upload together",
     )
+    max_connections: int = Field(
+        default=2048,
+        ge=1,
+        le=10**6,
+        description="connections of each process; beyond, one that is idle makes room, else all "
+        "but /livez and /readyz is refused with 503",
+    )
+    header_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        description="seconds in which a request's headers have to come, however steadily they do",
+    )
+    body_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="seconds in which its body then has to come; slow lines want more for large "
+        "pictures",
+    )
     stall_seconds: float = Field(
         default=30,
         gt=0,
@@ -142,6 +178,36 @@ class Settings(BaseSettings):
         le=3600,
         description="seconds that accepted requests then get to finish",
     )
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of ``api_keys`` and ``api_keys_file``; empty = open to all."""
+        given: list[str] = []
+        if self.api_keys is not None:
+            given += self.api_keys.get_secret_value().split(",")
+        if self.api_keys_file is not None:
+            given += self.api_keys_file.read_text().splitlines()
+        return tuple(dict.fromkeys(key.strip() for key in given if key.strip()))
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> "Settings":
+        """Messages name the setting and never a key."""
+        if self.api_keys is None and self.api_keys_file is None:
+            return self
+        name = "api_keys" if self.api_keys_file is None else "api_keys_file"
+        try:
+            keys = self.keys
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            raise ValueError(f"api_keys_file ({self.api_keys_file}): {why}") from None
+        if not keys:
+            raise ValueError(f"{name} has no key; leave it out for a service open to all")
+        if not all(_KEY.fullmatch(key) for key in keys):
+            raise ValueError(
+                f"a key of {name} is not of 16 to 256 letters, digits and -._~+/=; make one with: "
+                "openssl rand -hex 32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NoReturn
 
-from app.errors import MalformedBodyError, shown
+from app.errors import InvalidParameterError, MalformedBodyError, shown
 
 
 class _NotJsonError(ValueError):
@@ -32,14 +32,14 @@ def parse(body: bytes) -> Any:
     has to check.
 
     Raises:
-        MalformedBodyError: not JSON in UTF-8; a name twice in an object, NaN, Infinity, numbers of
-            thousands of digits or nested to hundreds of levels.
+        MalformedBodyError: not JSON in UTF-8; a name twice in an object, NaN, Infinity, or nested
+            to hundreds of levels.
+        InvalidParameterError: a number has thousands of digits, which take long to read.
     """
     try:
         # Decoded here: json.loads would also take UTF-16 and surrogates in UTF-8.
         return json.loads(body.decode(), parse_constant=_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        reason = "a number has too many digits"  # all that is left of ValueError
         if isinstance(error, json.JSONDecodeError):
             reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
         elif isinstance(error, UnicodeDecodeError):
@@ -48,4 +48,7 @@ def parse(body: bytes) -> Any:
             reason = str(error)
         elif isinstance(error, RecursionError):
             reason = "it is nested too deeply"
+        else:  # all that is left of ValueError
+            detail = "a number in the body has too many digits"
+            raise InvalidParameterError(detail) from error
         raise MalformedBodyError(f"the body is not JSON: {reason}") from error

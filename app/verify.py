@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InvalidParameterError, NoRecipeError
-from app.images import Image, Layout, read_exactly, sheet
+from app.images import Image, Layout, sheet
+from app.pictures import read_exactly
 from app.provenance import Picture, recipe_start
 from app.seeds import list_text, parse_list
 from app.service import Caller, Order, Service

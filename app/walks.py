@@ -5,7 +5,7 @@ the ends, they are the z of /encode and /decode, and a seed stands for the z tha
 encoded to. A VAE with a learned prior makes z of its seeds' noise, so the two differ.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from app.service import Caller, Service
 from app.store import StoredModel
 
 End = int | Latent | bytes  # a seed, a latent, a picture's file
-Reader = Callable[[Sequence[bytes], StoredModel], Awaitable[list[Image]]]
 
 
 def livelier_axes(model: StoredModel, count: int) -> tuple[int, ...]:
@@ -49,20 +48,25 @@ class Walk:
     @property
     def shows_upload(self) -> bool:
         """Whether somebody's picture is among the ends."""
-        return any(isinstance(end, bytes) for end in self.ends)
+        return bool(self.files)
 
-    async def latents(self, service: Service, read: Reader, caller: Caller) -> list[Latent]:
+    @property
+    def files(self) -> list[bytes]:
+        """The pictures among the ends."""
+        return [end for end in self.ends if isinstance(end, bytes)]
+
+    async def latents(
+        self, service: Service, pictures: Sequence[Image], caller: Caller
+    ) -> list[Latent]:
         """The latent (Z,) of each end.
 
         Args:
             service: Encodes what has to be.
-            read: Makes pictures' files the model's input.
+            pictures: ``files`` as the model's input.
             caller: As ``Service.accepted`` gives it.
         """
         numbers = [end for end in self.ends if isinstance(end, int)]
-        files = [end for end in self.ends if isinstance(end, bytes)]
         of_seeds: Sequence[Latent] = ()
-        pictures = await read(files, self.model) if files else []
         if numbers and not self.in_z:
             noise = seeds.normals(np.array(numbers, dtype=np.uint64), self.model.network.latent_dim)
             of_seeds = list(noise * np.float32(self.truncation))

@@ -114,9 +114,11 @@ async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
-            app = create_app(Settings(**(defaults | settings)))
-            http = protocol_with(app.state.lean, stall_seconds=30)
-            server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_config=None))
+            given = Settings(**(defaults | settings))
+            app = create_app(given)
+            http = protocol_with(app.state.lean, given)
+            config = uvicorn.Config(app, http=http, ws="none", port=0, log_config=None)
+            server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve())
 
             async def stop() -> None:

@@ -25,7 +25,10 @@ APP_KNOWS = {
     "fastapi_offline": {"app.main"},
     "httpx": {"app.client.session"},
     "onnxruntime": {"app.engine_onnx"},
-    "PIL": {"app.client.answers", "app.client.ask", "app.client.pictures", "app.images"},
+    "PIL": {
+        *("app.client.answers", "app.client.ask", "app.client.pictures", "app.images"),
+        "app.pictures",
+    },
     "prometheus_client": {"app.__main__", "app.metrics", "app.routes"},
     "pydantic": {
         *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.routes"),
@@ -33,7 +36,7 @@ APP_KNOWS = {
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
-        *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
+        *("app.server", "app.bodies", "app.guard", "app.lean", "app.main", "app.middleware"),
         *("app.replies", "app.streams"),
     },
     "torch": {"app.cuda_graphs", "app.engine_torch"},
@@ -56,9 +59,10 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.engine_torch": {"app.cuda_graphs", "app.errors", "app.runner"},
     "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
     "app.engine": {"app.runner", "app.seeds", "app.store"},
-    "app.schemas": {"app.seeds"},
+    "app.schemas": {"app.pictures", "app.seeds"},
     "app.workers": set(),
-    "app.images": {"app.errors"},
+    "app.images": set(),
+    "app.pictures": {"app.errors", "app.images"},
     "app.strict_json": {"app.errors"},
     "app.tensors": {"app.errors", "app.strict_json"},
     "app.provenance": {"app.errors", "app.images", "app.seeds"},

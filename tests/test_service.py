@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageFilter
 
 from app.images import to_png
 from tests.shipped import CGAN, GAN, STORE, VAE
@@ -192,3 +193,60 @@ def test_nothing_is_computed_for_clients_that_have_left(shipped: Any) -> None:
     assert counted(shipped.url, "genserve_images_total") - images < 50 * 64 / 4
     left = [line for line in httpx.get(f"{shipped.url}/metrics").text.splitlines() if "499" in line]
     assert left
+
+
+def photo(digit: Any, seed: int) -> bytes:
+    """A digit as a camera gives it: ten times as large and with a thicker pen, somewhere on grey,
+    unevenly lit, grainy paper, dark on light, as a JPEG."""
+    random_numbers = np.random.default_rng(seed)
+    large = PillowImage.fromarray(digit).resize((280, 280), PillowImage.Resampling.BICUBIC)
+    thick = np.asarray(large.filter(ImageFilter.MaxFilter(7)), dtype=float) / 255
+    ink = np.zeros((800, 600))
+    top, left = random_numbers.integers(20, 480), random_numbers.integers(20, 280)
+    ink[top : top + 280, left : left + 280] = thick
+    paper = 200 + 25 * np.linspace(-1, 1, 800)[:, None] + 15 * np.linspace(1, -1, 600)
+    levels = paper * (1 - ink) + 45 * ink + random_numbers.normal(0, 6, ink.shape)
+    out = BytesIO()
+    PillowImage.fromarray(levels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def test_a_photo_of_a_digit_is_encoded_near_the_digit(shipped: Any, mnist_root: Path) -> None:
+    from training.sources import data_spec, load
+
+    _, test = load(data_spec("mnist", mnist_root))
+    real = test.images[:50, 0].numpy()
+
+    with httpx.Client(base_url=shipped.url) as client:
+
+        def encoded(data: bytes, kind: str, query: str = "") -> tuple[Any, str]:
+            answer = client.post(f"/encode{query}", content=data, headers={"content-type": kind})
+            (item,) = answer.json()["items"]
+            told = item["picture"]
+            size = f"{told['width']}x{told['height']}"
+            assert answer.headers["x-picture"] == ", ".join([size, *told["steps"]])
+            return np.array(item["mu"]), answer.headers["x-picture"]
+
+        digits, photos, untouched = [], [], []
+        for index, digit in enumerate(real):
+            z, told = encoded(to_png(digit), "image/png")
+            assert told == "28x28"  # as it is
+            digits.append(z)
+            taken = photo(digit, index)
+            z, told = encoded(taken, "image/jpeg")
+            assert told == "600x800, inverted, centred"
+            photos.append(z)
+            untouched.append(encoded(taken, "image/jpeg", "?invert=no&center=no")[0])
+        rebuilt = client.post(
+            "/reconstruct", content=photo(real[0], 0), headers={"content-type": "image/jpeg"}
+        )
+
+    def distances(found: list[Any]) -> Any:
+        return np.linalg.norm(np.array(found)[:, None] - np.array(digits), axis=2)
+
+    near, far = distances(photos), distances(untouched)
+    assert near.diagonal().mean() < 2  # two digits are 5.4 apart on average
+    assert far.diagonal().mean() > 5
+    assert (near.diagonal() < far.diagonal()).all()
+    assert (near.argmin(axis=1) == np.arange(50)).mean() > 0.9  # nearest to its own original
+    assert ((pixels(rebuilt.content) / 255.0 - real[0] / 255.0) ** 2).mean() < 0.03

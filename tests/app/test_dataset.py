@@ -200,7 +200,10 @@ class Client:
             "raw_path": b"/dataset",
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(b"range", range_.encode())] if range_ else [],
+            "headers": [
+                (b"host", b"test"),
+                *([(b"range", range_.encode())] if range_ else []),
+            ],
             "client": ("test", 1),
             "server": ("test", 80),
         }

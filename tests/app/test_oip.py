@@ -488,7 +488,7 @@ async def test_a_client_that_has_left_is_not_worked_for(
         "path": f"{CGAN}/infer",
         "raw_path": f"{CGAN}/infer".encode(),
         "query_string": b"",
-        "headers": [],
+        "headers": [(b"host", b"test")],
         "http_version": "1.1",
         "scheme": "http",
         "server": ("test", 80),

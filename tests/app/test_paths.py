@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from app.paths import Latent, Method, path, traversal
 
-_numbers = st.floats(-100, 100, width=32).map(lambda number: round(number, 3))
+_numbers = st.floats(-100, 100, width=32, allow_subnormal=False).map(
+    lambda number: round(number, 3)
+)
 _ends = st.integers(1, 8).flatmap(
     lambda size: st.lists(st.lists(_numbers, min_size=size, max_size=size), min_size=2, max_size=5)
 )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from app import images as served
+from app import pictures as served
 from training import folder as folder_module
 from training import pictures
 from training.data import DataError, Dataset
@@ -207,7 +207,7 @@ def test_training_and_service_make_the_same_pixels_of_a_picture(
     data: bytes, shape: tuple[int, int, int]
 ) -> None:
     learnt = read_picture(data, shape[1], shape[0])
-    asked = served.read_picture(data, shape, 10**8, crop=True)
+    asked = served.read_picture(data, shape, 10**8, served.Fitting(crop=True)).image
     assert np.array_equal(learnt, asked)
 
 
