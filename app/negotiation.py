@@ -10,6 +10,7 @@ JSON = "application/json"
 NPY = "application/x-npy"
 ZIP = "application/zip"
 NPZ = "application/x-npz"
+HTML = "text/html"
 
 # ?format= -> type
 FORMATS: Mapping[str, str] = {

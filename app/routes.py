@@ -9,17 +9,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
 from app import bodies, provenance, replies
+from app.card_page import card_page, meanings
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
 from app.images import Image, read_picture, to_png
 from app.middleware import PROBLEM, has_left, is_head
-from app.negotiation import FORMATS, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
+from app.negotiation import FORMATS, HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP, choose
 from app.parameters import (
     PLAIN,
     AxisValue,
@@ -75,6 +76,12 @@ from app.streams import StreamReply
 from app.verify import Finding, compare, recipe_of, regenerate
 from app.walks import livelier_axes, walk
 
+_CARD: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The card; to who prefers text/html, as a page to read",
+        "content": {HTML: {"schema": {"type": "string"}}},
+    }
+}
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
@@ -679,12 +686,18 @@ def build_router(settings: Settings) -> APIRouter:
         operation_id="get_model",
         tags=["models"],
         response_model=ModelCard,
-        responses=_problems(404),
+        responses=_CARD | _problems(404, 406),
     )
-    async def get_model(request: Request, name: str) -> Any:
+    async def get_model(request: Request, response: Response, name: str) -> Any:
         """One model's card."""
         service = _service(request)
-        return _card(service, service.model(name))
+        model = service.model(name)
+        card = _card(service, model)
+        response.headers["Vary"] = "Accept"
+        if _choose(request, None, (JSON, HTML)) == JSON:
+            return card
+        told = model.card.read_text() if model.card else ""
+        return HTMLResponse(card_page(card, meanings(told)), headers={"Vary": "Accept"})
 
     @router.get(
         "/models/{name}/pictures/{file}",
