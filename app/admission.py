@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from app.pace import Pace
 from app.turns import Ticket, Turns
@@ -36,39 +36,42 @@ class OverloadError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Start(NamedTuple):
+    """What is known of a lane before its first call."""
+
+    max_batch: int  # rows of one call at most
+    rate: float = 0.0  # rows a second in full calls; 0 = unknown
+
+
 class Lane(Generic[T]):
     """One lane's queues, and how fast they move."""
 
-    def __init__(self, max_batch: int, tile: int, rate: float) -> None:
-        self.queue: Turns[T] = Turns(tile)
-        self.background: Turns[T] = Turns(tile)  # goes after the other, and counts for no limit
-        self.pace = Pace(max_batch, rate)
+    def __init__(self, start: Start) -> None:
+        self.max_batch = start.max_batch
+        self.tile = max(1, self.max_batch // TILES)  # rows of one turn
+        self.queue: Turns[T] = Turns(self.tile)
+        # Goes after the other, and counts for no limit.
+        self.background: Turns[T] = Turns(self.tile)
+        self.pace = Pace(*start)
 
 
 class Admission(Generic[Name, T]):
     """See the module. Times are seconds on the caller's clock.
 
     Args:
-        max_batch: Rows of one call at most.
+        lanes: All that there are.
         queue_limit: Rows waiting at most, over all lanes.
         max_queue_s: Predicted wait behind the rows of others from which on requests are refused.
-        rates: Rows a second by lane, as measured at start-up.
     """
 
-    def __init__(
-        self, max_batch: int, queue_limit: int, max_queue_s: float, rates: Mapping[Name, float]
-    ) -> None:
-        self.tile = max(1, max_batch // TILES)  # rows of one turn
-        self._max_batch = max_batch
+    def __init__(self, lanes: Mapping[Name, Start], queue_limit: int, max_queue_s: float) -> None:
         self._queue_limit = queue_limit
         self._max_queue_s = max_queue_s
-        self._lanes = {name: Lane[T](max_batch, self.tile, rate) for name, rate in rates.items()}
+        self._lanes = {name: Lane[T](start) for name, start in lanes.items()}
         self.call_ends = -math.inf  # when the running call should; in the past = none is running
 
     def lane(self, name: Name) -> Lane[T]:
-        """A lane, made when it is first asked for."""
-        if name not in self._lanes:
-            self._lanes[name] = Lane(self._max_batch, self.tile, 0.0)
+        """One of the lanes."""
         return self._lanes[name]
 
     def occupied(self) -> list[tuple[Name, Turns[T]]]:

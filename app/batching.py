@@ -25,7 +25,7 @@ from concurrent.futures import Executor
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from app.admission import Admission
+from app.admission import Admission, Start
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
 from app.turns import Turns
 
@@ -58,11 +58,11 @@ class Batcher(Generic[Lane, Row, Result]):
             an exception fails its own request only. If ``run`` raises, the batch is run again in
             halves, so that only the guilty requests fail.
         executor: Where ``run`` is called, one call at a time; ``close`` shuts it down.
-        max_batch: Rows of one call at most.
+        lanes: All that there are, with the rows of one call at most.
         max_wait_s: How long a batch that is not full waits for more, counted from the arrival of
             its first row, but at most half of the time to a deadline; 0 = not at all: batch what
             is queued while the model works.
-        queue_limit, max_queue_s, rates: As in ``Admission``.
+        queue_limit, max_queue_s: As in ``Admission``.
         hang_s: How long a call may take before the model counts as hung.
         on_batch: Called with (lane, rows, seconds) after each call, on the event loop.
         on_drop: Called with (lane, rows, reason) for accepted rows that never reached the model,
@@ -74,12 +74,11 @@ class Batcher(Generic[Lane, Row, Result]):
         self,
         run: Callable[[Lane, list[Row]], Sequence[Result | Exception]],
         executor: Executor,
+        lanes: Mapping[Lane, Start],
         *,
-        max_batch: int,
         max_wait_s: float = 0.0,
         queue_limit: int,
         max_queue_s: float = math.inf,
-        rates: Mapping[Lane, float] | None = None,
         hang_s: float = math.inf,
         on_batch: Callable[[Lane, int, float], None] | None = None,
         on_drop: Callable[[Lane, int, str], None] | None = None,
@@ -87,14 +86,13 @@ class Batcher(Generic[Lane, Row, Result]):
     ) -> None:
         self._run = run
         self._executor = executor
-        self._max_batch = max_batch
         self._max_wait_s = max_wait_s
         self._hang_s = hang_s
         self._on_batch = on_batch
         self._on_drop = on_drop
         self.clock = clock
         self.admission: Admission[Lane, Pending[Row, Result]] = Admission(
-            max_batch, queue_limit, max_queue_s, rates or {}
+            lanes, queue_limit, max_queue_s
         )
         self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
         self._in_background = 0  # of these
@@ -328,8 +326,8 @@ class Batcher(Generic[Lane, Row, Result]):
         soonest: float | None = None
         now = self.clock()
         for lane, queue in self.admission.occupied():
-            left_s = 0.0
-            if self._max_wait_s and not self._closing and queue.waiting < self._max_batch:
+            left_s, most = 0.0, self.admission.lane(lane).max_batch
+            if self._max_wait_s and not self._closing and queue.waiting < most:
                 left_s = min(request.due for request in queue.tickets) - now
             if left_s <= 0:
                 due.append((queue.turn, lane))
@@ -342,15 +340,16 @@ class Batcher(Generic[Lane, Row, Result]):
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
         """The next batch of a lane; none if all for whom it was chosen are over."""
         now = self.clock()
-        queues, tile = self.admission.lane(lane), self.admission.tile
+        queues = self.admission.lane(lane)
+        tile, most = queues.tile, queues.max_batch
         owed = 0
         if self._passed_over >= _PATIENCE:
             owed = min(tile, queues.background.waiting)
         chosen_for_others = queues.queue.waiting and not owed
-        pieces = self._pieces(queues.queue, self._max_batch - owed, now)
+        pieces = self._pieces(queues.queue, most - owed, now)
         if chosen_for_others and not pieces:
             return []
-        room = self._max_batch - sum(len(rows) for _, rows in pieces)
+        room = most - sum(len(rows) for _, rows in pieces)
         if pieces or now - self._asked < _QUIET_S:
             room = min(room, tile)
         behind = self._pieces(queues.background, room, now)

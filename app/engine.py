@@ -86,23 +86,30 @@ def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
     return first
 
 
+def _batch_that_takes(seconds: float, costs: Sequence[tuple[int, float]]) -> int:
+    """Rows that a lane does in this time, down to a power of two."""
+    row_s = min(s / size for size, s in costs)
+    return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
+
+
 class Engine:
     """Every loaded model, each on its engine. Call ``start_thread`` first in the thread that runs
     them, and ``warm_up`` before anything is run.
 
     Args:
         models: By name.
-        max_batch: The largest batch that ``run`` is meant to get; None = ``warm_up`` finds one that
-            takes about BATCH_S.
+        max_batch: The largest batch that ``run`` is meant to get; None = ``warm_up`` finds, for
+            each lane, one that takes about BATCH_S.
 
+    ``max_batch`` has that largest batch by lane.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
     differs where processor, engine or settings round otherwise, so seeds there give other pixels.
     """
 
     def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
-        self.max_batch = max_batch or MOST
-        self._measured = max_batch is None
+        self.max_batch: dict[Lane, int] = {}
+        self._chosen = max_batch
         self.models = dict(models)
         self.costs: dict[Lane, list[tuple[int, float]]] = {}
         self.grades: dict[str, Grade] = {}
@@ -145,16 +152,10 @@ class Engine:
                     for lane, (costs, _) in probes.items()
                 ),
             )
-        if self._measured and self.costs:
-            self.max_batch = self._batch_that_takes(BATCH_S)
-            log.info("batches have at most %d images", self.max_batch)
-        self._plans = {lane: plan(costs, self.max_batch) for lane, costs in self.costs.items()}
+        for lane, costs in self.costs.items():
+            self.max_batch[lane] = self._chosen or _batch_that_takes(BATCH_S, costs)
+            self._plans[lane] = plan(costs, self.max_batch[lane])
         return failed
-
-    def _batch_that_takes(self, seconds: float) -> int:
-        """Rows that the slowest lane does in this time, down to a power of two."""
-        row_s = max(min(s / size for size, s in costs) for costs in self.costs.values())
-        return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its
@@ -282,7 +283,7 @@ class Engine:
             row_s = (PASS_S + seconds) / size
             in_vain = in_vain + 1 if row_s > 0.98 * best else 0
             best = min(best, row_s)
-            if size >= self.max_batch or in_vain == 2:  # larger passes would not be used
+            if size >= (self._chosen or MOST) or in_vain == 2:  # larger passes would not be used
                 break
         return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
 

@@ -1,4 +1,5 @@
-"""Networks on torch: the reference, and the engine of GPUs. Only this module here imports it."""
+"""Networks on torch: the reference, and the engine of GPUs. Only this
+module and ``cuda_graphs`` import it here."""
 
 from typing import ClassVar
 
@@ -7,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from app.cuda_graphs import Function, Recorder
 from app.errors import StartupError
 from app.runner import EngineName, Floats, Levels, Runner
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
+from training.networks.gan import Generator
 from training.networks.header import Contents
 from training.networks.vae import VAE
 
@@ -49,10 +52,19 @@ class TorchRunner(Runner):
 
     def __init__(self, contents: Contents, device: str, threads: int) -> None:
         self.device = device
-        self._network = network_of(contents).to(device)
+        network = network_of(contents).to(device)
         self.threads = threads
         # In training mode batch norm would mix the rows of strangers' requests.
-        assert not any(module.training for module in self._network.modules())
+        assert not any(module.training for module in network.modules())
+        self._functions = _functions(network)
+        self._recorder: Recorder | None = None
+        if device != "cpu":
+            self._recorder = Recorder(
+                {
+                    name: function if name == "encode" else _with_levels(function)
+                    for name, function in self._functions.items()
+                }
+            )
 
     def start_thread(self) -> None:
         torch.set_num_threads(self.threads)
@@ -62,30 +74,53 @@ class TorchRunner(Runner):
     def run(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
     ) -> tuple[Floats, ...]:
-        return tuple(output.cpu().numpy() for output in self._pass(operation, batch, labels))
+        outputs = self._pass(operation, batch, labels)
+        return tuple(
+            output.cpu().numpy() for output in outputs[: 2 if operation == "encode" else 1]
+        )
 
     @torch.inference_mode()
     def levels(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
     ) -> tuple[Levels, NDArray[np.bool_]]:
-        if self.device == "cpu":
+        if self._recorder is None:
             return super().levels(operation, batch, labels)
-        # On the device, for a quarter of the bytes then crosses the bus.
-        (pixels,) = self._pass(operation, batch, labels)
-        finite = pixels.flatten(1).isfinite().all(dim=1)
-        levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        if levels.shape[-1] == 1:
-            levels = levels[..., 0]
+        _, levels, finite = self._pass(operation, batch, labels)
         return levels.cpu().numpy(), finite.cpu().numpy()
 
     def _pass(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
     ) -> tuple[Tensor, ...]:
-        rows = torch.from_numpy(batch).to(self.device)
-        if operation == "generate":
-            classes = None if labels is None else torch.from_numpy(labels).to(self.device)
-            return (self._network.generate(rows, classes),)
-        assert isinstance(self._network, VAE)
-        return (
-            self._network.encode(rows) if operation == "encode" else (self._network.decode(rows),)
-        )
+        arrays = (batch,) if labels is None else (batch, labels)
+        inputs = tuple(map(torch.from_numpy, arrays))
+        if self._recorder:
+            return self._recorder(operation, *inputs)
+        return self._functions[operation](*inputs)
+
+
+def _functions(network: Generator | VAE) -> dict[str, Function]:
+    """What a network can do, each a function of tensors."""
+
+    def generate(z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        return (network.generate(z, labels),)
+
+    if not isinstance(network, VAE):
+        return {"generate": generate}
+    return {
+        "generate": generate,
+        "encode": network.encode,
+        "decode": lambda z: (network.decode(z),),
+    }
+
+
+def _with_levels(function: Function) -> Function:
+    """Pixels (B, C, H, W), then what ``levels`` tells of them: made on the GPU, a quarter of the
+    bytes cross the bus."""
+
+    def extended(*inputs: Tensor) -> tuple[Tensor, ...]:
+        (pixels,) = function(*inputs)
+        finite = pixels.flatten(1).isfinite().all(dim=1)
+        levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return pixels, levels[..., 0] if levels.shape[-1] == 1 else levels, finite
+
+    return extended

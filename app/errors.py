@@ -104,6 +104,19 @@ class UnsupportedMediaTypeError(ServiceError):
     about = "The Content-Type is none of those the operation reads; it lists those."
 
 
+class RangeNotSatisfiableError(ServiceError):
+    status, slug, title = 416, "range-not-satisfiable", "The file ends before that"
+    about = "The Range header asks for bytes behind the file's end; Content-Range tells its length."
+
+    @classmethod
+    def at(cls, first: int, length: int) -> "RangeNotSatisfiableError":
+        """Bytes from ``first`` on are asked for, of a file of ``length``."""
+        return cls(
+            f"the file has {length} bytes; asked for is what follows the first {first}",
+            headers={"Content-Range": f"bytes */{length}"},
+        )
+
+
 class InvalidParameterError(ServiceError):
     status, slug, title = 422, "invalid-parameter", "A parameter is not acceptable"
     about = "A parameter is unknown, given twice, of the wrong form or out of its range."

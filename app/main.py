@@ -35,7 +35,7 @@ from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.routes import build_router
 from app.schemas import add_own_schemas
-from app.service import Service, measured_rates
+from app.service import Service, measured_lanes
 from app.settings import Settings
 from app.store import load_store
 
@@ -60,11 +60,10 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        max_batch=engine.max_batch,
+        lanes=measured_lanes(engine),
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,
-        rates=measured_rates(engine),
         hang_s=settings.hang_seconds,
         on_batch=metrics.batch,
         on_drop=metrics.dropped,

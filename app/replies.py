@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import numpy as np
 from starlette.responses import Response
 
+from app import __version__
 from app.archive import ZipStream
 from app.dataset import Dataset, npz_size
 from app.engine import Sample
@@ -236,14 +237,18 @@ def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> 
     return address + _options(order.truncation, rendering, total > 1)
 
 
+def _tag(*depends_on: str) -> str:
+    """A strong entity tag: another one if anything is another that the bytes depend on."""
+    return f'"{hashlib.sha256(" ".join(depends_on).encode()).hexdigest()[:32]}"'
+
+
 def _kept(
     location: str, media: str, model: StoredModel, pinned: bool, identity: Identity
 ) -> tuple[str | None, str]:
     """The ETag, known before anything is computed, and the Cache-Control of seeded images."""
     if (depends_on := identity(model)) is None:
         return None, "no-cache"
-    recipe = f"{location} {media} {depends_on} {WRITERS}"
-    etag = f'"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}"'
+    etag = _tag(location, media, depends_on, WRITERS)
     return etag, IMMUTABLE if pinned else "no-cache"
 
 
@@ -381,26 +386,34 @@ def check_size(
         )
 
 
-def dataset_headers(media: str, made: Dataset, seeded: bool) -> dict[str, str]:
+def dataset_headers(
+    media: str, made: Dataset, seeded: bool, identity: str | None
+) -> dict[str, str]:
     """What is said of a dataset.
 
     Args:
         media: ZIP or NPZ.
         made: The dataset.
         seeded: Whether the request named a seed.
+        identity: ``Service.identity`` of its model.
     """
     name, count, seed = made.model.name, len(made.seeds), made.seeds.start
     label = None if made.label is None else made.model.description.labels[made.label]
     metadata = "" if media == NPZ or made.metadata == "mark" else f"&metadata={made.metadata}"
     ending, address = SHORT[media], _address(pinned_name(made.model), label, "/dataset")
+    location = f"{address}&seed={seed}&n={count}{metadata}&format={ending}"
     headers = {
         "X-Model": name,
         "X-Seed": str(seed),
         "Vary": "Accept",
         "Cache-Control": "no-cache" if seeded else "no-store",
         "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{ending}"',
-        "Content-Location": f"{address}&seed={seed}&n={count}{metadata}&format={ending}",
+        "Content-Location": location,
     }
+    if seeded and identity is not None:
+        # The version, for no release promises to pack a file as the one before.
+        headers["ETag"] = _tag(location, media, identity, WRITERS, __version__)
+        headers["Accept-Ranges"] = "bytes"
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))
     return headers

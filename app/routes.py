@@ -49,6 +49,7 @@ from app.parameters import (
 from app.paths import path, traversal
 from app.pending import Timing
 from app.provenance import FROM_UPLOAD
+from app.ranges import rest_asked
 from app.schemas import (
     MAX_ENDS,
     End,
@@ -159,8 +160,36 @@ _DATASET: dict[int | str, dict[str, Any]] = {
         "description": "ZIP: a PNG an image in a folder a class, then manifest.csv (file, label, "
         "name of the class, seed). NPZ: images (n, H, W), labels and seeds",
         "content": {ZIP: _BINARY, NPZ: _BINARY},
-        "headers": _MADE_BY,
+        "headers": _MADE_BY | _ETAG,
     }
+}
+_DATASET_GET: dict[int | str, dict[str, Any]] = _NOT_MODIFIED | {
+    206: {
+        "description": "The rest of the file that Range and If-Range ask for",
+        "content": _DATASET[200]["content"],
+        "headers": _MADE_BY
+        | _ETAG
+        | {"Content-Range": _header("first-last/length; of a ZIP first-asked/*")},
+    }
+}
+_RANGE = {
+    "parameters": [
+        {
+            "name": "Range",
+            "in": "header",
+            "description": "gives the rest of the file after so many bytes, where the answer has "
+            "an ETag: bytes=1000- of an NPZ; bytes=1000-9007199254740991 of either, for the length "
+            "of a ZIP is not known before its end (RFC 8673). The model makes all of it again, for "
+            "the end depends on it. All else is answered with the whole file",
+            "schema": {"type": "string", "pattern": "^bytes=[0-9]{1,16}-[0-9]{0,16}$"},
+        },
+        {
+            "name": "If-Range",
+            "in": "header",
+            "description": "ETag of the file that was begun: the whole is sent if this is another",
+            "schema": {"type": "string"},
+        },
+    ]
 }
 
 
@@ -370,15 +399,27 @@ def build_router(settings: Settings) -> APIRouter:
 
         Image i is the one that /generate gives for seed + i and the same label, and the same
         parameters give the same file. Other requests go first. The connection is cut when something
-        fails, so a file that came whole is whole. Every batch has the service's own time limit;
-        X-Timeout-Ms does not apply.
+        fails, so a file that came whole is whole; GET with a seed and a Range header gives the rest
+        of one that did not. Every batch has the service's own time limit; X-Timeout-Ms does not
+        apply.
         """
         service = _service(request)
         await bodies.refuse_body(request)
         media = _choose(request, format, (ZIP, NPZ))
         made = Dataset(*service.choose(model, label, n, seed), metadata)
-        headers = replies.dataset_headers(media, made, seed is not None)
-        return StreamReply(datasets.archive(service, made, media), media, headers)
+        identity = service.identity(made.model)
+        headers = replies.dataset_headers(media, made, seed is not None, identity)
+        rest = None
+        if "ETag" in headers and request.method == "GET":
+            etag, length = headers["ETag"], headers.get("Content-Length")
+            tags = request.headers.getlist("if-none-match")
+            if tags and replies.has_it(", ".join(tags), etag):
+                headers.pop("Content-Length", None)
+                return Response(status_code=304, headers=headers)
+            if not is_head(request.scope):
+                asked, if_range = request.headers.get("range"), request.headers.get("if-range")
+                rest = rest_asked(asked, if_range, etag, None if length is None else int(length))
+        return StreamReply(datasets.archive(service, made, media), media, headers, rest)
 
     for method in ("POST", "GET"):  # GET for links to click
         router.add_api_route(
@@ -388,7 +429,10 @@ def build_router(settings: Settings) -> APIRouter:
             operation_id="dataset" if method == "POST" else "dataset_get",
             tags=["images"],
             response_class=ZipResponse,
-            responses=_DATASET | _problems(404, 406, 422, 500, 503, 504),
+            responses=_DATASET
+            | (_DATASET_GET if method == "GET" else {})
+            | _problems(404, 406, *((416,) if method == "GET" else ()), 422, 500, 503, 504),
+            openapi_extra=_RANGE if method == "GET" else None,
         )
 
     @router.post(

@@ -208,6 +208,7 @@ class OperationStatus(_Body):
         "together; measured at start-up, and in every call from then on"
     )
     passes: list[Cost] = Field(description="sizes in use; of the process that answers")
+    max_batch: int = Field(description="images of one batch at most; of the process that answers")
 
 
 class ModelStatus(_Body):
@@ -231,7 +232,6 @@ class Status(_Body):
     predicted_wait_seconds: float = Field(
         description="of a request for one image, where that is longest"
     )
-    max_batch: int
     requests: int = Field(description="answered, of any status")
     refused_requests: int = Field(description="refused because of load")
     images: int = Field(description="that went through a model")

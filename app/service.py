@@ -9,13 +9,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
 from app import seeds
-from app.admission import OverloadError
+from app.admission import OverloadError, Start
 from app.batching import Batcher
 from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
 from app.errors import (
@@ -97,13 +98,14 @@ def pinned_name(model: StoredModel) -> str:
     return f"{model.name}@{model.description.digest[:12]}"
 
 
-def measured_rates(engine: Engine) -> dict[Lane, float]:
-    """Rows a second of every lane, as the engine's start-up probe has measured its best size.
+def measured_lanes(engine: Engine) -> dict[Lane, Start]:
+    """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
 
     A start for the batcher, which measures every call from then on.
     """
     return {
-        lane: max(size / seconds for size, seconds in costs) for lane, costs in engine.costs.items()
+        lane: Start(engine.max_batch[lane], max(size / seconds for size, seconds in costs))
+        for lane, costs in engine.costs.items()
     }
 
 
@@ -151,6 +153,8 @@ class Service:
             self.default_conditional = conditional[0]
         encoders = [n for n in self.models if "encode" in engine.operations(n)]
         self.default_encoder = encoders[0] if encoders else None
+        # What was found once; what is refused is looked for anew.
+        self._chosen = lru_cache(1024)(self._choose)
         self.in_flight = 0  # requests accepted and not yet answered
         self._max_timeout_ms = settings.max_timeout_ms
         self.draining = self._stopping = False
@@ -322,14 +326,17 @@ class Service:
         self, name: str | None, label: str | None, count: int, seed: int | None
     ) -> tuple[StoredModel, int | None, range]:
         """The model, the label's index and a seed an image; the arguments are ``order``'s."""
-        if name is None:
-            name = self.default if label is None else self._model_for(label)
-        model = self.model(name)
-        index = None if label is None else self._label(model, label)
+        model, index = self._chosen(name, label)
         if seed is None:
             seed = seeds.random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
+
+    def _choose(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
+        if name is None:
+            name = self.default if label is None else self._model_for(label)
+        model = self.model(name)
+        return model, None if label is None else self._label(model, label)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""

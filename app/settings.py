@@ -66,8 +66,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=4096,
-        description="images in one forward pass at most; none = as many as the slowest operation "
-        "does in 10 ms, by the times measured at start-up",
+        description="images in one forward pass at most; none = as many as the operation does "
+        "in 10 ms, by the times measured at start-up",
     )
     max_wait_ms: float = Field(
         default=0,
@@ -154,6 +154,7 @@ class Settings(BaseSettings):
 
 
 def unknown_variables() -> list[str]:
-    """Environment variables with our prefix that name no setting: most likely typing errors."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    """Environment variables with our prefix that name no setting: most likely typing errors. Those
+    of ``app.client`` are none: who serves may ask as well."""
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, "url", "key")}
     return sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)

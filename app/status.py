@@ -18,6 +18,7 @@ def status(service: Service) -> Status:
                     Cost(images=size, milliseconds=round(seconds * 1e3, 3))
                     for size, seconds in service.engine.costs[name, operation]
                 ],
+                max_batch=service.engine.max_batch[name, operation],
             )
             for operation in service.engine.operations(name)
         }
@@ -30,7 +31,6 @@ def status(service: Service) -> Status:
         requests_in_flight=int(sums["genserve_requests_in_flight"]),
         queued_images=int(sums["genserve_queued_images"]),
         predicted_wait_seconds=round(sums["genserve_predicted_wait_seconds"], 4),
-        max_batch=service.engine.max_batch,
         requests=int(sums.get("genserve_requests_total", 0)),
         refused_requests=int(sums.get("genserve_refused_requests_total", 0)),
         images=int(sums.get("genserve_images_total", 0)),

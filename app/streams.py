@@ -1,14 +1,16 @@
 """An answer that is sent while it is made."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.errors import RangeNotSatisfiableError
 from app.middleware import has_left, is_head
+from app.ranges import Rest
 
 
 class StreamReply(Response):
@@ -21,15 +23,27 @@ class StreamReply(Response):
     Args:
         parts: The body, at least one part.
         media_type: Its type.
-        headers: With Content-Length, if the length is known.
+        headers: With Content-Length, if the length of the whole is known.
+        rest: Send only this. What comes before it is made all the same, for the end of the file
+            depends on it, and dropped.
     """
 
     def __init__(
-        self, parts: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str]
+        self,
+        parts: AsyncGenerator[bytes, None],
+        media_type: str,
+        headers: Mapping[str, str],
+        rest: Rest | None = None,
     ) -> None:
         self.parts = parts
+        self.skip = 0
         self.background = None
         self.status_code = 200
+        if rest is not None:
+            self.skip, self.status_code = rest.skip, 206
+            headers = {**headers, "Content-Range": rest.content_range}
+            if length := headers.get("Content-Length"):
+                headers["Content-Length"] = str(int(length) - rest.skip)
         self.media_type = media_type
         self.init_headers(headers)
 
@@ -41,13 +55,38 @@ class StreamReply(Response):
                 await send({"type": "http.response.start", **start})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            part = await anext(parts)
-            await send({"type": "http.response.start", **start})
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-            async for part in parts:
+            async with aclosing(_after(self.skip, parts, left)) as wanted:
+                part = await anext(wanted)
+                await send({"type": "http.response.start", **start})
                 await send({"type": "http.response.body", "body": part, "more_body": True})
-                if left():
-                    raise ClientDisconnect
-                # Where the server's buffers have room, sending never waits; others want their turn.
-                await asyncio.sleep(0)
+                async for part in wanted:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                    await _between(left)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _between(left: Callable[[], bool]) -> None:
+    """Between two parts."""
+    if left():
+        raise ClientDisconnect
+    # Where the server's buffers have room, sending never waits; others want their turn.
+    await asyncio.sleep(0)
+
+
+async def _after(
+    skip: int, parts: AsyncGenerator[bytes, None], left: Callable[[], bool]
+) -> AsyncGenerator[bytes, None]:
+    """The parts without their first ``skip`` bytes.
+
+    Raises:
+        RangeNotSatisfiableError: there are no more than that.
+    """
+    seen = 0
+    async for part in parts:
+        seen += len(part)
+        if seen > skip:
+            yield part[skip - seen :]
+        else:
+            await _between(left)
+    if seen <= skip:
+        raise RangeNotSatisfiableError.at(skip, seen)

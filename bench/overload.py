@@ -10,7 +10,7 @@ from bench.rounds import rounds
 
 OFFERED = 2.0  # of the capacity that the closed loop has just shown
 QUEUE_S = 1.0  # the service's default max_queue_ms
-CLOSED = 64
+CLOSED = 256  # connections that keep its batches full
 MOST_CONNECTIONS = 8192
 
 

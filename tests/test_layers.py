@@ -18,13 +18,14 @@ ROOT = Path(__file__).parent.parent
 APP_KNOWS = {
     "anyio": {"app.oip", "app.routes"},
     "asyncio": {
-        *("app.batching", "app.dataset", "app.middleware", "app.pending", "app.protocol"),
-        *("app.server", "app.service", "app.streams"),
+        *("app.batching", "app.client.session", "app.dataset", "app.middleware", "app.pending"),
+        *("app.protocol", "app.server", "app.service", "app.streams"),
     },
     "fastapi": {"app.main", "app.oip", "app.parameters", "app.routes", "app.server"},
     "fastapi_offline": {"app.main"},
+    "httpx": {"app.client.session"},
     "onnxruntime": {"app.engine_onnx"},
-    "PIL": {"app.images"},
+    "PIL": {"app.client.answers", "app.client.ask", "app.client.pictures", "app.images"},
     "prometheus_client": {"app.__main__", "app.metrics", "app.routes"},
     "pydantic": {
         *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.routes"),
@@ -35,7 +36,7 @@ APP_KNOWS = {
         *("app.server", "app.bodies", "app.lean", "app.main", "app.middleware"),
         *("app.replies", "app.streams"),
     },
-    "torch": {"app.engine_torch"},
+    "torch": {"app.cuda_graphs", "app.engine_torch"},
     "uvicorn": {"app.protocol", "app.server"},
 }
 # Inside app: what the layers below the routes may see of it.
@@ -46,11 +47,13 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.pending": {"app.turns"},
     "app.batching": {"app.admission", "app.pending", "app.turns"},
     "app.errors": set(),
+    "app.ranges": {"app.errors"},
     "app.seeds": set(),
     "app.settings": set(),
     "app.runner": set(),
     "app.engine_onnx": {"app.runner"},
-    "app.engine_torch": {"app.errors", "app.runner"},
+    "app.cuda_graphs": set(),
+    "app.engine_torch": {"app.cuda_graphs", "app.errors", "app.runner"},
     "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
     "app.engine": {"app.runner", "app.seeds", "app.store"},
     "app.schemas": {"app.seeds"},
@@ -274,6 +277,32 @@ def test_only_main_wires() -> None:
     ):
         users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
         assert users <= by
+
+
+def test_client_and_service_know_nothing_of_each_other() -> None:
+    imports = imports_of("app")
+    for module, names in imports.items():
+        named = modules_named(names, set(imports))
+        if within(module, "app.client"):
+            # Of the package itself its version alone.
+            of_app = {name for name in names if within(name, "app")}
+            foreign = {name for name in of_app if not within(name, "app.client")}
+            assert foreign <= {"app.__version__"}, module
+            known = {"app", "httpx", "numpy", "PIL"} | sys.stdlib_module_names
+            assert {top(name) for name in names} <= known, module
+        else:
+            assert not any(within(name, "app.client") for name in named), module
+
+
+def test_the_client_loads_nothing_that_serves() -> None:
+    show = "import sys, app.client.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {top(name) for name in done.stdout.split()}
+    assert {"httpx", "numpy", "PIL"} <= loaded
+    serving = {"fastapi", "starlette", "uvicorn", "pydantic", "onnxruntime", "torch", "training"}
+    assert not loaded & serving
 
 
 @pytest.mark.parametrize("package", ["app", "training"])

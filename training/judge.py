@@ -151,6 +151,11 @@ def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge
     if not path.exists():
         print(f"training the judge on {len(data)} images, once", flush=True)
         save_judge(train_judge(data, device), path)
+    return load_judge(path, data, device)
+
+
+def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
+    """The judge of a training set from a file that ``save_judge`` wrote, in eval mode."""
     channels, height, width = data.images.shape[1:]
     judge = Judge((channels, height, width), len(data.class_names))
     judge.load_state_dict(load_file(path))

@@ -27,6 +27,7 @@ from training.reference import Reference
 from training.run import STATE, TrainingError, load_best, read_config
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
+from training.tone import toned
 from training.train_vae import PRIOR_FITTED
 
 
@@ -202,18 +203,18 @@ def publish(
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     averaged = _averaged(folder, kind, run, best)
-    network = averaged.network
     effort = Effort()
     reference = reference_for(*load_data(data), device, effort)
-    figures = evaluate(network.to(device), reference, effort)
     train = reference.train
+    network = toned(averaged.network.to(device), train)
+    figures = evaluate(network, reference, effort)
     data = data.filled_in(train)  # the oldest runs left its shape open
     kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
     images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
     curves = folder / "curves.png"
     description = Description(
         kind=kind,
-        network=run.network,
+        network=network.config,
         labels=train.class_names if network.num_classes else (),
         data={
             "name": train.name,
@@ -270,6 +271,13 @@ def card(
     ]
     pictured = "\n\n".join(shown[1:])
     folder = " --data FOLDER" if data["source"] == "folder" else ""
+    knots = len(description.network.tone)
+    tone = (
+        f" Its last step is a tone curve of {knots} knots, fitted after training to the histogram "
+        "of the training images' pixels."
+        if knots
+        else ""
+    )
     return f"""# {name}
 
 {what}
@@ -294,7 +302,7 @@ def card(
 `{training["command"]}` at revision {training["revision"]}, seed {training["seed"]}:
 {training["images_seen"]:,} images seen in {training["seconds"] / 60:.0f} minutes on the machine it
 was trained on, torch {training["torch"]}. The header of the checkpoint holds every setting.
-Published are {training["weights"]}.
+Published are {training["weights"]}.{tone}
 
 ## Figures
 

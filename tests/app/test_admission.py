@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.admission import Admission, OverloadError
+from app.admission import Admission, OverloadError, Start
 from app.pace import Pace
 from app.turns import Ticket, Turns
 
@@ -70,7 +70,8 @@ def test_an_unknown_pace_predicts_no_wait_and_learns_from_the_first_call() -> No
 
 
 def admission(queue_limit: int = 100) -> Admission[str, Ticket]:
-    return Admission(16, queue_limit, max_queue_s=1.0, rates={"a": 10.0, "b": 100.0})
+    lanes = {"a": Start(16, 10.0), "b": Start(16, 100.0)}
+    return Admission(lanes, queue_limit, max_queue_s=1.0)
 
 
 def test_the_wait_is_what_runs_and_what_goes_before_in_every_lane() -> None:

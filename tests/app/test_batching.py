@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.admission import OverloadError
+from app.admission import OverloadError, Start
 from app.batching import Batcher
 from app.pending import ClosedError, DeadlineError, HungError, LeftError
 
@@ -52,8 +52,10 @@ def setup() -> Setup:
     @asynccontextmanager
     async def make(**options: Any) -> AsyncIterator[tuple[FakeModel, Batcher[str, int, int]]]:
         model = FakeModel()
+        most, rates = options.pop("max_batch", 4), options.pop("rates", {})
+        lanes = {name: Start(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")}
         batcher: Batcher[str, int, int] = Batcher(
-            model, ThreadPoolExecutor(1), **({"max_batch": 4, "queue_limit": 100} | options)
+            model, ThreadPoolExecutor(1), lanes, **({"queue_limit": 100} | options)
         )
         try:
             yield model, batcher
@@ -219,7 +221,7 @@ async def test_the_rest_of_a_failed_large_request_is_dropped(setup: Setup) -> No
 
 async def test_too_few_results_are_an_error_and_not_a_hang(setup: Setup) -> None:
     batcher: Batcher[str, int, int] = Batcher(
-        lambda _, rows: rows[1:], ThreadPoolExecutor(1), max_batch=4, queue_limit=9
+        lambda _, rows: rows[1:], ThreadPoolExecutor(1), {"a": Start(4)}, queue_limit=9
     )
     with pytest.raises(RuntimeError, match="1 results for 2"):
         await batcher.submit("a", [1, 2])

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from app.admission import TILES, OverloadError
+from app.admission import TILES, OverloadError, Start
 from app.batching import _PATIENCE, _QUIET_S, Batcher
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
 
@@ -119,11 +119,10 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher: Batcher[str, int, int] = Batcher(
             self._model,
             self.executor,
-            max_batch=MAX_BATCH,
+            {name: Start(MAX_BATCH, self.rates.get(name, 0)) for name in ("a", "b")},
             max_wait_s=self.max_wait_s,
             queue_limit=QUEUE_LIMIT,
             max_queue_s=self.max_queue_s,
-            rates=self.rates,
             hang_s=HANG_S,
             on_drop=self._on_drop,
             clock=self.loop.time,

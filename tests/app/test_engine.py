@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from app.cuda_graphs import Recorded, Recorder
 from app.engine import REFERENCE, Engine, Lane, Row, Sample, plan
 from app.runner import EngineName, Floats, Runner, from_levels, to_levels
 from app.seeds import normals
@@ -252,13 +253,15 @@ def test_the_bytes_do_not_depend_on_max_batch(
 def test_where_nobody_chose_a_batch_takes_about_ten_milliseconds(tiny_store: Path) -> None:
     engine = Engine(load_store(tiny_store)[0], None)
     engine.warm_up()
-    row_s = max(min(s / size for size, s in costs) for costs in engine.costs.values())
-    assert engine.max_batch in (2**power for power in range(3, 13))
-    if 8 < engine.max_batch < 4096:
-        assert engine.max_batch * row_s <= 0.010 < 2 * engine.max_batch * row_s
-    assert len(engine.run(("tiny-cgan-v1", "generate"), samples(engine.max_batch + 1))) == (
-        engine.max_batch + 1
-    )
+    assert engine.max_batch.keys() == engine.costs.keys()
+    for lane, costs in engine.costs.items():
+        row_s = min(s / size for size, s in costs)
+        most = engine.max_batch[lane]
+        assert most in (2**power for power in range(3, 13))
+        if 8 < most < 4096:
+            assert most * row_s <= 0.010 < 2 * most * row_s
+    most = engine.max_batch["tiny-cgan-v1", "generate"]
+    assert len(engine.run(("tiny-cgan-v1", "generate"), samples(most + 1))) == most + 1
 
 
 def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
@@ -290,6 +293,21 @@ def test_an_image_with_one_bad_pixel_is_not_finite() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_recording_gives_what_its_function_gives_for_every_size_and_value() -> None:
+    weights = torch.randn(8, 8, device="cuda")
+    recorder = Recorder({"f": lambda a, b: (a @ weights + b, a.sum(dim=1))})
+    with torch.inference_mode():
+        for size in (3, 1, 64, 3):
+            for _ in range(3):
+                a, b = torch.randn(size, 8), torch.randn(size, 8)
+                product, total = (output.cpu() for output in recorder("f", a, b))
+                torch.testing.assert_close(product, a @ weights.cpu() + b, rtol=1e-3, atol=1e-3)
+                torch.testing.assert_close(total, a.sum(dim=1))
+    assert all(isinstance(one, Recorded) for one in recorder._recorded.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_gives_what_the_cpu_gives_within_a_grey_level(
     engine: Engine, tiny_store: Path
 ) -> None:
@@ -298,3 +316,6 @@ def test_the_gpu_gives_what_the_cpu_gives_within_a_grey_level(
     rows = samples(8)
     for ours, theirs in zip(engine.run(lane, rows), on_gpu.run(lane, rows), strict=True):
         assert np.abs(np.subtract(ours, theirs, dtype=np.int16)).max() <= 1  # type: ignore[arg-type]
+    for model in on_gpu.models.values():
+        recorder = model.runner._recorder  # type: ignore[attr-defined]
+        assert all(isinstance(one, Recorded) for one in recorder._recorded.values())

@@ -50,6 +50,7 @@ def test_a_value_out_of_range_is_refused(bad: dict[str, object]) -> None:
 
 def test_a_typing_error_in_the_environment_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENSERVE_MAX_BATHC", "5")
+    monkeypatch.setenv("GENSERVE_URL", "http://127.0.0.1:8000")  # the client's
     assert unknown_variables() == ["GENSERVE_MAX_BATHC"]
 
 

@@ -1,5 +1,6 @@
 """What is saved comes back bit for bit; every other file is refused, by name, quickly."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -51,6 +52,10 @@ CONFIGS: dict[str, tuple[str, Config]] = {
         VaeConfig("dense", 3, 1, 8, (4,), prior_layers=2, prior_hidden=4, prior_mixing="linear"),
     ),
 }
+
+CURVE = ((0.03125, 0.0), (0.5, 0.625), (1.0, 1.0))
+CONFIGS["gan-toned"] = ("gan", dataclasses.replace(CONFIGS["gan-dense"][1], tone=CURVE))
+CONFIGS["vae-toned"] = ("vae", dataclasses.replace(CONFIGS["vae-dense"][1], tone=CURVE))
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -190,7 +195,7 @@ def test_the_file_is_plain_safetensors_with_text_metadata(path: Path) -> None:
         *("format", "kind", "network", "labels", "data", "training", "metrics", "graphs"),
         "digest",
     }
-    assert metadata["format"] == "2"
+    assert metadata["format"] == "3"
     assert json.loads(metadata["network"])["architecture"] == "dense"
 
 
@@ -291,12 +296,12 @@ def test_two_tensors_that_changed_places_are_reported_as_damage(path: Path) -> N
     assert "damaged or altered" in refusal(path)
 
 
-@pytest.mark.parametrize(("text", "found"), [("3", "'3'"), ("", "''"), ("1.0", "'1.0'")])
+@pytest.mark.parametrize(("text", "found"), [("4", "'4'"), ("", "''"), ("1.0", "'1.0'")])
 def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
     path: Path, text: str, found: str
 ) -> None:
     with_metadata(path, lambda metadata: metadata.update(format=text))
-    assert refusal(path) == f"format is {found}; accepted: '1', '2'"
+    assert refusal(path) == f"format is {found}; accepted: '1', '2', '3'"
 
 
 def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path) -> None:
@@ -308,17 +313,65 @@ def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path
         fields = json.loads(metadata["network"])
         assert fields.pop("blocks") == [1, 1]
         assert fields.pop("prior_mixing") == "reverse"
+        assert fields.pop("tone") == []
         metadata.update(format="1", network=json.dumps(fields))
 
     with_metadata(path, as_format_1)
     again, found = load(path)
     assert found.network == description.network
     assert torch.equal(again.generate(torch.ones(1, 3)), network.generate(torch.ones(1, 3)))
-    with_metadata(path, lambda metadata: metadata.update(format="2"))
+    with_metadata(path, lambda metadata: metadata.update(format="3"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
     save(path, network, description)
     with_metadata(path, lambda metadata: metadata.update(format="1"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
+
+
+@pytest.mark.parametrize("name", ["gan-compact", "cgan", "vae-conv"])
+def test_networks_of_format_2_have_no_tone_curve(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.safetensors"
+    network, description = make(name)
+    save(path, network, description)
+
+    def as_format_2(metadata: dict[str, Any]) -> None:
+        fields = json.loads(metadata["network"])
+        assert fields.pop("tone") == []
+        metadata.update(format="2", network=json.dumps(fields))
+
+    with_metadata(path, as_format_2)
+    again, found = load(path)
+    assert found.network == description.network
+    z, labels = torch.ones(1, 3), torch.tensor([1]) if network.num_classes else None
+    assert torch.equal(again.generate(z, labels), network.generate(z, labels))
+    save(path, network, description)
+    with_metadata(path, lambda metadata: metadata.update(format="2"))
+    assert refusal(path).startswith("fields of network are not exactly architecture, ")
+
+
+@pytest.mark.parametrize(
+    ("curve", "reason"),
+    [
+        (0.5, "network field tone is not a list of pairs of numbers"),
+        ([0.0, 1.0], "network field tone is not a list of pairs of numbers"),
+        ([[0.0, 0.0], [1.0]], "network field tone is not a list of pairs of numbers"),
+        ([[0.0, 0.0], [1.0, "1"]], "network field tone is not a list of pairs of numbers"),
+        ([[0.0, 0.0], [1.0, True]], "network field tone is not a list of pairs of numbers"),
+        ([[0.0, 0.0], [float("nan"), 1.0]], "its network has a number or character that JSON"),
+        ([[0.0, 0.0], [1.0, 2.0]], "a knot of the tone curve is not within -1 to 2 and 0 to 1"),
+        ([[0.0, 0.0], [1e-300, 1.0]], "the tone curve's slope from 0.0 to 1e-300 is not within"),
+        ([[k / 99, k / 99] for k in range(99)], "the tone curve has 99 knots; allowed: 2 to 16"),
+    ],
+)
+def test_a_curve_that_is_none_is_refused(tmp_path: Path, curve: object, reason: str) -> None:
+    path = tmp_path / "x.safetensors"
+    save(path, *make("gan-toned"))
+    with_metadata(
+        path,
+        lambda metadata: metadata.update(
+            network=json.dumps(json.loads(metadata["network"]) | {"tone": curve})
+        ),
+    )
+    assert refusal(path).startswith(reason)
 
 
 def test_an_unknown_kind_is_refused_with_the_value_and_the_accepted(path: Path) -> None:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,11 @@ from tests.training.tiny import (
     state,
     usage_error,
 )
-from training import hardware, train_gan
+from training import folder, hardware, train_gan
 from training.__main__ import main
-from training.config import PRESETS
+from training.config import PRESETS, as_json
 from training.losses import generator_loss
+from training.pictures import Image, PictureError
 from training.plan import multiply_adds, networks_of
 from training.sources import data_spec
 from training.sources import load as load_data
@@ -123,6 +125,32 @@ def test_a_second_ctrl_c_stops_at_once(
     assert not (here / "runs/gan-compact-001/state.safetensors").exists()
 
 
+def test_ctrl_c_while_a_folder_is_read_is_one_line_and_leaves_nothing(
+    here: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photos = tmp_path_factory.mktemp("photos")
+    for number in range(200):
+        (photos / f"{number}.png").write_bytes(b"whatever")
+    pressed = threading.Event()
+
+    def press(data: bytes, size: int, channels: int) -> Image:  # in a reader's thread
+        if not pressed.is_set():
+            pressed.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        raise PictureError("no picture")
+
+    monkeypatch.setattr(folder, "read_picture", press)
+    with pytest.raises(SystemExit) as caught:
+        main(["gan", "--data", str(photos), "--threads", "1"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped"
+    assert list(here.iterdir()) == []
+    assert caught.value.__suppress_context__  # no traceback
+
+
 @pytest.mark.parametrize("kind", PRESETS)
 def test_a_dry_run_says_what_the_run_would_be_and_writes_nothing(
     kind: str, made_up_mnist: Path, here: Path, capsys: pytest.CaptureFixture[str]
@@ -146,6 +174,16 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
         torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(5 * 16, 7)
     )
     assert multiply_adds(layers, torch.zeros(1, 3, 4, 4)) == 16 * 5 * 3 * 9 + 80 * 7
+
+
+@pytest.mark.parametrize("kind", ["gan", "cgan"])
+def test_lite_is_published_with_a_generator_of_less_than_half_the_cost(kind: str) -> None:
+    lite, published = PRESETS[kind]["lite"], PRESETS[kind]["published"]
+    costs, others = networks_of(lite), networks_of(published)
+    assert 1.4e6 < costs["generator"][1] < 1.65e6
+    assert costs["generator"][1] < others["generator"][1] / 2
+    assert costs["discriminator"] == others["discriminator"]
+    assert as_json(lite) | {"network": 0} == as_json(published) | {"network": 0}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +220,7 @@ def test_help_without_a_command_names_them_all(
         main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    for command in (*PRESETS, "publish", "evaluate"):
+    for command in (*PRESETS, "publish", "evaluate", "export", "judge"):
         assert f"\n    {command} " in shown
 
 

@@ -24,6 +24,8 @@ from training.networks.graphs import check_graph, graph_path, read_graph
 from training.networks.header import CheckpointError, Description, Graph, read
 from training.networks.vae import VAE
 
+# As fitted: steep and flat pieces, and knots close to each other.
+CURVE = ((0.02, 0.0), (0.08, 0.08), (0.92, 0.92), (0.96, 0.986), (0.99, 0.99), (1.04, 1.0))
 # Of the operations of a learned prior, "generate" runs all that "decode" runs.
 EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     "dense": (
@@ -40,6 +42,16 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
         "cgan",
         GanConfig(latent_dim=3, num_classes=4, image_size=8, channels=(6, 4)),
         ("generate",),
+    ),
+    "compact-toned": (
+        "gan",
+        GanConfig(latent_dim=3, image_size=8, channels=(6, 4), tone=CURVE),
+        ("generate",),
+    ),
+    "vae-toned": (
+        "vae",
+        VaeConfig("dense", 3, 1, 5, (6,), prior_layers=2, prior_hidden=4, tone=CURVE),
+        ("generate", "decode"),
     ),
     "vae-conv": (
         "vae",

@@ -21,7 +21,7 @@ from training.networks.gan import (
     Discriminator,
     DiscriminatorConfig,
     Generator,
-    saturating_pixels,
+    stretched,
     with_label,
 )
 from training.networks.vae import VAE
@@ -121,15 +121,23 @@ def test_with_label_appends_a_one_hot_row() -> None:
     assert with_label(x, None, 0) is x
 
 
-def test_saturating_pixels_reach_exactly_0_and_1_with_finite_logits() -> None:
-    pixels = saturating_pixels(torch.tensor([-100.0, -2.0, 0.0, 2.0, 100.0]))
+def test_a_generator_reaches_exactly_0_and_1_with_finite_logits() -> None:
+    pixels = stretched(torch.tensor([-100.0, -2.0, 0.0, 2.0, 100.0])).clamp(0, 1)
     assert pixels.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+    network = make_generator("dense")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(20)
+    images = network.generate(randn(6, 3))
+    assert images.min() == 0
+    assert images.max() == 1
+    assert network.unbent(randn(6, 3)).min() < -0.04
 
 
-def test_saturating_pixels_are_a_tanh_stretched_by_a_tenth() -> None:
-    logits = torch.linspace(-1.4, 1.4, 29)
+def test_the_stretch_is_a_tanh_wider_by_a_tenth() -> None:
+    logits = torch.linspace(-3, 3, 29)
     expected = [(1.1 * math.tanh(x) + 1) / 2 for x in logits.tolist()]
-    assert saturating_pixels(logits).tolist() == pytest.approx(expected, abs=1e-6)
+    assert stretched(logits).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def make_discriminator(

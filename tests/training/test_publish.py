@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -28,10 +29,12 @@ from training.config import PRESETS
 from training.damage import BY_HEART, DAMAGES
 from training.evaluate import Effort
 from training.figures import BESIDE, MEANINGS, rows
+from training.networks import build
 from training.networks.checkpoint import load
 from training.run import new_run_folder, write_config
 from training.sources import data_spec
 from training.sources import load as load_data
+from training.tone import toned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,11 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
     averaged = {k.removeprefix("ema."): v for k, v in run_state.items() if k.startswith("ema.")}
     assert_same(network.state_dict(), averaged)
     assert description.labels == (tuple("0123456789") if published.kind == "cgan" else ())
+    plain = build(published.kind, dataclasses.replace(description.network, tone=()))
+    plain.load_state_dict(averaged)
+    data, _ = load_data(data_spec("mnist", published.data_root))
+    assert toned(plain.eval(), data).config == description.network
+    assert description.network.tone
     assert description.digest[:12] in published.printed
     assert str(published.path.name) in published.printed
 
@@ -159,6 +167,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     assert "Published are the last averaged weights of the run." in card
+    assert f"tone curve of {len(description.network.tone)} knots" in card
     assert f"]({published.name}-curves.png)" in card
     curves = published.here / f"runs/{published.kind}-compact-001/curves.png"
     copied = published.path.with_name(f"{published.name}-curves.png")
@@ -276,6 +285,36 @@ def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
     assert_same(kept.state_dict(), fresh.state_dict())  # data and fixed seeds alone
     assert not kept.training
     assert not any(parameter.requires_grad for parameter in kept.parameters())
+
+
+def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it(
+    made_up_mnist: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quick(monkeypatch)
+    command = ["judge", "--data-root", str(made_up_mnist), "--threads", "1"]
+    main(command)
+    data, _ = load_data(data_spec("mnist", made_up_mnist))
+    path = judge.judge_path(data)
+    shown = capsys.readouterr().out
+    assert path.exists()
+    assert re.search(
+        rf"{path}: judge_version 2, judge_accuracy [0-9.]+, .*frechet_test [0-9]", shown
+    )
+    assert "they" not in shown  # nothing was there to compare it with
+    assert f"error: {path} is there already; name another --folder" in failure(*command)
+
+    main([*command, "--folder", "again"])
+    assert_same(load_file(Path("again", path.name)), load_file(path))
+    assert "they are the same: figures of the two compare" in capsys.readouterr().out
+
+    monkeypatch.setattr(judge, "LEARNING_RATE", 0.01)
+    main([*command, "--folder", "other"])
+    shown = capsys.readouterr().out
+    assert shown.count("judge_accuracy_worst") == 2
+    assert "of the test images alike: figures of the two do not compare" in shown
 
 
 def test_a_run_without_a_state_is_not_published(made_up_mnist: Path, here: Path) -> None:

@@ -3,13 +3,39 @@
 Every config has ``latent_dim``, ``num_classes`` (0 = unconditional) and ``image_shape``.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
+
+# A piecewise linear curve from pixel values to pixel values as its (x, y), both increasing;
+# constant beyond its ends. () = none.
+Curve = tuple[tuple[float, float], ...]
+MAX_KNOTS = 16
 
 Operation = Literal["generate", "decode", "encode"]
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
 VAE_ARCHITECTURES = ("dense", "conv")
 PRIOR_MIXINGS = ("reverse", "linear")
+
+
+def check_curve(curve: Curve) -> None:
+    """Refuse a curve whose arithmetic could overflow, or that leaves the range of pixels.
+
+    Raises:
+        ValueError: it is not increasing, too steep, too flat, too long or out of range.
+    """
+    if not curve:
+        return
+    if not 2 <= len(curve) <= MAX_KNOTS:
+        raise ValueError(f"the tone curve has {len(curve)} knots; allowed: 2 to {MAX_KNOTS}")
+    # Written so that a NaN fails it.
+    if not all(-1 <= x <= 2 and 0 <= y <= 1 for x, y in curve):
+        raise ValueError("a knot of the tone curve is not within -1 to 2 and 0 to 1")
+    for (left, below), (x, y) in itertools.pairwise(curve):
+        if not (x > left and 1e-3 <= (y - below) / (x - left) <= 1e3):
+            raise ValueError(
+                f"the tone curve's slope from {left} to {x} is not within 0.001 to 1000"
+            )
 
 
 @dataclass(frozen=True)
@@ -22,6 +48,7 @@ class GanConfig:
     image_channels: int = 1  # 1 = grey, 3 = RGB
     image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
     channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
+    tone: Curve = ()  # the last step from values to pixels, fitted after training; () = a clamp
 
     def __post_init__(self) -> None:
         if self.architecture not in GAN_ARCHITECTURES:
@@ -34,6 +61,7 @@ class GanConfig:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
             if len(self.channels) != 2:
                 raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+        check_curve(self.tone)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,6 +83,7 @@ class VaeConfig:
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
     prior_mixing: str = "reverse"  # between couplings, one of PRIOR_MIXINGS
+    tone: Curve = ()  # from means to pixels, fitted after training; () = pixels are the means
 
     def __post_init__(self) -> None:
         if self.architecture not in VAE_ARCHITECTURES:
@@ -77,6 +106,7 @@ class VaeConfig:
                 raise ValueError(f"conv takes 2 widths, got {self.channels}")
             if len(self.blocks) != 2 or not all(0 <= count <= 16 for count in self.blocks):
                 raise ValueError(f"conv takes 2 numbers of blocks, each 0 to 16, got {self.blocks}")
+        check_curve(self.tone)
 
     @property
     def num_classes(self) -> int:

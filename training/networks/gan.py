@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks.configs import GanConfig
+from training.networks.tone import bent
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ def with_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
     return torch.cat([x, F.one_hot(labels, num_classes).to(x.dtype)], dim=1)
 
 
-def saturating_pixels(logits: Tensor) -> Tensor:
-    """Pixels in [0, 1] from logits of any shape: a tanh stretched by 10 % and clamped.
+def stretched(logits: Tensor) -> Tensor:
+    """Logits of any shape to [-0.05, 1.05]: a tanh stretched by 10 %, to be clamped to [0, 1].
 
     81 % of an MNIST digit's pixels are exactly black, which a plain tanh or sigmoid only
     approaches; the stretch lets the network reach both ends with finite logits.
     """
-    return (0.5 + 0.55 * torch.tanh(logits)).clamp(0, 1)
+    return 0.5 + 0.55 * torch.tanh(logits)
 
 
 class ResidualBlock(nn.Module):
@@ -131,8 +132,12 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, Z), labels (B,) int64 or None -> pixels (B, C, H, W) in [0, 1]."""
+        return bent(self.unbent(z, labels), self.config.tone)
+
+    def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The same before the tone curve or clamp: (B, C, H, W) in [-0.05, 1.05]."""
         logits = self.trunk(with_label(z, labels, self.num_classes))
-        return saturating_pixels(logits.view(-1, *self.image_shape))
+        return stretched(logits.view(-1, *self.image_shape))
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The serving surface: the same as forward."""

@@ -4,7 +4,7 @@ One safetensors file holds a network, its description and its digest; reading ru
 header's metadata are text values:
 
 =============== ================================================================================
-``format``      ``"2"``; ``"1"`` lacks the fields of ``network`` in ``FIXED``
+``format``      ``"3"``; older ones lack the fields of ``network`` in ``FIXED``
 ``kind``        a key of ``training.networks.configs.CONFIGS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
@@ -38,13 +38,16 @@ from typing import Any
 import numpy as np
 from safetensors import deserialize
 
-from training.networks.configs import CONFIGS, Config, Operation, VaeConfig
+from training.networks.configs import CONFIGS, Config, Curve, Operation, VaeConfig
 
-FORMAT = "2"
+FORMAT = "3"
 # format -> kind -> fields of the network that a header of that format lacks, because they could not
 # be chosen when it was written, and what they were.
+_NO_CURVE: dict[str, Any] = {"tone": []}
 FIXED: dict[str, dict[str, dict[str, Any]]] = {
-    "1": {"vae": {"blocks": [1, 1], "prior_mixing": "reverse"}},
+    "1": dict.fromkeys(CONFIGS, _NO_CURVE)
+    | {"vae": {"blocks": [1, 1], "prior_mixing": "reverse", **_NO_CURVE}},
+    "2": dict.fromkeys(CONFIGS, _NO_CURVE),
     FORMAT: {},
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
@@ -158,6 +161,9 @@ def _parse_config(kind: str, text: str, fixed: dict[str, Any]) -> Config:
         raise ValueError(f"fields of network are not exactly {', '.join(stated)}")
     values: dict[str, Any] = {}
     for name, value in (fields | fixed).items():
+        if types[name] == Curve:
+            values[name] = _parse_curve(name, value)
+            continue
         several = types[name] == tuple[int, ...]
         if several and not (isinstance(value, list) and 1 <= len(value) <= MAX_WIDTHS):
             raise ValueError(f"network field {name} is not a list of 1 to {MAX_WIDTHS} numbers")
@@ -172,6 +178,15 @@ def _parse_config(kind: str, text: str, fixed: dict[str, Any]) -> Config:
     if values["image_channels"] == 2:
         raise ValueError("network field image_channels is 2; allowed: 1 (grey) or 3 (RGB)")
     return config_class(**values)
+
+
+def _parse_curve(name: str, value: Any) -> Curve:
+    if not isinstance(value, list) or not all(
+        isinstance(knot, list) and [type(number) for number in knot] == [float, float]
+        for knot in value
+    ):
+        raise ValueError(f"network field {name} is not a list of pairs of numbers")
+    return tuple((x, y) for x, y in value)  # the config looks at what they are
 
 
 def _json_table(key: str, text: str) -> dict[str, Any]:

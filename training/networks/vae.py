@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.networks.configs import VaeConfig
 from training.networks.prior import FlowPrior
+from training.networks.tone import bent
 
 
 class _ResidualBlock(nn.Module):
@@ -144,8 +145,9 @@ class VAE(nn.Module):
         return mu, logvar
 
     def decode(self, z: Tensor) -> Tensor:
-        """z (B, Z) -> the mean of each pixel (B, C, H, W), in [0, 1]."""
-        return torch.sigmoid(self.decoder(z))
+        """z (B, Z) -> pixels (B, C, H, W) in [0, 1]: their means, through the tone curve if any."""
+        means = torch.sigmoid(self.decoder(z))
+        return bent(means, self.config.tone) if self.config.tone else means
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The serving surface: decode a draw from the prior, made of standard normal z (B, Z).
@@ -156,3 +158,8 @@ class VAE(nn.Module):
         if labels is not None:
             raise ValueError("a VAE takes no labels")
         return self.decode(self.prior(z))
+
+    def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The same before the tone curve."""
+        del labels
+        return torch.sigmoid(self.decoder(self.prior(z)))

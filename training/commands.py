@@ -1,0 +1,246 @@
+"""What each command does with its arguments."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import distributed
+from training.config import PRESETS, AnyRun, GanRun, VaeRun, described
+from training.damage import damage_table, figures_of_damage
+from training.data import DataError, Dataset, DataSpec
+from training.evaluate import Effort, evaluate
+from training.export import export_checkpoint
+from training.figures import plain_table, rounded
+from training.hardware import Hardware, check_devices, pick_device, pick_hardware
+from training.judge import judge_path, load_judge, save_judge, train_judge
+from training.networks.checkpoint import load
+from training.networks.graphs import graph_path
+from training.networks.header import read
+from training.plan import plan
+from training.publish import check_data, data_of, publish, reference_for
+from training.record import Stopped, summary_writer_class
+from training.reference import Reference
+from training.run import TrainingError, new_run_folder, next_run_folder, read_config, write_config
+from training.sources import DEFAULT, data_spec, moved
+from training.sources import load as load_data
+from training.train_gan import train_gan
+from training.train_vae import train_vae
+
+
+def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
+    """The run with networks of the data's shape and classes, and steps enough for a small set.
+
+    Raises:
+        DataError: a conditional GAN is to learn from a single class.
+    """
+    channels, size, _ = data.images.shape[1:]
+    shape: dict[str, Any] = {"image_channels": channels, "image_size": size}
+    if kind == "cgan":
+        if len(data.class_names) < 2:
+            raise DataError(
+                f"the data has one class, {data.class_names[0]!r}, and a conditional GAN draws one "
+                "of several: give each class a sub-folder, or train a gan"
+            )
+        shape["num_classes"] = len(data.class_names)
+    changes: dict[str, Any] = run.small_set(len(data))
+    changes["network"] = dataclasses.replace(run.network, **shape)
+    return dataclasses.replace(run, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resolved:
+    """What a training command comes to."""
+
+    kind: str
+    preset: str
+    run: AnyRun
+    spec: DataSpec
+    data: Dataset
+    folder: Path | None  # of the run to be continued; None = a new one
+
+
+def _resolve(arguments: argparse.Namespace) -> _Resolved:
+    """Settings and data of a training command: of the run to be continued, or of a new one."""
+    kind = arguments.command
+    fields = {field.name for field in dataclasses.fields(GanRun)}
+    fields |= {field.name for field in dataclasses.fields(VaeRun)}
+    chosen = {name: value for name, value in vars(arguments).items() if name in fields}
+
+    if arguments.resume:
+        folder = arguments.resume
+        stored_kind, preset, run, stored = read_config(folder)
+        if stored_kind != kind:
+            raise TrainingError(
+                f"{folder} is a {stored_kind} run: python -m training {stored_kind}"
+            )
+        fixed = ("preset", "image_size", "image_channels", "data_licence")
+        chosen |= {name: True for name in fixed if getattr(arguments, name) is not None}
+        if chosen:
+            raise TrainingError(
+                f"--resume continues with the run's own settings; leave out {', '.join(chosen)}"
+            )
+        spec = moved(stored, arguments.data, arguments.data_root)
+        data, _ = load_data(spec)
+        return _Resolved(kind, preset, run, spec, data, folder)
+
+    preset = arguments.preset or next(iter(PRESETS[kind]))
+    usual = PRESETS[kind][preset]
+    dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
+    spec = data_spec(
+        arguments.data or DEFAULT,
+        arguments.data_root,
+        image_size=arguments.image_size or 0,
+        image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
+        licence=arguments.data_licence or "",
+    )
+    data, _ = load_data(spec)
+    run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
+    return _Resolved(kind, preset, run, spec.filled_in(data), data, None)
+
+
+def train(arguments: argparse.Namespace, argv: list[str]) -> None:
+    """``gan``, ``cgan`` and ``vae``.
+
+    Args:
+        argv: As typed, for the processes of ``--devices``.
+    """
+    # The cheapest checks first, and all before anything is written.
+    check_devices(arguments.device, arguments.devices)
+    if arguments.tensorboard:
+        summary_writer_class()
+    resolved = _resolve(arguments)
+    kind, run = resolved.kind, resolved.run
+    if arguments.dry_run:
+        where = resolved.folder or next_run_folder(arguments.runs, kind, resolved.preset)
+        hardware = pick_hardware(arguments.device, arguments.compile)
+        print(plan(kind, resolved.preset, run, resolved.data, hardware, where))
+        return
+    if arguments.devices > 1 and not distributed.is_worker():
+        Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
+        raise SystemExit(distributed.launch(arguments.devices, argv))
+
+    hardware = pick_hardware(arguments.device, arguments.compile)
+    chief = hardware.rank == 0  # writes and speaks for all
+    folder = resolved.folder
+    if chief:
+        folder = folder or new_run_folder(arguments.runs, kind, resolved.preset)
+        # Of a continued run too: its data may have moved.
+        write_config(folder, kind, resolved.preset, run, resolved.spec)
+        processes = f" and {hardware.processes - 1} more" if hardware.processes > 1 else ""
+        print(
+            f"run {folder}: {kind}, preset {resolved.preset}, {len(resolved.data)} images, "
+            f"on {hardware.device}{processes}"
+        )
+        print("\n".join(described(run)), flush=True)
+    rest = (folder, hardware, arguments.max_steps, arguments.tensorboard)
+    try:
+        if isinstance(run, VaeRun):
+            train_vae(run, resolved.data, *rest)
+        else:
+            train_gan(run, resolved.data, *rest)
+    except KeyboardInterrupt as interrupt:
+        if chief:
+            lost = (
+                f"step {interrupt.args[0]} is saved"
+                if isinstance(interrupt, Stopped)
+                else f"at most {run.save_every} steps are lost"
+            )
+            print(
+                f"\nstopped; {lost}. Continue with: python -m training {kind} --resume {folder}",
+                file=sys.stderr,
+            )
+        raise SystemExit(130) from None
+    if chief:
+        print(f"pictures: {folder}/samples   losses: {folder}/losses.jsonl, {folder}/curves.png")
+        print(f"publish it with: python -m training publish {folder}")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """``evaluate``."""
+    names = list(arguments.names)
+    if arguments.all:
+        names += sorted(path.stem for path in arguments.store.glob("*.safetensors"))
+    if bool(names) == arguments.damage:
+        raise TrainingError("name checkpoints of the store, or --all of them, or --damage alone")
+    # Read them all before the first is measured: a wrong name would be met after minutes.
+    loaded = {name: load(arguments.store / f"{name}.safetensors") for name in names}
+    device = pick_device(arguments.device)
+    effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
+    if arguments.quick:
+        effort = dataclasses.replace(effort, cas_images=0, nll_samples=0)
+    found = {}
+    if arguments.damage:
+        spec = data_spec(arguments.data or DEFAULT, arguments.data_root)
+        reference = reference_for(*load_data(spec), device, effort)
+        found = figures_of_damage(reference.judge, reference.train, reference.test, effort)
+        print(damage_table(found))
+    references: dict[DataSpec, Reference] = {}  # several checkpoints of one set share it
+    for name, (network, description) in loaded.items():
+        path = arguments.store / f"{name}.safetensors"
+        spec = data_of(path, description, arguments.data, arguments.data_root)
+        if spec not in references:
+            references[spec] = reference_for(*load_data(spec), device, effort)
+        reference = references[spec]
+        check_data(path, description, reference.train)
+        found[name] = evaluate(network.to(device), reference, effort)
+        print(f"\n{name}\n{plain_table(found[name], description.metrics)}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def release(arguments: argparse.Namespace) -> None:
+    """``publish``."""
+    publish(
+        arguments.run,
+        arguments.store,
+        arguments.name,
+        arguments.data,
+        arguments.data_root,
+        pick_device(arguments.device),
+        arguments.best,
+    )
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """``export``."""
+    copied = export_checkpoint(arguments.store / f"{arguments.name}.safetensors", arguments.folder)
+    for operation, graph in read(copied).description.graphs.items():
+        print(
+            f"{graph_path(copied, operation)}: differs from torch by {graph.max_difference:.1e} at "
+            f"most, in {graph.differing_pixels:.1e} of the 8-bit pixels, over {graph.samples} "
+            "samples"
+        )
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    """``judge``: train one by the fixed seeds, and say how it differs from the one in use."""
+    device = pick_device(arguments.device)
+    loaded = load_data(data_spec(arguments.data or DEFAULT, arguments.data_root))
+    train, test = (part.to(device) for part in loaded)
+    in_use = judge_path(train)
+    path = arguments.folder / in_use.name
+    if path.exists():
+        raise TrainingError(f"{path} is there already; name another --folder, or take it away")
+    print(f"training the judge on {len(train)} images", flush=True)
+    save_judge(train_judge(train, device), path)
+    found = {path: Reference(load_judge(path, train, device), train, test)}
+    if in_use.exists() and in_use != path:
+        found[in_use] = Reference(load_judge(in_use, train, device), train, test)
+    for place, reference in found.items():
+        figures = rounded(reference.judge_figures | reference.floors)
+        print(f"{place}: {', '.join(f'{name} {value}' for name, value in figures.items())}")
+    if len(found) == 2:
+        one, other = (reference.judged_test for reference in found.values())
+        if torch.equal(one.features, other.features):
+            print("they are the same: figures of the two compare")
+        else:
+            share = float((one.classes == other.classes).double().mean())
+            print(
+                f"they differ, though they name {share:.2%} of the test images alike: figures of "
+                "the two do not compare"
+            )
