@@ -7,10 +7,10 @@ from app.errors import NotAcceptableError
 PNG = "image/png"
 WEBP = "image/webp"
 JSON = "application/json"
+HTML = "text/html"
 NPY = "application/x-npy"
 ZIP = "application/zip"
 NPZ = "application/x-npz"
-HTML = "text/html"
 
 # ?format= -> type
 FORMATS: Mapping[str, str] = {

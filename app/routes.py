@@ -1,20 +1,20 @@
 """The endpoints: read the request, submit it, reply."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from app import bodies, provenance, replies
-from app.card_page import card_page, meanings
+from app import bodies, pages, provenance, replies
 from app.dataset import Dataset, Datasets
 from app.engine import Latent, Posterior
 from app.errors import PROBLEMS, NotFoundError, NotReadyError, ServiceError, shown
@@ -62,6 +62,7 @@ from app.schemas import (
     PosteriorItem,
     PosteriorList,
     Problem,
+    ProblemKind,
     Readiness,
     RecipeBody,
     Status,
@@ -77,17 +78,12 @@ from app.streams import StreamReply
 from app.verify import Finding, compare, recipe_of, regenerate
 from app.walks import livelier_axes, walk
 
-_CARD: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The card; to who prefers text/html, as a page to read",
-        "content": {HTML: {"schema": {"type": "string"}}},
-    }
-}
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
 
 _CODERS = CapacityLimiter(2)  # threads
+Content = TypeVar("Content")
 
 
 class PngResponse(Response):
@@ -154,6 +150,13 @@ _IMAGES: dict[int | str, dict[str, Any]] = {
 }
 _GENERATED: dict[int | str, dict[str, Any]] = {
     200: _IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}
+}
+_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON, or a page to read",
+        "content": {HTML: {"schema": {"type": "string"}}},
+        "headers": {"Vary": _header("Accept")},
+    }
 }
 _DATASET: dict[int | str, dict[str, Any]] = {
     200: {
@@ -718,30 +721,31 @@ def build_router(settings: Settings) -> APIRouter:
         response.headers["Cache-Control"] = "no-store"
         return _verification(service, found)
 
-    @router.get("/models", operation_id="list_models", tags=["models"], response_model=ModelList)
+    @router.get(
+        "/models",
+        operation_id="list_models",
+        tags=["models"],
+        response_model=ModelList,
+        responses=_DOCUMENT | _problems(406),
+    )
     async def list_models(request: Request) -> Any:
-        """What is served, and which files of the store were refused."""
+        """What is served, and which files of the store were refused: JSON, or a page."""
         service = _service(request)
         cards = [_card(service, service.models[name]) for name in sorted(service.models)]
-        return ModelList(default=service.default, models=cards, refused=service.refused)
+        found = ModelList(default=service.default, models=cards, refused=service.refused)
+        return _document(request, found, pages.models_page)
 
     @router.get(
         "/models/{name}",
         operation_id="get_model",
         tags=["models"],
         response_model=ModelCard,
-        responses=_CARD | _problems(404, 406),
+        responses=_DOCUMENT | _problems(404, 406),
     )
-    async def get_model(request: Request, response: Response, name: str) -> Any:
-        """One model's card."""
+    async def get_model(request: Request, name: str) -> Any:
+        """One model's card: JSON, or a page with its pictures."""
         service = _service(request)
-        model = service.model(name)
-        card = _card(service, model)
-        response.headers["Vary"] = "Accept"
-        if _choose(request, None, (JSON, HTML)) == JSON:
-            return card
-        told = model.card.read_text() if model.card else ""
-        return HTMLResponse(card_page(card, meanings(told)), headers={"Vary": "Accept"})
+        return _document(request, _card(service, service.model(name)), pages.card_page)
 
     @router.get(
         "/models/{name}/pictures/{file}",
@@ -799,25 +803,45 @@ def build_router(settings: Settings) -> APIRouter:
         service.measure()
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/problems", operation_id="list_problems", tags=["errors"])
-    async def list_problems() -> dict[str, dict[str, Any]]:
-        """Every kind of error: its status, and what it means."""
-        return {slug: _about(error) for slug, error in PROBLEMS.items()}
+    @router.get(
+        "/problems",
+        operation_id="list_problems",
+        tags=["errors"],
+        response_model=dict[str, ProblemKind],
+        responses=_DOCUMENT | _problems(406),
+    )
+    async def list_problems(request: Request) -> Any:
+        """Every kind of error, its status and what it means: JSON, or a page."""
+        found = {slug: _about(error) for slug, error in PROBLEMS.items()}
+        return _document(request, found, lambda _: pages.problems_page(PROBLEMS))
 
     @router.get(
-        "/problems/{slug}", operation_id="get_problem", tags=["errors"], responses=_problems(404)
+        "/problems/{slug}",
+        operation_id="get_problem",
+        tags=["errors"],
+        response_model=ProblemKind,
+        responses=_DOCUMENT | _problems(404, 406),
     )
-    async def get_problem(slug: str) -> dict[str, Any]:
-        """One kind of error: where the ``type`` of an error leads."""
+    async def get_problem(request: Request, slug: str) -> Any:
+        """One kind of error, where the ``type`` of an error leads: JSON, or a page."""
         if slug not in PROBLEMS:
             raise NotFoundError(f"no problem is called {shown(slug)}; GET /problems lists them")
-        return _about(PROBLEMS[slug])
+        error = PROBLEMS[slug]
+        return _document(request, _about(error), lambda _: pages.problem_page(error))
 
     return router
 
 
-def _about(error: type[ServiceError]) -> dict[str, Any]:
-    return {"status": error.status, "title": error.title, "about": error.about}
+def _about(error: type[ServiceError]) -> ProblemKind:
+    return ProblemKind(status=error.status, title=error.title, about=error.about)
+
+
+def _document(request: Request, found: Content, as_page: Callable[[Content], str]) -> Any:
+    """A document as JSON, or as a page for who would rather read HTML."""
+    headers = {"Vary": "Accept"}
+    if _choose(request, None, (JSON, HTML)) == HTML:
+        return HTMLResponse(as_page(found), headers=headers)
+    return JSONResponse(jsonable_encoder(found), headers=headers)
 
 
 def _verification(service: Service, found: Finding) -> Verification:

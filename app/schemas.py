@@ -28,6 +28,14 @@ class Problem(BaseModel):
     retry_after: int | None = Field(default=None, description="seconds after which to try again")
 
 
+class ProblemKind(_Body):
+    """One kind of error."""
+
+    status: int
+    title: str
+    about: str = Field(description="what it means, and what to do")
+
+
 class ImageItem(_Body):
     """One image."""
 

@@ -55,7 +55,6 @@ class StoredModel:
     description: Description
     runner: Runner
     pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, by what they show
-    card: Path | None = None  # its card in Markdown
 
     @property
     def network(self) -> Config:
@@ -109,12 +108,8 @@ def load_store(
             refused[path.name] = str(error).replace(f"{path}: ", "").replace(f"{folder}/", "")
             log.error("refused %s", error)
         else:
-            card = path.with_suffix(".md")
-            models[path.stem] = StoredModel(
-                *(path.stem, contents.description, runner),
-                pictures=_pictures(path, contents.description),
-                card=card if card.is_file() else None,
-            )
+            pictures = _pictures(path, contents.description)
+            models[path.stem] = StoredModel(path.stem, contents.description, runner, pictures)
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
         found = f"refused: {reasons}" if refused else "there is none"

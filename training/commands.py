@@ -28,7 +28,7 @@ from training.reference import Reference
 from training.run import TrainingError, new_run_folder, next_run_folder, read_config, write_config
 from training.sources import DEFAULT, data_spec, moved
 from training.sources import load as load_data
-from training.train_gan import train_gan
+from training.train_gan import PICTURED, shown_classes, train_gan
 from training.train_vae import train_vae
 
 
@@ -137,6 +137,10 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
             f"on {hardware.device}{processes}"
         )
         print("\n".join(described(run)), flush=True)
+        names = resolved.data.class_names
+        if run.network.num_classes > PICTURED:
+            shown = ", ".join(names[k] for k in shown_classes(len(names), PICTURED))
+            print(f"pictures show, by column: {shown}", flush=True)
     rest = (folder, hardware, arguments.max_steps, arguments.tensorboard)
     try:
         if isinstance(run, VaeRun):

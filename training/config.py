@@ -21,6 +21,12 @@ SMALL_SET = 5000  # images
 SMALL_BATCH = 32
 LEAST_STEPS = 1000
 
+# Epochs of a run whose ends are pictured and measured, at most; fewer in a short run, since such an
+# end takes as long as some 15 steps of 32 images.
+MOST_REPORTS = 50
+STEPS_A_REPORT = 100
+LEAST_REPORTS = 10  # of which a short run may have so many all the same
+
 PIXELS = ("grey", "binarised")
 PRIOR_FITS = ("after", "joint")
 
@@ -74,6 +80,17 @@ class RunConfig:
         batch = min(self.batch_size, SMALL_BATCH) if images < SMALL_SET else self.batch_size
         epochs = math.ceil(LEAST_STEPS / max(1, images // batch))
         return {"batch_size": batch, "epochs": max(self.epochs, epochs)}
+
+    def reports(self, epoch: int, steps_per_epoch: int) -> bool:
+        """Whether the end of an epoch, counted from 0, is pictured and measured.
+
+        Every epoch's, or where a small set has many short ones every n-th's; always the last one's.
+        It depends on nothing but the settings, so resuming does not change it.
+        """
+        steps = self.epochs * steps_per_epoch
+        most = min(MOST_REPORTS, max(LEAST_REPORTS, steps // STEPS_A_REPORT))
+        every = math.ceil(self.epochs / most)
+        return (epoch + 1) % every == 0 or epoch + 1 == self.epochs
 
     def _check_range(self, name: str, low: float, high: float) -> None:
         """Refuse a field outside low <= value < high; NaN too."""

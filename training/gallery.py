@@ -13,7 +13,7 @@ from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.record import save_grid
 from training.reference import SEED, Judged, Reference
-from training.train_gan import sample_grid
+from training.train_gan import sample_grid, shown_classes
 from training.train_vae import reconstruction_grid
 
 PICTURE_SEED = 7
@@ -37,9 +37,15 @@ def save_gallery(
     Returns:
         (file name, caption in Markdown) of each, the samples first.
     """
-    pictures = [_samples(network, reference), ("morph", _morph(network, reference), _MORPH)]
+    which = _which(reference.train.class_names)
+    of_labels = which if network.num_classes else ""
+    pictures = [
+        _samples(network, reference, of_labels),
+        ("morph", _morph(network, reference), _MORPH + of_labels),
+    ]
     if reference.train.licence != UNKNOWN_LICENCE:
-        pictures.append(("nearest", _nearest_training(network, reference, samples), _NEAREST))
+        nearest_ones = _nearest_training(network, reference, samples)
+        pictures.append(("nearest", nearest_ones, _NEAREST + which))
     written = []
     for suffix, grid, caption in pictures:
         file = path.with_name(f"{path.stem}{suffix and '-'}{suffix}.png")
@@ -63,7 +69,17 @@ _MAP = (
 )
 
 
-def _samples(network: Generator | VAE, reference: Reference) -> tuple[str, Tensor, str]:
+def _which(class_names: tuple[str, ...]) -> str:
+    """A sentence for a caption: the classes shown, where there are more than places for them."""
+    if len(class_names) <= COLUMNS:
+        return ""
+    shown = ", ".join(class_names[k] for k in shown_classes(len(class_names), COLUMNS))
+    return f" Of the {len(class_names)} classes: {shown}."
+
+
+def _samples(
+    network: Generator | VAE, reference: Reference, of_labels: str
+) -> tuple[str, Tensor, str]:
     if isinstance(network, VAE):
         images = to_pixels(some_images(reference.test, 2 * COLUMNS))
         return (
@@ -75,7 +91,8 @@ def _samples(network: Generator | VAE, reference: Reference) -> tuple[str, Tenso
     caption = "80 samples, none chosen" + (
         ": a label a column, the same z along a row." if network.num_classes else "."
     )
-    return "", sample_grid(network, columns=COLUMNS, rows=8, seed=PICTURE_SEED), caption
+    grid = sample_grid(network, columns=COLUMNS, rows=8, seed=PICTURE_SEED)
+    return "", grid, caption + of_labels
 
 
 def _morph(network: Generator | VAE, reference: Reference) -> Tensor:
@@ -97,7 +114,8 @@ def _morph(network: Generator | VAE, reference: Reference) -> Tensor:
     z = (((1 - steps) * angle).sin() * ends[0] + (steps * angle).sin() * ends[1]) / angle.sin()
     labels = None
     if network.num_classes:
-        labels = (torch.arange(10, device=device) % network.num_classes).repeat_interleave(COLUMNS)
+        shown = torch.tensor(shown_classes(network.num_classes, 10), device=device)
+        labels = shown.repeat_interleave(COLUMNS)
     return network.generate(z.flatten(0, 1), labels)
 
 
@@ -109,7 +127,8 @@ def _nearest_training(network: Generator | VAE, reference: Reference, samples: i
     if labels is None:
         labels = Judged.by(reference.judge, levels).classes
     # The closest of each class, else all ten would be of the simplest; then the closest of all.
-    groups = [torch.where(labels.to(levels.device) == k)[0] for k in range(reference.num_classes)]
+    shown = dict.fromkeys(shown_classes(reference.num_classes, COLUMNS))  # each class once
+    groups = [torch.where(labels.to(levels.device) == k)[0] for k in shown]
     chosen = [group[distances[group].argmin()] for group in groups if len(group)]
     chosen += list(distances.argsort())
     closest = levels[torch.stack(chosen[:COLUMNS])]

@@ -91,6 +91,8 @@ def plan(
         else ""
     )
     minutes = total * step / 60
+    pictures = sum(run.reports(epoch, steps_per_epoch) for epoch in range(run.epochs))
+    often = "an epoch" if pictures == run.epochs else "every few epochs"
     # Weights, their average, and two moments of each; the generator alone is averaged.
     copies = {"discriminator": 3}
     state_mb = sum(n * copies.get(name, 4) for name, (n, _) in networks.items()) * 4 / 1e6
@@ -108,13 +110,13 @@ def plan(
         f"device        {hardware.device}, {torch.get_num_threads()} threads, precision "
         f"{run.precision}{', compiled' if hardware.compile_networks else ''}",
         f"time          {step * 1000:.1f} ms a step, {batch / step:,.0f} images/s: about "
-        f"{minutes:,.1f} minutes{after}; each epoch's picture and measure come on top",
+        f"{minutes:,.1f} minutes{after}; {pictures} pictures and measures come on top",
         f"writes        {folder}/",
         "             config.json        these settings",
         f"             losses.jsonl       a line each {run.log_every} steps",
         f"             state.safetensors  {state_mb:.1f} MB, every {run.save_every} steps",
         "             best.safetensors   averaged weights of the epoch that measures best",
-        f"             samples/           a picture an epoch, {run.epochs} in all",
+        f"             samples/           a picture {often}, {pictures} in all",
         "             curves.png         losses and measures against images seen",
         "",
         *described(run),

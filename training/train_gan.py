@@ -17,18 +17,29 @@ from training.networks.gan import Discriminator, Generator
 from training.record import Recorder, Stopped
 from training.run import Best, RunState
 
+PICTURED = 10  # columns of a run's pictures
+
+
+def shown_classes(num_classes: int, places: int) -> list[int]:
+    """The classes that a picture with so many places shows: all in turn, or a spread of them."""
+    if num_classes <= places:
+        return [place % num_classes for place in range(places)]
+    return [place * num_classes // places for place in range(places)]
+
 
 def sample_grid(generator: Generator, columns: int, rows: int, seed: int) -> Tensor:
     """Images (rows * columns, C, H, W) from fixed noise, one style a row.
 
-    A conditional generator draws one label a column; an unconditional one, fresh noise each.
+    A conditional generator draws a label of ``shown_classes`` a column; an unconditional one, fresh
+    noise each.
     """
     noise = torch.Generator().manual_seed(seed)
     device = next(generator.parameters()).device
     labels = None
     if generator.num_classes:
         z = torch.randn(rows, generator.latent_dim, generator=noise).repeat_interleave(columns, 0)
-        labels = (torch.arange(columns, device=device) % generator.num_classes).repeat(rows)
+        shown = shown_classes(generator.num_classes, columns)
+        labels = torch.tensor(shown, device=device).repeat(rows)
     else:
         z = torch.randn(rows * columns, generator.latent_dim, generator=noise)
     with torch.no_grad():
@@ -160,9 +171,10 @@ def train_gan(
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = hardware.mean({"loss_d": loss_d, "loss_g": loss_g, "r1": r1})
                 record.losses(losses)
-            if folder and measure and state.step % steps_per_epoch == 0:
-                samples = sample_grid(ema.network, columns=10, rows=8, seed=run.seed)
-                record.picture(f"epoch-{epoch + 1:03d}", samples, columns=10)
+            ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
+            if folder and measure and ended:
+                samples = sample_grid(ema.network, columns=PICTURED, rows=8, seed=run.seed)
+                record.picture(f"epoch-{epoch + 1:03d}", samples, columns=PICTURED)
                 figure = measure(ema.network)
                 record.measured(measure.name, figure)
                 Best(state, measure.name).offer(folder, ema.network, figure)

@@ -122,7 +122,8 @@ def train_vae(
                     "kl": kl.mean(),
                 }
                 record.losses(hardware.mean(losses))
-            if folder and state.step % steps_per_epoch == 0:
+            ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
+            if folder and ended:
                 grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
                 record.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)
                 if len(held_out):

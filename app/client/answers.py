@@ -46,6 +46,7 @@ class ModelCard(TypedDict):
     data: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
+    pictures: dict[str, str]
 
 
 class ModelList(TypedDict):

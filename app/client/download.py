@@ -147,7 +147,7 @@ class Part:
         except (KeyError, ValueError) as error:
             raise AnswerError(f"the answer is no dataset of Genserve: {error}") from error
         if self._file is None:
-            self._file = self._part.open("r+b" if start else "wb")
+            self._file = self._part.open("r+b" if start else "w+b")
         if not start:  # a part without this is of no use, so it comes first
             note = {"asked": self._asked, **self._begun}
             self._note.write_text(json.dumps(note, indent=1) + "\n")

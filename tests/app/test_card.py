@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from app.card_page import card_page, meanings
-from app.schemas import ModelCard
 from app.store import load_store
 from tests.app.test_routes import problem
 from tests.shipped import CGAN, STORE, VAE
@@ -58,55 +56,3 @@ async def test_pictures_of_training_data_need_a_licence(
     models, _ = load_store(STORE)
     assert {"samples", "morph", "nearest"} <= {*models[CGAN].pictures}
     assert {"samples", "morph", "nearest", "map"} <= {*models[VAE].pictures}
-
-
-async def test_a_browser_gets_the_card_as_a_page_and_programs_get_json(
-    make_client: Any, tiny_store: Path, tmp_path: Path
-) -> None:
-    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
-    (store / "tiny-gan-v1.png").write_bytes(PNG)
-    client = await make_client(models_dir=store)
-    browser = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-    page = await client.get("/models/tiny-gan-v1", headers=browser)
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert page.headers["vary"] == "Accept"
-    assert "unsafe-inline" not in page.headers["content-security-policy"]
-    card = await client.get("/models/tiny-gan-v1", headers={"accept": "*/*"})
-    assert card.headers["vary"] == "Accept"
-    told = card.json()
-    assert told["digest"] in page.text
-    assert f'src="{told["pictures"]["samples"]}"' in page.text
-    refused = await client.get("/models/tiny-gan-v1", headers={"accept": "image/png"})
-    problem(refused, 406, "not-acceptable")
-    assert (await client.get("/models/tiny-nothing", headers=browser)).status_code == 404
-
-
-def test_what_a_checkpoint_says_of_itself_cannot_become_markup() -> None:
-    evil = "<script>alert(1)</script>"
-    card = ModelCard(
-        name="tiny",
-        kind=evil,
-        operations=["generate"],
-        labels=[evil],
-        latent_dim=4,
-        image_shape=[1, 28, 28],
-        digest="0" * 64,
-        reproducibility="exact",
-        engine="onnx",
-        device="cpu",
-        data={"name": evil, "licence": evil},
-        training={"command": evil, "run": {}},
-        metrics={evil: 1.5, "frechet": 2.5, "frechet_floor": 1.25},
-        pictures={},
-    )
-    page = card_page(card, {"frechet": evil})
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 7
-    row = '<th scope="row">frechet</th><td>2.5</td><td>1.25</td>'
-    assert row in page
-
-
-def test_the_meaning_of_a_figure_comes_from_the_card_beside_the_checkpoint() -> None:
-    card = "| Figure | Value | Real images | Meaning |\n| --- | --- | --- | --- |\n"
-    card += "| samples | 10000 |  | samples drawn |\n| kid | 0.1 | 0.2 | kernel distance |\n"
-    assert meanings(card) == {"samples": "samples drawn", "kid": "kernel distance"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import gallery
+from training import gallery, train_gan
 from training.data import UNKNOWN_LICENCE, Dataset, to_pixels
 from training.judge import Judge
 from training.networks.configs import GanConfig, VaeConfig
@@ -71,6 +71,29 @@ def test_a_row_passes_from_one_draw_to_another_and_keeps_its_label(
     for column, z in ((0, ends[0]), (9, ends[1])):
         wanted = network.generate(z, torch.arange(10))[:, 0] * 255
         assert (shown[:, column] - wanted).abs().max() < 1.1
+
+
+def test_of_many_classes_the_pictures_show_a_spread_and_name_it(
+    reference: Reference, tmp_path: Path
+) -> None:
+    names = tuple(f"class {k}" for k in range(47))
+    reference.train = dataclasses.replace(reference.train, class_names=names)
+    network = generator(47)
+    written = dict(gallery.save_gallery(tmp_path / "x.safetensors", network, reference, 94))
+    shown = [0, 4, 9, 14, 18, 23, 28, 32, 37, 42]
+    named = f" Of the 47 classes: {', '.join(names[k] for k in shown)}."
+    assert all(caption.endswith(named) for caption in written.values())
+    z = torch.randn(8, 4, generator=torch.Generator().manual_seed(gallery.PICTURE_SEED))
+    for column, label in enumerate(shown):
+        wanted = network.generate(z, torch.full((8,), label))[:, 0] * 255
+        assert (tiles(tmp_path / "x.png")[:, column] - wanted).abs().max() < 1.1
+
+
+def test_few_classes_go_round() -> None:
+    assert train_gan.shown_classes(3, 10) == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert train_gan.shown_classes(10, 10) == list(range(10))
+    assert train_gan.shown_classes(11, 10) == list(range(10))
+    assert train_gan.shown_classes(20, 10) == list(range(0, 20, 2))
 
 
 def test_images_without_a_known_licence_are_not_shown(reference: Reference, tmp_path: Path) -> None:

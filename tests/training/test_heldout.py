@@ -154,6 +154,41 @@ def test_the_best_vae_gets_its_prior_too(
         assert_same(best, last)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "reported"),
+    [
+        (24, 1875, list(range(1, 25))),  # MNIST
+        (50, 1000, list(range(1, 51))),
+        (20, 50, list(range(2, 21, 2))),  # scikit-learn's digits
+        (1000, 1, list(range(100, 1001, 100))),  # twenty pictures
+        (101, 1000, [*range(3, 100, 3), 101]),
+        (3, 4, [1, 2, 3]),
+    ],
+)
+def test_a_run_reports_every_epoch_or_every_nth_and_the_last(
+    epochs: int, steps_per_epoch: int, reported: list[int]
+) -> None:
+    run = gan_run(epochs=epochs)
+    assert [e + 1 for e in range(epochs) if run.reports(e, steps_per_epoch)] == reported
+
+
+@pytest.mark.parametrize("kind", ["gan", "vae"])
+def test_many_short_epochs_leave_few_pictures_whether_or_not_they_were_resumed(
+    kind: str, digits: Dataset, tmp_path: Path
+) -> None:
+    settings = gan_run("dense", epochs=23) if kind == "gan" else vae_run("dense", epochs=23)
+    train(settings, digits, tmp_path / "whole")
+    train(settings, digits, tmp_path / "parts", 37)
+    train(settings, digits, tmp_path / "parts")
+    names = sorted(path.name for path in (tmp_path / "whole/samples").iterdir())
+    assert names == [f"epoch-{epoch:03d}.png" for epoch in (3, 6, 9, 12, 15, 18, 21, 23)]
+    assert names == sorted(path.name for path in (tmp_path / "parts/samples").iterdir())
+    whole, parts = measured(tmp_path / "whole"), measured(tmp_path / "parts")
+    assert whole == parts
+    assert len(whole) == (8 if kind == "gan" else 0)  # no image is held out
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
+
+
 def test_another_measure_starts_anew(digits: Dataset, tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 2)
     run_state = RunState({}, {}, torch.Generator())
