@@ -433,7 +433,14 @@ def test_a_year_is_written_in_one_hand_and_saved(page: Page, shipped: Any) -> No
 def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#cost")
     expect(page.locator("#cost-last .stack")).to_be_visible()
-    expect(page.locator("#cost-now")).to_contain_text("Images in a batch, at most")
+    facts = page.locator("#cost-now div")
+    expect(facts).to_have_count(9)
+    told = dict(text.split("\n") for text in facts.all_inner_texts())
+    status = httpx.get(f"{shipped.url}/status").json()
+    generate = status["models"][CGAN]["operations"]["generate"]
+    assert told[f"Images in a batch of {CGAN}, at most"] == str(generate["max_batch"])
+    assert told["Processes"] == str(status["processes"])
+    assert not any(value in ("undefined", "NaN", "") for value in told.values())
     requests = asked(page, "/generate")
     page.get_by_label("Images in each").select_option("1")
     page.get_by_role("button", name="Send 200 at once").click()
