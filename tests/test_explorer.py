@@ -322,6 +322,21 @@ def test_latents_are_sorted_by_kl_and_the_dead_are_set_apart(page: Page, shipped
     expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
 
 
+def test_each_latent_is_varied_in_a_row_from_where_the_point_is(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    with page.expect_request(lambda request: "/traverse" in request.url) as asking:
+        page.get_by_text("What each latent does from here").click()
+    rows = page.get_by_role("img", name="varied, a row each")
+    expect(rows).to_be_visible()
+    address = urlsplit(asking.value.url)
+    point = json.loads(asking.value.post_data or "")
+    answer = httpx.post(f"{shipped.url}{address.path}?{address.query}", json=point)
+    assert answer.headers["x-axes"].startswith("10,7,")
+    assert (shown(rows) == pixels(answer.content)).all()
+    assert shown(rows).shape == (8 * 28, 7 * 28)
+    expect(page.locator("#made-code")).to_contain_text("/traverse?")
+
+
 def drop(page: Page, target: str, name: str, data: bytes) -> None:
     """A file let fall on an element."""
     page.evaluate(
