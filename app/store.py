@@ -39,6 +39,10 @@ PICTURES = {
 }
 
 
+# How a card says that no licence is known, which would let pictures of the training data be shown.
+_NO_LICENCE = ("unknown", "none stated")
+
+
 class StoreError(StartupError):
     """Nothing can be served from the folder; the message says why."""
 
@@ -104,14 +108,25 @@ def load_store(
             refused[path.name] = str(error).replace(f"{path}: ", "").replace(f"{folder}/", "")
             log.error("refused %s", error)
         else:
-            files = {shows: path.with_name(path.stem + end) for shows, end in PICTURES.items()}
-            pictures = {shows: file for shows, file in files.items() if file.is_file()}
+            pictures = _pictures(path, contents.description)
             models[path.stem] = StoredModel(path.stem, contents.description, runner, pictures)
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
         found = f"refused: {reasons}" if refused else "there is none"
         raise StoreError(f"no checkpoint to serve in {folder} ({found})")
     return models, refused
+
+
+def _pictures(path: Path, description: Description) -> dict[str, Path]:
+    """The pictures of a checkpoint's card; those with images of its data, a VAE's samples among
+    them, only where a licence is told."""
+    found = {shows: path.with_name(path.stem + end) for shows, end in PICTURES.items()}
+    licence = str(description.data.get("licence", ""))
+    if not licence or licence.startswith(_NO_LICENCE):
+        del found["nearest"]
+        if "encode" in description.operations:
+            del found["samples"]
+    return {shows: file for shows, file in found.items() if file.is_file()}
 
 
 def _torch_device(engine: str, device: str) -> str | None:

@@ -3,8 +3,11 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.shipped import CGAN, GAN, VAE
+from tests.shipped import CGAN, GAN, STORE, VAE
 
 PNG = "image/png"
 
@@ -318,6 +322,21 @@ def test_latents_are_sorted_by_kl_and_the_dead_are_set_apart(page: Page, shipped
     expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
 
 
+def test_each_latent_is_varied_in_a_row_from_where_the_point_is(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    with page.expect_request(lambda request: "/traverse" in request.url) as asking:
+        page.get_by_text("What each latent does from here").click()
+    rows = page.get_by_role("img", name="varied, a row each")
+    expect(rows).to_be_visible()
+    address = urlsplit(asking.value.url)
+    point = json.loads(asking.value.post_data or "")
+    answer = httpx.post(f"{shipped.url}{address.path}?{address.query}", json=point)
+    assert answer.headers["x-axes"].startswith("10,7,")
+    assert (shown(rows) == pixels(answer.content)).all()
+    assert shown(rows).shape == (8 * 28, 7 * 28)
+    expect(page.locator("#made-code")).to_contain_text("/traverse?")
+
+
 def drop(page: Page, target: str, name: str, data: bytes) -> None:
     """A file let fall on an element."""
     page.evaluate(
@@ -429,7 +448,14 @@ def test_a_year_is_written_in_one_hand_and_saved(page: Page, shipped: Any) -> No
 def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#cost")
     expect(page.locator("#cost-last .stack")).to_be_visible()
-    expect(page.locator("#cost-now")).to_contain_text("Images in a batch, at most")
+    facts = page.locator("#cost-now div")
+    expect(facts).to_have_count(9)
+    told = dict(text.split("\n") for text in facts.all_inner_texts())
+    status = httpx.get(f"{shipped.url}/status").json()
+    generate = status["models"][CGAN]["operations"]["generate"]
+    assert told[f"Images in a batch of {CGAN}, at most"] == str(generate["max_batch"])
+    assert told["Processes"] == str(status["processes"])
+    assert not any(value in ("undefined", "NaN", "") for value in told.values())
     requests = asked(page, "/generate")
     page.get_by_label("Images in each").select_option("1")
     page.get_by_role("button", name="Send 200 at once").click()
@@ -490,3 +516,170 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
     expect(page.locator("#detail-truncation-value")).to_have_text("0.70")
     page.go_back()
     expect(page.get_by_role("tab", name="Verify")).to_have_attribute("aria-selected", "true")
+
+
+# When things are not as they should be
+
+
+@pytest.fixture
+def other_page(browser: Any) -> Iterator[Page]:
+    """A page on a service of the test's own, whose refusals the console may tell of."""
+    opened = browser.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert not errors
+
+
+def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    settled(page)
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        problem = {"title": "The service has more to do than it can in time", "status": 503}
+        headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
+        route.fulfill(status=503, headers=headers, body=json.dumps(problem))
+
+    page.route("**/generate?*format=json", refuse_once)
+    page.get_by_role("button", name="New styles").click()
+    expect(page.locator("#notice")).to_contain_text("The service is overloaded. Trying again in 1")
+    settled(page)
+    expect(page.locator("#notice")).to_be_hidden()
+    assert len(refused) == 10  # one a column, each asked again and answered
+    expect(page.locator("#board img.loading")).to_have_count(0)
+
+
+def test_a_service_that_is_gone_is_told_and_asked_again(
+    other_page: Page, start_server: Any, tiny_store: Path
+) -> None:
+    page = other_page
+    with start_server("--models-dir", str(tiny_store)) as server:
+        page.goto(server.url)
+        cell(page, 0, 0)
+        settled(page)
+        gone = page.url
+        server.stop()
+        page.get_by_role("button", name="New styles").click()
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text("The service does not answer")
+        again = f"--models-dir {tiny_store} --port {urlsplit(gone).port}".split()
+        with start_server(*again):
+            page.get_by_role("button", name="Try again").click()
+            cell(page, 5, 9)
+            settled(page)
+            expect(notice).to_be_hidden()
+
+
+def test_what_the_served_models_cannot_do_is_said(
+    other_page: Page, start_server: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    page = other_page
+    for path in tiny_store.glob("tiny-gan-v1*"):
+        shutil.copy(path, tmp_path)
+    with start_server("--models-dir", str(tmp_path)) as server:
+        page.goto(server.url)
+        expect(page.locator("#board-lead")).to_contain_text("This model knows no labels")
+        cell(page, 5, 9)
+        for tab, text in (
+            ("Draw", "None of the served models can encode"),
+            ("Write", "No served model has single characters as its labels"),
+        ):
+            page.get_by_role("tab", name=tab).click()
+            expect(page.get_by_role("tabpanel", name=tab)).to_contain_text(text)
+        page.get_by_role("tab", name="Morph").click()
+        expect(page.locator("#morph-how")).to_contain_text("through the latent space of tiny-gan")
+
+
+def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#board?model={CGAN}@{'0' * 12}&seeds=1-6")
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text(f"The link was made with another checkpoint of {CGAN}")
+    page.get_by_role("button", name="Show what is served now").click()
+    cell(page, 0, 0)
+    expect(notice).to_be_hidden()
+
+
+def test_a_file_that_is_not_ours_is_no_error_of_the_page(other_page: Page, shipped: Any) -> None:
+    other_page.goto(f"{shipped.url}/#verify")
+    expect(other_page.locator("#verify-drop")).to_be_visible()
+    other_page.set_input_files("#verify-file", STORE / f"{CGAN}.png")
+    expect(other_page.locator("#verify-result")).to_contain_text("The picture has no recipe")
+    expect(other_page.locator("#notice")).to_be_hidden()
+
+
+# For everybody
+
+
+@pytest.mark.parametrize("view", ["board", "draw", "morph", "write", "cost", "models", "verify"])
+def test_axe_finds_nothing_on_a_phone_and_nothing_overflows(
+    browser: Any, shipped: Any, view: str
+) -> None:
+    """axe-core's rules (WCAG 2 A and AA, best practices); dark on every other view."""
+    dark = view in ("draw", "write", "models")
+    page = browser.new_page(
+        viewport={"width": 360, "height": 740}, color_scheme="dark" if dark else "light"
+    )
+    page.goto(f"{shipped.url}/#{view}")
+    expect(page.get_by_role("tabpanel")).to_be_visible()
+    settled(page)
+    source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    page.evaluate(source)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    told = [(v["id"], [node["html"] for node in v["nodes"]]) for v in found["violations"]]
+    assert told == []
+    assert len(found["passes"]) > 30  # it did look
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()
+
+
+def test_the_tabs_by_keyboard_and_back(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.get_by_role("tab", name="Board").focus()
+    page.keyboard.press("End")
+    expect(page.get_by_role("tab", name="Verify")).to_be_focused()
+    expect(page.locator("#verify-drop")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.locator("#verify-drop")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#board")).to_be_visible()
+
+
+def test_a_finger_draws(browser: Any, shipped: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{shipped.url}/#draw")
+    settled(page)
+    box = page.locator("#pad").bounding_box()
+    assert box
+    touch = context.new_cdp_session(page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        at = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in points
+        ]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    send("touchStart", (0.5, 0.15))
+    for step in range(1, 15):
+        send("touchMove", (0.5, 0.15 + 0.05 * step))
+    send("touchEnd")
+    page.wait_for_url(re.compile(r"strokes="))
+    settled(page)
+    assert page.evaluate("scrollY") == 0  # the page did not move under the finger
+    one = shown(page.locator("#decoded"))
+    assert one[8:20, 12:16].max() > 150
+    assert one[:, :6].max() < 60
+    context.close()

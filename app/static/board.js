@@ -8,6 +8,7 @@ import { parseSeeds, writeSeeds } from "./seeds.js";
 
 const ROWS = 6; // at first, and with every "more"
 const MOST = 600; // rows, or pictures where there are no labels
+const LEAST_REM = 1.7; // of a column; many labels make the board scroll
 const WIDTH = 10; // pictures a row where there are no labels
 
 export function board(app) {
@@ -76,6 +77,7 @@ export function board(app) {
       body.append(el("tr", { role: "row" }, name, ...cells[y].map((cell) => cell.td)));
     }
     table.replaceChildren(...(named ? [head, body] : [body]));
+    table.style.minWidth = `${cells[0].length * LEAST_REM}rem`;
     focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
     $("board-more").disabled = seeds.length >= MOST;
     $("board-lead").textContent = named

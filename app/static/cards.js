@@ -44,6 +44,7 @@ const FIGURES = [
   ["nll_binarised_nats", "Likelihood", "negative log-likelihood of binarised test images, nats; less is better"],
 ];
 
+const SAMPLES_OF_VAE = "Test images, each over its reconstruction; then samples, none chosen";
 const PICTURES = {
   samples: "Samples, none chosen",
   morph: "From one sample to another",
@@ -65,17 +66,17 @@ function facts(model) {
   return list;
 }
 
-// Pictures of training data are shown where its licence is known, with the licence beside them.
+// The service lists pictures of training data only where a licence is told; it stands beside them.
 function pictures(model) {
-  const licence = model.data.licence;
-  const listed = Object.entries(model.pictures ?? {}).filter(
-    ([kind]) => kind !== "nearest" || (licence && licence !== "unknown"),
-  );
+  const listed = Object.entries(model.pictures);
   if (!listed.length) return [];
   const shown = listed.map(([kind, address]) => {
-    const credit = kind === "nearest" || kind === "map" ? ` (${model.data.name}: ${licence})` : "";
-    const image = el("img", { src: address, alt: PICTURES[kind] ?? kind, loading: "lazy" });
-    return el("figure", {}, image, el("figcaption", {}, `${PICTURES[kind] ?? kind}${credit}`));
+    const ofVae = kind === "samples" && model.kind === "vae";
+    const told = (ofVae ? SAMPLES_OF_VAE : PICTURES[kind]) ?? kind;
+    const showsData = ofVae || kind === "nearest";
+    const credit = showsData ? ` (${model.data.name}: ${model.data.licence})` : "";
+    const image = el("img", { src: address, alt: told, loading: "lazy" });
+    return el("figure", {}, image, el("figcaption", {}, `${told}${credit}`));
   });
   const folded = el("details", { class: "card-pictures" }, el("summary", {}, "Pictures of its card"));
   folded.append(...shown);

@@ -110,15 +110,18 @@ export function cost() {
       rates = [...rates, Math.max(0, rate)].slice(-KEPT);
     }
     before = now;
+    const { max_batch: most, passes } = data.models[standard.name].operations.generate;
+    const pass = passes.map(({ images, milliseconds }) => `${images}: ${milliseconds.toFixed(2)} ms`);
     const facts = [
       ["Images a second", Math.round(rates[rates.length - 1] ?? 0)],
       ["Waiting images", data.queued_images],
       ["Predicted wait", `${(1000 * data.predicted_wait_seconds).toFixed(1)} ms`],
-      ["Images in a batch, at most", data.max_batch],
+      [`Images in a batch of ${standard.name}, at most`, most],
       ["Answered requests", data.requests],
       ["Refused for load", data.refused_requests],
       ["Images a pass, since start", (data.images / Math.max(1, data.forward_passes)).toFixed(2)],
       ["Processes", data.processes],
+      ["A pass for so many images takes", `${pass[0]}, ${pass[pass.length - 1]}`],
     ];
     $("cost-now").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`))));
     chart();

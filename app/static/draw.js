@@ -11,6 +11,8 @@ import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane, planesOf } from "./plane.js";
 
 const DIGITS = 4; // of a latent in a request
+const ROWS = 8; // latents that are varied
+const STEPS = 7; // of each: a request has 64 pictures at most
 
 export function draw(app) {
   const model = encoder();
@@ -78,8 +80,26 @@ export function draw(app) {
     $("draw-beside-figure").hidden = false;
   });
 
+  const rounded = () => z.map((value) => Number(value.toFixed(DIGITS)));
+
+  // The point with one latent after the other varied, a row each.
+  const traverse = latest(async (signal, shown) => {
+    if (!$("traverse").open) return;
+    const axes = order.slice(0, ROWS);
+    const query = { model: model.pin, axes: axes.join(","), steps: String(STEPS) };
+    const options = { query, json: { z: rounded() }, as: "blob", signal, shown };
+    const { data } = await ask("/traverse", options);
+    if (signal.aborted) return;
+    const image = $("traverse-image");
+    URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(data);
+    image.alt = `The point with latents ${axes.join(", ")} varied, a row each`;
+    image.hidden = false;
+    $("traverse-axes").textContent = `Row by row ${axes.map((i) => `z${i}`).join(", ")}, from −3 to 3.`;
+  });
+
   const decode = latest(async (signal) => {
-    const json = { z: [z.map((value) => Number(value.toFixed(DIGITS)))] };
+    const json = { z: [rounded()] };
     const query = { model: model.pin };
     const { data } = await ask("/decode", { query, json, as: "blob", signal });
     if (signal.aborted) return;
@@ -103,6 +123,7 @@ export function draw(app) {
       : "Reconstruction: the mean, decoded";
     app.save();
     decode();
+    traverse(false);
   }
 
   const take = latest(async (signal, name) => {
@@ -178,6 +199,7 @@ export function draw(app) {
     if (target.files.length) dropped(target.files[0]);
     target.value = "";
   });
+  $("traverse").addEventListener("toggle", () => traverse(true));
   $("latent-mean").addEventListener("click", () => moveTo(posterior.mu, false));
   $("latent-sample").addEventListener("click", () => encode(randomSeed()));
   $("plane-axes").addEventListener("change", ({ target }) => {
@@ -225,6 +247,7 @@ export function draw(app) {
       take.stop();
       encode.stop();
       beside.stop();
+      traverse.stop();
       decode.stop();
     },
     params() {

@@ -78,7 +78,7 @@ export function plane({ moved, picked }) {
     points.forEach((point, i) => {
       const index = labels.indexOf(point.label);
       pen.fillStyle = index < 0 ? "#c9c9c9" : COLOURS[index % COLOURS.length];
-      pen.fillText(point.label ?? "•", ...toPx(places[i]));
+      pen.fillText(point.label?.length <= 2 ? point.label : "●", ...toPx(places[i]));
     });
     if (posterior) ellipse(pen);
     placeHandle();

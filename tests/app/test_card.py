@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from app.store import load_store
 from tests.app.test_routes import problem
+from tests.shipped import CGAN, STORE, VAE
 
 PNG = b"\x89PNG\r\n\x1a\n, as far as anybody looks"
 
@@ -37,3 +39,20 @@ async def test_a_card_lists_its_pictures_and_they_are_served(
     detail = problem(await client.get(f"{pinned}/map.png"), 404, "not-found")["detail"]
     assert "samples.png, morph.png" in detail
     assert (await client.get("/models/tiny-vae-v1")).json()["pictures"] == {}
+
+
+async def test_pictures_of_training_data_need_a_licence(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    """The tiny networks learnt from nothing and tell no licence; the shipped ones do."""
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    for name in ("tiny-gan-v1", "tiny-vae-v1"):
+        for end in (".png", "-nearest.png", "-morph.png"):
+            (store / f"{name}{end}").write_bytes(PNG)
+    client = await make_client(models_dir=store)
+    assert [*(await client.get("/models/tiny-gan-v1")).json()["pictures"]] == ["samples", "morph"]
+    # A VAE's samples stand below test images and their reconstructions.
+    assert [*(await client.get("/models/tiny-vae-v1")).json()["pictures"]] == ["morph"]
+    models, _ = load_store(STORE)
+    assert {"samples", "morph", "nearest"} <= {*models[CGAN].pictures}
+    assert {"samples", "morph", "nearest", "map"} <= {*models[VAE].pictures}
