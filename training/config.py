@@ -21,11 +21,11 @@ SMALL_SET = 5000  # images
 SMALL_BATCH = 32
 LEAST_STEPS = 1000
 
-# Epochs of a run whose ends are pictured and measured, at most; fewer in a short run, since such an
-# end takes as long as some 15 steps of 32 images.
+# Epochs whose ends are pictured and measured, at most; fewer in a short run, where such an end takes
+# as long as some 20 steps. A run of few steps may have LEAST_REPORTS all the same.
 MOST_REPORTS = 50
-STEPS_A_REPORT = 100
-LEAST_REPORTS = 10  # of which a short run may have so many all the same
+LEAST_REPORTS = 5
+STEPS_A_REPORT = 200
 
 PIXELS = ("grey", "binarised")
 PRIOR_FITS = ("after", "joint")
