@@ -36,14 +36,18 @@ ModelName = Annotated[
     Query(
         max_length=_MODEL_LENGTH,
         description="model to use, as GET /models lists them, or pinned to its checkpoint by 12 or "
-        "more digits of its digest, mnist-cgan-v3@757d24bd5245: 404 if another is served; none = "
+        "more digits of its digest, mnist-cgan-v4@f79d6bc70528: 404 if another is served; none = "
         "the default, or, when a label is given, the default conditional model, or one that has a "
         "class of this name",
     ),
 ]
 EncoderName = Annotated[
     str | None,
-    Query(max_length=_MODEL_LENGTH, description="a VAE, as GET /models lists them; none = first"),
+    Query(
+        max_length=_MODEL_LENGTH,
+        description="a VAE, as GET /models lists them; none = the one that reconstructs best, by "
+        "the cards",
+    ),
 ]
 Label = Annotated[
     str | None,

@@ -21,8 +21,8 @@ SMALL_SET = 5000  # images
 SMALL_BATCH = 32
 LEAST_STEPS = 1000
 
-# Epochs whose ends are pictured and measured, at most; fewer in a short run, where such an end takes
-# as long as some 20 steps. A run of few steps may have LEAST_REPORTS all the same.
+# Epochs whose ends are pictured and measured, at most; fewer in a short run, where such an end
+# takes as long as some 20 steps. A run of few steps may have LEAST_REPORTS all the same.
 MOST_REPORTS = 50
 LEAST_REPORTS = 5
 STEPS_A_REPORT = 200

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from tests.shipped import STORE, VAE
 from training import publish
 from training.__main__ import main
 from training.networks.checkpoint import load
 from training.run import read_config
 from training.sources import load as load_data
 
-STORE = Path(__file__).parents[2] / "models_store"
 RUN = Path("runs/gan-compact-001")
 RESUME = ["gan", "--resume", str(RUN), "--max-steps", "2", "--threads", "1"]
 
@@ -64,10 +64,10 @@ def test_a_run_of_before_there_was_a_choice_of_data_learnt_mnist(run: Path) -> N
     assert steps_done() == "2"
 
 
-def test_a_checkpoint_of_before_is_measured_on_the_set_of_its_name(
+def test_a_shipped_checkpoint_is_measured_on_the_set_of_its_name(
     made_up_mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = STORE / "mnist-vae-v2.safetensors"
+    path = STORE / f"{VAE}.safetensors"
     _, description = load(path)
     train, test = load_data(publish.data_of(path, description, None, made_up_mnist))
     assert (train.name, len(train), len(test)) == ("mnist", 40, 30)
