@@ -6,7 +6,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import aims, closed, dataset, machine, many, open_loop, overload, report, rig, startup
+from bench import (
+    aims,
+    closed,
+    dataset,
+    machine,
+    many,
+    open_loop,
+    overload,
+    page,
+    report,
+    rig,
+    startup,
+)
 from bench import wrk as wrk_
 from bench.children import BenchError
 from bench.report import Result
@@ -19,6 +31,7 @@ MODES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "overload": overload.run,
     "dataset": dataset.run,
     "start": startup.run,
+    "page": page.run,
 }
 
 
