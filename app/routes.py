@@ -779,7 +779,12 @@ def build_router(settings: Settings) -> APIRouter:
         """What is served, and which files of the store were refused: JSON, or a page."""
         service = _service(request)
         cards = [_card(service, service.models[name]) for name in sorted(service.models)]
-        found = ModelList(default=service.default, models=cards, refused=service.refused)
+        found = ModelList(
+            default=service.default,
+            default_encoder=service.default_encoder,
+            models=cards,
+            refused=service.refused,
+        )
         return _document(request, found, pages.models_page)
 
     @router.get(

@@ -203,6 +203,9 @@ class ModelList(_Body):
     """What is served."""
 
     default: str = Field(description="model of a request that names none")
+    default_encoder: str | None = Field(
+        description="that of /encode and what else takes a picture or a latent; none = no VAE"
+    )
     models: list[ModelCard]
     refused: dict[str, str] = Field(description="files of the store not served, with the reason")
 

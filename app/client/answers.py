@@ -53,6 +53,7 @@ class ModelList(TypedDict):
     """What is served."""
 
     default: str
+    default_encoder: str | None
     models: list[ModelCard]
     refused: dict[str, str]
 

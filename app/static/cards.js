@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { $, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
-import { models } from "./models.js";
+import { encoder, models } from "./models.js";
 import { parseSeeds } from "./seeds.js";
 
 const SHOWN = 16; // samples of each model
@@ -125,7 +125,8 @@ export function cards(app) {
   }
 
   const order = ["gan", "cgan", "vae"];
-  const sorted = [...models].sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
+  const place = (model) => order.indexOf(model.kind) - (model === encoder()) / 2;
+  const sorted = [...models].sort((a, b) => place(a) - place(b));
   $("models").append(...sorted.map(cardOf));
 
   function update() {

@@ -8,15 +8,17 @@ const CHUNK = 64; // images of one request, at most
 
 export let models = [];
 export let standard = null; // the default model
+let standardEncoder = null; // and the one that encodes
 
 export async function loadModels() {
   const { data } = await ask("/models", { shown: false });
   models = data.models.map((card) => ({ ...card, pin: `${card.name}@${card.digest.slice(0, 12)}` }));
   standard = models.find((model) => model.name === data.default);
+  standardEncoder = models.find((model) => model.name === data.default_encoder);
 }
 
 export const conditional = () => models.filter((model) => model.labels.length);
-export const encoder = () => models.find((model) => model.operations.includes("encode"));
+export const encoder = () => standardEncoder;
 
 // The model of an address; none = `otherwise`. A pinned one must be the checkpoint that is served.
 export function modelOf(text, otherwise = standard) {

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,10 @@ from fastapi import FastAPI
 
 from app.admission import OverloadError
 from app.batching import Batcher
+from training.networks import build
+from training.networks.checkpoint import save
+from training.networks.configs import VaeConfig
+from training.networks.header import Description
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
 PLAIN = {"accept": "image/png"}  # the short way, over a socket
@@ -197,3 +202,20 @@ async def test_readiness_is_not_lost_to_being_busy(
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
     assert "2.00 s" in answer.json()["detail"]
+
+
+async def test_without_a_name_the_vae_that_reconstructs_best_encodes(
+    make_client: Any, tmp_path: Path
+) -> None:
+    config = VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)
+    for name, metrics in (
+        ("a-vae-v1", {}),
+        ("b-vae-v1", {"reconstruction_mse": 0.02}),
+        ("c-vae-v1", {"reconstruction_mse": 0.01}),
+    ):
+        network = build("vae", config).eval()
+        save(tmp_path / f"{name}.safetensors", network, Description("vae", config, metrics=metrics))
+    client = await make_client(models_dir=tmp_path, engine="torch")
+    assert (await client.get("/models")).json()["default_encoder"] == "c-vae-v1"
+    answer = await client.post("/decode", json={"z": [[0, 0, 0]]})
+    assert answer.headers["x-model"] == "c-vae-v1"
