@@ -59,7 +59,7 @@ def test_three_models_are_shipped_with_card_picture_and_figures(shipped: Any) ->
         assert card["digest"] in path.with_suffix(".md").read_text()
         with PillowImage.open(path.with_suffix(".png")) as picture:
             picture.load()
-        assert card["data"]["training_images"] == 60_000
+        assert card["data"]["training_images"] in (60_000, 58_800)  # a VAE keeps 2 % apart
         assert card["metrics"]["samples"] == 10_000
         assert card["training"]["command"].startswith("python -m training ")
 
@@ -245,8 +245,9 @@ def test_a_photo_of_a_digit_is_encoded_near_the_digit(shipped: Any, mnist_root: 
         return np.linalg.norm(np.array(found)[:, None] - np.array(digits), axis=2)
 
     near, far = distances(photos), distances(untouched)
-    assert near.diagonal().mean() < 2  # two digits are 5.4 apart on average
-    assert far.diagonal().mean() > 5
+    among = distances(digits).mean()  # two digits
+    assert near.diagonal().mean() < 0.37 * among
+    assert far.diagonal().mean() > 0.9 * among
     assert (near.diagonal() < far.diagonal()).all()
     assert (near.argmin(axis=1) == np.arange(50)).mean() > 0.9  # nearest to its own original
     assert ((pixels(rebuilt.content) / 255.0 - real[0] / 255.0) ** 2).mean() < 0.03

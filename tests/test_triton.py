@@ -15,8 +15,10 @@ from tritonclient.http import (
     InferRequestedOutput,
 )
 
-from tests.shipped import CGAN, GAN, VAE
+from tests.shipped import CGAN, GAN, STORE, VAE
+from training.networks.header import read
 
+LATENT_DIM = read(STORE / f"{VAE}.safetensors").description.network.latent_dim
 MODELS = {CGAN, GAN, VAE, f"{VAE}.decode", f"{VAE}.encode"}
 
 
@@ -184,7 +186,7 @@ def test_compressed_requests_are_read(triton: InferenceServerClient, coding: str
         (
             f"{VAE}.decode",
             "",
-            [tensor("z", np.full((1, 32), np.nan, "f4"), "FP32")],
+            [tensor("z", np.full((1, LATENT_DIM), np.nan, "f4"), "FP32")],
             {},
             "400",
             "-1000 to 1000",
