@@ -196,7 +196,7 @@ def shipped() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # longer, its event loop would be in the way of other tests' own
 def browser() -> Iterator[Any]:
     """The distribution's Chromium, headless."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")

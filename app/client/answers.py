@@ -92,7 +92,6 @@ class Status(TypedDict):
     requests_in_flight: int
     queued_images: int
     predicted_wait_seconds: float
-    max_batch: int
     requests: int
     refused_requests: int
     images: int
