@@ -2,9 +2,9 @@
 
 Knows neither torch nor HTTP. A request brings rows for one *lane* (a lane's rows can share a call:
 one model, one operation) and gets their results in order. While one call runs in the executor,
-what arrives waits; when it returns, the lane whose first request has waited longest for its turn
-gives the next batch (``app.turns``). A large request is cut over several calls, and one call holds
-parts of many requests.
+what arrives waits; when it returns, the lane whose first client has waited longest for its turn
+gives the next batch (``app.shares``). A large request is cut over several calls, and one call holds
+parts of many requests, of many clients.
 
 Rows in the *background* go after all others: they get what room a call has left, but at most a
 tile of it, so that they hold up nobody who shares it; whole calls while nobody else waits, cut to a
@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 
 from app.admission import Admission, Start
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
-from app.turns import Turns
+from app.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Batcher(Generic[Lane, Row, Result]):
         max_wait_s: How long a batch that is not full waits for more, counted from the arrival of
             its first row, but at most half of the time to a deadline; 0 = not at all: batch what
             is queued while the model works.
-        queue_limit, max_queue_s: As in ``Admission``.
+        queue_limit, max_queue_s, max_share: As in ``Admission``.
         hang_s: How long a call may take before the model counts as hung.
         on_batch: Called with (lane, rows, seconds) after each call, on the event loop.
         on_drop: Called with (lane, rows, reason) for accepted rows that never reached the model,
@@ -79,6 +79,7 @@ class Batcher(Generic[Lane, Row, Result]):
         max_wait_s: float = 0.0,
         queue_limit: int,
         max_queue_s: float = math.inf,
+        max_share: float = 1.0,
         hang_s: float = math.inf,
         on_batch: Callable[[Lane, int, float], None] | None = None,
         on_drop: Callable[[Lane, int, str], None] | None = None,
@@ -92,7 +93,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self._on_drop = on_drop
         self.clock = clock
         self.admission: Admission[Lane, Pending[Row, Result]] = Admission(
-            lanes, queue_limit, max_queue_s
+            lanes, queue_limit, max_queue_s, max_share
         )
         self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
         self._in_background = 0  # of these
@@ -113,12 +114,13 @@ class Batcher(Generic[Lane, Row, Result]):
         rows: Sequence[Row],
         deadline: float = math.inf,
         left: Callable[[], bool] | None = None,
+        client: Hashable = None,
         background: bool = False,
     ) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order; see ``begin``. Cancelling the caller withdraws what is
         not yet run.
         """
-        request = self.begin(lane, rows, deadline, left, background)
+        request = self.begin(lane, rows, deadline, left, client, background)
         try:
             await request.done
         except BaseException as error:
@@ -133,6 +135,7 @@ class Batcher(Generic[Lane, Row, Result]):
         rows: Sequence[Row],
         deadline: float = math.inf,
         left: Callable[[], bool] | None = None,
+        client: Hashable = None,
         background: bool = False,
     ) -> Pending[Row, Result]:
         """Queue rows, for who waits without a task: ``done`` of what is returned gets callbacks,
@@ -144,6 +147,7 @@ class Batcher(Generic[Lane, Row, Result]):
             deadline: When, on ``clock``, the results are worth nothing any more.
             left: Asked before the rows are run: whether nobody waits for them any more. Cheaper
                 than a task that waits for that and cancels the caller.
+            client: Whose request it is: clients take turns. None = nobody's in particular.
             background: Let all others go first. Such rows are not refused for a wait or for want
                 of room, and neither are others because of them: whoever asks bounds them.
 
@@ -155,11 +159,12 @@ class Batcher(Generic[Lane, Row, Result]):
             ClosedError: the batcher is closing.
             Exception: in ``end``: what the model raised for this request's rows.
         """
-        now = self.check(lane, len(rows), deadline, background)
+        now = self.check(lane, len(rows), deadline, client, background)
         left_s = deadline - now
         loop = asyncio.get_running_loop()
         request: Pending[Row, Result] = Pending(
             waiting=len(rows),
+            client=client,
             rows=rows,
             done=loop.create_future(),
             arrived=now,
@@ -200,7 +205,12 @@ class Batcher(Generic[Lane, Row, Result]):
         self._in_background -= request.background
 
     def check(
-        self, lane: Lane, rows: int, deadline: float = math.inf, background: bool = False
+        self,
+        lane: Lane,
+        rows: int,
+        deadline: float = math.inf,
+        client: Hashable = None,
+        background: bool = False,
     ) -> float:
         """Raise what ``submit`` would raise at once for so many rows; the time if it would not."""
         assert rows
@@ -213,7 +223,7 @@ class Batcher(Generic[Lane, Row, Result]):
             raise DeadlineError("the deadline had passed on arrival")
         if not background:
             idle = len(self._requests) == self._in_background
-            self.admission.check(lane, rows, now, deadline - now, idle)
+            self.admission.check(lane, rows, now, deadline - now, idle, client)
         return now
 
     async def close(self) -> None:
@@ -310,10 +320,10 @@ class Batcher(Generic[Lane, Row, Result]):
                 self._free_since = self.clock()
 
     def _next_lane(self) -> tuple[Lane | None, float | None]:
-        """Of the lanes that are due, the one whose first turn has waited longest.
+        """Of the lanes that are due, the one whose first client has waited longest.
 
         A lane is due when it fills a batch or one of its requests is due. If none is, it is that
-        of the background whose first turn has waited longest, and it goes before all when it has
+        of the background whose first client has waited longest, and it goes before all when it has
         been passed over too often. If nothing is to be done now, the second value is the time until
         the first lane will be due; None = nothing is queued.
         """
@@ -359,7 +369,7 @@ class Batcher(Generic[Lane, Row, Result]):
 
     @staticmethod
     def _pieces(
-        queue: Turns[Pending[Row, Result]], room: int, now: float
+        queue: Shares[Pending[Row, Result]], room: int, now: float
     ) -> list[_Piece[Row, Result]]:
         """Up to ``room`` rows of a queue."""
         pieces: list[_Piece[Row, Result]] = []

@@ -191,6 +191,31 @@ class HeadersTooLargeError(ServiceError):
     about = "A request has 100 headers and 65536 bytes of headers at most."
 
 
+class OverShareError(ServiceError):
+    status, slug, title = 429, "over-share", "You have more waiting than your share"
+    about = (
+        "The service has more to do than it can in time, others ask too, and most of what waits is "
+        "yours: a client is a key, or without keys an address. Nothing was computed; what you have "
+        "waiting is. Its images are the quota that RateLimit-Policy tells, and RateLimit and "
+        "Retry-After say in how many seconds there should be room again."
+    )
+
+    @classmethod
+    def of(cls, own: int, waiting: int, retry_after_s: int) -> "OverShareError":
+        """A client has ``own`` of the ``waiting`` images in the queue."""
+        # draft-ietf-httpapi-ratelimit-headers-10
+        fields = {
+            "RateLimit-Policy": f'"share";q={own};qu="images"',
+            "RateLimit": f'"share";r=0;t={retry_after_s}',
+        }
+        return cls(
+            f"{own} of the {waiting} images that wait are yours, and others ask too; try again in "
+            f"{retry_after_s} s",
+            headers=fields,
+            retry_after_s=retry_after_s,
+        )
+
+
 class ModelFailureError(ServiceError):
     status, slug, title = 500, "model-failure", "The model failed on this input"
     about = "The forward pass raised, or gave values that are not finite, for this request's rows."

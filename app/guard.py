@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.clients import asking, by_address, by_key
 from app.errors import (
     CrossSiteError,
     MalformedRequestError,
@@ -130,20 +131,25 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def check(self, given: list[bytes]) -> None:
+    def check(self, given: list[bytes]) -> str:
         """Refuse a request by its Authorization headers.
+
+        Returns:
+            The client, as ``clients`` names it.
 
         Raises:
             UnauthorizedError: they are not one with one of the keys; the same error for all.
         """
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        digest = hashlib.sha256(token.strip(b" ")).digest()
+        token = token.strip(b" ")
+        digest = hashlib.sha256(token).digest()
         same = [hmac.compare_digest(digest, known) for known in self._digests]
         if scheme.lower() != b"bearer" or not any(same):
             raise UnauthorizedError(
                 "send one of this service's keys as Authorization: Bearer KEY",
                 headers={"WWW-Authenticate": 'Bearer realm="genserve"'},
             )
+        return by_key(token)
 
 
 def needs_key(method: str, path: str) -> bool:
@@ -173,6 +179,9 @@ class Guard:
             )
             self.hosts.check(host, scope["http_version"])
             check_site(scope["method"], site, origin, "".join(host))
+            peer = scope.get("client")
+            client = by_address(peer[0] if peer else None)
             if self.keys and needs_key(scope["method"], scope["path"]):
-                self.keys.check(found[b"authorization"])
+                client = self.keys.check(found[b"authorization"])
+            asking.set(client)
         await self.app(scope, receive, send)

@@ -161,11 +161,14 @@ class Lean:
         status, headers, body = problem(error, request_id, "")
         return status, [*headers, *common_headers(request_id)], body
 
-    def ask(self, plain: Plain, left: Callable[[], bool], answer: Answer) -> None:
+    def ask(
+        self, plain: Plain, client: str | None, left: Callable[[], bool], answer: Answer
+    ) -> None:
         """Have a request answered.
 
         Args:
             plain: The request.
+            client: Who asks, as ``clients`` names it.
             left: Whether the client has gone away.
             answer: Called once, perhaps at once; not for a client that has gone.
         """
@@ -173,7 +176,7 @@ class Lean:
         request_id = plain.request_id or new_request_id()
         told = partial(self._answer, plain, request_id, answer)
         try:
-            caller = service.enter(plain.timeout_ms, left)
+            caller = service.enter(plain.timeout_ms, left, client)
         except Exception as error:
             told(error)
             return

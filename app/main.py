@@ -65,6 +65,7 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,
+        max_share=settings.max_share,
         hang_s=settings.hang_seconds,
         on_batch=metrics.batch,
         on_drop=metrics.dropped,

@@ -59,8 +59,8 @@ class Metrics:
         )
         self._refused = Counter(
             "genserve_refused_requests",
-            "Requests refused on arrival: no room in the queue, or too long a predicted wait for "
-            "the service's limit or the request's deadline",
+            "Requests refused on arrival: no room in the queue, too long a predicted wait for the "
+            "service's limit or the request's deadline, or more waiting than the client's share",
             (*lane, "reason"),
             registry=self.registry,
         )

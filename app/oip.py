@@ -384,7 +384,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
     @router.post(
         f"{path}/infer",
         operation_id=f"oip_infer{suffix}",
-        responses=_INFERRED | _errors(400, 404, 413, 415, 500, 503, 504),
+        responses=_INFERRED | _errors(400, 404, 413, 415, 429, 500, 503, 504),
         openapi_extra=_INFER_BODY,
         response_class=Response,
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.clients import by_address
 from app.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
@@ -79,6 +80,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._client = by_address(self.client[0] if self.client else None)
             self._await("head")
             if len(self.connections) > settings.max_connections:
                 self._over = not _make_room(self.connections - {self})
@@ -93,7 +95,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 self._unset_keepalive_if_required()
                 self._await(None)
                 self._answering = True
-                lean.ask(plain, self.transport.is_closing, self._answer)
+                lean.ask(plain, self._client, self.transport.is_closing, self._answer)
             else:
                 self._came += len(data)
                 super().data_received(data)

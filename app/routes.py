@@ -107,7 +107,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": " or ".join(e.title for e in PROBLEMS.values() if e.status == status),
             "content": {PROBLEM: {"schema": reference(Problem)}},
         }
-        for status in statuses
+        for status in sorted({*statuses, *((429,) if 504 in statuses else ())})  # they queue
     }
 
 

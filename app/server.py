@@ -191,7 +191,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is
+        proxy_headers=False,  # anybody could write them: the client is who is connected
         lifespan="on",
     )
     server = _Server(config, app, settings, ready, link)

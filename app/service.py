@@ -18,6 +18,7 @@ import numpy as np
 from app import seeds
 from app.admission import OverloadError, Start
 from app.batching import Batcher
+from app.clients import asking
 from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
 from app.errors import (
     STOPPED_RETRY_S,
@@ -27,6 +28,7 @@ from app.errors import (
     NotFiniteError,
     NotReadyError,
     OverloadedError,
+    OverShareError,
     ServiceError,
     StartupError,
     UnknownModelError,
@@ -49,6 +51,7 @@ class Caller(NamedTuple):
 
     deadline: float  # on the batcher's clock
     left: Callable[[], bool] | None = None  # tells whether the caller has gone away
+    client: str | None = None  # as ``clients`` names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,10 @@ def measured_lanes(engine: Engine) -> dict[Lane, Start]:
     }
 
 
-def _overloaded(error: OverloadError, waiting: int) -> OverloadedError:
+def _overloaded(error: OverloadError, waiting: int) -> ServiceError:
     """The refusal in the caller's words."""
+    if error.own_rows is not None:
+        return OverShareError.of(error.own_rows, waiting, error.retry_after_s)
     told = {
         "queue": f"{waiting} images are waiting, and there is no room for these",
         "wait": f"the predicted wait is {error.predicted_s:.2f} s; "
@@ -188,15 +193,25 @@ class Service:
         finally:
             self.leave()
 
-    def enter(self, timeout_ms: int | None, left: Callable[[], bool] | None) -> Caller:
-        """``accepted``, for who cannot use a with statement and calls ``leave`` at the end."""
+    def enter(
+        self,
+        timeout_ms: int | None,
+        left: Callable[[], bool] | None,
+        client: str | None = None,
+    ) -> Caller:
+        """``accepted``, for who cannot use a with statement and calls ``leave`` at the end.
+
+        Args:
+            timeout_ms, left: As of ``accepted``.
+            client: Who asks; None = as ``clients.asking`` says.
+        """
         if self._stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
         allowed_ms = self._max_timeout_ms
         if timeout_ms is not None:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
-        return Caller(self.batcher.clock() + allowed_ms / 1e3, left)
+        return Caller(self.batcher.clock() + allowed_ms / 1e3, left, client or asking.get())
 
     def leave(self) -> None:
         """The request is answered."""
@@ -442,7 +457,8 @@ class Service:
     def _told(self, lane: Lane, error: Exception) -> ServiceError:
         """What the batcher raised, in the caller's words; counted."""
         if isinstance(error, OverloadError):
-            self.metrics.refused(lane, error.reason)
+            reason = error.reason if error.own_rows is None else "share"
+            self.metrics.refused(lane, reason)
             return _overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(

@@ -105,6 +105,13 @@ class Settings(BaseSettings):
         description="milliseconds that a request may have to wait behind others, as predicted from "
         "the measured rate; longer is refused with 503",
     )
+    max_share: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="of the room that others leave in the queue, how much one client (a key, or "
+        "without keys an address) may fill; what stays free is for who comes next; 1 = all",
+    )
     max_timeout_ms: int = Field(
         default=30_000,
         ge=1,

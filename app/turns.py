@@ -1,4 +1,4 @@
-"""Whose rows go next: within a lane, requests take turns.
+"""Whose rows go next: the requests of one client in a lane take turns.
 
 Round robin with a quantum (Shreedhar & Varghese 1995, "Efficient fair queuing using deficit round
 robin"; rows all cost the same, so no deficit is kept). A turn is at most one *tile* of rows. A
@@ -7,7 +7,7 @@ request before it, however large those are; and who is alone takes turn after tu
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ class Ticket:
     """A request's place in the queue."""
 
     waiting: int  # rows still to be handed out
+    client: Hashable = None  # whose it is; None = nobody in particular
     turn: float = 0.0  # since when it waits for its turn
     quantum: int = 0  # rows left of that turn
 
@@ -25,7 +26,7 @@ T = TypeVar("T", bound=Ticket)
 
 
 class Turns(Generic[T]):
-    """The queue of one lane.
+    """The queue of one client in a lane.
 
     Args:
         tile: Rows of one turn at most.

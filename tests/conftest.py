@@ -117,7 +117,9 @@ async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
             given = Settings(**(defaults | settings))
             app = create_app(given)
             http = protocol_with(app.state.lean, given)
-            config = uvicorn.Config(app, http=http, ws="none", port=0, log_config=None)
+            config = uvicorn.Config(
+                app, http=http, ws="none", port=0, log_config=None, proxy_headers=False
+            )
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve())
 

@@ -46,9 +46,11 @@ APP_KNOWS = {
 APP_LAYERS: dict[str, set[str]] = {
     "app.pace": set(),
     "app.turns": set(),
-    "app.admission": {"app.pace", "app.turns"},
+    "app.shares": {"app.turns"},
+    "app.admission": {"app.pace", "app.shares", "app.turns"},
     "app.pending": {"app.turns"},
-    "app.batching": {"app.admission", "app.pending", "app.turns"},
+    "app.batching": {"app.admission", "app.pending", "app.shares"},
+    "app.clients": set(),
     "app.errors": set(),
     "app.ranges": {"app.errors"},
     "app.seeds": set(),

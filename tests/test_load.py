@@ -8,6 +8,8 @@ import json
 import re
 import signal
 import socket
+import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -54,9 +56,9 @@ class Answer(NamedTuple):
     seconds: float  # since it was asked
 
 
-def connect(url: str) -> socket.socket:
+def connect(url: str, source: str = "") -> socket.socket:
     host, _, port = urlsplit(url).netloc.partition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
+    return socket.create_connection((host, int(port)), timeout=60, source_address=(source, 0))
 
 
 def post(path: str, **headers: str) -> bytes:
@@ -216,6 +218,60 @@ def test_a_large_request_does_not_hold_up_single_ones(slow: str) -> None:
     for answer in at_once(slow, ["/generate?n=64&label=2"] * 2, meanwhile=ask):
         assert answer.status == 200
     assert waiting[0] > 0  # it was answered while images asked for before it still waited
+
+
+def one(url: str, path: str, source: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """POST from an address of this machine: status, headers and body."""
+    with connect(url, source) as connection:
+        connection.sendall(post(path))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address on the loopback")
+def test_one_client_that_floods_the_service_does_not_keep_another_from_being_served(
+    slow: str,
+) -> None:
+    """150 at a time ask for single images without end, where 100 a second are made."""
+    path, over = "/generate?model=tiny-cgan-v1&label=7", threading.Event()
+    flood: list[tuple[int, http.client.HTTPMessage, bytes]] = []
+    before: list[int] = []  # images that the flood got while the other waited for one
+
+    def ask_without_end() -> None:
+        while not over.is_set():
+            flood.append(one(slow, path, "127.0.0.1"))
+            over.wait(0.05)
+
+    def served() -> int:
+        return sum(status == 200 for status, _, _ in list(flood))
+
+    with ThreadPoolExecutor(150) as threads:
+        asking = [threads.submit(ask_without_end) for _ in range(150)]
+        try:
+            until(lambda: any(status != 200 for status, _, _ in list(flood)))
+            for _ in range(10):
+                seen = served()
+                status, _, _ = one(slow, path, "127.0.0.2")
+                assert status == 200
+                before.append(served() - seen)
+        finally:
+            over.set()
+        for task in asking:
+            task.result()
+    # What ran when it came, its own call, and another for threads that read late; not the 100 of
+    # the flood that wait at any time.
+    assert sorted(before)[5] <= 48
+    refused = [answer for answer in flood if answer[0] != 200]
+    assert {status for status, _, _ in refused} <= {429, 503}
+    told = [(headers, json.loads(body)) for status, headers, body in refused if status == 429]
+    assert told
+    for headers, body in told:
+        assert body["type"] == "/problems/over-share"
+        assert int(headers["Retry-After"]) == body["retry_after"] >= 1
+        assert re.fullmatch(r'"share";q=[1-9][0-9]*;qu="images"', headers["RateLimit-Policy"])
+        assert headers["RateLimit"] == f'"share";r=0;t={body["retry_after"]}'
+    assert counted(slow, "genserve_refused_requests_total", 'reason="share"') == len(told)
 
 
 def test_a_hung_model_turns_liveness_red_and_everyone_is_answered(start_slow: Any) -> None:

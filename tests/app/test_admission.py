@@ -4,6 +4,7 @@ import pytest
 
 from app.admission import Admission, OverloadError, Start
 from app.pace import Pace
+from app.shares import Shares
 from app.turns import Ticket, Turns
 
 
@@ -106,3 +107,105 @@ def test_refusals_say_which_limit_it_was() -> None:
     queues.check("a", 2, now=0, left_s=0.7, idle=False)
     with pytest.raises(OverloadError, match="deadline"):
         queues.check("a", 2, now=0, left_s=0.5, idle=False)
+
+
+def shares_of(*queued: tuple[str, int], tile: int = 4) -> tuple[Shares[Ticket], list[Ticket]]:
+    shares: Shares[Ticket] = Shares(tile)
+    tickets = [Ticket(waiting=size, client=client) for client, size in queued]
+    for now, ticket in enumerate(tickets):
+        shares.add(ticket, now)
+    return shares, tickets
+
+
+def test_clients_take_turns_however_much_one_has_queued() -> None:
+    shares, tickets = shares_of(*[("flood", 1)] * 10, ("large", 9), ("quiet", 2))
+    flood, large, quiet = tickets[:10], tickets[10], tickets[11]
+    assert shares.clients == 3
+    assert shares.waiting == 21
+    first = [*((ticket, 1) for ticket in flood[:4]), (large, 4), (quiet, 2)]
+    assert shares.take(10, 20, nobody) == first
+    assert shares.turn == 20
+    # The room ends within the turn of "flood", which goes on in the next batch.
+    assert shares.take(2, 30, nobody) == [(flood[4], 1), (flood[5], 1)]
+    assert shares.take(5, 40, nobody) == [(flood[6], 1), (flood[7], 1), (large, 3)]
+    assert [shares.of(client) for client in ("flood", "large", "quiet")] == [2, 2, 0]
+    assert shares.waiting == 4
+
+
+def test_who_leaves_takes_nothing_of_others_along() -> None:
+    shares, (one, two, three) = shares_of(("x", 3), ("x", 4), ("y", 5))
+    shares.remove(one)
+    shares.remove(one)  # again: nothing happens
+    assert (shares.of("x"), shares.waiting, shares.tickets) == (4, 9, [two, three])
+    assert shares.take(9, 9, lambda ticket: ticket is two) == [(three, 5)]
+    assert (shares.clients, shares.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("client", "rows", "ahead"),
+    [
+        ("new", 1, 4 + 2),  # a turn of each
+        ("new", 5, 12),  # and a whole turn of each, but not more than waits
+        ("quiet", 1, 2 + 4),
+        ("flood", 1, 10 + 2),  # its third turn
+        ("flood", 99, 10 + 2),
+    ],
+)
+def test_before_a_client_goes_a_turn_of_each_other_for_every_turn_of_its_own(
+    client: str, rows: int, ahead: int
+) -> None:
+    shares, _ = shares_of(*[("flood", 1)] * 10, ("quiet", 2))
+    assert shares.ahead_of(rows, client) == ahead
+
+
+def crowded() -> Admission[str, Ticket]:
+    """100 rows a second, at most one second of wait and 100 rows, of which a client has half."""
+    return Admission({"a": Start(16, 100.0)}, 100, max_queue_s=1.0, max_share=0.5)
+
+
+def ask(
+    queues: Admission[str, Ticket], client: str | None, rows: int, now: float = 0.0
+) -> OverloadError | None:
+    try:
+        queues.check("a", rows, now, left_s=9, idle=False, client=client)
+    except OverloadError as error:
+        return error
+    queues.lane("a").queue.add(Ticket(waiting=rows, client=client), now)
+    return None
+
+
+def test_one_client_leaves_room_in_the_queue_and_several_get_as_much_each() -> None:
+    queues = crowded()
+    assert ask(queues, "first", 50) is None
+    alone = ask(queues, "first", 1)
+    assert alone
+    assert (alone.reason, alone.own_rows) == ("queue", None)  # nobody else is there
+    assert ask(queues, "second", 25) is None  # half of what is left
+    beside = ask(queues, "first", 1)
+    assert beside
+    assert (beside.reason, beside.own_rows) == ("queue", 50)
+    over = ask(queues, "second", 1)
+    assert over
+    assert (over.reason, over.own_rows) == ("queue", None)  # it has less than the other
+    assert ask(queues, "third", 25) is None  # who has nothing there may take all that is left
+    assert ask(queues, None, 1)  # full, also for who is nobody in particular
+
+
+def test_who_asked_long_ago_is_not_there_any_more() -> None:
+    queues = crowded()
+    assert ask(queues, "other", 1, now=0) is None
+    assert ask(queues, "flood", 50, now=1) is None
+    for now, own in ((1.0, None), (0.9, 50)):  # a second after "other", and sooner
+        refused = ask(queues, "flood", 1, now=now)
+        assert refused
+        assert refused.own_rows == own
+
+
+def test_who_waits_behind_itself_alone_is_refused_and_others_are_not() -> None:
+    queues = Admission[str, Ticket]({"a": Start(16, 100.0)}, 1000, max_queue_s=1.0)
+    assert ask(queues, "quiet", 1) is None
+    while (refused := ask(queues, "flood", 1)) is None:
+        pass
+    assert (refused.reason, refused.own_rows) == ("wait", 100)  # and one of "quiet"
+    assert ask(queues, "quiet", 1) is None
+    assert queues.wait_s(0) == pytest.approx((4 + 2) / 100)  # of a client that has nothing there

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from app.admission import TILES, OverloadError, Start
+from app.admission import _BESIDE_S, TILES, OverloadError, Start
 from app.batching import _PATIENCE, _QUIET_S, Batcher
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
 
@@ -32,6 +32,7 @@ TILE = MAX_BATCH // TILES
 QUEUE_LIMIT = 40
 MAX_WAIT_S = 3.0
 HANG_S = 50.0
+CLIENTS = ("x", "y", "z")
 FULL_RATE = 4.0  # rows a second at start-up, so that the admission has something to refuse
 
 
@@ -75,11 +76,12 @@ class Asked:
     """One request, as the test knows it."""
 
     lane: str
+    client: str
     rows: list[int]
     deadline: float
     arrived: float
     task: "asyncio.Task[tuple[list[int], Timing]]"
-    ahead: int  # rows that may go before its first turn ends
+    ahead: int  # rows that may go before its first turn ends, whatever other clients queue
     batches: int  # of its lane, formed when it came
     too_late: bool  # it came when the batcher was closing
     background: bool
@@ -106,6 +108,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batches = {"a": 0, "b": 0}
         self.yielded = {"a": 0, "b": 0}  # rows of these, in the background though others waited
         self.passed_over = {"surely": 0, "perhaps": 0}  # calls that left the background out
+        self.last_by = dict.fromkeys(CLIENTS, -math.inf)  # when each came to the admission
         self.last_asked = -math.inf  # when a request came that is not in the background
         self.dropped = 0
         self.violation: AssertionError | None = None
@@ -123,6 +126,7 @@ class BatcherMachine(RuleBasedStateMachine):
             max_wait_s=self.max_wait_s,
             queue_limit=QUEUE_LIMIT,
             max_queue_s=self.max_queue_s,
+            max_share=self.max_share,
             hang_s=HANG_S,
             on_drop=self._on_drop,
             clock=self.loop.time,
@@ -130,6 +134,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     max_wait_s = 0.0
     max_queue_s = math.inf
+    max_share = 1.0
     rates: dict[str, float] = {}  # noqa: RUF012
 
     # What the batcher calls.
@@ -218,32 +223,46 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule(
         target=requests,
         lane=st.sampled_from(["a", "b"]),
+        client=st.sampled_from(["x", "x", *CLIENTS]),
         count=st.one_of(st.just(1), st.integers(1, 20)),
         timeout=st.sampled_from([None, 1.0, 4.0, 20.0]),
         poison=st.sampled_from(["", "", "", "", "raises", "bad row"]),
         background=st.sampled_from([False, False, True]),
     )
     def ask(
-        self, lane: str, count: int, timeout: float | None, poison: str, background: bool
+        self,
+        lane: str,
+        client: str,
+        count: int,
+        timeout: float | None,
+        poison: str,
+        background: bool,
     ) -> Asked:
         rows = list(range(self.next_row, self.next_row + count))
         self.next_row += count
         deadline = math.inf if timeout is None else self.loop.now + timeout
-        others = [a for a in self.asked if a.lane == lane and not a.task.done()]
-        others = [other for other in others if not other.background]
+        pending = [a for a in self.asked if not a.task.done() and not a.background]
+        own = [a for a in pending if a.client == client]
+        # Of its client's requests a turn each, and between the client's turns one of each other.
+        before = sum(min(TILE, a.waiting) for a in own if a.lane == lane)
+        turns = 1 + math.ceil((before + count) / TILE)
+        held = sum(a.waiting for a in own)
         asked: Asked
 
         def gone() -> bool:
             return asked.gone
 
-        task = self.loop.create_task(self.batcher.submit(lane, rows, deadline, gone, background))
+        task = self.loop.create_task(
+            self.batcher.submit(lane, rows, deadline, gone, client, background)
+        )
         asked = Asked(
             lane,
+            client,
             rows,
             deadline,
             self.loop.now,
             task,
-            ahead=sum(min(TILE, other.waiting) for other in others),
+            ahead=before + turns * TILE * (len(CLIENTS) - 1),
             batches=self.batches[lane],
             too_late=self.closing is not None,
             background=background,
@@ -252,6 +271,12 @@ class BatcherMachine(RuleBasedStateMachine):
         )
         self.of_row |= dict.fromkeys(rows, asked)
         room = QUEUE_LIMIT - self.batcher.waiting
+        others = self.batcher.waiting - held
+        if held:
+            room = min(room, int(self.max_share * (QUEUE_LIMIT - others)) - held)
+        beside = max(at for name, at in self.last_by.items() if name != client)
+        if not (background or self.closing or self.batcher.hung):
+            self.last_by[client] = self.loop.now
         alone = all(other.task.done() or other.background for other in self.asked)
         self.asked.append(asked)
         self.settle()
@@ -262,9 +287,21 @@ class BatcherMachine(RuleBasedStateMachine):
             assert not asked.runs
             assert not background
             assert not alone or count > room  # what is in the background is no reason to refuse
+            self._check_share(task.exception(), held, others, beside)
         else:
             assert count <= room or background or self.closing or self.batcher.hung
         return asked
+
+    def _check_share(self, error: object, held: int, others: int, beside: float) -> None:
+        """Whoever is told that it has more than its share has, and somebody else is there; who has
+        most is told so."""
+        assert isinstance(error, OverloadError)
+        if error.own_rows is not None:
+            assert error.own_rows == held
+            assert len(CLIENTS) * held > others + held
+        there = self.loop.now - beside < _BESIDE_S
+        assert there or error.own_rows is None
+        assert not (there and held > others) or error.own_rows == held
 
     @staticmethod
     def reason_of(task: "asyncio.Task[Any]") -> str:
@@ -423,14 +460,23 @@ class RefusingMachine(BatcherMachine):
     rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
 
 
+class SharingMachine(BatcherMachine):
+    """No client may fill the queue, and long waits are refused."""
+
+    max_share = 0.5
+    max_queue_s = 5.0
+    rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
+
+
 # The same examples each time, so that the gate gives the same verdict twice. After a change of the
 # batcher, try many at random: HYPOTHESIS_EXAMPLES=2000 pytest tests/app/test_batching_machine.py
 _EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
 _SETTINGS = settings(
     max_examples=_EXAMPLES, derandomize=_EXAMPLES == 60, stateful_step_count=40, deadline=None
 )
-for _machine in (BatcherMachine, WaitingMachine, RefusingMachine):
+for _machine in (BatcherMachine, WaitingMachine, RefusingMachine, SharingMachine):
     _machine.TestCase.settings = _SETTINGS
 TestBatcher = BatcherMachine.TestCase
 TestWaitingBatcher = WaitingMachine.TestCase
 TestRefusingBatcher = RefusingMachine.TestCase
+TestSharingBatcher = SharingMachine.TestCase

@@ -522,7 +522,7 @@ async def test_the_openapi_has_the_protocol_with_its_own_errors(
                     schema = answer["content"]["application/json"]["schema"]
                     assert schema == {"$ref": "#/components/schemas/InferenceError"}
     infer = paths["/v2/models/{model}/infer"]["post"]
-    assert {"400", "404", "413", "415", "500", "503", "504"} < set(infer["responses"])
+    assert {"400", "404", "413", "415", "429", "500", "503", "504"} < set(infer["responses"])
     assert set(infer["requestBody"]["content"]) == {
         *("application/json", "application/octet-stream"),
     }

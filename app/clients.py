@@ -1,0 +1,31 @@
+"""Who asks, as the queue tells clients apart: by the key that was shown, else by the address."""
+
+import hashlib
+import ipaddress
+from contextvars import ContextVar
+from functools import lru_cache
+
+# Of the request that is being answered; set around the routes, so that none can forget it.
+asking: ContextVar[str | None] = ContextVar("asking", default=None)
+
+
+@lru_cache(4096)
+def by_address(address: str | None) -> str | None:
+    """The client at an address: of IPv6 a network of 64 bits, which is what one host is given.
+
+    None = nobody in particular: the address is not known, or of no network.
+    """
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+        found = found.ipv4_mapped
+    return str(found)
+
+
+def by_key(token: bytes) -> str:
+    """The client that shows a key, called by the key's digest."""
+    return f"key {hashlib.sha256(token).hexdigest()}"
