@@ -44,7 +44,7 @@ FROM python:3.11-slim
 # A fixed number, so that Kubernetes' runAsNonRoot and file permissions can rely on it.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin genserve
 
-# Log lines at once. No bytecode: the file system is meant to be read-only.
+# Log lines at once. No bytecode is written when it runs: the file system is meant to be read-only.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
@@ -58,6 +58,7 @@ COPY training/__init__.py training/
 COPY training/networks training/networks
 COPY models_store models_store
 COPY app app
+RUN python -m compileall -q app training
 
 USER 10001:10001
 EXPOSE 8000

@@ -8,17 +8,19 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from app.errors import StartupError
 from app.settings import Settings, unknown_variables
 from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores
 
 USAGE_STATUS = 2  # a setting is wrong
 
 
-def _stop(status: int, message: str) -> None:
+def _stop(status: int, message: str) -> NoReturn:
     print(f"genserve: {message}", file=sys.stderr)
     raise SystemExit(status)
 
@@ -36,10 +38,18 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
         from prometheus_client.multiprocess import mark_process_dead
 
-        from app.server import serve  # before the forks, so that they share it
+        # All that can be is made before the forks, so that they share it.
+        from app.main import create_app
+        from app.prepare import prepare_to_fork
+        from app.server import serve
+
+        try:
+            app = create_app(settings, Path(name), prepare_to_fork(settings))
+        except StartupError as error:
+            _stop(UNAVAILABLE_STATUS, str(error))
 
         def work(link: Link) -> int:
-            return serve(settings, [], link=link, shared=Path(name))
+            return serve(app, settings, [], link=link)
 
         return Supervisor(
             sockets,
@@ -91,9 +101,10 @@ def main(arguments: list[str]) -> None:
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
     if settings.workers == 1 or sys.platform != "linux" or (not settings.workers and cores() == 1):
+        from app.main import create_app
         from app.server import serve
 
-        status = serve(settings, sockets, ready=lambda: _say_ready(sockets))
+        status = serve(create_app(settings), settings, sockets, ready=lambda: _say_ready(sockets))
     else:
         status = _supervise(settings, sockets)
     raise SystemExit(status)

@@ -18,14 +18,13 @@ from starlette.routing import Route
 from app import __doc__ as about
 from app import __version__
 from app.batching import Batcher
-from app.engine import Engine, Lane, Result, Row
+from app.engine import Lane, Result, Row
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
-    StartupError,
     shown,
 )
 from app.guard import Guard, Hosts, Keys
@@ -34,11 +33,11 @@ from app.metrics import Metrics
 from app.middleware import RequestMiddleware, is_head
 from app.oip import build_oip_router
 from app.parameters import query_errors
+from app.prepare import Prepared, prepare
 from app.routes import build_router
 from app.schemas import add_own_schemas
 from app.service import Service, measured_lanes
 from app.settings import Settings
-from app.store import load_store
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +45,11 @@ STATIC = Path(__file__).parent / "static"
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
-    """Load, probe and warm every model before the first request; finish what was accepted."""
-    models, refused = load_store(
-        settings.models_dir, settings.engine, settings.device, settings.threads
-    )
-    engine = Engine(models, settings.max_batch)
-    engine.start_thread()
-    for name, reason in engine.warm_up().items():
-        refused[f"{name}.safetensors"] = reason
-    if not engine.models:
-        raise StartupError(f"no checkpoint in {settings.models_dir} can be run; see the log")
+async def _lifespan(
+    app: FastAPI, settings: Settings, metrics: Metrics, prepared: Prepared | None
+) -> AsyncIterator[None]:
+    """Every model is ready before the first request; what was accepted is finished."""
+    engine, refused = prepared or prepare(settings)
     metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
@@ -77,8 +70,10 @@ async def _lifespan(app: FastAPI, settings: Settings, metrics: Metrics) -> Async
         await batcher.close()
 
 
-def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
-    """The application; models are loaded when its lifespan starts.
+def create_app(
+    settings: Settings, shared: Path | None = None, prepared: Prepared | None = None
+) -> FastAPI:
+    """The application.
 
     ``state.service`` is there from then on. ``state.lean`` is for a server that answers plain
     requests without the application (``app.protocol``).
@@ -86,12 +81,13 @@ def create_app(settings: Settings, shared: Path | None = None) -> FastAPI:
     Args:
         settings: Of the service.
         shared: As in ``Metrics``.
+        prepared: The models; None = they are loaded when the lifespan starts.
     """
     metrics = Metrics(shared)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _lifespan(app, settings, metrics):
+        async with _lifespan(app, settings, metrics, prepared):
             yield
 
     app: FastAPI = FastAPIOffline(

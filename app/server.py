@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -18,7 +17,6 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import StartupError
-from app.main import create_app
 from app.protocol import protocol_with
 from app.service import Service
 from app.settings import Settings
@@ -165,25 +163,24 @@ class _OneLineStartup:
 
 
 def serve(
+    app: FastAPI,
     settings: Settings,
     sockets: list[socket.socket],
     ready: Callable[[], None] = lambda: None,
     link: Link | None = None,
-    shared: Path | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, and drain.
 
     Args:
+        app: As ``create_app`` gives it.
         settings: Of the service.
         sockets: Bound, to listen on; none where connections come over ``link``.
         ready: As in ``_Server``.
         link: As in ``_Server``.
-        shared: As in ``Metrics``.
 
     Returns:
         The process's exit status.
     """
-    app = create_app(settings, shared)
     config = uvicorn.Config(
         _OneLineStartup(app),
         http=protocol_with(app.state.lean, settings),

@@ -156,11 +156,25 @@ def _torch_device(engine: str, device: str) -> str | None:
     return found if engine == "torch" or found == "cuda" else None
 
 
-def _cuda_devices() -> int:
-    """GPUs that NVIDIA's driver shows to this process, asked without torch."""
+def may_run_torch(engine: str, device: str) -> bool:
+    """Whether torch could be what runs models that have graphs: told without a GPU's driver, which
+    a process that has asked it anything cannot take along into a fork."""
+    if engine == "onnx" or find_spec("torch") is None:
+        return False
+    return engine == "torch" or device == "cuda" or (device == "auto" and _driver() is not None)
+
+
+def _driver() -> ctypes.CDLL | None:
+    """NVIDIA's driver, if it is there."""
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
+        return None
+
+
+def _cuda_devices() -> int:
+    """GPUs that the driver shows to this process, asked without torch."""
+    if (driver := _driver()) is None:
         return 0
     count = ctypes.c_int(0)
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):

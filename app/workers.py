@@ -3,9 +3,9 @@ them.
 
 The supervisor accepts each connection and passes its file descriptor to the worker that has fewest
 open (sockets that share a port are spread by a hash, and left a worker idle where connections were
-few). It answers nothing itself, loads no model and starts no thread, so it can fork a worker at any
-time: when one has ended, does not answer, or says that its model hangs. Knows neither HTTP nor
-asyncio nor what a worker does. Unix only.
+few). It answers nothing itself, runs no model and has no thread, so it can fork a worker at any
+time: when one has ended, does not answer, or says that its model hangs. What was made before it
+runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
 """
 
 import contextlib

@@ -279,7 +279,7 @@ def test_only_main_wires() -> None:
     for wired, by in (
         ("app.routes", {"app.main"}),
         ("app.oip", {"app.main"}),
-        ("app.main", {"app.server"}),
+        ("app.main", {"app.__main__"}),
     ):
         users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
         assert users <= by

@@ -168,6 +168,35 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(start_two: Any) -> 
         assert server.stop() == 0
 
 
+COUNTS = """
+import os, sys
+from app.engine import Engine
+
+honest = Engine.warm_up
+
+def warm_up(self):
+    print(os.getpid(), file=open(sys.argv.pop(), "a"))
+    return honest(self)
+
+Engine.warm_up = warm_up
+from app.__main__ import main
+main(sys.argv[1:-1])
+"""
+
+
+def test_one_probe_is_enough_for_all_workers_and_for_those_that_replace_them(
+    start_two: Any, tmp_path: Path
+) -> None:
+    probes = tmp_path / "probes"
+    with start_two("--engine", "onnx", str(probes), program=["-c", COUNTS]) as server:
+        first = httpx.post(f"{server.url}/generate?label=7&seed=1").content
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(workers_of(server)) == 2 and len(served_by(server)) == 2)
+        assert httpx.post(f"{server.url}/generate?label=7&seed=1").content == first
+        assert probes.read_text().split() == [str(server.process.pid)]
+
+
 def test_a_worker_whose_model_hangs_answers_and_is_replaced(start_two: Any) -> None:
     with start_two("--hang-seconds", "0.5", program=["-c", HANGS]) as server:
         before = set(workers_of(server))
