@@ -7,7 +7,10 @@ for with a callback. Whatever is unusual, wrong or rare goes the full way, which
 describes. Both end in the same service and the same reply.
 """
 
+import asyncio
 import re
+import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -15,6 +18,8 @@ from typing import NamedTuple
 from starlette.datastructures import State
 
 from app import seeds
+from app.admission import OverloadError
+from app.engine import Lane
 from app.errors import ServiceError
 from app.metrics import Metrics
 from app.middleware import (
@@ -32,6 +37,10 @@ from app.replies import AS_PNG, Reply, images_reply, origin_of
 from app.service import Generated, Order, Service
 
 PATH = "/generate"
+# In which new requests are looked at before the event loop does anything else. In an overload they
+# come by the thousand in one turn of the loop; the model would stand still until all are refused.
+# Longer, up to so long, where they have waited for as long, for to refuse at once comes first.
+_SLICE_S, _MOST_SLICE_S = 0.005, 0.02
 _MOST_BYTES = 2048
 _REQUEST = re.compile(
     rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&@-]*))? HTTP/1\.1\r\n"
@@ -128,6 +137,19 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
     )
 
 
+class _Refusal(NamedTuple):
+    """What one request was refused with: within a slice nothing leaves the queue, so the next of
+    its kind is refused as well, and need not be looked at."""
+
+    recount: Callable[[], None]
+    status: int
+    headers: Headers
+    body: tuple[bytes, bytes]  # before and after the request's id
+
+
+_Refusals = dict[tuple[str | None, str | None, int, str | None], _Refusal]
+
+
 class Lean:
     """Reads plain requests and asks the service for their images.
 
@@ -144,6 +166,7 @@ class Lean:
     ) -> None:
         self._state = state
         self._metrics = metrics
+        self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
         self._may_be = _MAY_BE if open_to_all else _NOTHING
         # Without a seed, one client's requests are all the same bytes.
         self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
@@ -164,16 +187,48 @@ class Lean:
     def ask(
         self, plain: Plain, client: str | None, left: Callable[[], bool], answer: Answer
     ) -> None:
-        """Have a request answered.
+        """Have a request answered, in turn with what else the event loop has to do.
 
         Args:
             plain: The request.
             client: Who asks, as ``clients`` names it.
             left: Whether the client has gone away.
-            answer: Called once, perhaps at once; not for a client that has gone.
+            answer: Called once; not for a client that has gone.
         """
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._take)
+        self._arrived.append((time.perf_counter(), plain, client, left, answer))
+
+    def _take(self) -> None:
+        """Look at what has arrived, for a while."""
+        now = time.perf_counter()
+        ends = now + min(_MOST_SLICE_S, max(_SLICE_S, now - self._arrived[0][0]))
+        refused: _Refusals = {}
+        while self._arrived:
+            _, plain, client, left, answer = self._arrived.popleft()
+            self._begin(refused, plain, client, left, answer)
+            if time.perf_counter() > ends and self._arrived:
+                asyncio.get_running_loop().call_soon(self._take)
+                return
+
+    def _begin(
+        self,
+        refused: _Refusals,
+        plain: Plain,
+        client: str | None,
+        left: Callable[[], bool],
+        answer: Answer,
+    ) -> None:
         service: Service = self._state.service
         request_id = plain.request_id or new_request_id()
+        alike = (plain.model, plain.label, plain.n, client)
+        usual = plain.timeout_ms is None and plain.request_id is None
+        if usual and (known := refused.get(alike)):
+            known.recount()
+            self._metrics.request(plain.method, PATH, known.status)
+            headers = [*known.headers, *common_headers(request_id)]
+            answer(known.status, headers, request_id.encode().join(known.body))
+            return
         told = partial(self._answer, plain, request_id, answer)
         try:
             caller = service.enter(plain.timeout_ms, left, client)
@@ -190,6 +245,10 @@ class Lean:
         def made(images: Generated | Exception) -> None:
             service.leave()
             if isinstance(images, Exception):
+                if usual and isinstance(images.__cause__, OverloadError):
+                    lane: Lane = (order.model.name, "generate")
+                    count = partial(service.count_refusal, lane, images.__cause__)
+                    refused[alike] = _refusal(images, request_id, count)
                 told(images)
                 return
             try:
@@ -215,6 +274,13 @@ class Lean:
             status, headers, body = found.status_code, found.raw_headers, bytes(found.body)
         self._metrics.request(plain.method, PATH, status)
         answer(status, [*headers, *common_headers(request_id)], body)
+
+
+def _refusal(error: Exception, request_id: str, count: Callable[[], None]) -> _Refusal:
+    """What others are told whose ids are as long as this one."""
+    status, headers, body = problem(told_as(error, request_id), request_id, PATH)
+    before, _, after = body.partition(request_id.encode())
+    return _Refusal(count, status, headers, (before, after))
 
 
 def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> Reply:

@@ -393,7 +393,9 @@ class Service:
         try:
             request = self.batcher.begin(lane, samples, *order.caller)
         except Exception as error:
-            then(self._told(lane, error))
+            told = self._told(lane, error)
+            told.__cause__ = error
+            then(told)
         else:
             request.done.add_done_callback(done)
 
@@ -457,8 +459,7 @@ class Service:
     def _told(self, lane: Lane, error: Exception) -> ServiceError:
         """What the batcher raised, in the caller's words; counted."""
         if isinstance(error, OverloadError):
-            reason = error.reason if error.own_rows is None else "share"
-            self.metrics.refused(lane, reason)
+            self.count_refusal(lane, error)
             return _overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(
@@ -475,6 +476,10 @@ class Service:
         self.metrics.failed(lane, "raised")
         # What the model raised; it may quote weights and inputs, so only its class is told.
         return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
+
+    def count_refusal(self, lane: Lane, error: OverloadError) -> None:
+        """For the metrics."""
+        self.metrics.refused(lane, error.reason if error.own_rows is None else "share")
 
     def identity(self, model: StoredModel) -> str | None:
         """What the pixels of a seed depend on besides the parameters; None = the device does not

@@ -23,7 +23,9 @@ def run(args: Namespace) -> Result:
     """Goodput over capacity, p99 of what was served, /livez beside it, and the refusals."""
     samples: Samples = {}
     with ExitStack() as stack:
-        ours = rig.Service(stack, rig.logs(stack), args)
+        # What is measured is the queue: connections over the limit would be closed and come again.
+        room = str(MOST_CONNECTIONS + 64)
+        ours = rig.Service(stack, rig.logs(stack), args, "--max-connections", room)
         for number, _, seconds in rounds(["overload"], args):
             capacity = ours.load(CLOSED, seconds)["per_s"]
             rate, many = OFFERED * capacity, connections_for(capacity)

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 APP_KNOWS = {
     "anyio": {"app.oip", "app.routes"},
     "asyncio": {
-        *("app.batching", "app.client.session", "app.dataset", "app.middleware", "app.pending"),
+        *("app.batching", "app.client.session", "app.dataset", "app.lean", "app.middleware"),
+        "app.pending",
         *("app.protocol", "app.server", "app.service", "app.streams"),
     },
     "fastapi": {"app.main", "app.oip", "app.parameters", "app.routes", "app.server"},

@@ -1,6 +1,7 @@
 """The short way of plain requests, over real sockets: the same answers as the full one gives."""
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import lean
 from app.guard import Hosts
 from app.lean import Plain
 from app.lean import parse as parse_with
@@ -239,3 +241,62 @@ async def test_a_stop_finishes_the_answer_and_closes_the_connection(
     assert b"\r\nconnection: close\r\n" in answer
     writer.close()
     await writer.wait_closed()
+
+
+async def test_requests_that_come_at_once_are_refused_each_with_its_id_and_its_count(
+    make_client: Any, app_of: Any
+) -> None:
+    """One of two images fills the queue; of the rest one is looked at, and the others are alike."""
+    client = await make_client(queue_limit=2, max_n=2)
+    state = app_of(client).state
+    answers: list[tuple[int, dict[bytes, bytes], bytes]] = []
+    plain = state.lean.parse(b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n")
+    looked_at = 0
+    honest = state.service.batcher.begin
+
+    def begin(*arguments: Any) -> Any:
+        nonlocal looked_at
+        looked_at += 1
+        return honest(*arguments)
+
+    state.service.batcher.begin = begin
+    for _ in range(5):
+        state.lean.ask(
+            plain,
+            "127.0.0.1",
+            lambda: False,
+            lambda status, headers, body: answers.append((status, dict(headers), body)),
+        )
+    assert not answers  # the event loop has its turn first
+    while len(answers) < 5:  # noqa: ASYNC110  # as a client waits
+        await asyncio.sleep(0.001)
+    assert sorted(status for status, _, _ in answers) == [200, 503, 503, 503, 503]
+    assert looked_at == 2
+    refused = [(headers, body) for status, headers, body in answers if status == 503]
+    assert len({headers[b"x-request-id"] for headers, _ in refused}) == 4
+    for headers, body in refused:
+        assert json.loads(body)["request_id"].encode() == headers[b"x-request-id"]
+        assert len(body) == int(headers[b"content-length"])
+    counts = state.service.metrics.sums()
+    assert counts["genserve_refused_requests_total"] == 4
+    assert counts["genserve_requests_total"] == 5
+    assert state.service.in_flight == 0
+
+
+async def test_what_arrives_in_masses_is_looked_at_in_slices(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lean, "_SLICE_S", 0.0)
+    monkeypatch.setattr(lean, "_MOST_SLICE_S", 0.0)
+    client = await make_client()
+    state = app_of(client).state
+    plain = state.lean.parse(b"GET /generate?label=7&seed=1 HTTP/1.1\r\nHost: test\r\n\r\n")
+    answers: list[bytes] = []
+    for _ in range(3):
+        state.lean.ask(plain, None, lambda: False, lambda *answer: answers.append(answer[2]))
+    for taken in (1, 2, 3):  # one a turn of the loop
+        await asyncio.sleep(0)
+        assert state.service.in_flight == taken
+    while len(answers) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert len(set(answers)) == 1

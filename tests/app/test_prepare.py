@@ -1,5 +1,6 @@
 """When models are loaded before the processes are made, and when in each of them."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_sto
     assert {model.runner.engine for model in shared.engine.models.values()} == {"onnx"}
     assert set(shared.engine.grades) == set(shared.engine.models)  # probed
     assert prepared(engine="onnx", threads=2) is None
-    if store.find_spec("torch"):
+    if find_spec("torch"):
         assert prepared(engine="torch") is None
 
 
