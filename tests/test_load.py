@@ -385,7 +385,8 @@ def test_a_dataset_is_cut_at_the_end_of_a_drain(start_slow: Any) -> None:
 
 
 def test_a_client_that_reads_nothing_is_cut(start_server: Any, tiny_store: Path) -> None:
-    options = ["--models-dir", str(tiny_store), "--stall-seconds", "1"]
+    # One process, which tells at once what is in flight in it.
+    options = ["--models-dir", str(tiny_store), "--stall-seconds", "1", "--workers", "1"]
     with start_server(*options) as server:
         connection, seen = begin(server.url, "/dataset?n=1000000&format=npz")
         with connection:
@@ -408,7 +409,8 @@ def memory_kib(server: Any, of: str) -> int:
 def test_the_memory_stays_flat_while_60000_images_are_sent(
     start_server: Any, tiny_store: Path, tmp_path: Path, form: str
 ) -> None:
-    with start_server("--models-dir", str(tiny_store)) as server:
+    # One process: of several, the supervisor's memory would be measured.
+    with start_server("--models-dir", str(tiny_store), "--workers", "1") as server:
         ask = f"{server.url}/dataset?seed=1&format={form}&n="
         for _ in range(3):
             assert httpx.post(f"{ask}2000").status_code == 200
