@@ -2,6 +2,7 @@
 answers, log, metrics and on the disk."""
 
 import base64
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,3 +139,16 @@ def _pictures(answer: httpx.Response) -> str:
     items = answer.json().get("items", [])
     files = [base64.b64decode(item["image"]) for item in items if "image" in item]
     return b"".join(files).decode("latin-1")
+
+
+@pytest.mark.parametrize("module", ["app.engine_onnx", "training.export"])
+def test_onnx_runtime_keeps_no_device_id_and_reports_nothing(
+    module: str, tiny_store: Path, tmp_path: Path
+) -> None:
+    """Its telemetry leaves a folder in the user's cache before anything is sent."""
+    graph = next(tiny_store.glob("*.onnx"))
+    show = "import sys, importlib; importlib.import_module(sys.argv[1]); import onnxruntime; "
+    show += "onnxruntime.InferenceSession(sys.argv[2])"
+    bare = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", show, module, str(graph)], env=bare, check=True)
+    assert not list(tmp_path.glob(".cache/Microsoft/**"))

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from app.client.answers import ModelList
 from app.client.ask import Choice, End, ImageFormat, ImagesCall, Layout, Metadata
 from app.client.download import FORMATS, Progress
 from app.client.errors import GenserveError
+from app.client.files import write_whole
 from app.client.session import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, Client
 
 DONE, DIFFERENT, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -43,7 +45,7 @@ def _format(options: Options, allowed: Sequence[str], default: str) -> str:
     if form not in allowed:
         known = " ".join(f".{name}" for name in allowed)
         raise UsageError(
-            f"{options.output} does not tell a format: allowed are {known}, or --format"
+            f"{options.output!r} does not tell a format: allowed are {known}, or --format"
         )
     return form
 
@@ -51,9 +53,11 @@ def _format(options: Options, allowed: Sequence[str], default: str) -> str:
 def _write(options: Options, body: bytes, form: str) -> None:
     """To the file, else to standard output."""
     if options.output not in (None, "-"):
-        Path(options.output).write_bytes(body)
+        write_whole(Path(options.output), body)
         return
     out = sys.stdout
+    if out is None:  # the shell's >&-
+        raise UsageError("standard output is closed: -o FILE writes a file")
     if form == "json":
         indent = 2 if out.isatty() else None
         print(json.dumps(json.loads(body), indent=indent, ensure_ascii=False))
@@ -79,6 +83,7 @@ def _given(options: Options, *names: str) -> dict[str, Any]:
 
 _OF_IMAGES = ("model", "scale", "metadata", "timeout_ms")
 _OF_PICTURES = ("invert", "center")
+_ARRAYS = (b"\x93NUMPY", b"PK\x03\x04")  # what npy and npz begin with
 
 
 def _generate(client: Client, options: Options) -> int:
@@ -196,7 +201,12 @@ def _show(found: ModelList) -> None:
 
 def _file(path: str) -> bytes:
     """What a file holds; - is standard input."""
-    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None or sys.stdin.buffer.closed:
+        raise UsageError("standard input is closed, or - stands in two places; it is read once")
+    with sys.stdin.buffer as whole:
+        return whole.read()
 
 
 def _files(paths: Sequence[str]) -> list[bytes]:
@@ -208,25 +218,27 @@ def _ends(text: str) -> list[End]:
     if text.isascii() and text.isdecimal():
         return [int(text)]
     data = _file(text)
-    if data.startswith(b"\x93NUMPY") or data.lstrip()[:1] in (b"{", b"["):
+    if data.startswith(_ARRAYS) or data.lstrip()[:1] in (b"{", b"["):
         return list(_latents(data, text))
     return [data]
 
 
 def _latents(data: bytes, path: str) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """Latents (n, Z) of a file: npy, or JSON as ``encode`` writes it."""
+    """Latents (n, Z) of a file: npy, or npz or JSON as ``encode`` writes it."""
     try:
-        if data.startswith(b"\x93NUMPY"):
+        if data.startswith(_ARRAYS):
             found = np.load(BytesIO(data), allow_pickle=False)
+            if isinstance(found, np.lib.npyio.NpzFile):
+                found = found["z"]
         else:
             told = json.loads(data)
             if isinstance(told, dict):
                 told = told["z"] if "z" in told else [item["z"] for item in told["items"]]
             found = told
         z = np.atleast_2d(np.asarray(found, dtype=np.float32))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
-            f"{path} holds no latents; allowed: npy (n, Z), JSON as encode gives it, or "
+            f"{path} holds no latents; allowed: npy (n, Z), npz or JSON as encode gives it, or "
             '{"z": [[…]]}'
         ) from error
     if z.ndim != 2:
@@ -359,7 +371,11 @@ def _parser() -> argparse.ArgumentParser:
 
     made = command("decode", _decode, "latents to pictures")
     made.add_argument(
-        "latents", nargs="?", default="-", metavar="FILE", help="npy, or JSON as encode gives it"
+        "latents",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="npy, npz or JSON of encode",
     )
     images(made)
 
@@ -420,7 +436,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Client(options.url, options.key) as client:
             status = options.run(client, options)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return int(status)
     except KeyboardInterrupt:
         part = Path(f"{options.output}.part")

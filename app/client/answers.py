@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from app.client.errors import AnswerError
+from app.client.files import write_whole
 
 T = TypeVar("T")
 
@@ -194,7 +195,7 @@ class File:
 
     def save(self, path: str | Path) -> None:
         """Write it."""
-        Path(path).write_bytes(self.body)
+        write_whole(Path(path), self.body)
 
 
 def _reader(read: Callable[[Answer], T]) -> Callable[[Answer], T]:
@@ -246,9 +247,30 @@ def posteriors(answer: Answer) -> Posteriors:
     return Posteriors(str(told["model"]), told["seed"], mu, logvar, z)
 
 
-@_reader
-def file(answer: Answer) -> File:
-    """Whatever it is."""
+_MEDIA = {
+    "json": ("application/json",),
+    "npy": ("application/x-npy",),
+    "png": ("image/png", "image/apng"),
+    "webp": ("image/webp",),
+    "zip": ("application/zip",),
+}
+
+
+def file(form: str) -> Callable[[Answer], File]:
+    """A file of this form: png, webp, npy, json, zip."""
+
+    def read(answer: Answer) -> File:
+        media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media not in _MEDIA[form]:
+            raise ValueError(f"it is no {form}")
+        if form == "json":
+            json.loads(answer.body)
+        return _file(answer)
+
+    return _reader(read)
+
+
+def _file(answer: Answer) -> File:
     headers = answer.headers
     seed = headers.get("x-seed")
     return File(

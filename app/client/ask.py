@@ -56,9 +56,9 @@ class Call(Generic[T_co]):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
 
-    def raw(self) -> "Call[File]":
+    def raw(self, form: ImageFormat = "json") -> "Call[File]":
         """The same, its answer as the service gives it."""
-        return replace(self, read=answers.file)  # type: ignore[return-value,arg-type]
+        return replace(self, read=answers.file(form))  # type: ignore[return-value,arg-type]
 
 
 class ImagesCall(Call[Images]):
@@ -80,7 +80,7 @@ class ImagesCall(Call[Images]):
             frame_ms: Milliseconds an image of an animation.
         """
         query = {**self.query, **_query(format=format, layout=layout, frame_ms=frame_ms)}
-        return replace(self, query=query).raw()
+        return replace(self, query=query).raw(format)
 
 
 def _query(**values: object) -> dict[str, str]:

@@ -7,10 +7,12 @@ here sends anything.
 """
 
 import json
+import os
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EISDIR
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from app.client.ask import Metadata
 from app.client.errors import AnswerError
+from app.client.files import naming
 
 ENDLESS = 2**53 - 1  # "and whatever follows": the length of a ZIP is not known (RFC 8673)
 _MEMBER = b"PK\x03\x04"  # what a member of a ZIP begins with
@@ -62,6 +65,8 @@ class Part:
         progress: Callable[[Progress], object] | None = None,
     ) -> None:
         self.path = Path(path)
+        if self.path.is_dir():  # else all would have come before it cannot be put there
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
         self._part = self.path.with_name(self.path.name + ".part")
         self._note = self.path.with_name(self.path.name + ".part.json")
         self._asked = dict(query)
@@ -90,7 +95,8 @@ class Part:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk has said so already
+                self._file.close()
 
     @property
     def resumes(self) -> bool:
@@ -150,7 +156,8 @@ class Part:
             self._file = self._part.open("r+b" if start else "w+b")
         if not start:  # a part without this is of no use, so it comes first
             note = {"asked": self._asked, **self._begun}
-            self._note.write_text(json.dumps(note, indent=1) + "\n")
+            with naming(self._note):
+                self._note.write_text(json.dumps(note, indent=1) + "\n")
         self._count_up_to(start)
         self._file.seek(start)
         self._file.truncate()
@@ -160,7 +167,8 @@ class Part:
     def write(self, chunk: bytes) -> None:
         """Some of it has come."""
         assert self._file is not None
-        self._file.write(chunk)
+        with naming(self._part):
+            self._file.write(chunk)
         self.size += len(chunk)
         self._count(chunk)
         self._tell(self._progress)
@@ -177,7 +185,8 @@ class Part:
             AnswerError: it is not, though the answer ended well.
         """
         assert self._file is not None
-        self._file.close()
+        with naming(self._part):
+            self._file.close()
         if self._total and self.size != self._total:
             raise AnswerError(f"{self._part} has {self.size} bytes; announced are {self._total}")
         self._part.replace(self.path)
@@ -247,7 +256,7 @@ def dataset(
     """
     form = format or Path(path).suffix.lower().removeprefix(".")
     if form not in FORMATS:
-        raise ValueError(f"{path} is no name for a dataset: allowed are .zip and .npz")
+        raise ValueError(f"{str(path)!r} is no name for a dataset: allowed are .zip and .npz")
     given = {"model": model, "label": label, "n": n, "seed": seed, "metadata": metadata}
     query = {name: str(value) for name, value in given.items() if value is not None}
     return Part(path, query | {"format": form}, progress)

@@ -74,6 +74,8 @@ def problem_of(
         told = found if isinstance(found, dict) else {}
     else:
         reason += f": not an answer of Genserve ({media or 'no Content-Type'})"
+        if 300 <= status < 400 and "location" in headers:  # followed nowhere: it may drop the key
+            reason += f"; it points to {headers['location']!r}: is the service's address there?"
     errors = told.get("errors")
     return ProblemError(
         status,

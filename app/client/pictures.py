@@ -34,6 +34,8 @@ def picture_bytes(picture: Picture) -> bytes:
     if isinstance(picture, np.ndarray):
         picture = PillowImage.fromarray(checked(picture))
     if isinstance(picture, PillowImage.Image):
+        if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):  # which a PNG cannot hold
+            picture = picture.convert("RGB")
         out = BytesIO()
         picture.save(out, "PNG")
         return out.getvalue()

@@ -5,8 +5,9 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -30,6 +31,30 @@ _DATASET_SILENCE_S = 600.0
 _RESUMES = 5  # cut answers in one call, each of which brought something
 
 
+def _address(url: str) -> httpx.URL:
+    """A service's address.
+
+    Raises:
+        GenserveError: it is none.
+    """
+    try:
+        parsed = httpx.URL(url.rstrip("/"))
+        named = parsed.scheme in ("http", "https") and parsed.host
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: a name that cannot be a host's
+        raise GenserveError(f"{url!r} is no address: {error}") from error
+    if not named or parsed.query or parsed.fragment or (parsed.port or 1) > 65535:
+        raise GenserveError(f"{url!r} is no address such as {DEFAULT_URL}")
+    return parsed
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False
+
+
 class _Settings:
     """What both clients share: where they send to, and what they make of an answer."""
 
@@ -41,13 +66,9 @@ class _Settings:
         retries: int,
         longest_wait_s: float,
     ) -> None:
-        self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
-        try:
-            parsed = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise GenserveError(f"{self.url!r} is no address: {error}") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise GenserveError(f"{self.url!r} is no address such as {DEFAULT_URL}")
+        parsed = _address(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+        # As messages show it: a password in it is nobody's business.
+        self.url = str(parsed.copy_with(userinfo=b""))
         key = key or os.environ.get(KEY_VARIABLE)
         self.retries, self.longest_wait_s = retries, longest_wait_s
         headers = {"user-agent": f"genserve/{__version__}"}
@@ -57,11 +78,27 @@ class _Settings:
             headers["authorization"] = f"Bearer {key}"
         # For httpx.Client and httpx.AsyncClient
         self.arguments: dict[str, Any] = {
-            "base_url": self.url,
+            "base_url": parsed,
             "headers": headers,
+            # A proxy of the environment cannot reach this machine's own addresses.
+            "trust_env": not _is_this_machine(parsed.host),
             "timeout": httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         }
         self.silence = httpx.Timeout(_DATASET_SILENCE_S, connect=min(10.0, timeout_s))
+
+    def connected(self, client: Callable[..., T]) -> T:
+        """httpx's client with the arguments.
+
+        Raises:
+            GenserveError: the environment names a proxy or certificates that are of no use.
+        """
+        try:
+            return client(**self.arguments)
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+            raise GenserveError(
+                f"the environment's proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) or certificates "
+                f"(SSL_CERT_FILE, SSL_CERT_DIR) are of no use: {error}"
+            ) from error
 
     @contextmanager
     def reached(self) -> Iterator[None]:
@@ -73,7 +110,10 @@ class _Settings:
 
     def unreached(self, error: Exception) -> str:
         """What httpx raises, as a sentence."""
-        return f"no whole answer from {self.url}: {str(error) or type(error).__name__}"
+        told = f"no whole answer from {self.url}: {str(error) or type(error).__name__}"
+        if isinstance(error, httpx.ConnectError):
+            told += f"; does the service run there? --url or {URL_VARIABLE} names another address"
+        return told
 
     @staticmethod
     def problem(response: httpx.Response) -> ProblemError:
@@ -272,7 +312,7 @@ class Client:
         longest_wait_s: float = 60.0,
     ) -> None:
         self._settings = _Settings(url, key, timeout_s, retries, longest_wait_s)
-        self._http = httpx.Client(**self._settings.arguments)
+        self._http = self._settings.connected(httpx.Client)
 
     def close(self) -> None:
         """Close the connections; the end of a with statement does."""
@@ -329,7 +369,7 @@ class AsyncClient:
         longest_wait_s: float = 60.0,
     ) -> None:
         self._settings = _Settings(url, key, timeout_s, retries, longest_wait_s)
-        self._http = httpx.AsyncClient(**self._settings.arguments)
+        self._http = self._settings.connected(httpx.AsyncClient)
 
     async def close(self) -> None:
         """Close the connections; the end of a with statement does."""

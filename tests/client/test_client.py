@@ -36,6 +36,7 @@ from app.client import (
     download,
 )
 from app.client.errors import problem_of
+from app.client.pictures import picture_bytes
 from tests.client.conftest import Asks
 from tests.conftest import Server, running_server
 
@@ -189,6 +190,15 @@ def test_a_colour_array_is_a_picture_and_others_are_refused_here() -> None:
         ask.verify(PillowImage.new("L", (28, 28)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "RGBX"])
+def test_an_opened_picture_that_no_png_can_hold_goes_out_as_rgb(mode: str) -> None:
+    red = PillowImage.new("RGB", (3, 2), (255, 0, 0))
+    opened = red.convert("RGB").convert("RGBX") if mode == "RGBX" else PillowImage.new(mode, (3, 2))
+    with PillowImage.open(BytesIO(picture_bytes(opened))) as sent:
+        assert (sent.format, sent.mode, sent.size) == ("PNG", "RGB", (3, 2))
+        assert sent.tobytes() == opened.convert("RGB").tobytes()
+
+
 def test_verify_tells_same_from_different(served: Server, asks: Asks) -> None:
     for form in ("png", "webp"):
         body = get(served, f"/generate?label=7&seed=1&format={form}")
@@ -284,6 +294,61 @@ def test_nobody_there_and_another_program_are_told_apart(asks: Asks) -> None:
         with pytest.raises(ProblemError, match="not an answer of Genserve") as caught:
             asks(url, "generate")
         assert caught.value.status == 502
+
+
+def test_an_answer_of_another_kind_is_never_written_as_a_file() -> None:
+    with other_program(200, b"<html>log in</html>", "text/html") as (url, _), Client(url) as client:
+        for call in (ask.generate().file("png"), ask.models().raw(), ask.model("..").raw()):
+            with pytest.raises(AnswerError, match=r"\(text/html\) is not what Genserve gives"):
+                client.send(call)
+    with (
+        other_program(200, b"{") as (url, _),
+        Client(url) as client,
+        pytest.raises(AnswerError, match="is not what Genserve gives"),
+    ):
+        client.send(ask.models().raw())
+
+
+def test_a_redirection_is_told_and_not_followed(asks: Asks) -> None:
+    with (
+        other_program(301, b"", "text/html", Location="https://example.com/") as (url, asked),
+        pytest.raises(ProblemError, match=r"it points to 'https://example\.com/'") as caught,
+    ):
+        asks(url, "models")
+    assert (caught.value.status, len(asked)) == (301, 1)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_what_the_environment_has_wrong_is_told(
+    client: type[Client] | type[AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for proxy in ("http://a b:x", "socks4://127.0.0.1:9"):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with pytest.raises(GenserveError, match="the environment's proxies"):
+            client("http://service.invalid")
+
+
+def test_this_machine_is_not_asked_by_a_proxy(
+    served: Server, asks: Asks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert asks(served.url, "models")["models"]
+    local = served.url.replace("127.0.0.1", "localhost")
+    assert asks(local, "models")["models"]
+
+
+def test_an_address_is_checked_and_its_password_is_not_shown() -> None:
+    for address in ("http://127.0.0.1:99999", "http://127.0.0.1?x=1", "http://xn--/", "http://a#b"):
+        with pytest.raises(GenserveError, match="is no address"):
+            Client(address)
+    with (
+        Client("http://me:s3cret@127.0.0.1:1/") as client,
+        pytest.raises(UnreachableError) as caught,
+    ):
+        client.models()
+    assert "s3cret" not in str(caught.value)
+    assert "does the service run there? --url or GENSERVE_URL" in str(caught.value)
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def test_latents_go_out_and_come_back(
     run("encode", "seven.png", "-o", "z.json")
     Path("bare.json").write_text(json.dumps(item["z"]))
     Path("body.json").write_text(json.dumps({"z": [item["z"]]}))
-    for source in ("z.npy", "z.json", "bare.json", "body.json"):
+    run("encode", "seven.png", "-o", "whole.npz")
+    for source in ("z.npy", "z.json", "bare.json", "body.json", "whole.npz"):
         run("decode", source, "-o", f"{source}.png")
         assert Path(f"{source}.png").read_bytes() == Path("z.npy.png").read_bytes()
     stdin = type("Stdin", (), {"buffer": BytesIO(told)})()
@@ -159,16 +160,28 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
     ("arguments", "says"),
     [
         (["generate", "--label", "12"], "label is '12'; tiny-cgan-v1 knows 0 to 9 (422, request "),
-        (["generate", "-o", "x.gif"], "x.gif does not tell a format: allowed are .png .webp .npy"),
-        (["generate", "-o", "nowhere/x.png"], "nowhere/x.png: No such file or directory"),
+        (
+            ["generate", "-o", "x.gif"],
+            "'x.gif' does not tell a format: allowed are .png .webp .npy",
+        ),
         (["generate", "--truncation", "2"], "truncation is '2'; it "),
         (["encode", "missing.png"], "missing.png: No such file or directory"),
         (["encode", "notes.txt"], "are not a whole PNG, JPEG or WebP picture"),
-        (["decode", "notes.txt"], "notes.txt holds no latents; allowed: npy (n, Z), JSON"),
+        (["decode", "notes.txt"], "notes.txt holds no latents; allowed: npy (n, Z), npz"),
         (["decode", "deep.npy"], "deep.npy holds an array (1, 1, 3); latents are (n, Z)"),
+        (["decode", "not.npz"], "not.npz holds no latents"),
+        (["generate", "-o", "folder.png"], "folder.png: Is a directory"),
+        (["generate", "-o", "nowhere/x.png"], "nowhere/x.png: No such file or directory"),
+        (["generate", "-o", "/dev/full", "--format", "npy"], "/dev/full: No space left on device"),
+        (["generate", "-o", ""], "'' does not tell a format"),
+        (["dataset", "-o", ""], "'' is no name for a dataset"),
+        (["dataset", "-o", "folder.zip"], "folder.zip: Is a directory"),
         (["traverse", "two.npy"], "two.npy holds 2 latents; a traversal takes one"),
         (["interpolate", "3"], "it must name two seeds at least"),
-        (["dataset", "-o", "digits.tar"], "digits.tar is no name for a dataset: allowed are .zip"),
+        (
+            ["dataset", "-o", "digits.tar"],
+            "'digits.tar' is no name for a dataset: allowed are .zip",
+        ),
         (["models", "nothing"], "unknown model 'nothing'; available: tiny-cgan-v1"),
         (["models", "--url", "http://127.0.0.1:1"], "no whole answer from http://127.0.0.1:1: "),
         (["models", "--url", "nowhere"], "'nowhere' is no address such as http://127.0.0.1:8000"),
@@ -179,6 +192,9 @@ def test_errors_are_one_line_and_status_2(
     capsysbinary: Output, arguments: list[str], says: str
 ) -> None:
     Path("notes.txt").write_text("dear diary")
+    Path("not.npz").write_bytes(b"PK\x03\x04")
+    Path("folder.png").mkdir()
+    Path("folder.zip").mkdir()
     np.save("deep.npy", np.zeros((1, 1, 3), np.float32))
     np.save("two.npy", np.zeros((2, 3), np.float32))
     assert main(arguments) == 2
@@ -187,6 +203,56 @@ def test_errors_are_one_line_and_status_2(
     assert err.startswith(b"genserve: ")
     assert says in err.decode()
     assert err.count(b"\n") == 1
+    assert not list(Path().glob("*.part*"))
+
+
+def test_what_was_there_stays_until_the_new_file_is_whole(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: Output
+) -> None:
+    """A real full disk: the process may write files of 100 bytes at most."""
+    Path("kept.png").write_bytes(b"of old")
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    limited += "from app.client.__main__ import main; raise SystemExit(main())"
+    for command in (["generate"], ["dataset", "--n", "9"]):
+        name = "kept.png" if command == ["generate"] else "new.zip"
+        done = subprocess.run(
+            [sys.executable, "-c", limited, *command, "-o", name],
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            timeout=60,
+        )
+        assert done.returncode == 2, done.stderr
+        assert re.fullmatch(rf"genserve: {name}\S*: File too large\n", done.stderr.decode())
+    assert Path("kept.png").read_bytes() == b"of old"
+    assert not list(Path().glob(".kept*"))
+    link = Path("link.png")
+    link.symlink_to("kept.png")
+    run("generate", "--seed", "1", "-o", "link.png")
+    assert link.is_symlink()
+    assert size("kept.png") == (28, 28)
+    capsysbinary.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "command", "says"),
+    [
+        (">&-", "generate", b"standard output is closed"),
+        (">&-", "status", b"standard output is closed"),
+        ("<&-", "encode -", b"standard input is closed"),
+        ("</dev/null", "interpolate - -", b"- stands in two places"),
+    ],
+)
+def test_closed_streams_are_told(redirection: str, command: str, says: bytes) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -m app.client {command} {redirection}', sys.executable],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_a_file_of_a_model_that_is_not_served_any_more_is_left_as_it_is(
 def test_mistakes_are_told_before_anything_is_written(
     served: Server, asks: Asks, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"digits\.tar is no name for a dataset: .* \.zip and"):
+    with pytest.raises(ValueError, match=r"digits\.tar' is no name for a dataset: .* \.zip and"):
         asks(served.url, "dataset", tmp_path / "digits.tar")
     with pytest.raises(ProblemError, match="0 to 9"):
         asks(served.url, "dataset", tmp_path / "digits.zip", label="x")
