@@ -3,9 +3,9 @@
 The textbook loop is that of pytorch/examples: a DataLoader that reads, converts and normalises one
 image at a time, one batch at a time to the device, no averaged weights. It gets our networks,
 losses, optimisers and batch size, so that a row compares two loops and not two architectures. Where
-the CPU multiplies matrices of bf16 by itself (AMX), a second row has ours in that precision, which the
-textbook's loop does not know. The last line shows what the textbook's usual architecture costs in
-its own loop.
+the CPU has AMX, which multiplies matrices of bf16, a second row has ours in that precision; the
+textbook's loop has 32 bits alone. The last line shows what the textbook's usual architecture costs
+in its own loop.
 """
 
 import argparse
