@@ -49,6 +49,7 @@ bench-peers: $(DEV)  ## the same load on six other servers, installed on first u
 
 evaluate: $(DEV) ## figures of every shipped checkpoint beside those of real images
 	$(BIN)/python -m training evaluate --all
+	$(BIN)/python -m training evaluate --all --store models_more
 
 bench-training: $(DEV)  ## images a second of the training loops beside the textbook's
 	$(BIN)/python -m bench.training

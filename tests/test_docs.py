@@ -43,7 +43,7 @@ def test_every_make_target_is_in_the_readme() -> None:
 def test_the_figures_in_the_readme_are_those_of_the_checkpoints() -> None:
     from training.networks.checkpoint import load
 
-    for path in sorted((ROOT / "models_store").glob("*.safetensors")):
+    for path in sorted(ROOT.glob("models_*/*.safetensors")):
         metrics = load(path)[1].metrics
         (row,) = re.findall(rf"^\| `{path.stem}` \|(.*)\|$", README, re.MULTILINE)
         figures = [cell.strip() for cell in row.split("|")]
@@ -52,7 +52,7 @@ def test_the_figures_in_the_readme_are_those_of_the_checkpoints() -> None:
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models_store/*.md")):
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models_*/*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 

@@ -32,8 +32,11 @@ from training.train_gan import PICTURED, shown_classes, train_gan
 from training.train_vae import train_vae
 
 
-def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
+def _fitted(run: AnyRun, kind: str, data: Dataset, label_modes: int) -> AnyRun:
     """The run with networks of the data's shape and classes, and steps enough for a small set.
+
+    Args:
+        label_modes: Whether the classes are to be the modes of a GAN, as in ``GanRun``.
 
     Raises:
         DataError: a conditional GAN is to learn from a single class.
@@ -47,6 +50,10 @@ def _fitted(run: AnyRun, kind: str, data: Dataset) -> AnyRun:
                 "of several: give each class a sub-folder, or train a gan"
             )
         shape["num_classes"] = len(data.class_names)
+    elif kind == "gan" and label_modes:
+        # Images without classes, or with more than z has numbers for, are learnt without labels.
+        classes = len(data.class_names)
+        shape["modes"] = classes if 2 <= classes < run.network.latent_dim else 0
     changes: dict[str, Any] = run.small_set(len(data))
     changes["network"] = dataclasses.replace(run.network, **shape)
     return dataclasses.replace(run, **changes)
@@ -90,7 +97,7 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
 
     preset = arguments.preset or next(iter(PRESETS[kind]))
     usual = PRESETS[kind][preset]
-    dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
+    asked = dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
     spec = data_spec(
         arguments.data or DEFAULT,
         arguments.data_root,
@@ -99,7 +106,8 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
         licence=arguments.data_licence or "",
     )
     data, _ = load_data(spec)
-    run = dataclasses.replace(_fitted(usual, kind, data), **chosen)
+    modes = asked.label_modes if isinstance(asked, GanRun) else 0
+    run = dataclasses.replace(_fitted(usual, kind, data, modes), **chosen)
     return _Resolved(kind, preset, run, spec.filled_in(data), data, None)
 
 

@@ -20,6 +20,7 @@ from training.gallery import save_gallery
 from training.heldout import held_out_count
 from training.judge import judge_for
 from training.networks import build
+from training.networks.configs import GanConfig
 from training.networks.gan import Generator
 from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
@@ -266,6 +267,11 @@ def card(
         "cgan": "A conditional GAN: draws a sample of the label you ask for.",
         "vae": "A variational autoencoder: samples, encodes and decodes.",
     }[description.kind]
+    if isinstance(description.network, GanConfig) and description.network.modes:
+        what += (
+            f" The images' labels taught it: the largest of z's first {description.network.modes} "
+            "numbers chooses the class."
+        )
     shown = [
         f"![{caption.split(':')[0].rstrip('.')}]({file})\n\n{caption}" for file, caption in pictures
     ]

@@ -71,6 +71,8 @@ def train_gan(
     # Networks, optimisers, and the one generator that all noise comes from.
     torch.manual_seed(run.seed)
     device, conditional = hardware.device, run.network.num_classes > 0
+    modes = run.network.modes  # each a class, which z chooses
+    labelled = conditional or modes > 0
     generator = hardware.place(Generator(run.network))
     discriminator = hardware.place(Discriminator(run.network, run.discriminator))
     call_g = hardware.compiled(generator)
@@ -112,7 +114,7 @@ def train_gan(
             assert order is not None
             chosen = order[index * batch : (index + 1) * batch][mine]
             real = to_pixels(data.images[chosen])  # (B, C, H, W)
-            real_labels = data.labels[chosen] if conditional else None  # (B,)
+            real_labels = data.labels[chosen] if labelled else None  # (B,)
 
             factor = run.learning_rate_factor(state.step, total_steps)
             update_g.learning_rate(run.generator_lr * factor)
@@ -120,14 +122,15 @@ def train_gan(
             hardware.seed_dropout(run.seed, state.step)
 
             # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
-            # label alone never tells them apart.
+            # label alone never tells them apart; or, where z chooses, those of their modes.
             z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
+            fake_labels = generator.modes_of(z) if modes else real_labels
             penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
             real.requires_grad_(penalise)
             with hardware.autocast(run.precision):
                 with torch.no_grad():
-                    fake = call_g(z, real_labels)
-                fake_logits, _ = call_d(fake, real_labels)
+                    fake = call_g(z, real_labels if conditional else None)
+                fake_logits, _ = call_d(fake, fake_labels)
             # R1 differentiates twice: in full precision, and past the compiler, which cannot.
             with hardware.autocast(run.precision, enabled=not penalise):
                 judge_real = discriminator.with_classes if penalise else call_d
@@ -150,13 +153,14 @@ def train_gan(
             if conditional:
                 labels = torch.randint(run.network.num_classes, (batch,), generator=noise)
                 labels = labels[mine].to(device)
+            wanted = generator.modes_of(z) if modes else labels
             discriminator.requires_grad_(False)
             with hardware.autocast(run.precision):
-                fake_logits, fake_classes = call_d(call_g(z, labels), labels)
+                fake_logits, fake_classes = call_d(call_g(z, labels), wanted)
             loss_g = generator_loss(run.loss, fake_logits.float())
             total_g = loss_g
-            if fake_classes is not None and labels is not None:
-                named = F.cross_entropy(fake_classes.float(), labels)
+            if fake_classes is not None and wanted is not None:
+                named = F.cross_entropy(fake_classes.float(), wanted)
                 total_g = total_g + run.classifier_weight * named
             discriminator.requires_grad_(True)
             update_g.minimise(total_g)

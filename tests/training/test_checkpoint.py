@@ -195,7 +195,7 @@ def test_the_file_is_plain_safetensors_with_text_metadata(path: Path) -> None:
         *("format", "kind", "network", "labels", "data", "training", "metrics", "graphs"),
         "digest",
     }
-    assert metadata["format"] == "3"
+    assert metadata["format"] == "4"
     assert json.loads(metadata["network"])["architecture"] == "dense"
 
 
@@ -301,7 +301,7 @@ def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
     path: Path, text: str, found: str
 ) -> None:
     with_metadata(path, lambda metadata: metadata.update(format=text))
-    assert refusal(path) == f"format is {found}; accepted: '1', '2', '3'"
+    assert refusal(path) == f"format is {found}; accepted: '1', '2', '3', '4'"
 
 
 def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path) -> None:
@@ -320,10 +320,31 @@ def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path
     again, found = load(path)
     assert found.network == description.network
     assert torch.equal(again.generate(torch.ones(1, 3)), network.generate(torch.ones(1, 3)))
-    with_metadata(path, lambda metadata: metadata.update(format="3"))
+    with_metadata(path, lambda metadata: metadata.update(format="4"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
     save(path, network, description)
     with_metadata(path, lambda metadata: metadata.update(format="1"))
+    assert refusal(path).startswith("fields of network are not exactly architecture, ")
+
+
+@pytest.mark.parametrize("name", ["gan-compact", "cgan"])
+def test_generators_of_format_3_have_no_modes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.safetensors"
+    network, description = make(name)
+    save(path, network, description)
+
+    def as_format_3(metadata: dict[str, Any]) -> None:
+        fields = json.loads(metadata["network"])
+        assert fields.pop("modes") == 0
+        metadata.update(format="3", network=json.dumps(fields))
+
+    with_metadata(path, as_format_3)
+    again, found = load(path)
+    assert found.network == description.network
+    z, labels = torch.ones(1, 3), torch.tensor([1]) if network.num_classes else None
+    assert torch.equal(again.generate(z, labels), network.generate(z, labels))
+    save(path, network, description)
+    with_metadata(path, lambda metadata: metadata.update(format="3"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
 
 
@@ -336,6 +357,7 @@ def test_networks_of_format_2_have_no_tone_curve(tmp_path: Path, name: str) -> N
     def as_format_2(metadata: dict[str, Any]) -> None:
         fields = json.loads(metadata["network"])
         assert fields.pop("tone") == []
+        fields.pop("modes", None)
         metadata.update(format="2", network=json.dumps(fields))
 
     with_metadata(path, as_format_2)

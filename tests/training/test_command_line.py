@@ -11,8 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 from torch import Tensor
 
 from tests.training.tiny import (
@@ -60,6 +62,32 @@ def test_python_m_training_trains_on_mnist_files(made_up_mnist: Path, here: Path
     assert config["data"]["digest"] == train.digest()
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "classes", "modes"),
+    [
+        (["--preset", "published"], 10, 10),
+        (["--preset", "compact"], 10, 0),
+        (["--preset", "compact", "--label-modes", "1"], 10, 10),
+        (["--preset", "published", "--label-modes", "0"], 10, 0),
+        (["--preset", "published"], 1, 0),  # a flat folder has no labels
+    ],
+)
+def test_labels_teach_a_gan_where_there_are_some_and_it_is_asked_for(
+    options: list[str], classes: int, modes: int, made_up_mnist: Path, here: Path
+) -> None:
+    data: list[str] = []
+    if classes == 1:
+        (here / "flat").mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (24, 28, 28), np.uint8)
+        for number, image in enumerate(noise):
+            Picture.fromarray(image).save(here / "flat" / f"{number}.png")
+        data = ["--data", "flat"]
+    main(["gan", *small(made_up_mnist), *options, *data, "--max-steps", "1"])
+    (folder,) = (here / "runs").iterdir()
+    network = json.loads((folder / "config.json").read_text())["run"]["network"]
+    assert (network["num_classes"], network["modes"]) == (0, modes)
 
 
 @pytest.mark.parametrize("kind", PRESETS)

@@ -26,6 +26,7 @@ from training.networks.gan import MinibatchStddev
 SHARED: dict[str, AnyRun] = {
     "gan": gan_run(),  # batch norm, minibatch standard deviation, R1
     "cgan, spectral norm": gan_run("dcgan", num_classes=10),
+    "gan, modes of z": RUNS["gan-modes"],
     "vae": RUNS["vae-conv"],
 }
 

@@ -48,6 +48,11 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
         GanConfig(latent_dim=3, image_size=8, channels=(6, 4), tone=CURVE),
         ("generate",),
     ),
+    "compact-modes": (
+        "gan",
+        GanConfig(latent_dim=5, image_size=8, channels=(6, 4), modes=3),
+        ("generate",),
+    ),
     "vae-toned": (
         "vae",
         VaeConfig("dense", 3, 1, 5, (6,), prior_layers=2, prior_hidden=4, tone=CURVE),

@@ -20,9 +20,10 @@ from tests.training.tiny import (
     vae_run,
 )
 from training import train_gan, train_vae
+from training.config import GanRun
 from training.data import Dataset, epoch_order, to_pixels
 from training.losses import negative_elbo, reconstruction_nats
-from training.networks.gan import Discriminator, DiscriminatorConfig
+from training.networks.gan import Discriminator, DiscriminatorConfig, Generator
 from training.networks.vae import VAE
 
 
@@ -137,6 +138,21 @@ def test_the_weight_of_the_classes_moves_both_networks(digits: Dataset, tmp_path
     without, with_it = (state(tmp_path / name) for name in ("0.0", "5.0"))
     for name in ("discriminator.features.0.weight", "generator.trunk.0.weight"):
         assert not torch.equal(without[name], with_it[name]), name
+
+
+def test_the_classes_teach_a_gan_what_its_modes_draw(digits: Dataset, tmp_path: Path) -> None:
+    settings = RUNS["gan-modes"]
+    assert isinstance(settings, GanRun)
+    settings = dataclasses.replace(
+        settings, epochs=100, generator_lr=1e-2, discriminator_lr=1e-2, r1_gamma=0.0
+    )
+    generator = train(settings, digits, tmp_path)
+    assert isinstance(generator, Generator)
+    assert generator.num_classes == 0
+    z = torch.randn(500, 12, generator=torch.Generator().manual_seed(0))
+    means = torch.stack([to_pixels(digits.images[digits.labels == k]).mean(0) for k in range(10)])
+    distances = (generator.generate(z)[:, None] - means).square().sum(dim=(2, 3, 4))  # (500, 10)
+    assert (distances.argmin(dim=1) == generator.modes_of(z)).float().mean() > 0.5
 
 
 def test_an_update_of_one_network_leaves_the_weights_of_the_other(

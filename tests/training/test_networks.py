@@ -23,6 +23,7 @@ from training.networks.gan import (
     Generator,
     stretched,
     with_label,
+    with_mode,
 )
 from training.networks.vae import VAE
 
@@ -37,11 +38,17 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make_generator(architecture: str, num_classes: int = 0) -> Generator:
+def make_generator(architecture: str, num_classes: int = 0, modes: int = 0) -> Generator:
     """A tiny one in eval mode, its weights wide enough that inputs show in the pixels."""
     torch.manual_seed(0)
     network = Generator(
-        GanConfig(architecture, latent_dim=3, num_classes=num_classes, channels=(4, 4))
+        GanConfig(
+            architecture,
+            latent_dim=modes + 2 if modes else 3,
+            num_classes=num_classes,
+            channels=(4, 4),
+            modes=modes,
+        )
     )
     for parameter in network.parameters():
         if parameter.ndim > 1:
@@ -119,6 +126,28 @@ def test_with_label_appends_a_one_hot_row() -> None:
         [1, 2, 1, 0, 0],
     ]
     assert with_label(x, None, 0) is x
+
+
+def test_the_largest_of_the_first_numbers_chooses_the_mode() -> None:
+    z = torch.tensor([[0.1, 0.5, -2.0, 7.0, 8.0], [1.0, 0.9, 3.0, 7.0, 8.0]])
+    expected = torch.tensor([[0.0, 1.0, 0.0, 7.0, 8.0], [0.0, 0.0, 1.0, 7.0, 8.0]])
+    torch.testing.assert_close(with_mode(z, 3), expected)
+    torch.testing.assert_close(with_mode(torch.tensor([[1.0, 1.0]]), 2), torch.full((1, 2), 0.5))
+    assert with_mode(z, 0) is z
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_within_a_mode_the_other_numbers_decide(architecture: str) -> None:
+    generator = make_generator(architecture, modes=3)
+    z = torch.tensor(
+        [[2.0, 0.0, 0.0, 1.0, 1.0], [3.0, 1.0, -1.0, 1.0, 1.0], [0.0, 2.0, 0.0, 1.0, 1.0],
+         [2.0, 0.0, 0.0, 1.0, -1.0]]
+    )  # fmt: skip
+    assert generator.modes_of(z).tolist() == [0, 0, 1, 0]
+    one, same, other_mode, other_style = generator.generate(z)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other_mode)
+    assert not torch.equal(one, other_style)
 
 
 def test_a_generator_reaches_exactly_0_and_1_with_finite_logits() -> None:
@@ -294,6 +323,9 @@ def test_a_vae_refuses_labels() -> None:
         ({"architecture": "dcgan", "image_size": 27}, "image_size 27"),
         ({"channels": (1, 2, 3)}, "compact takes 2 widths, got (1, 2, 3)"),
         ({"architecture": "dcgan", "channels": (4,)}, "dcgan takes 2 widths, got (4,)"),
+        ({"modes": 65}, "modes is 65; allowed: 0, or 2 to the 64 numbers of z"),
+        ({"modes": 1}, "modes is 1; allowed: 0, or 2 to the 64 numbers of z"),
+        ({"modes": 10, "num_classes": 10}, "asked for a label has no modes of its own"),
     ],
 )
 def test_bad_gan_configs_are_refused_with_the_value(

@@ -31,6 +31,8 @@ from training.evaluate import Effort
 from training.figures import BESIDE, MEANINGS, rows
 from training.networks import build
 from training.networks.checkpoint import load
+from training.networks.configs import GanConfig
+from training.publish import card
 from training.run import new_run_folder, write_config
 from training.sources import data_spec
 from training.sources import load as load_data
@@ -100,6 +102,17 @@ def at_published(published: Published, monkeypatch: pytest.MonkeyPatch) -> Publi
     quick(monkeypatch)
     monkeypatch.chdir(published.here)
     return published
+
+
+def test_a_card_says_whether_labels_taught_the_modes_of_z(published: Published) -> None:
+    network, description = load(published.path)
+    picture = [("samples.png", "80 samples, none chosen.")]
+    assert "chooses the class" not in card("x", description, "0" * 64, network, picture)
+    if isinstance(description.network, GanConfig) and not description.labels:
+        shape = dataclasses.replace(description.network, modes=10)
+        taught = dataclasses.replace(description, network=shape)
+        shown = card("x", taught, "0" * 64, network, picture)
+        assert "the largest of z's first 10 numbers chooses the class." in shown
 
 
 def test_a_published_checkpoint_is_the_runs_average(published: Published) -> None:

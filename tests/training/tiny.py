@@ -76,6 +76,11 @@ RUNS: dict[str, AnyRun] = {
     "cgan-classifier": gan_run(
         num_classes=10, discriminator=DiscriminatorConfig((4, 4, 4), residual=True, classifier=True)
     ),
+    "gan-modes": gan_run(
+        network=GanConfig("compact", 12, image_size=8, channels=(4, 4), modes=10),
+        discriminator=DiscriminatorConfig((4, 4, 4), classifier=True),
+        label_modes=1,
+    ),
     "vae-conv": vae_run(),
     "vae-dense": vae_run("dense"),
     "vae-flow": vae_run(prior_layers=2),

@@ -49,6 +49,7 @@ class GanConfig:
     image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
     channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
     tone: Curve = ()  # the last step from values to pixels, fitted after training; () = a clamp
+    modes: int = 0  # unconditional: first numbers of z that choose one of so many modes; 0 = none
 
     def __post_init__(self) -> None:
         if self.architecture not in GAN_ARCHITECTURES:
@@ -61,6 +62,12 @@ class GanConfig:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
             if len(self.channels) != 2:
                 raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+        if self.modes and not 2 <= self.modes <= self.latent_dim:
+            raise ValueError(
+                f"modes is {self.modes}; allowed: 0, or 2 to the {self.latent_dim} numbers of z"
+            )
+        if self.modes and self.num_classes:
+            raise ValueError("a generator that is asked for a label has no modes of its own")
         check_curve(self.tone)
 
     @property

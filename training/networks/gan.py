@@ -108,6 +108,24 @@ def _compact_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
     )
 
 
+# Of the softmax that chooses a mode: of normal z 4 in 100 are then nearer than 9 to 1 to two modes.
+# It stays a choice where truncation scales z down.
+SHARPNESS = 100.0
+
+
+def with_mode(z: Tensor, modes: int) -> Tensor:
+    """The first ``modes`` numbers of each row through a sharp softmax; (B, Z), unchanged for 0.
+
+    Classes of images are apart, and a continuous map from one Gaussian draws what lies between
+    them too. So the largest of these numbers chooses one of equally probable modes, all but at once
+    where two are equally large, and the others say how it looks. The mixture is as in InfoGAN
+    (Chen et al. 2016, arXiv:1606.03657), with z itself still normal.
+    """
+    if not modes:
+        return z
+    return torch.cat([F.softmax(SHARPNESS * z[:, :modes], dim=1), z[:, modes:]], dim=1)
+
+
 class Generator(nn.Module):
     """z (and a label) to an image. Batch norm: batch statistics in training, averages in eval."""
 
@@ -136,8 +154,13 @@ class Generator(nn.Module):
 
     def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The same before the tone curve or clamp: (B, C, H, W) in [-0.05, 1.05]."""
+        z = with_mode(z, self.config.modes)
         logits = self.trunk(with_label(z, labels, self.num_classes))
         return stretched(logits.view(-1, *self.image_shape))
+
+    def modes_of(self, z: Tensor) -> Tensor:
+        """The mode that each row of z (B, Z) chooses: (B,) int64."""
+        return z[:, : self.config.modes].argmax(dim=1)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The serving surface: the same as forward."""
@@ -180,13 +203,13 @@ class Discriminator(nn.Module):
 
     The conditional form adds a projection of the features on the label's embedding (Miyato &
     Koyama 2018, arXiv:1802.05637), so that it judges the label too; with ``classifier`` it also
-    says which class it sees (Odena et al. 2017, arXiv:1610.09585). ``dense`` flattens its input
-    and uses dropout, active only in training.
+    says which class it sees (Odena et al. 2017, arXiv:1610.09585). A generator's modes are labels
+    to it. ``dense`` flattens its input and uses dropout, active only in training.
     """
 
     def __init__(self, config: GanConfig, own: DiscriminatorConfig) -> None:
         super().__init__()
-        self.num_classes = config.num_classes
+        self.num_classes = config.num_classes or config.modes
         widths = own.channels
         normalise = spectral_norm if own.spectral_norm else nn.Identity()
         if config.architecture == "dense":
@@ -214,11 +237,11 @@ class Discriminator(nn.Module):
             )
             inputs = c * math.ceil(config.image_size / 8) ** 2
         self.head = normalise(nn.Linear(inputs, 1))
-        if config.num_classes:
-            self.label_embedding = normalise(nn.Linear(config.num_classes, inputs, bias=False))
+        if self.num_classes:
+            self.label_embedding = normalise(nn.Linear(self.num_classes, inputs, bias=False))
         self.classes = None
-        if config.num_classes and own.classifier:
-            self.classes = nn.Linear(inputs, config.num_classes)
+        if self.num_classes and own.classifier:
+            self.classes = nn.Linear(inputs, self.num_classes)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """images (B, C, H, W) in [0, 1], labels (B,) or None -> logits (B,)."""

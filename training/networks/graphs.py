@@ -24,8 +24,8 @@ MAX_NODES = 4096
 _NAMES = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div
     Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul Mul Pad
-    Pow Relu Reshape Resize Shape Sigmoid Slice Softplus Split Sqrt Squeeze Sub Tanh Transpose
-    Unsqueeze
+    Pow Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh
+    Transpose Unsqueeze
 """
 OPERATORS = frozenset(_NAMES.split())
 

@@ -4,7 +4,7 @@ One safetensors file holds a network, its description and its digest; reading ru
 header's metadata are text values:
 
 =============== ================================================================================
-``format``      ``"3"``; older ones lack the fields of ``network`` in ``FIXED``
+``format``      ``"4"``; older ones lack the fields of ``network`` in ``FIXED``
 ``kind``        a key of ``training.networks.configs.CONFIGS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
@@ -40,14 +40,19 @@ from safetensors import deserialize
 
 from training.networks.configs import CONFIGS, Config, Curve, Operation, VaeConfig
 
-FORMAT = "3"
+FORMAT = "4"
 # format -> kind -> fields of the network that a header of that format lacks, because they could not
 # be chosen when it was written, and what they were.
 _NO_CURVE: dict[str, Any] = {"tone": []}
+_NO_MODES: dict[str, Any] = {"modes": 0}
+_PLAIN_GAN = _NO_CURVE | _NO_MODES
 FIXED: dict[str, dict[str, dict[str, Any]]] = {
-    "1": dict.fromkeys(CONFIGS, _NO_CURVE)
-    | {"vae": {"blocks": [1, 1], "prior_mixing": "reverse", **_NO_CURVE}},
-    "2": dict.fromkeys(CONFIGS, _NO_CURVE),
+    "1": {
+        **dict.fromkeys(("gan", "cgan"), _PLAIN_GAN),
+        "vae": {"blocks": [1, 1], "prior_mixing": "reverse", **_NO_CURVE},
+    },
+    "2": {**dict.fromkeys(("gan", "cgan"), _PLAIN_GAN), "vae": _NO_CURVE},
+    "3": dict.fromkeys(("gan", "cgan"), _NO_MODES),
     FORMAT: {},
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
@@ -59,7 +64,7 @@ MAX_NUMBERS = {"image_size": 512, "image_channels": 3, "blocks": 16, "prior_laye
 MAX_NUMBER = 2**13  # of every other field
 MAX_LABEL_CHARACTERS = 64
 MAX_DEPTH = 16  # of the descriptive tables
-MAY_BE_ZERO = ("num_classes", "blocks", "prior_layers")
+MAY_BE_ZERO = ("num_classes", "blocks", "prior_layers", "modes")
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 
