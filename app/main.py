@@ -34,7 +34,7 @@ from app.middleware import RequestMiddleware, is_head
 from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.prepare import Prepared, prepare
-from app.routes import build_router
+from app.routes.table import build_router
 from app.schemas import add_own_schemas
 from app.service import Service, measured_lanes
 from app.settings import Settings

@@ -14,15 +14,20 @@ from training.networks.checkpoint import load, save
 
 ROOT = Path(__file__).parent.parent
 
+ROUTES = {
+    *("app.routes.between", "app.routes.cards", "app.routes.datasets", "app.routes.declared"),
+    *("app.routes.latents", "app.routes.operation", "app.routes.sample", "app.routes.shared"),
+    "app.routes.table",
+}
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
-    "anyio": {"app.oip", "app.routes"},
+    "anyio": {"app.oip", "app.routes.sample", "app.routes.shared"},
     "asyncio": {
         *("app.batching", "app.client.session", "app.dataset", "app.lean", "app.middleware"),
         "app.pending",
         *("app.protocol", "app.server", "app.service", "app.streams"),
     },
-    "fastapi": {"app.main", "app.oip", "app.parameters", "app.routes", "app.server"},
+    "fastapi": {"app.main", "app.oip", "app.parameters", "app.server", *ROUTES},
     "fastapi_offline": {"app.main"},
     "httpx": {"app.client.session"},
     "onnxruntime": {"app.engine_onnx"},
@@ -30,10 +35,10 @@ APP_KNOWS = {
         *("app.client.answers", "app.client.ask", "app.client.pictures", "app.images"),
         "app.pictures",
     },
-    "prometheus_client": {"app.__main__", "app.metrics", "app.routes"},
+    "prometheus_client": {"app.__main__", "app.metrics", "app.routes.operation"},
     "pydantic": {
-        *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.routes"),
-        *("app.schemas", "app.settings"),
+        *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.schemas", "app.settings"),
+        *("app.routes.between", "app.routes.datasets", "app.routes.sample"),
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
@@ -278,7 +283,8 @@ def test_lower_layers_of_app_do_not_look_up(layer: str) -> None:
 def test_only_main_wires() -> None:
     imports = imports_of("app")
     for wired, by in (
-        ("app.routes", {"app.main"}),
+        ("app.routes.table", {"app.main"}),
+        *((module, ROUTES) for module in ROUTES - {"app.routes.table"}),
         ("app.oip", {"app.main"}),
         ("app.main", {"app.__main__"}),
     ):

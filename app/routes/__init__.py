@@ -1,0 +1,1 @@
+"""The endpoints: read the request, submit it, reply."""

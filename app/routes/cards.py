@@ -1,0 +1,89 @@
+"""What is served, and what can go wrong: documents as JSON or as pages."""
+
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import FileResponse
+
+from app import pages, replies
+from app.errors import PROBLEMS, NotFoundError, ServiceError, shown
+from app.negotiation import PNG
+from app.routes.shared import document, service_of
+from app.schemas import (
+    ModelCard,
+    ModelList,
+    ProblemKind,
+)
+from app.service import Service, pinned_name
+from app.store import StoredModel
+
+
+async def list_models(request: Request) -> Any:
+    """What is served, and which files of the store were refused: JSON, or a page."""
+    service = service_of(request)
+    cards = [_card(service, service.models[name]) for name in sorted(service.models)]
+    found = ModelList(
+        default=service.default,
+        default_encoder=service.default_encoder,
+        models=cards,
+        refused=service.refused,
+    )
+    return document(request, found, pages.models_page)
+
+
+async def get_model(request: Request, name: str) -> Any:
+    """One model's card: JSON, or a page with its pictures."""
+    service = service_of(request)
+    return document(request, _card(service, service.model(name)), pages.card_page)
+
+
+async def get_model_picture(request: Request, name: str, file: str) -> Response:
+    """A picture of a model's card, as the card's pictures name them."""
+    model = service_of(request).model(name)
+    path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
+    if path is None:
+        have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
+        raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
+    # A name alone leads to whatever is served under it tomorrow.
+    cache = replies.IMMUTABLE if "@" in name else "no-cache"
+    return FileResponse(path, media_type=PNG, headers={"Cache-Control": cache})
+
+
+async def list_problems(request: Request) -> Any:
+    """Every kind of error, its status and what it means: JSON, or a page."""
+    found = {slug: _about(error) for slug, error in PROBLEMS.items()}
+    return document(request, found, lambda _: pages.problems_page(PROBLEMS))
+
+
+async def get_problem(request: Request, slug: str) -> Any:
+    """One kind of error, where the ``type`` of an error leads: JSON, or a page."""
+    if slug not in PROBLEMS:
+        raise NotFoundError(f"no problem is called {shown(slug)}; GET /problems lists them")
+    error = PROBLEMS[slug]
+    return document(request, _about(error), lambda _: pages.problem_page(error))
+
+
+def _about(error: type[ServiceError]) -> ProblemKind:
+    return ProblemKind(status=error.status, title=error.title, about=error.about)
+
+
+def _card(service: Service, model: StoredModel) -> ModelCard:
+    network, description = model.network, model.description
+    return ModelCard(
+        name=model.name,
+        kind=description.kind,
+        operations=list(service.engine.operations(model.name)),
+        labels=list(description.labels),
+        latent_dim=network.latent_dim,
+        image_shape=list(network.image_shape),
+        digest=description.digest,
+        reproducibility=service.engine.grades[model.name],
+        engine=model.runner.engine,
+        device=model.runner.device,
+        data=description.data,
+        training=description.training,
+        metrics=description.metrics,
+        pictures={
+            shows: f"/models/{pinned_name(model)}/pictures/{shows}.png" for shows in model.pictures
+        },
+    )

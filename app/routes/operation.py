@@ -1,0 +1,45 @@
+"""For who looks after the service."""
+
+from typing import Any
+
+from fastapi import Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.errors import NotReadyError
+from app.routes.shared import service_of
+from app.schemas import (
+    Readiness,
+)
+from app.status import status
+
+
+async def livez(request: Request) -> dict[str, str]:
+    """The process runs and answers, and so do the model and what feeds it."""
+    if reason := service_of(request).not_alive():
+        raise NotReadyError(reason)
+    return {"status": "alive"}
+
+
+async def readyz(request: Request) -> Any:
+    """Every model answers a canary sent through the real queue (cached for a second).
+
+    Being busy is no reason to be taken out of service; stopping is one.
+    """
+    service = service_of(request)
+    failing = await service.not_ready()
+    if failing:
+        detail = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
+        raise NotReadyError(detail, retry_after_s=1)
+    return Readiness(ready=True, models=sorted(service.models))
+
+
+async def get_status(request: Request) -> Any:
+    """Queue, counts, and what each model's forward passes cost."""
+    return status(service_of(request))
+
+
+async def metrics(request: Request) -> Response:
+    """Counters and histograms in Prometheus' text format."""
+    service = service_of(request)
+    service.measure()
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

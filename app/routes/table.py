@@ -1,0 +1,128 @@
+"""The interface as a table: every operation, what it answers and which errors it can give."""
+
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Depends, Response
+
+from app.parameters import check_query
+from app.routes.between import interpolate, traverse
+from app.routes.cards import (
+    get_model,
+    get_model_picture,
+    get_problem,
+    list_models,
+    list_problems,
+)
+from app.routes.datasets import dataset
+from app.routes.declared import (
+    DATASET,
+    DATASET_REST,
+    ENCODED,
+    END,
+    ENDS,
+    FILE,
+    GENERATED,
+    IMAGES,
+    LATENTS,
+    NOT_MODIFIED,
+    PAGE,
+    PICTURES,
+    RANGE,
+    REBUILT,
+    WALKED,
+    PngResponse,
+    Responses,
+    ZipResponse,
+    problems,
+)
+from app.routes.latents import decode, encode, reconstruct
+from app.routes.operation import get_status, livez, metrics, readyz
+from app.routes.sample import generate, verify
+from app.routes.shared import Endpoint
+from app.schemas import (
+    ModelCard,
+    ModelList,
+    PosteriorList,
+    ProblemKind,
+    Readiness,
+    Status,
+    Verification,
+)
+from app.settings import Settings
+
+# Statuses of errors. 422 is every operation's, since each refuses parameters that it does not have.
+_ASKED = (404, 406, 422, 429, 500, 503, 504)  # a model makes images
+_SENT = (400, 404, 406, 413, 415, 422, 429, 500, 503, 504)  # from a body
+_ENCODES = (400, 404, 413, 415, 422, 429, 500, 503, 504)
+_VERIFIES = (400, 413, 415, 422, 429, 500, 503, 504)
+_RESUMES = (404, 406, 416, 422, 429, 500, 503, 504)
+_NAMED = (404, 406)  # a document, as JSON or as a page
+
+_PICTURE = "/models/{name}/pictures/{file}"
+
+
+class Row(NamedTuple):
+    """An operation of the interface."""
+
+    method: str
+    path: str
+    id: str  # OpenAPI's operationId
+    tag: str
+    endpoint: Endpoint
+    gives: Any  # a class of answers, or the type of the JSON that FastAPI writes
+    answers: Responses
+    errors: tuple[int, ...]  # statuses
+    extra: dict[str, Any] | None = None  # body or headers that the endpoint reads by itself
+
+
+def _table(settings: Settings) -> tuple[Row, ...]:
+    generated, path, axes = generate(settings), interpolate(settings), traverse(settings)
+    code, images, again = encode(settings), decode(settings), reconstruct(settings)
+    archive, proof, drawn = dataset(settings), verify(settings), get_model_picture
+    png, file, points, kind = PngResponse, ZipResponse, PosteriorList, ProblemKind
+    kinds = dict[str, ProblemKind]
+    # GET is the same call as POST where the query says all: for <img src>, links and caches.
+    found, walked = GENERATED | NOT_MODIFIED, WALKED | NOT_MODIFIED
+    rest = DATASET | NOT_MODIFIED | DATASET_REST
+    return (
+        Row("POST", "/generate", "generate", "images", generated, png, GENERATED, _ASKED),
+        Row("GET", "/generate", "generate_get", "images", generated, png, found, _ASKED),
+        Row("POST", "/dataset", "dataset", "images", archive, file, DATASET, _ASKED),
+        Row("GET", "/dataset", "dataset_get", "images", archive, file, rest, _RESUMES, RANGE),
+        Row("POST", "/encode", "encode", "latents", code, points, ENCODED, _ENCODES, PICTURES),
+        Row("POST", "/decode", "decode", "latents", images, png, IMAGES, _SENT, LATENTS),
+        Row("POST", "/reconstruct", "reconstruct", "latents", again, png, REBUILT, _SENT, PICTURES),
+        Row("POST", "/interpolate", "interpolate", "latents", path, png, WALKED, _SENT, ENDS),
+        Row("GET", "/interpolate", "interpolate_get", "latents", path, png, walked, _ASKED),
+        Row("POST", "/traverse", "traverse", "latents", axes, png, WALKED, _SENT, END),
+        Row("GET", "/traverse", "traverse_get", "latents", axes, png, walked, _ASKED),
+        Row("POST", "/verify", "verify", "images", proof, Verification, {}, _VERIFIES, FILE),
+        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, (406,)),
+        Row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _NAMED),
+        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, {}, (404,)),
+        Row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, (503,)),
+        Row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, (503,)),
+        Row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
+        Row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
+        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, (406,)),
+        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _NAMED),
+    )
+
+
+def build_router(settings: Settings) -> APIRouter:
+    """Every operation of the interface; ``settings`` gives the limits that the OpenAPI states."""
+    router = APIRouter(dependencies=[Depends(check_query)], responses=problems(422))
+    for row in _table(settings):
+        of_files = isinstance(row.gives, type) and issubclass(row.gives, Response)
+        kind = {"response_class": row.gives} if of_files else {"response_model": row.gives}
+        router.add_api_route(
+            row.path,
+            row.endpoint,
+            methods=[row.method],
+            operation_id=row.id,
+            tags=[row.tag],
+            responses=row.answers | problems(*row.errors),
+            openapi_extra=row.extra,
+            **kind,
+        )
+    return router
