@@ -10,9 +10,9 @@ from bench.report import Result, Samples
 from bench.rounds import rounds
 
 # What is waited for is looked at before every frame. Cells are there once what they do is.
-_USABLE = "() => document.querySelector('#board img') && performance.now()"
+_USABLE = "() => document.querySelector('#board-table img') && performance.now()"
 _WHOLE = """() => {
-  const digits = [...document.querySelectorAll('#board img')];
+  const digits = [...document.querySelectorAll('#board-table img')];
   return digits.every((i) => i.complete && i.naturalWidth && !i.classList.contains('loading'))
     && performance.now();
 }"""

@@ -53,7 +53,7 @@ def settled(page: Page) -> None:
 
 
 def cell(page: Page, row: int, column: int) -> Locator:
-    found = page.locator("#board tbody tr").nth(row).locator("td").nth(column)
+    found = page.locator("#board-table tbody tr").nth(row).locator("td").nth(column)
     expect(found.locator("img:not(.loading)")).to_be_visible()
     return found
 
@@ -75,7 +75,7 @@ def asked(page: Page, path: str) -> list[Request]:
 
 def test_the_board_has_a_column_a_label_and_a_row_a_style(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
-    heads = page.locator("#board thead th").all_inner_texts()
+    heads = page.locator("#board-table thead th").all_inner_texts()
     assert heads == ["style", *map(str, range(10))]
     image = cell(page, 2, 7).locator("img")
     expected = httpx.get(f"{shipped.url}/generate?label=7&seed=3").content
@@ -134,7 +134,7 @@ def test_truncation_more_rows_and_another_model_are_in_the_address(
     expect(page.locator("#board-truncation-value")).to_have_text("0.60")
     expected = httpx.get(f"{shipped.url}/generate?label=9&seed=12&truncation=0.6").content
     page.wait_for_url(re.compile(r"seeds=1-12.*truncation=0\.6"))
-    expect(page.locator("#board")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#board-table")).not_to_have_attribute("aria-busy", "true")
     assert (shown(cell(page, 11, 9).locator("img")) == pixels(expected)).all()
     # The link alone shows the same.
     address = page.url
@@ -145,7 +145,7 @@ def test_truncation_more_rows_and_another_model_are_in_the_address(
     page.get_by_role("combobox", name="Model").select_option(label=GAN)
     expected = httpx.get(f"{shipped.url}/generate?model={GAN}&seed=3&truncation=0.6").content
     page.wait_for_url(re.compile(rf"model={GAN}"))
-    expect(page.locator("#board")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#board-table")).not_to_have_attribute("aria-busy", "true")
     assert (shown(cell(page, 0, 2).locator("img")) == pixels(expected)).all()
 
 
@@ -520,7 +520,7 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
     cell(page, 0, 0)
     query = f"model={CGAN}&label=6&seed=31&truncation=0.7&scale=4"
     saved = httpx.get(f"{shipped.url}/generate?{query}").content
-    drop(page, "#board", "six.png", saved)  # anywhere on the page
+    drop(page, "#board-table", "six.png", saved)  # anywhere on the page
     verdict = page.locator("#verify-result")
     expect(verdict).to_contain_text("Yes: every pixel is what the recipe makes.")
     remade = page.get_by_role("img", name="The same recipe, made now")
@@ -568,7 +568,7 @@ def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> N
     settled(page)
     expect(page.locator("#notice")).to_be_hidden()
     assert len(refused) == 10  # one a column, each asked again and answered
-    expect(page.locator("#board img.loading")).to_have_count(0)
+    expect(page.locator("#board-table img.loading")).to_have_count(0)
 
 
 def test_a_service_that_is_gone_is_told_and_asked_again(
@@ -668,7 +668,7 @@ def test_the_tabs_by_keyboard_and_back(page: Page, shipped: Any) -> None:
     page.go_back()
     expect(page.locator("#verify-drop")).to_be_visible()
     page.go_back()
-    expect(page.locator("#board")).to_be_visible()
+    expect(page.locator("#board-table")).to_be_visible()
 
 
 def test_a_finger_draws(browser: Any, shipped: Any) -> None:

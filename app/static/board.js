@@ -12,7 +12,7 @@ const LEAST_REM = 1.7; // of a column; many labels make the board scroll
 const WIDTH = 10; // pictures a row where there are no labels
 
 export function board(app) {
-  const table = $("board");
+  const table = $("board-table");
   let model = null;
   let seeds = [];
   let truncation = 1;

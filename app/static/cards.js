@@ -127,7 +127,7 @@ export function cards(app) {
   const order = ["gan", "cgan", "vae"];
   const place = (model) => order.indexOf(model.kind) - (model === encoder()) / 2;
   const sorted = [...models].sort((a, b) => place(a) - place(b));
-  $("models").append(...sorted.map(cardOf));
+  $("model-cards").append(...sorted.map(cardOf));
 
   function update() {
     $("models-seed").value = seed;

@@ -25,7 +25,7 @@ const tabs = [...document.querySelectorAll("[role=tab]")];
 const app = {
   // The state of the shown view has changed.
   save() {
-    replaceAddress(addressOf(current, views[current].params()));
+    if (views[current]) replaceAddress(addressOf(current, views[current].params()));
   },
   // Show a view with these parameters; going back leads here again.
   go(name, params) {
@@ -37,7 +37,7 @@ const app = {
 };
 
 function show(name, params) {
-  if (current && current !== name) views[current].close?.();
+  if (current !== name) views[current]?.close?.();
   current = name;
   clear();
   for (const tab of tabs) {
