@@ -15,7 +15,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve test check format openapi bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -40,6 +40,9 @@ check: $(DEV)    ## lint, types, layers, files
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+openapi: $(DEV)  ## write docs/openapi.json anew, after a change of the interface
+	$(BIN)/python -m app.openapi > docs/openapi.json
 
 bench: $(DEV)    ## rates, latencies, overload, start beside floors and targets (needs wrk)
 	$(BIN)/python -m bench

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app import __version__
 from app.main import create_app
+from app.openapi import document
 from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,11 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
 def test_every_route_is_in_the_readme() -> None:
     for path in create_app(Settings()).openapi()["paths"]:
         assert f"`{path}`" in README, path
+
+
+def test_the_openapi_in_docs_is_that_of_the_service() -> None:
+    kept = (ROOT / "docs/openapi.json").read_text()
+    assert kept == document(), "the interface has changed; `make openapi` writes it anew"
 
 
 def test_every_source_file_has_its_line() -> None:
