@@ -35,7 +35,7 @@ from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.prepare import Prepared, prepare
 from app.routes.table import build_router
-from app.schemas import add_own_schemas
+from app.schemas import add_own_schemas, tell_absent_from_null
 from app.service import Service, measured_lanes
 from app.settings import Settings
 
@@ -114,7 +114,9 @@ def create_app(
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
-            add_own_schemas(made_by_fastapi())
+            spec = made_by_fastapi()
+            add_own_schemas(spec)
+            tell_absent_from_null(spec)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]

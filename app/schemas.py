@@ -419,3 +419,16 @@ def add_own_schemas(spec: dict[str, Any]) -> None:
     )
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})
     schemas |= definitions["$defs"]
+
+
+def tell_absent_from_null(spec: dict[str, Any]) -> None:
+    """Take null out of the parameters' schemas: FastAPI writes "may be absent" as "may be null", but
+    a query or header that says null is text that no parameter takes."""
+    for item in spec["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+                if len(kinds) == 1:
+                    del schema["anyOf"]
+                    parameter["schema"] = kinds[0] | schema
