@@ -422,8 +422,11 @@ def add_own_schemas(spec: dict[str, Any]) -> None:
 
 
 def tell_absent_from_null(spec: dict[str, Any]) -> None:
-    """Take null out of the parameters' schemas: FastAPI writes "may be absent" as "may be null", but
-    a query or header that says null is text that no parameter takes."""
+    """Take null out of the parameters' schemas.
+
+    FastAPI writes "may be absent" as "may be null", but a query or header that says null is text
+    that no parameter takes.
+    """
     for item in spec["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", ()):

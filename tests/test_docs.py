@@ -4,9 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from app import __version__
+from app import __version__, openapi
 from app.main import create_app
-from app.openapi import document
 from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +28,7 @@ def test_every_route_is_in_the_readme() -> None:
 
 def test_the_openapi_in_docs_is_that_of_the_service() -> None:
     kept = (ROOT / "docs/openapi.json").read_text()
-    assert kept == document(), "the interface has changed; `make openapi` writes it anew"
+    assert kept == openapi.document(), "the interface has changed; `make openapi` writes it anew"
 
 
 def test_every_source_file_has_its_line() -> None:
