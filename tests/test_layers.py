@@ -286,7 +286,7 @@ def test_only_main_wires() -> None:
         ("app.routes.table", {"app.main"}),
         *((module, ROUTES) for module in ROUTES - {"app.routes.table"}),
         ("app.oip", {"app.main"}),
-        ("app.main", {"app.__main__"}),
+        ("app.main", {"app.__main__", "app.openapi"}),
     ):
         users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
         assert users <= by
