@@ -210,6 +210,8 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     assert np.abs(drawn.astype(int) - pixels(kept)).max() <= 2
     beside = page.get_by_role("img", name="Your picture as the encoder saw it")
     assert shown(beside).shape == (28, 84)
+    said = page.locator("#draw-beside-figure figcaption")
+    expect(said).to_contain_text("Your picture of 280 × 280 pixels: centred.")
     address = page.url
     page.goto("about:blank")
     page.goto(address)
@@ -372,6 +374,8 @@ def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
         drop(page, "#pad", "five.png", data)
     expected = httpx.post(f"{shipped.url}/encode", content=data, headers={"content-type": PNG})
     assert encoding.value.json() == expected.json()
+    said = page.locator("#draw-beside-figure figcaption")
+    expect(said).to_contain_text("Your picture of 28 × 28 pixels: taken as it is.")
 
 
 # Morphing

@@ -14,6 +14,12 @@ const DIGITS = 4; // of a latent in a request
 const ROWS = 8; // latents that are varied
 const STEPS = 7; // of each: a request has 64 pictures at most
 
+// What the service did to a picture before the encoder saw it, in words.
+function doneTo({ width, height, steps }) {
+  const done = steps.length ? steps.join(", ") : "taken as it is";
+  return `Your picture of ${width} × ${height} pixels: ${done}.`;
+}
+
 export function draw(app) {
   const model = encoder();
   if (!model) {
@@ -58,6 +64,7 @@ export function draw(app) {
     const { data } = await ask("/encode", { query, files: [await picture()], raw: true, signal });
     const [item] = data.items;
     posterior = { mu: item.mu, logvar: item.logvar };
+    $("draw-done").textContent = doneTo(item.picture);
     sliders.around(posterior);
     map.around(posterior);
     $("latent-mean").disabled = $("latent-sample").disabled = false;
