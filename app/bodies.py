@@ -121,17 +121,17 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
     return data
 
 
-async def refuse_body(request: Request) -> None:
-    """For operations whose parameters all stand in the query.
+async def refuse_body(
+    request: Request,
+    detail: str = "this operation reads no body; put the parameters into the query, as in ?label=7",
+) -> None:
+    """For operations whose parameters all stand in the query, and requests where they do.
 
     Raises:
         InvalidParameterError: there is a body.
     """
     if has_body(request):
-        raise InvalidParameterError(
-            "this operation reads no body; put the parameters into the query, as in ?label=7",
-            headers={"Connection": "close"},
-        )
+        raise InvalidParameterError(detail, headers={"Connection": "close"})
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:

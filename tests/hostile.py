@@ -161,6 +161,14 @@ def queries() -> Iterator[Case]:
     body = (("Content-Type", "application/json"),)
     yield Case("body", "/generate", 422, INVALID, "?label=7", headers=body, body=b'{"label": 7}')
     yield Case("body and query", "/generate?label=3", 422, INVALID, "?label=7", "POST", body, b"{}")
+    for target, content in (
+        ("/interpolate?seeds=3,17", b'{"ends": [{"seed": 3}, {"seed": 17}]}'),
+        ("/traverse?seed=3", b'{"seed": 3}'),
+    ):
+        where = f"two sources {target}"
+        yield Case(where, target, 422, INVALID, "give either", "POST", body, content)
+        path = target.partition("?")[0]  # a body of GET has no meaning (RFC 9110, section 9.3.1)
+        yield Case(f"GET's body {path}", path, 422, INVALID, "a POST", "GET", body, content)
     accept = (("Accept", "image/tiff"),)
     yield Case("type", "/generate", 406, "not-acceptable", "image/png", headers=accept)
     for accept_value in ("*/*;q=0", "image/png;q=nan", "text/html," * 2000):

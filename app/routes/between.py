@@ -37,6 +37,8 @@ from app.seeds import LIST_PATTERN, list_text, random_seed
 from app.settings import Settings
 from app.walks import livelier_axes, walk
 
+_OR_BODY = ", or stands in the body of a POST; give either"
+
 
 def interpolate(settings: Settings) -> Endpoint:
     """``settings`` gives the limits that the OpenAPI states."""
@@ -76,10 +78,10 @@ def interpolate(settings: Settings) -> Endpoint:
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             ends: Sequence[bodies.End]
-            if seeds is None and bodies.has_body(request):
+            if seeds is None and request.method == "POST" and bodies.has_body(request):
                 ends = await bodies.read_ends(request, settings.max_body_bytes)
             else:
-                await bodies.refuse_body(request)
+                await bodies.refuse_body(request, "the ends are seeds in the query" + _OR_BODY)
                 ends = path_seeds_in(seeds)
             found = walk(service, model, label, ends, truncation)
             replies.check_size(rendering, found.model.network.image_shape, steps)
@@ -149,10 +151,10 @@ def traverse(settings: Settings) -> Endpoint:
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             end: bodies.End
-            if seed is None and bodies.has_body(request):
+            if seed is None and request.method == "POST" and bodies.has_body(request):
                 end = await bodies.read_end(request, settings.max_body_bytes)
             else:
-                await bodies.refuse_body(request)
+                await bodies.refuse_body(request, "the latent is a seed's in the query" + _OR_BODY)
                 end = random_seed() if seed is None else seed
             found = walk(service, model, label, [end], truncation, always_z=True)
             size = found.model.network.latent_dim

@@ -138,5 +138,6 @@ def test_after_all_of_it_the_service_is_well(service: str) -> None:
     routes = set(re.findall(r'route="([^"]*)"', metrics))
     assert routes <= {
         *("/generate", "/encode", "/decode", "/reconstruct", "/verify", "/models/{name}"),
-        *("/problems/{slug}", "/status", "/metrics", "/static", "other"),
+        *("/interpolate", "/traverse", "/problems/{slug}", "/status", "/metrics", "/static"),
+        "other",
     }
