@@ -36,7 +36,7 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
 	bash -n tests/image.sh
-	bash -n tests/api_walk.sh
+	sh -n tests/api_walk.sh
 
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
