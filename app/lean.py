@@ -204,12 +204,15 @@ class Lean:
         now = time.perf_counter()
         ends = now + min(_MOST_SLICE_S, max(_SLICE_S, now - self._arrived[0][0]))
         refused: _Refusals = {}
-        while self._arrived:
-            _, plain, client, left, answer = self._arrived.popleft()
-            self._begin(refused, plain, client, left, answer)
-            if time.perf_counter() > ends and self._arrived:
+        try:
+            while self._arrived:
+                _, plain, client, left, answer = self._arrived.popleft()
+                self._begin(refused, plain, client, left, answer)
+                if time.perf_counter() > ends:
+                    break
+        finally:  # whatever went wrong with one, the others are still to be looked at
+            if self._arrived:
                 asyncio.get_running_loop().call_soon(self._take)
-                return
 
     def _begin(
         self,

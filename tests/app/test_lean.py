@@ -10,11 +10,14 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import State
 
 from app import lean
+from app.errors import NotReadyError
 from app.guard import Hosts
 from app.lean import Plain
 from app.lean import parse as parse_with
+from app.metrics import Metrics
 
 
 def parse(data: bytes, max_n: int) -> Plain | None:
@@ -300,3 +303,33 @@ async def test_what_arrives_in_masses_is_looked_at_in_slices(
     while len(answers) < 3:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     assert len(set(answers)) == 1
+
+
+async def test_what_goes_wrong_with_one_request_leaves_no_other_waiting() -> None:
+    loop = asyncio.get_running_loop()
+    raised: list[Any] = []
+    loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    state = State()  # without a service: looking for it raises
+    short = lean.Lean(state, Metrics(None), 64, Hosts().allows, open_to_all=True)
+    plain = short.parse(b"GET /generate?label=7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert plain
+    answers: list[int] = []
+
+    class Stopping:
+        def enter(self, *_: Any) -> None:
+            raise NotReadyError("the service is stopping", retry_after_s=1)
+
+    def answer(status: int, *_: Any) -> None:
+        answers.append(status)
+
+    for _ in range(3):
+        short.ask(plain, None, lambda: False, answer)
+    loop.call_soon(setattr, state, "service", Stopping())  # after the first has been looked at
+    for _ in range(5):
+        await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert [type(error) for error in raised] == [AttributeError]
+    assert answers == [503, 503]
+    short.ask(plain, None, lambda: False, answer)
+    await asyncio.sleep(0.01)
+    assert answers == [503, 503, 503]
