@@ -3,10 +3,12 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,9 +34,25 @@ def _address(sockets: list[socket.socket]) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
+def _end_at_signals(tidy: Callable[[], None] = lambda: None) -> None:
+    """End in order at SIGTERM or SIGINT, until there is something to stop.
+
+    At once and not by an exception: out of the midst of an import of native code that would come
+    as an ImportError.
+    """
+
+    def end(*_: object) -> None:
+        tidy()
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
 def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
     """Several processes; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as name:
+        _end_at_signals(lambda: shutil.rmtree(name, ignore_errors=True))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
         from prometheus_client.multiprocess import mark_process_dead
 
@@ -94,8 +112,7 @@ def main(arguments: list[str]) -> None:
         why = getattr(error, "strerror", None) or error
         where = f"{settings.host} port {settings.port}"
         _stop(UNAVAILABLE_STATUS, f"cannot listen on {where}: {why}")
-    for number in (signal.SIGTERM, signal.SIGINT):  # until there is something to stop
-        signal.signal(number, lambda *_: sys.exit(0))
+    _end_at_signals()
     _raise_limit()
 
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"

@@ -240,10 +240,14 @@ class Engine:
         batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
         # Where one thread does all the work, its own time does not count what others take.
         alone = runner.device == "cpu" and runner.threads == 1
-        clock = time.thread_time if alone else time.perf_counter
-        started = clock()
-        reference = runner.run(operation, batch, labels)
-        reference_seconds = clock() - started
+
+        def timed(rows: Floats, row_labels: Labels | None) -> tuple[tuple[Floats, ...], float]:
+            wall, own = time.perf_counter(), time.thread_time()
+            outputs = runner.run(operation, rows, row_labels)
+            wall, own = time.perf_counter() - wall, time.thread_time() - own
+            return outputs, _took(wall, own if alone else None)
+
+        reference, reference_seconds = timed(batch, labels)
         if not all(np.isfinite(output).all() for output in reference):
             raise FloatingPointError("an output of the probe is not finite")
         if operation == "generate":
@@ -254,9 +258,7 @@ class Engine:
             order = (np.arange(size)[::-1] + start) % REFERENCE
             rows = batch[order]
             rows[:bad] = math.nan
-            started = clock()
-            part = runner.run(operation, rows, None if labels is None else labels[order])
-            seconds = clock() - started
+            part, seconds = timed(rows, None if labels is None else labels[order])
             exact = all(
                 np.array_equal(p[bad:], r[order[bad:]])
                 for p, r in zip(part, reference, strict=True)
@@ -286,6 +288,15 @@ class Engine:
             if size >= (self._chosen or MOST) or in_vain == 2:  # larger passes would not be used
                 break
         return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
+
+
+def _took(wall_s: float, own_s: float | None) -> float:
+    """Seconds of a pass: those of its thread if they are known, else the wall clock's; never 0.
+
+    Some kernels count a thread's time in ticks of several milliseconds, so that a pass takes none
+    at all, or more than has gone by.
+    """
+    return max(1e-6, min(wall_s, own_s) if own_s else wall_s)
 
 
 def _latents(rows: Sequence[Sample | Point], size: int) -> Floats:

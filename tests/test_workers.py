@@ -332,6 +332,21 @@ def test_a_stop_during_the_start_ends_it_in_order(
     assert "Traceback" not in errors or "KeyboardInterrupt" in errors
 
 
+def test_a_stop_in_the_midst_of_a_native_import_leaves_nothing(tmp_path: Path) -> None:
+    """An exception there would come out as the import's own."""
+    program = (
+        "import signal, sys, app.__main__ as main\n"
+        f"main._end_at_signals(lambda: open({str(tmp_path / 'tidied')!r}, 'w').close())\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "finally:\n"
+        "    print('an exception')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "tidied").exists()
+
+
 def test_a_taken_port_is_told_before_anything_is_loaded() -> None:
     (taken,) = bind("127.0.0.1", 0)
     with taken:

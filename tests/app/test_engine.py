@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -271,6 +271,20 @@ def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
     for costs in engine.costs.values():
         assert [size for size, _ in costs] == sorted({size for size, _ in costs})
         assert all(0 < seconds < 60 for _, seconds in costs)
+
+
+@pytest.mark.parametrize("tick_s", [inf, 0.01])
+def test_a_thread_clock_of_coarse_ticks_leaves_every_cost_right(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch, tick_s: float
+) -> None:
+    """Such a clock tells no time for most passes, and a whole tick for some."""
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        "app.engine.time.thread_time", lambda: 0.0 if tick_s == inf else next(ticks) * tick_s
+    )
+    engine = made(load_store(tiny_store, "onnx")[0])
+    for _, seconds in itertools.chain.from_iterable(engine.costs.values()):
+        assert 0 < seconds < 0.005
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 4, 6), (5, 3, 4, 6)])
