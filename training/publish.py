@@ -243,12 +243,12 @@ def publish(
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:
-        real = reference_for(train, test, device, effort)
         print(
-            f"measuring {effort.samples:,} samples: minutes on a CPU, of a VAE or on several "
-            "thousand images ten or more",
+            f"measuring {effort.samples:,} samples, some minutes on a CPU; --no-figures goes "
+            "without",
             flush=True,
         )
+        real = reference_for(train, test, device, effort)
         figures = evaluate(network, real, effort)
     data = data.filled_in(train)  # the oldest runs left its shape open
     images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
