@@ -236,6 +236,17 @@ def page(browser: Any, shipped: Server) -> Iterator["Page"]:
     assert not errors
 
 
+@pytest.fixture
+def other_page(browser: Any) -> Iterator["Page"]:
+    """A page on a service of the test's own, whose refusals the console may tell of."""
+    opened = browser.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert not errors
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
     """The folder that holds MNIST/raw; tests that need real digits are skipped without one."""
