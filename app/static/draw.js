@@ -309,7 +309,7 @@ export function draw(app) {
     dropped,
     // What is on the pad, as an address names it: {strokes}, {from} or {file}; null = nothing.
     picture() {
-      if (source.kind === "strokes") return { strokes: structuredClone(source.strokes) };
+      if (source.kind === "strokes") return { strokes: source.strokes };
       if (source.kind === "sample") return { from: source.name };
       return source.kind === "file" ? { file: source.file } : null;
     },

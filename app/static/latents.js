@@ -37,7 +37,7 @@ export function latents(moved) {
     const output = el("output", { "for": id, "aria-live": "off" });
     const spread = el(
       "span",
-      { class: "spread", hidden: true },
+      { class: "placed", hidden: true },
       el("span", { class: "band" }),
       el("span", { class: "middle" }),
     );
