@@ -18,7 +18,7 @@ from app.errors import (
 )
 from app.guard import HEALTH
 from app.lean import Lean
-from app.middleware import Headers
+from app.middleware import header_lines
 from app.settings import Settings
 
 MOST_URL = 65536  # bytes
@@ -60,6 +60,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
     waits for ever, with all that the request holds; and closing would not end it, because a
     transport is closed when its buffer is empty.
     """
+    told: dict[str, Any] = {"usual": None, "lines": b""}  # uvicorn's own headers, made ready
     seconds = {"head": settings.header_seconds, "body": settings.body_seconds}
 
     class Protocol(HttpToolsProtocol):
@@ -191,22 +192,21 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self.transport.write_eof()
             self._late = self.loop.call_later(_LINGER_S, self.transport.close)
 
-        def _write(self, status: int, headers: Headers, body: bytes, closing: bool) -> None:
-            lines = [STATUS_LINE[status]]
-            for name, value in (*self.server_state.default_headers, *headers):
-                lines += (name, b": ", value, b"\r\n")
-            if closing:
-                lines.append(b"connection: close\r\n")
-            lines += (b"\r\n", body)
-            self.transport.write(b"".join(lines))
+        def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
+            """Send an answer at once: one write, and where it fits one packet."""
+            usual = self.server_state.default_headers  # a new list each second
+            if usual is not told["usual"]:
+                told["usual"], told["lines"] = usual, header_lines(usual)
+            end = b"connection: close\r\n\r\n" if closing else b"\r\n"
+            self.transport.write(b"".join((STATUS_LINE[status], told["lines"], lines, end, body)))
 
-        def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+        def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""
             self._answering = False
             self.server_state.total_requests += 1
             if self.transport.is_closing():
                 return
-            self._write(status, headers, body, self._closing)
+            self._write(status, lines, body, self._closing)
             if self._closing:
                 self.transport.close()
                 return

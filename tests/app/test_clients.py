@@ -58,9 +58,11 @@ def clients_of(app_of: Callable[[Any], Any]) -> Callable[[Any], list[str | None]
         seen: list[str | None] = []
         honest = batcher.begin
 
-        def begin(lane: Any, rows: Any, deadline: Any, left: Any, whose: Any, *more: Any) -> Any:
+        def begin(
+            lane: Any, rows: Any, then: Any, deadline: Any, left: Any, whose: Any, *more: Any
+        ) -> Any:
             seen.append(whose)
-            return honest(lane, rows, deadline, left, whose, *more)
+            return honest(lane, rows, then, deadline, left, whose, *more)
 
         batcher.begin = begin
         return seen
