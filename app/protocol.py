@@ -2,7 +2,8 @@
 or too many."""
 
 import asyncio
-from collections.abc import Iterable
+import math
+import re
 from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -25,6 +26,8 @@ MOST_URL = 65536  # bytes
 MOST_HEADERS = 65536  # bytes, of names and values
 MOST_FIELDS = 100  # header lines
 _MOST_HEAD = MOST_URL + MOST_HEADERS + 2**14  # as it comes, before the parser has told its parts
+_WHOLE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
+_FULL_S = 0.05  # for so long no connection of no use is looked for, after there were hardly any
 _LINGER_S = 2.0  # in which a client may read why it was refused, before the connection is cut
 
 
@@ -84,7 +87,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self._client = by_address(self.client[0] if self.client else None)
             self._await("head")
             if len(self.connections) > settings.max_connections:
-                self._over = not _make_room(self.connections - {self})
+                self._over = not _make_room(self.connections, self, self.loop.time())
 
         def data_received(self, data: bytes) -> None:
             if self._deaf:
@@ -263,11 +266,19 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 count = settings.max_connections
                 detail = f"all {count} connections of this process are in use"
                 self._stop(OverloadedError(detail, retry_after_s=1))
+            self._take_authority()
             super().on_headers_complete()
             self._headed, self._came = True, 0
             if self._over or self.parser.should_upgrade():
                 # What follows a wish to speak another protocol is not read, so nothing may follow.
                 self.cycle.keep_alive = False
+
+        def _take_authority(self) -> None:
+            """Of a whole address as the target, the host in it is the one that counts (RFC 9112,
+            section 3.2.2)."""
+            places = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
+            if len(places) == 1 and (whole := _WHOLE.match(self.url)):
+                self.headers[places[0]] = (b"host", whole[1])
 
         def on_message_complete(self) -> None:
             self._inside, self._headed, self._came = False, False, 0
@@ -291,13 +302,33 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if self._cut:
                 self._cut.cancel()
 
-    def _make_room(connections: Iterable[Any]) -> bool:
-        """Close the connection that has been of no use for longest; False = all are in use."""
-        waiting = [(since, c) for c in connections if (since := c.waits_since()) is not None]
-        if not waiting:
-            return False
-        min(waiting, key=lambda found: found[0])[1].transport.close()
-        return True
+    unused: list[tuple[float, Any]] = []  # when last looked for, the one of no use for longest last
+    look_at = -math.inf  # again
+
+    def _make_room(connections: set[Any], new: Any, now: float) -> bool:
+        """Close the connection that has been of no use for longest; False = all are in use.
+
+        Not all are looked at for each new one: in a storm of them nothing else would be done.
+        """
+        nonlocal look_at
+        while True:
+            while unused:
+                since, found = unused.pop()
+                if found in connections and found.waits_since() == since:
+                    found.transport.close()
+                    return True
+            if now < look_at:
+                return False
+            waiting = [
+                (since, c)
+                for c in connections
+                if c is not new and (since := c.waits_since()) is not None
+            ]
+            unused.extend(sorted(waiting, key=lambda found: found[0], reverse=True))
+            if 64 * len(unused) < len(connections):
+                look_at = now + _FULL_S
+            if not unused:
+                return False
 
     return Protocol
 
