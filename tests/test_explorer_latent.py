@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.explorer import PNG, cell, draw_a_seven, open_draw, pixels, settled, shown
+from tests.explorer import PNG, asked, cell, draw_a_seven, open_draw, pixels, settled, shown
 from tests.shipped import CGAN, GAN
 
 Serve = Callable[..., Any]
@@ -94,7 +94,7 @@ def middle_of(element: Locator, x: float = 0.5, y: float = 0.5) -> tuple[float, 
 
 
 @pytest.fixture
-def serve(start_server: Any, tiny_store: Path, odd_store: Path, tmp_path: Path) -> Iterator[Serve]:
+def serve(start_server: Any, tiny_store: Path, odd_store: Path, tmp_path: Path) -> Serve:
     """``with serve("one-vae-v1", "tiny-cgan-v1") as server``: with these networks and no others."""
 
     @contextmanager
@@ -342,6 +342,33 @@ def test_a_link_that_cannot_be_followed_is_told_and_left_behind(
     assert end.split("=")[1][:12] not in page.url
 
 
+def test_the_link_of_a_label_with_a_comma_is_read(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#verify")
+    expect(page.locator("#verify-drop")).to_be_visible()
+    told = page.evaluate(
+        """async () => {
+            const served = await import("/static/models.js");
+            const [model] = served.conditional();
+            model.labels.push("a, b");
+            const name = served.nameOf({ model, label: "a, b", seed: 7, truncation: 0.5 });
+            const { label, seed, truncation } = served.partsOfName(name);
+            return { label, seed, truncation };
+        }"""
+    )
+    assert told == {"label": "a, b", "seed": 7, "truncation": 0.5}
+
+
+def test_points_in_links_are_looked_at(page: Page, shipped: Any) -> None:
+    sent = asked(page, "/decode")
+    page.goto(f"{shipped.url}/#draw?z={','.join(['1e9'] * 64)}")
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    settled(page)
+    expect(page.locator("#notice")).to_be_hidden()
+    assert (
+        max(abs(value) for one in sent for value in json.loads(one.post_data or "")["z"][0]) < 100
+    )
+
+
 FILES = [
     ("notes.txt", "text/plain", b"not a picture", "“notes.txt” is of the kind text/plain"),
     ("broken.png", PNG, b"\x89PNG\r\n\x1a\nnot", "“broken.png” cannot be read"),
@@ -353,7 +380,7 @@ FILES = [
 def test_a_file_that_is_no_picture_is_told_by_name_with_what_is(
     page: Page, shipped: Any, name: str, kind: str, data: bytes, said: str
 ) -> None:
-    file = {"name": name, "mimeType": kind, "buffer": data}
+    file: FilePayload = {"name": name, "mimeType": kind, "buffer": data}
     notice = page.locator("#notice")
     open_draw(page, shipped)
     before = shown(page.locator("#decoded"))
@@ -689,29 +716,3 @@ def test_nothing_moves_by_itself_for_who_wants_that(browser: Any, shipped: Any, 
     page.wait_for_timeout(300)
     assert place.input_value() == stopped
     page.close()
-
-
-def test_the_link_of_a_label_with_a_comma_is_read(page: Page, shipped: Any) -> None:
-    page.goto(f"{shipped.url}/#verify")
-    expect(page.locator("#verify-drop")).to_be_visible()
-    told = page.evaluate(
-        """async () => {
-            const served = await import("/static/models.js");
-            const [model] = served.conditional();
-            model.labels.push("a, b");
-            const name = served.nameOf({ model, label: "a, b", seed: 7, truncation: 0.5 });
-            const { label, seed, truncation } = served.partsOfName(name);
-            return { label, seed, truncation };
-        }"""
-    )
-    assert told == {"label": "a, b", "seed": 7, "truncation": 0.5}
-
-
-def test_points_in_links_are_looked_at(page: Page, shipped: Any) -> None:
-    sent: list[Any] = []
-    page.on("request", lambda one: "/decode" in one.url and sent.append(one.post_data))
-    page.goto(f"{shipped.url}/#draw?z={','.join(['1e9'] * 64)}")
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
-    settled(page)
-    expect(page.locator("#notice")).to_be_hidden()
-    assert max(abs(value) for body in sent for value in json.loads(body)["z"][0]) < 100
