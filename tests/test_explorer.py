@@ -6,9 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,58 +15,20 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import Locator, Page, Request, Route, expect
+from playwright.sync_api import Page, Route, expect
 
+from tests.explorer import (
+    PNG,
+    asked,
+    cell,
+    draw_a_seven,
+    drop,
+    open_draw,
+    pixels,
+    settled,
+    shown,
+)
 from tests.shipped import CGAN, GAN, STORE, VAE
-
-PNG = "image/png"
-
-
-def pixels(png: bytes) -> Any:
-    with PillowImage.open(BytesIO(png)) as picture:
-        return np.asarray(picture.convert("L"))
-
-
-def shown(image: Locator) -> Any:
-    """The pixels of an <img>, in its own size, once it is loaded."""
-    listed = image.evaluate(
-        """async image => {
-            await image.decode();
-            const [width, height] = [image.naturalWidth, image.naturalHeight];
-            const canvas = new OffscreenCanvas(width, height).getContext("2d");
-            canvas.drawImage(image, 0, 0);
-            const { data } = canvas.getImageData(0, 0, width, height);
-            let grey = "";
-            for (let at = 0; at < data.length; at += 4) grey += String.fromCharCode(data[at]);
-            return [width, height, btoa(grey)];
-        }"""
-    )
-    width, height, grey = listed
-    return np.frombuffer(base64.b64decode(grey), dtype=np.uint8).reshape(height, width)
-
-
-def settled(page: Page) -> None:
-    """Wait until nothing is under way."""
-    expect(page.locator("body:not([data-working])")).to_have_count(1, timeout=30_000)
-
-
-def cell(page: Page, row: int, column: int) -> Locator:
-    found = page.locator("#board-table tbody tr").nth(row).locator("td").nth(column)
-    expect(found.locator("img:not(.loading)")).to_be_visible()
-    return found
-
-
-def asked(page: Page, path: str) -> list[Request]:
-    """The requests to a path, from now on."""
-    found: list[Request] = []
-
-    def note(request: Request) -> None:
-        if urlsplit(request.url).path == path:
-            found.append(request)
-
-    page.on("request", note)
-    return found
-
 
 # The board
 
@@ -171,25 +131,6 @@ def test_the_request_that_made_it_is_told_and_runs(
 
 
 # Drawing, and the latent space
-
-
-def open_draw(page: Page, shipped: Any) -> None:
-    """The view with its first digit encoded and the whole map drawn."""
-    page.goto(f"{shipped.url}/#draw")
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
-    expect(page.locator("#plane-axes option")).not_to_have_count(0)
-    settled(page)
-
-
-def draw_a_seven(page: Page) -> None:
-    box = page.locator("#pad").bounding_box()
-    assert box
-    points = [(0.3, 0.25), (0.5, 0.25), (0.72, 0.25), (0.6, 0.5), (0.5, 0.7), (0.45, 0.85)]
-    for index, (x, y) in enumerate(points):
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
-        if index == 0:
-            page.mouse.down()
-    page.mouse.up()
 
 
 def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
@@ -351,20 +292,6 @@ def test_each_latent_is_varied_in_a_row_from_where_the_point_is(page: Page, ship
     assert (shown(rows) == pixels(answer.content)).all()
     assert shown(rows).shape == (8 * 28, 7 * 28)
     expect(page.locator("#made-code")).to_contain_text("/traverse?")
-
-
-def drop(page: Page, target: str, name: str, data: bytes) -> None:
-    """A file let fall on an element."""
-    page.evaluate(
-        """([target, name, base64]) => {
-            const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: "image/png" }));
-            const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
-            document.querySelector(target).dispatchEvent(new DragEvent("drop", options));
-        }""",
-        [target, name, base64.b64encode(data).decode()],
-    )
 
 
 def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
@@ -539,17 +466,6 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
 # When things are not as they should be
 
 
-@pytest.fixture
-def other_page(browser: Any) -> Iterator[Page]:
-    """A page on a service of the test's own, whose refusals the console may tell of."""
-    opened = browser.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    opened.close()
-    assert not errors
-
-
 def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> None:
     page = other_page
     page.goto(shipped.url)
@@ -679,6 +595,7 @@ def test_a_finger_draws(browser: Any, shipped: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     page = context.new_page()
     page.goto(f"{shipped.url}/#draw")
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
     settled(page)
     box = page.locator("#pad").bounding_box()
     assert box
