@@ -96,7 +96,8 @@ def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
             return
         refused.append(route.request.url)
         headers = {"Retry-After": "3", "Content-Type": "application/problem+json"}
-        route.fulfill(status=503, headers=headers, body=json.dumps({"title": "Overload"}))
+        status = 503 if len(refused) % 2 else 429  # of the service, or of this page's share
+        route.fulfill(status=status, headers=headers, body=json.dumps({"title": "Overload"}))
 
     page.route("**/generate?*format=json", refuse_once)
     page.get_by_role("button", name="New styles").click()
@@ -333,6 +334,19 @@ def test_only_the_verdict_is_read_out(page: Page, shipped: Any) -> None:
     said = page.get_by_role("tabpanel").get_by_role("status")
     expect(said).to_have_text("Yes: every pixel is what the recipe makes.")
     assert result.evaluate("box => box.closest('[role=status], [aria-live]')") is None
+
+
+def test_a_comparison_that_fails_does_not_seem_to_go_on(other_page: Page, shipped: Any) -> None:
+    page = other_page
+    page.goto(f"{shipped.url}/#verify")
+    page.route("**/verify", broken)
+    saved = httpx.get(f"{shipped.url}/generate?label=6&seed=31").content
+    drop(page, "main", "six.png", saved)
+    expect(page.locator("#notice")).to_contain_text("Internal error")
+    expect(page.locator("#verify-result")).to_contain_text("Not compared")
+    page.unroute("**/verify")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
 
 
 def test_leaving_while_two_hundred_are_sent_ends_it(page: Page, shipped: Any) -> None:
