@@ -40,6 +40,20 @@ TINY: dict[str, tuple[str, Config]] = {
     "tiny-vae-v1": ("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
 }
 
+# What a page has to cope with, beside those: few latents, many, and another set of another size.
+_MANY = 24
+ODD: dict[str, tuple[str, Config]] = {
+    "a-cgan-v1": ("cgan", GanConfig(latent_dim=4, num_classes=3, image_size=32, channels=(4, 4))),
+    "many-vae-v1": ("vae", VaeConfig(latent_dim=_MANY, channels=(4, 4), hidden=8)),
+    "one-vae-v1": ("vae", VaeConfig(latent_dim=1, channels=(4, 4), hidden=8)),
+    "two-vae-v1": ("vae", VaeConfig(latent_dim=2, channels=(4, 4), hidden=8)),
+}
+ODD_HEADERS: dict[str, dict[str, Any]] = {
+    "a-cgan-v1": {"data": {"name": "shoes"}},
+    # Three in four say something, the others nothing.
+    "many-vae-v1": {"metrics": {"kl_per_dimension_nats": [0.5 * (i % 4) for i in range(_MANY)]}},
+}
+
 LIVELY = 3.0  # times a network's first weights: then other latents make other images
 
 MakeClient = Callable[..., Any]
@@ -57,31 +71,52 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one tiny untrained network of each kind, exported. Read it; copy it to change
-    it.
+def stored(
+    request: pytest.FixtureRequest,
+    factory: pytest.TempPathFactory,
+    networks: dict[str, tuple[str, Config]],
+    headers: dict[str, dict[str, Any]],
+) -> Path:
+    """A store with these untrained networks, exported.
 
     Exporting takes some seconds, so the store is kept between runs in pytest's cache, until the
     networks, the export or torch change. tests/training/test_export.py exports anew.
+
+    Args:
+        networks: Kind and config by name.
+        headers: What else their checkpoints say of themselves, by name.
     """
     sources = [*sorted((ROOT / "training/networks").glob("*.py")), ROOT / "training/export.py"]
-    made_of = [repr(TINY), str(LIVELY), torch.__version__, *(path.read_text() for path in sources)]
+    made_of = [repr(networks), repr(headers), str(LIVELY), torch.__version__]
+    made_of += [path.read_text() for path in sources]
     key = hashlib.sha256("".join(made_of).encode()).hexdigest()[:16]
     kept: Path = request.config.cache.mkdir("tiny-stores") / key
     if not kept.is_dir():
-        folder = tmp_path_factory.mktemp("store")
+        folder = factory.mktemp("store")
         torch.manual_seed(0)
-        for name, (kind, config) in TINY.items():
+        for name, (kind, config) in networks.items():
             labels = tuple(str(i) for i in range(config.num_classes))
             network = build(kind, config).eval()
             for weights in network.parameters():
                 weights.data.mul_(LIVELY)
             path = folder / f"{name}.safetensors"
-            save_with_graphs(path, network, Description(kind, config, labels))
+            described = Description(kind, config, labels, **headers.get(name, {}))
+            save_with_graphs(path, network, described)
         with suppress(OSError):  # another run was faster
             shutil.move(folder, kept)
     return kept
+
+
+@pytest.fixture(scope="session")
+def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one tiny untrained network of each kind. Read it; copy it to change it."""
+    return stored(request, tmp_path_factory, TINY, {})
+
+
+@pytest.fixture(scope="session")
+def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with networks of unusual shapes: copy from it those that are wanted."""
+    return stored(request, tmp_path_factory, ODD, ODD_HEADERS)
 
 
 @pytest.fixture
