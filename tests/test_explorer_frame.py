@@ -429,6 +429,9 @@ def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any)
     height, width = words.shape
     middle = words[height // 2 - 6 : height // 2 + 6, width // 2 - 12 : width // 2 + 12]
     assert np.ptp(middle) > 60  # they can be read
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert page.locator("#announce").inner_text() == "Request copied"
+    assert np.ptp(pixels(page.locator("#announce").screenshot())[4:-4, 16:-16]) > 100
     # Numerals of the map are painted for a dark ground, whatever the page's is.
     page.emulate_media(color_scheme="light", forced_colors="active")
     page.get_by_role("tab", name="Draw").click()
