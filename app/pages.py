@@ -38,7 +38,7 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)} — Genserve</title>\n"
-        '<link rel="icon" href="/generate?seed=42&amp;scale=2">\n'
+        '<link rel="icon" href="/static/icon.png">\n'
         '<link rel="stylesheet" href="/static/page.css">\n</head>\n<body class="document">\n'
         '<nav aria-label="Service"><a href="/">Genserve</a> <a href="/models">Models</a> '
         '<a href="/problems">Problems</a> <a href="/docs">Operations</a></nav>\n'

@@ -1,4 +1,7 @@
-// Asks the service: problems as messages, Server-Timing as numbers, and patience with an overload.
+// Asks the service: problems as messages, Server-Timing as numbers, patience with an overload, and
+// the caller's key.
+
+import { keyNow, refused, taken, unlocked } from "./key.js";
 
 const MOST_TRIES = 6; // of one request in an overload
 const NO_ADVICE_S = 2; // where a 503 has no Retry-After
@@ -57,8 +60,22 @@ export function sleep(ms, signal) {
 }
 
 async function problemOf(answer) {
-  const problem = await answer.json().catch(() => ({}));
+  const problem = Object(await answer.json().catch(() => null));
   return new Problem(answer.status, problem.title ?? `Status ${answer.status}`, problem.detail);
+}
+
+// The body as `as`: json, blob = a picture, or file = whatever it is.
+async function bodyAs(answer, as, signal) {
+  try {
+    if (as === "json") return await answer.json();
+    const data = await answer.blob();
+    if (as === "file" || data.type.startsWith("image/")) return data;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+  }
+  const what = { json: "JSON", blob: "a picture", file: "a file" }[as];
+  const text = `What came is not ${what}, or it broke off. Is something between this page and the service?`;
+  throw new Problem(0, "No answer", text);
 }
 
 function holdFor(answer) {
@@ -79,6 +96,7 @@ function bodyOf(files, raw) {
 //   json: sent, by POST. files: sent instead, [{name, blob, from}]; a single one as it is where
 //   `raw`, else as a form. name and from, its permalink if it has one, are for the snippet.
 //   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
+//   as: json, blob (a picture) or file (whatever comes).
 //   shown: whether the page is to show this request as the one that made what is seen.
 //   patient: whether a 503 is tried again after its Retry-After.
 export async function ask(path, options = {}) {
@@ -92,7 +110,10 @@ export async function ask(path, options = {}) {
   if (json) headers["Content-Type"] = "application/json";
   else if (raw) headers["Content-Type"] = files[0].blob.type;
   const body = json ? JSON.stringify(json) : bodyOf(files, raw);
-  for (let tried = 1; ; tried++) {
+  for (let tried = 1; ; ) {
+    await unlocked(signal);
+    const key = keyNow();
+    if (key !== null) headers.Authorization = `Bearer ${key}`;
     if (heldUntil > performance.now()) await sleep(heldUntil - performance.now(), signal);
     const started = performance.now();
     let answer;
@@ -102,12 +123,18 @@ export async function ask(path, options = {}) {
       if (signal?.aborted) throw error;
       throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
     }
+    if (answer.status === 401) {
+      await refused(key, signal);
+      continue;
+    }
+    taken(key);
     if (answer.status === 503 && patient && tried < MOST_TRIES) {
+      tried += 1;
       holdFor(answer);
       continue;
     }
     if (!answer.ok) throw await problemOf(answer);
-    const data = as === "blob" ? await answer.blob() : await answer.json();
+    const data = await bodyAs(answer, as, signal);
     const made = {
       method,
       address,

@@ -4,7 +4,8 @@ import { $, el, randomSeed, slider } from "./dom.js";
 import { detail } from "./detail.js";
 import { latest } from "./latest.js";
 import { fillModels, modelOf, models, samples } from "./models.js";
-import { parseSeeds, writeSeeds } from "./seeds.js";
+import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
+import { truncationOf } from "./state.js";
 
 const ROWS = 6; // at first, and with every "more"
 const MOST = 600; // rows, or pictures where there are no labels
@@ -20,7 +21,6 @@ export function board(app) {
   let cells = []; // rows of {td, img, label, seed}
 
   const amount = (rows) => (model.labels.length ? rows : rows * WIDTH);
-  const run = (first, count) => Array.from({ length: count }, (_, index) => first + index);
 
   const shown = detail({
     // The enlarged digit changed: the address tells it.
@@ -30,18 +30,25 @@ export function board(app) {
 
   const fill = latest(async (signal) => {
     table.setAttribute("aria-busy", "true");
+    const images = cells.flat().map(({ img }) => img);
+    for (const img of images) img.classList.toggle("loading", !img.src);
     const columns = model.labels.length
       ? model.labels.map((label, column) => ({ label, cells: cells.map((row) => row[column]) }))
       : cells.map((row) => ({ label: null, cells: row }));
-    await Promise.all(
-      columns.map(async (column, index) => {
-        const asked = column.cells.map((cell) => cell.seed);
-        const options = { signal, shown: index === 0 };
-        const found = await samples(model, column.label, asked, truncation, options);
-        if (!signal.aborted) column.cells.forEach((cell, place) => paint(cell, found[place]));
-      }),
-    );
-    table.removeAttribute("aria-busy");
+    try {
+      await Promise.all(
+        columns.map(async (column, index) => {
+          const asked = column.cells.map((cell) => cell.seed);
+          const options = { signal, shown: index === 0 };
+          const found = await samples(model, column.label, asked, truncation, options);
+          if (!signal.aborted) column.cells.forEach((cell, place) => paint(cell, found[place]));
+        }),
+      );
+    } finally {
+      // Also where it failed: nothing is on its way then.
+      table.removeAttribute("aria-busy");
+      for (const img of images) img.classList.remove("loading");
+    }
   });
 
   function paint(cell, sample) {
@@ -76,10 +83,12 @@ export function board(app) {
       const name = el("th", { role: "rowheader", scope: "row", class: "row-head" }, `${row.head}`);
       body.append(el("tr", { role: "row" }, name, ...cells[y].map((cell) => cell.td)));
     }
+    const held = table.contains(document.activeElement);
     table.replaceChildren(...(named ? [head, body] : [body]));
     table.style.minWidth = `${cells[0].length * LEAST_REM}rem`;
     focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
-    $("board-more").disabled = seeds.length >= MOST;
+    if (held) cells[active[0]][active[1]].td.focus();
+    $("board-more").disabled = seeds.length >= MOST || seeds[seeds.length - 1] === MAX_SEED;
     $("board-lead").textContent = named
       ? "Each column is a label, each row a style: the same random numbers under every label, so " +
         "the same slant, stroke and size. Truncation pulls the styles towards the usual one."
@@ -135,12 +144,12 @@ export function board(app) {
 
   $("board-model").addEventListener("change", ({ target }) => {
     model = modelOf(target.value);
-    restart(run(seeds[0], amount(ROWS)));
+    restart(seedsFrom(seeds[0], amount(ROWS)));
   });
-  $("board-new").addEventListener("click", () => restart(run(randomSeed(), amount(ROWS))));
+  $("board-new").addEventListener("click", () => restart(seedsFrom(randomSeed(), amount(ROWS))));
   $("board-more").addEventListener("click", () => {
     const [row, column] = [cells.length, 0];
-    restart([...seeds, ...run(seeds[seeds.length - 1] + 1, amount(ROWS))]);
+    restart([...seeds, ...seedsFrom(seeds[seeds.length - 1] + 1, amount(ROWS))]);
     focusable(row, column);
     cells[row][column].td.focus();
   });
@@ -149,14 +158,17 @@ export function board(app) {
     open(params) {
       model = modelOf(params.get("model"));
       fillModels($("board-model"), models, model);
-      seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? run(1, amount(ROWS));
-      const asked = Number(params.get("truncation") ?? 1);
-      cut.value = truncation = asked >= 0 && asked <= 1 ? asked : 1;
+      seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? seedsFrom(1, amount(ROWS));
+      cut.value = truncation = truncationOf(params.get("truncation"));
+      const seed = parseSeeds(params.get("pick") ?? "", 1);
+      if (!seed) shown.close();
       build();
       fill();
-      const seed = parseSeeds(params.get("pick") ?? "", 1);
-      if (seed) shown.open({ model, label: params.get("label"), seed: seed[0], truncation });
-      else shown.close();
+      if (seed) {
+        const own = params.get("pick_truncation");
+        const picked = own === null ? truncation : truncationOf(own);
+        shown.open({ model, label: params.get("label"), seed: seed[0], truncation: picked });
+      }
       app.save();
     },
     close() {
@@ -171,6 +183,8 @@ export function board(app) {
         truncation: truncation === 1 ? undefined : String(truncation),
         label: picked?.label ?? undefined,
         pick: picked ? String(picked.seed) : undefined,
+        // Of the enlarged digit, where it was given one of its own.
+        pick_truncation: picked && picked.truncation !== truncation ? String(picked.truncation) : undefined,
       };
     },
   };

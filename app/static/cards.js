@@ -4,9 +4,10 @@ import { ask } from "./api.js";
 import { $, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
 import { encoder, models } from "./models.js";
-import { parseSeeds } from "./seeds.js";
+import { MAX_SEED, parseSeeds } from "./seeds.js";
 
 const SHOWN = 16; // samples of each model
+const LAST = MAX_SEED - SHOWN + 1; // the last first seed
 
 const ABOUT = {
   gan: {
@@ -56,7 +57,9 @@ const PICTURES = {
 function facts(model) {
   const list = el("dl", { class: "facts" });
   const add = (name, value, about) =>
-    list.append(el("div", about ? { title: about } : {}, el("dt", {}, name), el("dd", {}, `${value}`)));
+    list.append(
+      el("div", {}, el("dt", {}, name, about ? el("small", {}, about) : ""), el("dd", {}, `${value}`)),
+    );
   for (const [figure, name, about] of FIGURES) {
     if (model.metrics[figure] !== undefined) add(name, model.metrics[figure], about);
   }
@@ -67,19 +70,29 @@ function facts(model) {
 }
 
 // The service lists pictures of training data only where a licence is told; it stands beside them.
+function figureOf(model, kind, data) {
+  const ofVae = kind === "samples" && model.kind === "vae";
+  const told = (ofVae ? SAMPLES_OF_VAE : PICTURES[kind]) ?? kind;
+  const showsData = ofVae || kind === "nearest";
+  const credit = showsData ? ` (${model.data.name}: ${model.data.licence})` : "";
+  const image = el("img", { src: URL.createObjectURL(data), alt: told });
+  return el("figure", {}, image, el("figcaption", {}, `${told}${credit}`));
+}
+
 function pictures(model) {
   const listed = Object.entries(model.pictures);
   if (!listed.length) return [];
-  const shown = listed.map(([kind, address]) => {
-    const ofVae = kind === "samples" && model.kind === "vae";
-    const told = (ofVae ? SAMPLES_OF_VAE : PICTURES[kind]) ?? kind;
-    const showsData = ofVae || kind === "nearest";
-    const credit = showsData ? ` (${model.data.name}: ${model.data.licence})` : "";
-    const image = el("img", { src: address, alt: told, loading: "lazy" });
-    return el("figure", {}, image, el("figcaption", {}, `${told}${credit}`));
-  });
   const folded = el("details", { class: "card-pictures" }, el("summary", {}, "Pictures of its card"));
-  folded.append(...shown);
+  // Asked for when they are wanted, and by the page, since an <img> cannot show a key.
+  const load = latest(async (signal) => {
+    if (!folded.open || folded.querySelector("img")) return;
+    const options = { as: "blob", signal, shown: false };
+    const found = await Promise.all(
+      listed.map(async ([kind, address]) => figureOf(model, kind, (await ask(address, options)).data)),
+    );
+    folded.append(...found);
+  });
+  folded.addEventListener("toggle", () => load());
   return [folded];
 }
 
@@ -88,20 +101,25 @@ export function cards(app) {
   const sheets = new Map(); // pinned name -> {img, link}
 
   const show = latest(async (signal) => {
-    await Promise.all(
-      models.map(async (model, index) => {
-        const query = { model: model.pin, seed: String(seed), n: String(SHOWN), scale: "3" };
-        const options = { query, as: "blob", signal, shown: index === 0 };
-        const { data, address } = await ask("/generate", options);
-        const { img, link } = sheets.get(model.pin);
-        if (img.src) URL.revokeObjectURL(img.src);
-        img.src = URL.createObjectURL(data);
-        img.classList.remove("loading");
-        img.alt = `${SHOWN} samples of ${model.name}, seeds ${seed} to ${seed + SHOWN - 1}`;
-        link.href = address;
-      }),
-    );
+    const images = [...sheets.values()].map(({ img }) => img);
+    for (const img of images) img.classList.toggle("loading", !img.src);
+    try {
+      await Promise.all(models.map((model, index) => fill(model, { signal, shown: index === 0 })));
+    } finally {
+      for (const img of images) img.classList.remove("loading"); // nothing is on its way then
+    }
   });
+
+  async function fill(model, options) {
+    const query = { model: model.pin, seed: String(seed), n: String(SHOWN), scale: "3" };
+    const { data, address } = await ask("/generate", { query, as: "blob", ...options });
+    const { img, link } = sheets.get(model.pin);
+    if (img.src) URL.revokeObjectURL(img.src);
+    img.src = URL.createObjectURL(data);
+    img.classList.remove("loading");
+    img.alt = `${SHOWN} samples of ${model.name}, seeds ${seed} to ${seed + SHOWN - 1}`;
+    link.href = address;
+  }
 
   function cardOf(model) {
     const about = ABOUT[model.kind];
@@ -129,13 +147,16 @@ export function cards(app) {
   const sorted = [...models].sort((a, b) => place(a) - place(b));
   $("model-cards").append(...sorted.map(cardOf));
 
+  const seedIn = (text) => Math.min((parseSeeds(text, 1) ?? [seed])[0], LAST);
+  $("models-seed").max = LAST;
+
   function update() {
     $("models-seed").value = seed;
     app.save();
     show();
   }
   $("models-seed").addEventListener("change", ({ target }) => {
-    [seed] = parseSeeds(target.value, 1) ?? [seed];
+    seed = seedIn(target.value);
     update();
   });
   $("models-new").addEventListener("click", () => {
@@ -145,7 +166,7 @@ export function cards(app) {
 
   return {
     open(params) {
-      [seed] = parseSeeds(params.get("seed") ?? "", 1) ?? [seed];
+      seed = seedIn(params.get("seed") ?? "");
       update();
     },
     close: () => show.stop(),

@@ -57,9 +57,12 @@ export function cost() {
   const one = latest((signal) => ask("/generate", { query: { model: standard.pin }, as: "blob", fresh: true, signal }));
 
   const many = latest(async (signal) => {
+    // Not disabled: that would take the focus from who pressed it.
     const button = $("cost-many");
-    button.disabled = true;
-    $("cost-summary").textContent = `Sending ${MANY}…`;
+    button.setAttribute("aria-disabled", "true");
+    const summary = $("cost-summary");
+    const sending = `Sending ${MANY}…`;
+    summary.textContent = sending;
     const n = $("cost-each").value;
     const query = { model: standard.pin, n };
     const options = { query, as: "blob", fresh: true, signal, shown: false, patient: false };
@@ -77,7 +80,8 @@ export function cost() {
       const spent = (await passesUntilNow(signal)) - passes;
       report(answers, refused.length, seconds, spent, Number(n));
     } finally {
-      button.disabled = false;
+      button.removeAttribute("aria-disabled");
+      if (summary.textContent === sending) summary.textContent = `Not all ${MANY} were answered.`;
     }
   });
 
@@ -151,7 +155,9 @@ export function cost() {
   }
 
   $("cost-one").addEventListener("click", () => one());
-  $("cost-many").addEventListener("click", () => many());
+  $("cost-many").addEventListener("click", ({ target }) => {
+    if (!target.hasAttribute("aria-disabled")) many();
+  });
 
   return {
     open() {

@@ -2,7 +2,9 @@
 
 import { $, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { nameOf, samples } from "./models.js";
+import { encoder, nameOf, samples } from "./models.js";
+import { placeNotice } from "./notice.js";
+import { MAX_SEED } from "./seeds.js";
 
 const SCALE = 10; // of the saved picture
 
@@ -12,16 +14,32 @@ export function detail({ changed, go }) {
 
   const show = latest(async (signal) => {
     const { model, label, seed, truncation } = state;
-    const [sample] = await samples(model, label, [seed], truncation, { signal, fresh: true });
+    const image = $("detail-image");
+    image.classList.toggle("loading", !image.hasAttribute("src"));
+    let sample;
+    try {
+      [sample] = await samples(model, label, [seed], truncation, { signal, fresh: true });
+    } catch (error) {
+      if (!signal.aborted) empty(); // better than another digit under this one's name
+      throw error;
+    } finally {
+      image.classList.remove("loading");
+    }
     if (signal.aborted || !state) return;
-    $("detail-image").src = sample.src;
-    $("detail-image").classList.remove("loading");
+    image.src = sample.src;
     const what = sample.label === null ? "A sample" : `A ${sample.label}`;
     $("detail-image").alt = `${what} in style ${seed} from ${model.name}`;
     $("detail-link").href = sample.permalink;
     $("detail-save").href = `${sample.permalink}&scale=${SCALE}`;
     $("detail-save").download = `${model.name}-${sample.label ?? "sample"}-${seed}.png`;
   });
+
+  function empty() {
+    $("detail-image").removeAttribute("src");
+    $("detail-image").alt = "";
+    $("detail-link").removeAttribute("href");
+    $("detail-save").removeAttribute("href");
+  }
 
   function update() {
     const { model, label, seed } = state;
@@ -30,9 +48,17 @@ export function detail({ changed, go }) {
     for (const button of $("detail-labels").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.textContent === label));
     }
-    $("detail-before").disabled = seed === 0;
+    usable("detail-before", seed > 0, "detail-after");
+    usable("detail-after", seed < MAX_SEED, "detail-before");
     changed();
     show();
+  }
+
+  // A button that is disabled loses the focus: its neighbour takes it.
+  function usable(id, can, neighbour) {
+    const focused = document.activeElement === $(id);
+    $(id).disabled = !can;
+    if (focused && !can) $(neighbour).focus();
   }
 
   const change = (part) => {
@@ -54,13 +80,10 @@ export function detail({ changed, go }) {
     changed();
   });
 
-  const leave = (view, params) => {
-    close();
-    go(view, params);
-  };
-  $("detail-encode").addEventListener("click", () => leave("draw", { from: nameOf(state) }));
-  $("detail-start").addEventListener("click", () => leave("morph", { a: nameOf(state) }));
-  $("detail-end").addEventListener("click", () => leave("morph", { b: nameOf(state) }));
+  // The board closes this when it is left.
+  $("detail-encode").addEventListener("click", () => go("draw", { from: nameOf(state) }));
+  $("detail-start").addEventListener("click", () => go("morph", { a: nameOf(state) }));
+  $("detail-end").addEventListener("click", () => go("morph", { b: nameOf(state) }));
 
   function close() {
     state = null;
@@ -72,7 +95,8 @@ export function detail({ changed, go }) {
     open(wanted) {
       state = { ...wanted };
       const { model } = state;
-      $("detail-image").classList.add("loading");
+      if (!dialog.open) empty(); // what was enlarged before
+      $("detail-encode").hidden = !encoder();
       $("detail-labels").replaceChildren(
         el("legend", {}, "Label, in the same style"),
         ...model.labels.map((label) => {
@@ -85,6 +109,7 @@ export function detail({ changed, go }) {
       update();
       if (dialog.open) return;
       dialog.showModal();
+      placeNotice();
       dialog.querySelector("[aria-pressed=true]")?.focus();
     },
     close,

@@ -84,7 +84,4 @@ export function slider(id, told) {
   };
 }
 
-// The files of a drop or paste that could be pictures.
-export const filesIn = (data) => [...(data?.files ?? [])].filter((f) => f.type.startsWith("image/"));
-
 export const randomSeed = () => Math.floor(Math.random() * 1e6);

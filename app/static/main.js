@@ -4,11 +4,12 @@ import { Problem } from "./api.js";
 import { board } from "./board.js";
 import { cards } from "./cards.js";
 import { cost } from "./cost.js";
-import { $, filesIn } from "./dom.js";
+import { $ } from "./dom.js";
 import { draw } from "./draw.js";
+import { bindLock } from "./lock.js";
 import { loadModels } from "./models.js";
 import { morph } from "./morph.js";
-import { clear, explain } from "./notice.js";
+import { clear, explain, working } from "./notice.js";
 import { bindSnippets, showMade } from "./snippets.js";
 import { addressOf, pushAddress, readAddress, replaceAddress } from "./state.js";
 import { verify } from "./verify.js";
@@ -16,9 +17,12 @@ import { write } from "./write.js";
 
 // name -> view: {open(params), params(), close?(), dropped?(file)}. Made when it is first shown.
 const MAKERS = { board, draw, morph, write, cost, models: cards, verify };
+const PICTURES = ["image/png", "image/jpeg", "image/webp"]; // what the service reads
 const views = {};
 const made = {}; // name -> the request that made what the view shows
 let current = null;
+let ready = false; // what is served is known; before, a view cannot be made
+let early = null; // a picture that came before
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
@@ -36,19 +40,32 @@ const app = {
   view: (name) => (views[name] ??= MAKERS[name](app)),
 };
 
+const sectionOf = (name) => $(`view-${name}`);
+
 function show(name, params) {
+  // Whether what has the focus goes away with the former view.
+  const leaving = current && current !== name;
+  const lost =
+    leaving &&
+    (document.querySelector("dialog[open]") || sectionOf(current).contains(document.activeElement));
   if (current !== name) views[current]?.close?.();
   current = name;
-  clear();
+  if (ready) clear();
   for (const tab of tabs) {
     const chosen = tab.dataset.view === name;
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen ? 0 : -1;
-    $(tab.getAttribute("aria-controls")).hidden = !chosen;
+    $(tab.getAttribute("aria-controls")).hidden = !chosen || !ready;
     if (chosen) {
       tab.scrollIntoView({ block: "nearest", inline: "nearest" });
       document.title = `${tab.textContent} · Genserve`;
     }
+  }
+  if (!ready) return;
+  if (lost) {
+    const heading = sectionOf(name).querySelector("h2");
+    heading.tabIndex = -1;
+    heading.focus();
   }
   showMade(made[name]);
   try {
@@ -56,8 +73,7 @@ function show(name, params) {
   } catch (error) {
     // The link cannot be followed: say so, and offer what is here.
     const fresh = () => app.go(name, {});
-    explain(error, error instanceof Problem ? fresh : undefined);
-    if (error instanceof Problem) $("notice-action").textContent = "Show what is served now";
+    explain(error, error instanceof Problem ? fresh : undefined, "Show what is served now");
   }
 }
 
@@ -91,18 +107,26 @@ $("skip").addEventListener("click", (event) => {
 });
 
 // A picture dropped on the page goes to the view that wants it, else it is verified.
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  const [file] = filesIn(event.dataTransfer);
-  if (file) receive(file);
-});
-document.addEventListener("paste", (event) => {
-  const [file] = filesIn(event.clipboardData);
-  if (file) receive(file);
-});
+for (const kind of ["dragover", "drop", "paste"]) {
+  document.addEventListener(kind, (event) => {
+    const carried = event.dataTransfer ?? event.clipboardData;
+    if (!carried?.types.includes("Files")) return;
+    if (carried.types.includes("text/plain") && event.target.matches?.("input")) return; // it wants text
+    event.preventDefault();
+    if (kind !== "dragover") sort([...carried.files]);
+  });
+}
+function sort(files) {
+  const picture = files.find(({ type }) => PICTURES.includes(type));
+  if (picture) receive(picture);
+  else if (files.length) {
+    const text = `“${files[0].name}” is none that can be read here: PNG, JPEG and WebP are.`;
+    explain(new Problem(415, "Not a picture", text));
+  }
+}
 function receive(file) {
-  if (views[current].dropped) views[current].dropped(file);
+  if (!ready) early = file;
+  else if (views[current]?.dropped) views[current].dropped(file);
   else {
     app.go("verify", {});
     views.verify.dropped(file);
@@ -112,12 +136,21 @@ function receive(file) {
 bindSnippets((request) => (made[current] = request));
 
 async function start() {
+  working(+1);
   try {
     await loadModels();
   } catch (error) {
     explain(error, start);
     return;
+  } finally {
+    working(-1);
   }
+  ready = true;
+  current = null; // a tab may have been chosen before: now its view is made
   route();
+  if (early) receive(early);
+  early = null;
 }
+bindLock();
+route();
 start();

@@ -3,23 +3,35 @@
 import { Problem, events } from "./api.js";
 import { $ } from "./dom.js";
 
-let current = null; // {text}: what is shown
+let current = null; // {text, kind}: what is shown
 let counting = 0; // interval
+let under = 0; // pieces of work under way
 
-function show(kind, text, action) {
+// What is behind an open dialog can neither be seen well nor be reached: the notice goes with it.
+export function placeNotice() {
+  const home = document.querySelector("dialog[open]") ?? $("panel");
+  if ($("notices").parentElement !== home) home.prepend($("notices"));
+}
+document.addEventListener("close", placeNotice, true); // of a dialog; it does not bubble
+
+function show(kind, text, action, count = "") {
   clearInterval(counting);
-  current = { text };
+  placeNotice();
+  current = { text, kind };
   $("notice").className = `notice ${kind}`;
   $("notice").hidden = false;
-  $("notice-text").textContent = text;
-  $("notice-action").hidden = !action;
-  $("notice-action").textContent = action?.label ?? "";
-  $("notice-action").onclick = action
-    ? () => {
-        clear();
-        action.run();
-      }
-    : null;
+  // The same again, as of ten columns that wait, is not read out again.
+  if ($("notice-text").textContent !== text) $("notice-text").textContent = text;
+  $("notice-count").textContent = count;
+  const button = $("notice-action");
+  button.hidden = !action;
+  button.textContent = action?.label ?? "";
+  button.onclick = () => {
+    clear();
+    // The button is gone: who pressed it goes on from where it was.
+    (document.querySelector("dialog[open]") ?? $("panel")).focus();
+    action.run();
+  };
   return current;
 }
 
@@ -29,34 +41,34 @@ export function clear(which) {
   clearInterval(counting);
   current = null;
   $("notice").hidden = true;
+  $("notice-text").textContent = "";
 }
 
-// Say what went wrong; `again` tries once more. Returns what `clear` takes.
-export function explain(error, again) {
+// Say what went wrong; `again` tries once more, under the name of `label`. Returns what `clear`
+// takes.
+export function explain(error, again, label = "Try again") {
   const known = error instanceof Problem;
   if (!known) console.error(error);
   const text = known ? `${error.title}: ${error.message}` : "The page failed on this.";
-  return show("error", text, again && { label: "Try again", run: again });
+  return show("error", text, again && { label, run: again });
 }
 
-export function tell(text, action) {
-  return show("info", text, action);
-}
-
-// A 503: count the seconds down until the request goes out again.
+// A 503: count the seconds down until the request goes out again. The count is seen and not read
+// out, and the sentence stays until everything is answered, so that it is read out once.
 events.addEventListener("busy", ({ detail: seconds }) => {
-  let left = seconds;
-  const sentence = () => `The service is overloaded. Trying again in ${left} s…`;
-  const mine = show("busy", sentence());
+  let left = Math.ceil(seconds);
+  const count = () => (left > 0 ? ` in ${left} s…` : " now…");
+  show("busy", "The service is overloaded. Trying again", undefined, count());
   counting = setInterval(() => {
     left -= 1;
-    if (left <= 0) clear(mine);
-    else $("notice-text").textContent = sentence();
+    $("notice-count").textContent = count();
+    if (left > 0) return;
+    clearInterval(counting);
+    if (!under) clear();
   }, 1000);
 });
 
 // A thin line while something is under way for longer than a blink: +1 begins it, -1 ends it.
-let under = 0;
 let blink = 0;
 export function working(change) {
   under += change;
@@ -64,4 +76,5 @@ export function working(change) {
   clearTimeout(blink);
   if (under) blink = setTimeout(() => ($("progress").hidden = false), 120);
   else $("progress").hidden = true;
+  if (!under && current?.kind === "busy") clear();
 }

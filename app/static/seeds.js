@@ -2,6 +2,11 @@
 
 export const MAX_SEED = 2 ** 53 - 1;
 
+// So many seeds from `first` on, or as many as there are.
+export function seedsFrom(first, count) {
+  return Array.from({ length: Math.min(count, MAX_SEED - first + 1) }, (_, index) => first + index);
+}
+
 // null = it is no such list, or has more than `most`.
 export function parseSeeds(text, most) {
   const seeds = [];

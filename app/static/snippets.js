@@ -2,6 +2,7 @@
 
 import { events } from "./api.js";
 import { $, copy } from "./dom.js";
+import { keyNow } from "./key.js";
 import { timingBars } from "./timing.js";
 import { currentAddress } from "./state.js";
 
@@ -14,12 +15,15 @@ function fileOf(made) {
   return `picture.${ENDINGS[media] ?? "bin"}`;
 }
 
+// A key is named and not shown: in both, as the project's own client does, by GENSERVE_KEY.
 export function asCurl(made) {
-  const lines = [];
+  const keyed = keyNow() !== null;
+  const shows = keyed ? ' -H "Authorization: Bearer $GENSERVE_KEY"' : "";
+  const lines = keyed ? ["# GENSERVE_KEY holds a key of the service"] : [];
   for (const { name, from } of made.files ?? []) {
-    if (from) lines.push(`curl ${quoted(location.origin + from)} -o ${quoted(name)}`);
+    if (from) lines.push(`curl ${quoted(location.origin + from)}${shows} -o ${quoted(name)}`);
   }
-  const parts = [`curl ${quoted(location.origin + made.address)}`];
+  const parts = [`curl ${quoted(location.origin + made.address)}${shows}`];
   if (made.json) {
     parts.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(made.json))}`);
   } else if (made.raw) {
@@ -37,25 +41,31 @@ const IMAGES = /^\/(generate|decode|interpolate|traverse|reconstruct)/; // answe
 
 export function asPython(made) {
   const { pathname, searchParams } = new URL(made.address, location.origin);
+  const keyed = keyNow() !== null;
+  const bearer = `"Authorization": "Bearer " + os.environ["GENSERVE_KEY"]`;
   const lines = ["import httpx  # pip install httpx", ""];
+  if (keyed) lines.unshift("import os");
   for (const [index, { name, from }] of (made.files ?? []).entries()) {
     const read = from
-      ? `httpx.get(${literal(location.origin + from)}).content`
+      ? `httpx.get(${literal(location.origin + from)}${keyed ? `, headers={${bearer}}` : ""}).content`
       : `open(${literal(name)}, "rb").read()`;
     lines.push(`picture_${index} = ${read}`);
   }
   const given = [literal(location.origin + pathname)];
   const query = [...searchParams].map(([name, value]) => `${literal(name)}: ${literal(value)}`);
   if (query.length) given.push(`params={${query.join(", ")}}`);
+  const sent = keyed ? [bearer] : [];
   if (made.json) given.push(`json=${literal(made.json)}`);
   else if (made.raw) {
-    given.push("content=picture_0", `headers={"Content-Type": ${literal(made.files[0].type)}}`);
+    given.push("content=picture_0");
+    sent.unshift(`"Content-Type": ${literal(made.files[0].type)}`);
   } else if (made.files) {
     const form = made.files.map(
       ({ name, type }, index) => `("file", (${literal(name)}, picture_${index}, ${literal(type)}))`,
     );
     given.push(`files=[${form.join(", ")}]`);
   }
+  if (sent.length) given.push(`headers={${sent.join(", ")}}`);
   const call = made.method === "GET" ? "get" : "post";
   lines.push(`answer = httpx.${call}(`, ...given.map((part) => `    ${part},`), ")");
   lines.push("answer.raise_for_status()");

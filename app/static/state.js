@@ -13,6 +13,12 @@ export function addressOf(view, params) {
   return query ? `#${view}?${query}` : `#${view}`;
 }
 
+// A truncation in an address; what is none is 1, as where none is told.
+export function truncationOf(text) {
+  const number = Number(text || 1);
+  return number >= 0 && number <= 1 ? number : 1;
+}
+
 let timer = 0;
 let due = null;
 

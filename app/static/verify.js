@@ -23,17 +23,20 @@ export function verify(app) {
     const picture = el("figure", {}, el("img", { src: address, class: "pad", alt: "The dropped picture" }));
     picture.append(el("figcaption", {}, file.name || "The picture"));
     const result = el("div", { class: "verdict" }, el("p", {}, "Making it again…"));
+    $("verify-said").textContent = "Making it again…";
     $("verify-result").replaceChildren(el("div", { class: "verified" }, picture, result));
     const files = [{ name: file.name || "picture.png", blob: file }];
     try {
       const { data } = await ask("/verify", { files, raw: true, signal });
       result.replaceChildren(...told(data));
+      $("verify-said").textContent = SAID[data.verdict];
       if (data.model) await again(data, picture.parentElement, signal);
     } catch (error) {
       if (!(error instanceof Problem) || error.status < 400 || error.status >= 500) throw error;
       // Of the file, not of the service: this is the answer.
       result.className = "verdict unknown";
       result.replaceChildren(el("h3", {}, error.title), el("p", {}, error.message));
+      $("verify-said").textContent = `${error.title}: ${error.message}`;
       return;
     }
     result.className = `verdict ${result.querySelector("h3").dataset.verdict}`;

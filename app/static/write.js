@@ -4,9 +4,11 @@ import { $, blobOf, el, pictureOf, randomSeed, saves, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { fillModels, modelOf, models, samples } from "./models.js";
 import { withMark } from "./png.js";
-import { parseSeeds } from "./seeds.js";
+import { parseSeeds, seedsFrom } from "./seeds.js";
+import { truncationOf } from "./state.js";
 
 const HANDS = 6;
+const MOST_LETTERS = 16;
 const SCALE = 8; // of the strip, so that one pixel of the model is a square
 
 // Labels that are one character each can be written with.
@@ -56,7 +58,7 @@ export function write(app) {
     $("write-figure").hidden = $("write-save").hidden = $("write-hands").hidden = nothing;
     if (nothing) return;
 
-    const seeds = Array.from({ length: HANDS }, (_, index) => first + index);
+    const seeds = seedsFrom(first, HANDS);
     if (!seeds.includes(seed)) seeds.unshift(seed);
     const found = new Map(); // label -> seed -> sample
     const needed = [...new Set(line)].filter((letter) => letter !== " ");
@@ -73,7 +75,9 @@ export function write(app) {
     $("write-strip").src = $("write-save").href;
     $("write-strip").alt = `${line.join("")} in style ${seed}`;
     $("write-strip").hidden = false;
+    const held = $("write-hands").contains(document.activeElement);
     $("write-hands").replaceChildren(...seeds.map((hand) => handOf(line, hand, found)));
+    if (held) $("write-hands").querySelector("[aria-pressed=true]").focus();
   });
 
   function handOf(line, hand, found) {
@@ -116,11 +120,12 @@ export function write(app) {
   return {
     open(params) {
       model = modelOf(params.get("model"), offered[0]);
-      text = params.get("text") ?? text;
+      // An address of ours tells of an empty text by telling of none.
+      text = params.get("text") ?? (params.has("hands") ? "" : text);
+      text = [...text].slice(0, MOST_LETTERS).join("");
       [seed] = parseSeeds(params.get("seed") ?? "", 1) ?? [seed];
       [first] = parseSeeds(params.get("hands") ?? "", 1) ?? [first];
-      const asked = Number(params.get("truncation") ?? truncation);
-      cut.value = truncation = asked >= 0 && asked <= 1 ? asked : 1;
+      cut.value = truncation = truncationOf(params.get("truncation"));
       fillModels($("write-model"), offered, model);
       $("write-text").value = text;
       update();
