@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.resources import files
@@ -30,7 +30,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 # What conftest's tiny store lacks. Photos are in colour and of their own data, so no other model
 # knows what they show.
-NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 PHOTOS = {"name": "photos", "licence": "CC0"}
 RGB = {"image_channels": 3, "image_size": 32}
@@ -149,8 +149,8 @@ CONTROLS = (
 
 # Elements of a snapshot that a screen reader's user chooses by name.
 NAMED = re.compile(
-    r"^\s*- '?(button|link|textbox|combobox|slider|spinbutton|tab|tabpanel|grid|option|img|dialog)\b"
-    r"(?! \")",
+    r"^\s*- '?(button|link|textbox|combobox|slider|spinbutton|tab|tabpanel|grid|option|img"
+    r"|dialog)\b(?! \")",
     re.MULTILINE,
 )
 
@@ -328,3 +328,492 @@ def colours(image: Locator) -> Any:
         }"""
     )
     return np.array(data, dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
+
+
+# By keyboard alone
+
+
+# What has the focus, and what is wrong with how that is seen. A field that is not seen itself (a
+# file's) lies under a label that stands for it.
+FOCUS = """() => {
+    const one = document.activeElement;
+    if (!one || one === document.body) return null;
+    one.dataset.visited = "";
+    const seen = one.matches(".visually-hidden") ? one.closest("label") : one;
+    const name = `${one.tagName} ${one.id || one.textContent.trim().slice(0, 30)}`;
+    const wrong = [];
+    if (!one.matches(":focus-visible")) wrong.push("no :focus-visible");
+    const { outlineStyle, outlineWidth } = getComputedStyle(seen);
+    if (outlineStyle === "none" || parseFloat(outlineWidth) < 2) wrong.push("no outline");
+    const box = seen.getBoundingClientRect();
+    const x = box.left + box.width / 2;
+    const shows = (y) => {
+        const top = document.elementFromPoint(x, y);
+        // On the map what is focused may lie under the point.
+        return top && (seen.contains(top) || top.contains(seen) || seen.closest("#plane"));
+    };
+    const places = [0.1, 0.5, 0.9].map((share) => box.top + share * box.height);
+    if (!places.some(shows)) wrong.push("out of sight");
+    return { name, wrong };
+}"""
+
+# What the Tab key has to reach and has not.
+MISSED = """() => [...document.querySelectorAll(
+        "a[href], button, select, input, summary, textarea, [tabindex]")]
+    .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility()
+        && !("visited" in one.dataset))
+    .map((one) => one.outerHTML.slice(0, 90))"""
+
+
+def walk(page: Page, key: str) -> list[str]:
+    """Press Tab, or Shift+Tab, until the page is left; what is wrong on the way."""
+    found: list[str] = []
+    for _ in range(250):
+        page.keyboard.press(key)
+        focus = page.evaluate(FOCUS)
+        if focus is None:
+            return found
+        found += [f"{focus['name']}: {wrong}" for wrong in focus["wrong"]]
+    raise AssertionError(f"{key} does not lead out of the page; it is at {focus}")
+
+
+@pytest.mark.parametrize(("view", "width"), [*((view, 1000) for view in VIEWS), ("draw", 390)])
+def test_tab_leads_through_everything_and_out_again(
+    browser: Any, serve: Serve, view: str, width: int
+) -> None:
+    url = serve("several")
+    with watched(browser, url, viewport={"width": width, "height": 700}) as page:
+        opened(page, url, view)
+        assert walk(page, "Tab") == []
+        assert page.evaluate(MISSED) == []
+        assert walk(page, "Shift+Tab") == []
+
+
+def tab_to(page: Page, wanted: Locator, key: str = "Tab") -> None:
+    for _ in range(250):
+        if wanted.evaluate("one => one === document.activeElement"):
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"{key} does not lead to {wanted}")
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) -> None:
+    url = serve("letters")
+    with watched(browser, url, viewport={"width": 1000, "height": 700}) as page:
+        # The board: skip to it, enlarge a picture, another label, and back.
+        opened(page, url, "board")
+        press(page, "Tab", "Enter")
+        expect(page.locator("#panel")).to_be_focused()
+        tab_to(page, page.locator("#board-table td").first)
+        press(page, "ArrowDown", "ArrowRight", "Enter")
+        dialog = page.get_by_role("dialog", name="1 in style 2")
+        expect(dialog).to_be_visible()
+        tab_to(page, dialog.get_by_role("button", name="A", exact=True))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="A A in style 2 from letters-cgan-v1"))
+        # It is encoded, and the point moved.
+        tab_to(page, page.get_by_role("button", name="Encode it"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="Reconstruction of your picture"))
+        at_rest(page)
+        tab_to(page, page.get_by_role("slider", name="Drag the point"))
+        press(page, "ArrowRight", "Shift+ArrowUp")
+        is_shown(page.get_by_role("img", name="What the moved point decodes to"))
+        page.wait_for_url(re.compile(r"#draw\?.*z="))
+        tab_to(page, page.locator("#traverse summary"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="varied, a row each"))
+        # Back to the tabs, on to Morph.
+        tab_to(page, page.get_by_role("tab", name="Draw"), "Shift+Tab")
+        press(page, "ArrowRight")
+        is_shown(page.get_by_role("img", name="Picture 1 of 16 on the way"))
+        end = page.get_by_role("group", name="End")
+        tab_to(page, end.get_by_role("combobox", name="Label"))
+        press(page, "Q")
+        expect(end.locator("h3")).to_have_text("End: Q, style 4")
+        at_rest(page)
+        tab_to(page, page.get_by_role("button", name="Play"), "Shift+Tab")
+        press(page, " ")
+        expect(page.get_by_role("button", name="Pause")).to_be_focused()
+        press(page, " ")
+        tab_to(page, page.locator("#tab-morph"), "Shift+Tab")
+        # Write.
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_label("Text"))
+        press(page, "Control+a", "C", "A", "T")
+        is_shown(page.get_by_role("img", name="CAT in style 4"))
+        tab_to(page, page.get_by_role("button", name="Style 6"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="CAT in style 6"))
+        tab_to(page, page.locator("#tab-write"), "Shift+Tab")
+        # Cost.
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_role("button", name="Ask for one digit"))
+        with page.expect_response(re.compile("/generate")):
+            press(page, "Enter")
+        tab_to(page, page.locator("#tab-cost"), "Shift+Tab")
+        # Models, and from a card to the board and back.
+        press(page, "ArrowRight")
+        card = page.get_by_role("article", name="tiny-vae-v1")
+        tab_to(page, card.get_by_role("button", name="On the board"))
+        press(page, "Enter")
+        expect(page.locator("#board-lead")).to_contain_text("This model knows no labels")
+        page.go_back()
+        at_rest(page)
+        # Verify.
+        tab_to(page, page.locator("#tab-models"))
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_label("Drop a PNG or WebP here"))
+        with page.expect_file_chooser():
+            press(page, "Enter")
+
+
+# For everybody
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"forced_colors": "active", "reduced_motion": "reduce"},
+        {"viewport": {"width": 640, "height": 400}, "device_scale_factor": 2},  # 1280 at 200 %
+    ],
+    ids=["forced colours", "200 percent"],
+)
+def test_axe_finds_nothing_and_nothing_overflows(
+    browser: Any, serve: Serve, wish: dict[str, Any]
+) -> None:
+    url = serve("letters")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    with watched(browser, url, **wish) as page:
+        for view, query in [*((view, "") for view in VIEWS), ("board", "label=Q&pick=3")]:
+            opened(page, url, view, query)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")
+            told = [(one["id"], [n["html"] for n in one["nodes"]]) for one in found["violations"]]
+            assert told == [], view
+            assert len(found["passes"]) > 20  # it did look
+            nothing_overflows(page)
+
+
+def test_nothing_moves_for_who_wants_that(browser: Any, serve: Serve) -> None:
+    """Nor while it is waited for an answer."""
+    url = serve("letters")
+    with watched(browser, url, reduced_motion="reduce") as page:
+        page.add_init_script(slow(300))
+        for view in VIEWS:
+            page.goto("about:blank")
+            page.goto(f"{url}/#{view}")
+            expect(page.locator(f"#view-{view}")).to_be_visible()
+            if view not in ("verify",):
+                expect(page.locator("#progress")).to_be_visible()
+            assert page.evaluate("document.getAnimations().length") == 0
+
+
+def slow(milliseconds: int) -> str:
+    """A script by which each answer of the service comes so much later."""
+    return f"""{{
+        const send = window.fetch;
+        window.fetch = async (...request) => {{
+            await new Promise((resolve) => setTimeout(resolve, {milliseconds}));
+            return send(...request);
+        }};
+    }}"""
+
+
+# When answers are late, or none, or strange
+
+API = re.compile(r"/(generate|encode|decode|reconstruct|interpolate|traverse|verify|status)\b")
+ASKING = [view for view in VIEWS if view != "verify"]  # that one asks when it is given a picture
+
+
+def test_late_answers_are_waited_for_and_shown(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        page.add_init_script(slow(150))
+        for view in ASKING:
+            opened(page, url, view)
+            expect(page.locator("#notice")).to_be_hidden()
+            assert page.locator(f"#view-{view} img:visible").count() > 0 or view == "cost"
+
+
+def broken_html(route: Route) -> None:
+    body = "<!doctype html><h1>Internal</h1><img src=x onerror='window.pwned = 1'>"
+    route.fulfill(status=500, content_type="text/html", body=body)
+
+
+def shut(route: Route) -> None:
+    route.abort("connectionreset")
+
+
+BREAK: dict[str, tuple[Callable[[Route], None], str]] = {
+    "cut": (shut, "No answer: The service does not answer. Is it still running?"),
+    "html": (broken_html, "Status 500"),
+}
+
+
+@pytest.mark.parametrize("way", BREAK)
+def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
+    browser: Any, serve: Serve, way: str
+) -> None:
+    url = serve("several")
+    answer, sentence = BREAK[way]
+    with watched(browser, url, refusals=True) as page:
+        for view in ASKING:
+            opened(page, url, "verify")
+            page.route(API, answer)
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            notice = page.locator("#notice")
+            expect(notice).to_contain_text(sentence)
+            at_rest(page)
+            assert page.evaluate("window.pwned") is None
+            assert "<" not in notice.inner_text()
+            page.unroute(API)
+            page.get_by_role("button", name="Try again").click()
+            expect(notice).to_be_hidden()
+            at_rest(page)
+            shows = "#cost-last .stack" if view == "cost" else f"#view-{view} img:visible"
+            expect(page.locator(shows).first).to_be_visible()
+
+
+def test_offline_is_told_in_each_view(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    with watched(browser, url, refusals=True) as page:
+        opened(page, url, "verify")
+        page.context.set_offline(True)
+        for view in ASKING:
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            expect(page.locator("#notice")).to_contain_text("The service does not answer")
+            at_rest(page)
+        page.get_by_role("tab", name="Verify").click()
+        expect(page.locator("#notice")).to_be_hidden()  # of what is left behind
+        page.set_input_files("#verify-file", file_of("own.png", png(28, 28)))
+        expect(page.locator("#notice")).to_contain_text("The service does not answer")
+        at_rest(page)
+        page.context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#verify-result")).to_contain_text("The picture has no recipe")
+
+
+def test_an_overload_passes_in_each_view(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    refused: set[str] = set()
+
+    def refuse_once(route: Route) -> None:
+        request = f"{route.request.url} {route.request.post_data_buffer!r}"
+        if request in refused or urlsplit(route.request.url).path == "/status":
+            route.continue_()
+            return
+        refused.add(request)
+        problem = {"title": "The service has more to do than it can in time", "status": 503}
+        headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
+        route.fulfill(status=503, headers=headers, body=json.dumps(problem))
+
+    with watched(browser, url, refusals=True) as page:
+        page.clock.install()
+        page.goto(f"{url}/#verify")
+        expect(page.locator("#verify-drop")).to_be_visible()
+        page.route(API, refuse_once)
+        for view in ASKING:
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            expect(page.locator("#notice")).to_contain_text("The service is overloaded")
+            for _ in range(60):
+                page.clock.run_for(500)
+                if not page.locator("body[data-working]").count():
+                    break
+            at_rest(page)
+            expect(page.locator("#notice")).to_be_hidden()
+        assert len(refused) > 20
+
+
+# Links that nobody made
+
+MARKUP = "<img src=x onerror='window.pwned = 1'>"
+FORGED = quote(MARKUP)
+HUGE = "9" * 400
+LONG = "A" * 60_000
+LAST = 2**53 - 1
+CGAN, GAN = "tiny-cgan-v1", "tiny-gan-v1"
+ENDLESS = ",".join(map(str, range(20_000)))
+
+
+def each(name: str, *texts: object) -> list[str]:
+    return [f"{name}={text}" for text in texts]
+
+
+LINKS: dict[str, list[str]] = {
+    "board": [
+        *each("seeds", "NaN", "-1", "9-1", HUGE, f"0-{LAST}", LAST, LAST + 1, ENDLESS, LONG),
+        *each("seeds", "1,1,1", f"{LAST - 2}-{LAST}", "1?model=x", "%00"),
+        *each("truncation", "NaN", "-1", "2", "1e400", "0.123456", ""),
+        *each("label=3&pick", "-1", HUGE, LAST, FORGED),
+        *each("pick=1&label", "none", FORGED, LONG),
+        *("pick=1", "label=3", f"seeds=1&seeds=2&model={CGAN}&model=x", "%E0%A4%A", "%"),
+        *("=&=&==&&&", "__proto__=1&constructor=2", f"x={LONG}"),
+        *each("model", "none", FORGED, f"{CGAN}@zzz", "@", LONG),
+    ],
+    "draw": [
+        *each("z", "NaN,NaN,NaN", "1e400,0,0", "1e308,0,0", "99,-99,0", "1,2", ",,", "0,0,0&z=1"),
+        *each("z", ",".join(["0"] * 500)),
+        *each("strokes", "!!!", "A" * 20_000, "%00", "__8", "BQ", "AQID", FORGED, "%E0%A4%A"),
+        *each("from", f"{CGAN},3,-1,1", f"{CGAN},3,{HUGE},1", f"{GAN},,1,1", ",,,"),
+        *each("from", f"{CGAN},3,1,NaN", f"{CGAN},3,1,-5", f"{CGAN},3,1,1e400"),
+        *each("from", f"{CGAN},99,1,1", f"{CGAN},{FORGED},1,1", f"{GAN},3,1,1"),
+        *each("from", "none,3,1,1", FORGED, LONG, "pets-cgan-v1,cat,1,1"),
+        *each("plane", "none", FORGED, "__proto__"),
+    ],
+    "morph": [
+        *each("a", f"{CGAN},3,-1,1", f"{CGAN},3,{HUGE},1", f"{CGAN},3,1,NaN", ",,,"),
+        *each("a", f"{CGAN},99,1,1", f"{CGAN},{FORGED},1,1", "none,1,1,1", FORGED, LONG),
+        *each("b", "strokes:", "strokes:!!!", f"strokes:{LONG}", "strokes:AQID"),
+        *each("steps", "0", "9999999", "NaN", "-1"),
+        *each("method", "none", FORGED),
+        *each("at", "-1", "999999999", HUGE, "NaN", "%E0%A4%A"),
+        *(f"a={GAN},,1,1&b={GAN},,2,1", "a=tiny-vae-v1,,1,1&b=tiny-vae-v2,,1,1"),
+    ],
+    "write": [
+        *each("text", FORGED, LONG, "", "%20", "%F0%9F%98%80", "%00%01", "%E0%A4%A", "1" * 17),
+        *each("seed", "-1", HUGE, "NaN", LAST),
+        *each("hands", "-1", HUGE, LAST),
+        *each("truncation", "-1", "1e400", "NaN"),
+        *each("model", "none", GAN, "pets-cgan-v1"),
+    ],
+    "cost": ["each=9999", f"x={FORGED}", "%E0%A4%A", f"x={LONG}"],
+    "models": [*each("seed", "-1", "NaN", HUGE, LAST, LAST - 15, FORGED, LONG), "%"],
+    "verify": [f"x={FORGED}", "file=/etc/passwd", "%E0%A4%A", f"x={LONG}"],
+}
+
+
+def nothing_came_of(page: Page) -> None:
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("[onerror]").count() == 0
+    nothing_overflows(page)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_forged_links_open_the_view_and_do_nothing_else(
+    browser: Any, serve: Serve, view: str
+) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        for query in LINKS[view]:
+            panel = opened(page, url, view, query)
+            expect(page.locator(f"#tab-{view}")).to_have_attribute("aria-selected", "true")
+            nothing_came_of(page)
+            # There is something to see, or it is said why not.
+            seen = panel.locator("img:visible, .empty:visible, #cost-last, input:visible").count()
+            assert seen or page.locator("#notice").is_visible()
+
+
+@pytest.mark.parametrize(
+    "view", ["none", FORGED, "__proto__", "constructor", "toString", "?", "BOARD", LONG, "%E0%A4%A"]
+)
+def test_a_view_that_there_is_not_is_the_board(browser: Any, serve: Serve, view: str) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        page.goto(f"{url}/#{view}")
+        expect(page.locator("#board-table td img").first).to_be_visible()
+        at_rest(page)
+        nothing_came_of(page)
+
+
+@pytest.mark.parametrize(
+    ("link", "sentence"),
+    [
+        ("board?model=none", "The link was made with none; served are pets-cgan-v1, tiny-cgan-v1"),
+        (f"board?model={FORGED}", f"The link was made with {MARKUP}; served are"),
+        (f"board?model={CGAN}@zzz", f"another checkpoint of {CGAN} than the one served now"),
+        ("write?model=none", "The link was made with none"),
+        ("morph?a=none,1,1,1", "The link was made with none"),
+        ("draw?from=none,1,1,1", "The link was made with none"),
+    ],
+)
+def test_a_link_to_what_is_not_served_says_so_and_leads_on(
+    browser: Any, serve: Serve, link: str, sentence: str
+) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        page.goto(f"{url}/#{link}")
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text(sentence)
+        at_rest(page)
+        page.get_by_role("button", name="Show what is served now").click()
+        at_rest(page)
+        expect(notice).to_be_hidden()
+        assert page.locator("[role=tabpanel] img:visible").count() > 0
+
+
+# Files that are no pictures, or too much of one
+
+
+def png(width: int, height: int) -> bytes:
+    """A black picture of one bit a pixel: a hundred million pixels take 12 kB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = kind + data
+        return len(data).to_bytes(4, "big") + checked + zlib.crc32(checked).to_bytes(4, "big")
+
+    packed = zlib.compressobj(9)
+    row = bytes(1 + (width + 7) // 8)
+    lines = b"".join(packed.compress(row) for _ in range(height)) + packed.flush()
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", lines), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def file_of(name: str, data: bytes, media: str = "image/png") -> dict[str, Any]:
+    return {"name": name, "mimeType": media, "buffer": data}
+
+
+FILES = {
+    "20 MB": file_of("large.png", png(28, 28) + bytes(20_000_000)),
+    "10000 x 10000": file_of("wide.png", png(10_000, 10_000)),
+    "empty": file_of("empty.png", b""),
+    "text": file_of("text.png", b"This is no picture."),
+    "cut": file_of("cut.png", png(64, 64)[:60]),
+    "page": file_of("page.html", MARKUP.encode(), "text/html"),
+    "drawing": file_of(
+        "drawing.svg",
+        b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9' onload='window.pwned=1'/>",
+        "image/svg+xml",
+    ),
+}
+
+DROP = """async ([name, base64, type]) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([bytes], name, { type }));
+    const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+    document.querySelector("main").dispatchEvent(event);
+}"""
+
+
+def told(page: Page) -> Locator:
+    """Where a refusal is told: a notice, or the verdict."""
+    return page.locator("#notice:visible p, #verify-result .verdict p")
+
+
+@pytest.mark.parametrize("view", ["draw", "morph", "verify"])
+def test_files_that_cannot_be_used_are_told_and_the_next_one_is_taken(
+    browser: Any, serve: Serve, view: str
+) -> None:
+    url = serve("several")
+    field = {"draw": "#pad-file", "morph": "#morph-b input[type=file]", "verify": "#verify-file"}
+    with watched(browser, url, refusals=True) as page:
+        opened(page, url, view)
+        for file in FILES.values():
+            page.set_input_files(field[view], file)
+            expect(told(page).first).to_have_text(re.compile(r"\w{4,}"))
+            at_rest(page)
+            expect(page.locator("#notice")).not_to_contain_text("The page failed")
+            assert page.evaluate("window.pwned") is None
+            assert page.locator("[onerror], [onload]").count() == 0
+        page.set_input_files(field[view], file_of("good.png", png(28, 28)))
+        at_rest(page)
+        expect(page.locator("#notice")).to_be_hidden()
+        shows = {"draw": "#decoded", "morph": "#morph-frame", "verify": "#verify-result img"}
+        is_shown(page.locator(shows[view]))
