@@ -120,30 +120,39 @@ class Batcher(Generic[Lane, Row, Result]):
         """The results of ``rows`` in order; see ``begin``. Cancelling the caller withdraws what is
         not yet run.
         """
-        request = self.begin(lane, rows, deadline, left, client, background)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def then(_: object) -> None:
+            if not done.done():  # cancelled, it has still to hear of that
+                done.set_result(None)
+
+        request = self.begin(lane, rows, then, deadline, left, client, background)
         try:
-            await request.done
+            await done
         except BaseException as error:
-            self._remove(lane, request, error)
+            if not request.ended:
+                request.ended = True
+                self._remove(request, error)
             raise
-        self._remove(lane, request, None)
-        return request.results, request.timing
+        return request.outcome()
 
     def begin(
         self,
         lane: Lane,
         rows: Sequence[Row],
+        then: Callable[[Pending[Row, Result]], None],
         deadline: float = math.inf,
         left: Callable[[], bool] | None = None,
         client: Hashable = None,
         background: bool = False,
     ) -> Pending[Row, Result]:
-        """Queue rows, for who waits without a task: ``done`` of what is returned gets callbacks,
-        the first of which must call ``end``.
+        """Queue rows, for who waits without a task.
 
         Args:
             lane: What the rows are for.
             rows: At least one.
+            then: Called once, in a later turn of the event loop, with what is returned here, whose
+                ``outcome`` then has the results or raises.
             deadline: When, on ``clock``, the results are worth nothing any more.
             left: Asked before the rows are run: whether nobody waits for them any more. Cheaper
                 than a task that waits for that and cancels the caller.
@@ -153,20 +162,21 @@ class Batcher(Generic[Lane, Row, Result]):
 
         Raises:
             OverloadError: they would wait too long, or have no room; none is run.
-            DeadlineError: the deadline passed, here or in ``end``; what was queued is not run.
-            LeftError: in ``end``: ``left`` was true; what was still queued is not run.
+            DeadlineError: the deadline passed, here or in the outcome; what was queued is not run.
+            LeftError: in the outcome: ``left`` was true; what was still queued is not run.
             HungError: the model does not return.
             ClosedError: the batcher is closing.
-            Exception: in ``end``: what the model raised for this request's rows.
+            Exception: in the outcome: what the model raised for this request's rows.
         """
         now = self.check(lane, len(rows), deadline, client, background)
         left_s = deadline - now
-        loop = asyncio.get_running_loop()
         request: Pending[Row, Result] = Pending(
             waiting=len(rows),
             client=client,
             rows=rows,
-            done=loop.create_future(),
+            lane=lane,
+            failed=self._failed,
+            then=then,
             arrived=now,
             deadline=deadline,
             due=now + min(self._max_wait_s, left_s / 2),
@@ -185,22 +195,25 @@ class Batcher(Generic[Lane, Row, Result]):
         self._watch(deadline, now)
         return request
 
-    def end(self, lane: Lane, request: Pending[Row, Result]) -> tuple[list[Result], Timing]:
-        """The results of a request whose ``done`` is done, or its failure raised; see ``begin``."""
-        error = request.done.exception()
-        self._remove(lane, request, error)
-        if error:
-            raise error
-        return request.results, request.timing
+    def _failed(self, request: Pending[Row, Result]) -> None:
+        """A request has failed, perhaps in the midst of a queue's work: it hears of it later."""
+        asyncio.get_running_loop().call_soon(self._deliver, [request])
 
-    def _remove(
-        self, lane: Lane, request: Pending[Row, Result], error: BaseException | None
-    ) -> None:
+    def _deliver(self, requests: list[Pending[Row, Result]]) -> None:
+        """Tell those who wait that their requests have ended."""
+        for request in requests:
+            self._remove(request, request.error)
+            self._tell(request.then, request)
+
+    def _remove(self, request: Pending[Row, Result], error: BaseException | None) -> None:
         """A request has ended: with its results, or with an error."""
-        if error and request.waiting:
-            self._tell(self._on_drop, lane, request.waiting, _REASONS.get(type(error), "failed"))
-        queues = self.admission.lane(lane)
-        (queues.background if request.background else queues.queue).remove(request)
+        if error:
+            lane: Lane = request.lane  # type: ignore[assignment]
+            if request.waiting:
+                reason = _REASONS.get(type(error), "failed")
+                self._tell(self._on_drop, lane, request.waiting, reason)
+            queues = self.admission.lane(lane)
+            (queues.background if request.background else queues.queue).remove(request)
         self._requests.discard(request)
         self._in_background -= request.background
 
@@ -410,10 +423,13 @@ class Batcher(Generic[Lane, Row, Result]):
         # Not from ``started``: what the event loop does between two calls slows the queue too.
         pace.observe(len(batch), now - free_since)
         self._tell(self._on_batch, lane, len(batch), now - started)
-        start = 0
+        start, ended = 0, []
         for request, rows in pieces:
-            request.give(results[start : start + len(rows)], now - started, len(batch))
+            if request.give(results[start : start + len(rows)], now - started, len(batch)):
+                ended.append(request)
             start += len(rows)
+        # In a turn of their own: the model gets its next batch before answers are made of this one.
+        loop.call_soon(self._deliver, ended)
 
     async def _divide(
         self, lane: Lane, pieces: list[_Piece[Row, Result]], error: Exception

@@ -11,7 +11,8 @@ asking: ContextVar[str | None] = ContextVar("asking", default=None)
 
 @lru_cache(4096)
 def by_address(address: str | None) -> str | None:
-    """The client at an address: of IPv6 a network of 64 bits, which is what one host is given.
+    """The client at an address: of IPv6 a network of 64 bits, which is what one host is given out
+    there. Within a private network neighbours share one, so there it is the address itself.
 
     None = nobody in particular: the address is not known, or of no network.
     """
@@ -20,9 +21,9 @@ def by_address(address: str | None) -> str | None:
     except ValueError:
         return None
     if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is None:
+        if found.ipv4_mapped is None and not (found.is_private or found.is_link_local):
             return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
-        found = found.ipv4_mapped
+        return str(found.ipv4_mapped or found)
     return str(found)
 
 

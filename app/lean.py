@@ -25,15 +25,15 @@ from app.metrics import Metrics
 from app.middleware import (
     CLIENT_LEFT,
     REQUEST_ID,
-    Headers,
     common_headers,
+    header_lines,
     new_request_id,
     problem,
     told_as,
 )
 from app.parameters import TIMEOUT_HEADER
 from app.pending import LeftError
-from app.replies import AS_PNG, Reply, images_reply, origin_of
+from app.replies import AS_PNG, images_reply, one_png, origin_of
 from app.service import Generated, Order, Service
 
 PATH = "/generate"
@@ -68,8 +68,9 @@ _PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     _ID: re.compile(REQUEST_ID.pattern.encode()),
 }
 
-Answer = Callable[[int, Headers, bytes], None]  # status, headers, body
+Answer = Callable[[int, bytes, bytes], None]  # status, header lines, body
 Allows = Callable[[str], bool]
+_Made = Generated | Exception  # named once: inside a function it would be made at each call
 
 
 class Plain(NamedTuple):
@@ -143,7 +144,7 @@ class _Refusal(NamedTuple):
 
     recount: Callable[[], None]
     status: int
-    headers: Headers
+    lines: bytes  # of headers, but for those of the one request
     body: tuple[bytes, bytes]  # before and after the request's id
 
 
@@ -177,12 +178,12 @@ class Lean:
         """``parse``; what may be an upload is not even looked up, for a cache keeps its keys."""
         return self._parse(data) if len(data) <= _MOST_BYTES and self._may_be.match(data) else None
 
-    def refusal(self, error: ServiceError) -> tuple[int, Headers, bytes]:
-        """Status, headers and body for what is no request that the application could be given."""
+    def refusal(self, error: ServiceError) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body for what no application could be given."""
         request_id = new_request_id()
         self._metrics.request("other", "other", error.status)
         status, headers, body = problem(error, request_id, "")
-        return status, [*headers, *common_headers(request_id)], body
+        return status, header_lines([*headers, *common_headers(request_id)]), body
 
     def ask(
         self, plain: Plain, client: str | None, left: Callable[[], bool], answer: Answer
@@ -229,10 +230,10 @@ class Lean:
         if usual and (known := refused.get(alike)):
             known.recount()
             self._metrics.request(plain.method, PATH, known.status)
-            headers = [*known.headers, *common_headers(request_id)]
-            answer(known.status, headers, request_id.encode().join(known.body))
+            told_id = request_id.encode()
+            answer(known.status, known.lines + _own_lines(told_id), told_id.join(known.body))
             return
-        told = partial(self._answer, plain, request_id, answer)
+        told = partial(self._failed, plain, request_id, answer)
         try:
             caller = service.enter(plain.timeout_ms, left, client)
         except Exception as error:
@@ -245,7 +246,7 @@ class Lean:
             told(error)
             return
 
-        def made(images: Generated | Exception) -> None:
+        def made(images: _Made) -> None:
             service.leave()
             if isinstance(images, Exception):
                 if usual and isinstance(images.__cause__, OverloadError):
@@ -255,39 +256,42 @@ class Lean:
                 told(images)
                 return
             try:
-                reply = _reply(service, plain, order, images)
+                lines, body = _reply(service, plain, order, images)
             except Exception as error:
                 told(error)
-            else:
-                told(reply)
+                return
+            self._metrics.request(plain.method, PATH, 200)
+            answer(200, lines + _own_lines(request_id.encode()), body)
 
         service.ask(order, made)
 
-    def _answer(
-        self, plain: Plain, request_id: str, answer: Answer, found: Reply | Exception
-    ) -> None:
-        """The images are there, or will never be."""
-        if isinstance(found, LeftError):
+    def _failed(self, plain: Plain, request_id: str, answer: Answer, error: Exception) -> None:
+        """There are no images, and never will be."""
+        if isinstance(error, LeftError):
             self._metrics.request(plain.method, PATH, CLIENT_LEFT)
             return
-        if isinstance(found, Exception):
-            error = told_as(found, request_id)
-            status, headers, body = problem(error, request_id, PATH)
-        else:
-            status, headers, body = found.status_code, found.raw_headers, bytes(found.body)
+        status, headers, body = problem(told_as(error, request_id), request_id, PATH)
         self._metrics.request(plain.method, PATH, status)
-        answer(status, [*headers, *common_headers(request_id)], body)
+        answer(status, header_lines(headers) + _own_lines(request_id.encode()), body)
+
+
+def _own_lines(request_id: bytes) -> bytes:
+    """``common_headers``, as they are sent."""
+    return b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
 
 
 def _refusal(error: Exception, request_id: str, count: Callable[[], None]) -> _Refusal:
     """What others are told whose ids are as long as this one."""
     status, headers, body = problem(told_as(error, request_id), request_id, PATH)
     before, _, after = body.partition(request_id.encode())
-    return _Refusal(count, status, headers, (before, after))
+    return _Refusal(count, status, header_lines(headers), (before, after))
 
 
-def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> Reply:
-    """As the full route makes it."""
+def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> tuple[bytes, bytes]:
+    """Header lines and body, as the full route makes them."""
     seeded, pinned = plain.seed is not None, plain.model is not None and "@" in plain.model
+    if plain.n == 1:
+        return one_png(order, made, seeded, pinned, service.identity)
     origin = origin_of(order, made.samples, AS_PNG, seeded, pinned, service.identity)
-    return images_reply(AS_PNG, made.images, origin, made.timing)
+    reply = images_reply(AS_PNG, made.images, origin, made.timing)
+    return header_lines(reply.raw_headers), bytes(reply.body)

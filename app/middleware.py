@@ -152,6 +152,11 @@ def common_headers(request_id: str) -> Headers:
     return [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
 
 
+def header_lines(headers: Headers) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
     status, headers, body = problem(error, scope["state"]["request_id"], scope["path"])
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,7 +1,6 @@
 """One request in the batcher, from its arrival to its answer."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -41,12 +40,17 @@ class Pending(Ticket, Generic[Row, Result]):
     """A request that was accepted; times are seconds on the batcher's clock."""
 
     rows: Sequence[Row]
-    done: "asyncio.Future[None]"
+    lane: Hashable
+    # Called once, when it has failed. That it has succeeded, ``give`` tells.
+    failed: "Callable[[Pending[Row, Result]], None]"
+    then: "Callable[[Pending[Row, Result]], None]"  # who waits for it
     arrived: float
     deadline: float
     due: float  # when its batch stops waiting for more
     left: Callable[[], bool] | None = None  # whether its caller has gone away
     background: bool = False  # goes after all that is not
+    ended: bool = False  # with its results, with an error, or because its caller gave it up
+    error: Exception | None = None
     results: list[Result] = field(default_factory=list)
     queue_s: float = 0.0
     run_s: float = 0.0
@@ -58,11 +62,21 @@ class Pending(Ticket, Generic[Row, Result]):
         """Where the time went, once it is done."""
         return Timing(self.queue_s, self.run_s, self.own_rows, self.batch_rows)
 
+    def outcome(self) -> tuple[list[Result], Timing]:
+        """The results and where the time went, once it has ended.
+
+        Raises:
+            Exception: it has failed.
+        """
+        if self.error:
+            raise self.error
+        return self.results, self.timing
+
     def fail(self, error: Exception) -> None:
         """End it with an error, unless it has ended."""
-        if not self.done.done():
-            self.done.set_exception(error)
-            self.done.exception()  # read: whoever is cancelled in this moment would leave it unread
+        if not self.ended:
+            self.ended, self.error = True, error
+            self.failed(self)
 
     def expire(self) -> None:
         """End it because its deadline has passed."""
@@ -72,20 +86,21 @@ class Pending(Ticket, Generic[Row, Result]):
         """Whether computing for it is of no use any more."""
         if self.deadline <= now:
             self.expire()
-        elif self.left and not self.done.done() and self.left():
+        elif self.left and not self.ended and self.left():
             self.fail(LeftError("the caller has gone away"))
-        return self.done.done()
+        return self.ended
 
-    def give(self, part: Sequence[Result | Exception], seconds: float, batch_rows: int) -> None:
-        """Its part of a batch. The last part ends it, and so does a failed row."""
-        if self.done.done():
-            return
+    def give(self, part: Sequence[Result | Exception], seconds: float, batch_rows: int) -> bool:
+        """Its part of a batch. The last part ends it, and then this is true; a failed row fails
+        it."""
+        if self.ended:
+            return False
         self.run_s += seconds
         self.own_rows, self.batch_rows = len(part), batch_rows
         for result in part:
             if isinstance(result, Exception):
                 self.fail(result)
-                return
+                return False
             self.results.append(result)
-        if len(self.results) == len(self.rows):
-            self.done.set_result(None)
+        self.ended = len(self.results) == len(self.rows)
+        return self.ended

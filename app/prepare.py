@@ -7,7 +7,7 @@ from typing import NamedTuple
 from app.engine import Engine
 from app.errors import StartupError
 from app.settings import Settings
-from app.store import load_store, may_run_torch
+from app.store import StoredModel, load_store, may_run_torch
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,16 @@ def prepare(settings: Settings) -> Prepared:
     Raises:
         StartupError: there is none that can be run, or no such engine or device.
     """
-    models, refused = load_store(
-        settings.models_dir, settings.engine, settings.device, settings.threads
-    )
+    return _probed(settings, *_loaded(settings))
+
+
+def _loaded(settings: Settings) -> tuple[dict[str, StoredModel], dict[str, str]]:
+    return load_store(settings.models_dir, settings.engine, settings.device, settings.threads)
+
+
+def _probed(
+    settings: Settings, models: dict[str, StoredModel], refused: dict[str, str]
+) -> Prepared:
     engine = Engine(models, settings.max_batch)
     engine.start_thread()
     for name, reason in engine.warm_up().items():
@@ -49,7 +56,7 @@ def prepare_to_fork(settings: Settings) -> Prepared | None:
     """
     if settings.threads > 1 or may_run_torch(settings.engine, settings.device):
         return None
-    prepared = prepare(settings)
-    if any(model.runner.engine != "onnx" for model in prepared.engine.models.values()):
-        return None  # of these, one had no graphs
-    return prepared
+    models, refused = _loaded(settings)
+    if any(model.runner.engine != "onnx" for model in models.values()):
+        return None  # one had no graphs, and torch must not have run before a fork
+    return _probed(settings, models, refused)

@@ -2,7 +2,8 @@
 or too many."""
 
 import asyncio
-from collections.abc import Iterable
+import math
+import re
 from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,13 +19,15 @@ from app.errors import (
 )
 from app.guard import HEALTH
 from app.lean import Lean
-from app.middleware import Headers
+from app.middleware import header_lines
 from app.settings import Settings
 
 MOST_URL = 65536  # bytes
 MOST_HEADERS = 65536  # bytes, of names and values
 MOST_FIELDS = 100  # header lines
 _MOST_HEAD = MOST_URL + MOST_HEADERS + 2**14  # as it comes, before the parser has told its parts
+_WHOLE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
+_FULL_S = 0.05  # for so long no connection of no use is looked for, after there were hardly any
 _LINGER_S = 2.0  # in which a client may read why it was refused, before the connection is cut
 
 
@@ -60,6 +63,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
     waits for ever, with all that the request holds; and closing would not end it, because a
     transport is closed when its buffer is empty.
     """
+    told: dict[str, Any] = {"usual": None, "lines": b""}  # uvicorn's own headers, made ready
     seconds = {"head": settings.header_seconds, "body": settings.body_seconds}
 
     class Protocol(HttpToolsProtocol):
@@ -83,7 +87,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self._client = by_address(self.client[0] if self.client else None)
             self._await("head")
             if len(self.connections) > settings.max_connections:
-                self._over = not _make_room(self.connections - {self})
+                self._over = not _make_room(self.connections, self, self.loop.time())
 
         def data_received(self, data: bytes) -> None:
             if self._deaf:
@@ -191,22 +195,21 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self.transport.write_eof()
             self._late = self.loop.call_later(_LINGER_S, self.transport.close)
 
-        def _write(self, status: int, headers: Headers, body: bytes, closing: bool) -> None:
-            lines = [STATUS_LINE[status]]
-            for name, value in (*self.server_state.default_headers, *headers):
-                lines += (name, b": ", value, b"\r\n")
-            if closing:
-                lines.append(b"connection: close\r\n")
-            lines += (b"\r\n", body)
-            self.transport.write(b"".join(lines))
+        def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
+            """Send an answer at once: one write, and where it fits one packet."""
+            usual = self.server_state.default_headers  # a new list each second
+            if usual is not told["usual"]:
+                told["usual"], told["lines"] = usual, header_lines(usual)
+            end = b"connection: close\r\n\r\n" if closing else b"\r\n"
+            self.transport.write(b"".join((STATUS_LINE[status], told["lines"], lines, end, body)))
 
-        def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+        def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""
             self._answering = False
             self.server_state.total_requests += 1
             if self.transport.is_closing():
                 return
-            self._write(status, headers, body, self._closing)
+            self._write(status, lines, body, self._closing)
             if self._closing:
                 self.transport.close()
                 return
@@ -263,11 +266,19 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 count = settings.max_connections
                 detail = f"all {count} connections of this process are in use"
                 self._stop(OverloadedError(detail, retry_after_s=1))
+            self._take_authority()
             super().on_headers_complete()
             self._headed, self._came = True, 0
             if self._over or self.parser.should_upgrade():
                 # What follows a wish to speak another protocol is not read, so nothing may follow.
                 self.cycle.keep_alive = False
+
+        def _take_authority(self) -> None:
+            """Of a whole address as the target, the host in it is the one that counts (RFC 9112,
+            section 3.2.2)."""
+            places = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
+            if len(places) == 1 and (whole := _WHOLE.match(self.url)):
+                self.headers[places[0]] = (b"host", whole[1])
 
         def on_message_complete(self) -> None:
             self._inside, self._headed, self._came = False, False, 0
@@ -291,13 +302,33 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if self._cut:
                 self._cut.cancel()
 
-    def _make_room(connections: Iterable[Any]) -> bool:
-        """Close the connection that has been of no use for longest; False = all are in use."""
-        waiting = [(since, c) for c in connections if (since := c.waits_since()) is not None]
-        if not waiting:
-            return False
-        min(waiting, key=lambda found: found[0])[1].transport.close()
-        return True
+    unused: list[tuple[float, Any]] = []  # when last looked for, the one of no use for longest last
+    look_at = -math.inf  # again
+
+    def _make_room(connections: set[Any], new: Any, now: float) -> bool:
+        """Close the connection that has been of no use for longest; False = all are in use.
+
+        Not all are looked at for each new one: in a storm of them nothing else would be done.
+        """
+        nonlocal look_at
+        while True:
+            while unused:
+                since, found = unused.pop()
+                if found in connections and found.waits_since() == since:
+                    found.transport.close()
+                    return True
+            if now < look_at:
+                return False
+            waiting = [
+                (since, c)
+                for c in connections
+                if c is not new and (since := c.waits_since()) is not None
+            ]
+            unused.extend(sorted(waiting, key=lambda found: found[0], reverse=True))
+            if 64 * len(unused) < len(connections):
+                look_at = now + _FULL_S
+            if not unused:
+                return False
 
     return Protocol
 

@@ -72,6 +72,8 @@ def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]
 
 def random_seed(count: int = 1) -> int:
     """A seed nobody asked for, with room for ``count`` in all; it is told in the answer."""
+    if count == 1:
+        return random.getrandbits(53)  # the same, in a tenth of the time
     return random.randrange(MAX_SEED + 2 - count)  # noqa: S311
 
 

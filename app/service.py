@@ -8,7 +8,6 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
@@ -36,7 +35,7 @@ from app.errors import (
     shown,
 )
 from app.metrics import Metrics
-from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
+from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
 from app.settings import Settings
 from app.store import StoredModel
 
@@ -44,6 +43,9 @@ READY_CACHE_S = 1.0
 CANARY_S = 5
 _POLL_S = 0.02
 _PIN = re.compile(r"[0-9a-f]{12,64}")
+
+
+_Asked = Pending[Row, Result]  # named once: inside a function it would be made at each call
 
 
 class Caller(NamedTuple):
@@ -54,8 +56,7 @@ class Caller(NamedTuple):
     client: str | None = None  # as ``clients`` names it
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A checked request for images."""
 
     model: StoredModel
@@ -65,8 +66,7 @@ class Order:
     truncation: float = 1.0  # as in ``Sample``
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """Images with the rows that made them."""
 
     images: list[Image]
@@ -378,30 +378,29 @@ class Service:
         samples = self.samples(order)
         lane: Lane = (order.model.name, "generate")
 
-        def done(_: object) -> None:
-            try:
-                images, timing = self.batcher.end(lane, request)
-            except LeftError as error:
+        def done(request: _Asked) -> None:
+            if (error := request.error) is None:
+                then(Generated(request.results, samples, request.timing))  # type: ignore[arg-type]
+            elif isinstance(error, LeftError):
                 then(error)
-            except Exception as error:
-                told = self._told(lane, error)
-                told.__cause__ = error
-                then(told)
             else:
-                then(Generated(images, samples, timing))  # type: ignore[arg-type]
+                refuse(error)
 
-        try:
-            request = self.batcher.begin(lane, samples, *order.caller)
-        except Exception as error:
+        def refuse(error: Exception) -> None:
             told = self._told(lane, error)
             told.__cause__ = error
             then(told)
-        else:
-            request.done.add_done_callback(done)
+
+        try:
+            self.batcher.begin(lane, samples, done, *order.caller)
+        except Exception as error:
+            refuse(error)
 
     @staticmethod
     def samples(order: Order) -> list[Sample]:
         """The rows of an order, a label drawn for each where none was asked for."""
+        if len(order.seeds) == 1 and order.label is not None:  # the usual one
+            return [Sample(order.seeds[0], order.label, order.truncation)]
         labels: Iterable[int | None] = repeat(order.label)
         if order.label is None and (classes := order.model.network.num_classes):
             labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()

@@ -46,8 +46,7 @@ class Shares(Generic[T]):
     @property
     def turn(self) -> float:
         """Since when the first waits for its turn; the queue must not be empty."""
-        share = next(iter(self._ring.values()))
-        return max(share.turn, share.turns.turn)
+        return next(iter(self._ring.values())).turn
 
     @property
     def clients(self) -> int:
@@ -64,7 +63,7 @@ class Shares(Generic[T]):
         share = self._ring.get(ticket.client)
         if share is None:
             share = self._ring[ticket.client] = _Share(Turns(self._tile), now, self._tile)
-        share.turns.add(ticket, now)
+        share.turns.add(ticket)
         self._settle(ticket.client, share)
 
     def remove(self, ticket: T) -> None:
@@ -81,7 +80,7 @@ class Shares(Generic[T]):
         given: dict[T, int] = {}
         while room and self._ring:
             client, share = next(iter(self._ring.items()))
-            for ticket, rows in share.turns.take(min(room, share.quantum), now, skip):
+            for ticket, rows in share.turns.take(min(room, share.quantum), skip):
                 given[ticket] = given.get(ticket, 0) + rows
                 share.quantum -= rows
                 room -= rows

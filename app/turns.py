@@ -18,8 +18,7 @@ class Ticket:
 
     waiting: int  # rows still to be handed out
     client: Hashable = None  # whose it is; None = nobody in particular
-    turn: float = 0.0  # since when it waits for its turn
-    quantum: int = 0  # rows left of that turn
+    quantum: int = 0  # rows left of its turn
 
 
 T = TypeVar("T", bound=Ticket)
@@ -43,14 +42,9 @@ class Turns(Generic[T]):
         """In the order of their turns."""
         return list(self._ring)
 
-    @property
-    def turn(self) -> float:
-        """Since when the first waits; the queue must not be empty."""
-        return next(iter(self._ring)).turn
-
-    def add(self, ticket: T, now: float) -> None:
+    def add(self, ticket: T) -> None:
         """Put a ticket at the end."""
-        ticket.turn, ticket.quantum = now, self._tile
+        ticket.quantum = self._tile
         self._insert(ticket)
 
     def remove(self, ticket: T) -> None:
@@ -60,7 +54,7 @@ class Turns(Generic[T]):
             self.waiting -= ticket.waiting
             self._this_round -= min(ticket.quantum, ticket.waiting)
 
-    def take(self, room: int, now: float, skip: Callable[[T], bool]) -> list[tuple[T, int]]:
+    def take(self, room: int, skip: Callable[[T], bool]) -> list[tuple[T, int]]:
         """Hand out up to ``room`` rows, turn by turn: each ticket with how many it gave.
 
         Tickets of which ``skip`` is true are taken out instead.
@@ -81,7 +75,7 @@ class Turns(Generic[T]):
                 self._insert(ticket)
                 self._ring.move_to_end(ticket, last=False)
             elif ticket.waiting:
-                self.add(ticket, now)
+                self.add(ticket)
         return list(given.items())
 
     def ahead_of(self, rows: int) -> int:

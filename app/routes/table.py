@@ -55,7 +55,8 @@ _ASKED = (404, 406, 422, 429, 500, 503, 504)  # a model makes images
 _SENT = (400, 404, 406, 413, 415, 422, 429, 500, 503, 504)  # from a body
 _ENCODES = (400, 404, 413, 415, 422, 429, 500, 503, 504)
 _VERIFIES = (400, 413, 415, 422, 429, 500, 503, 504)
-_RESUMES = (404, 406, 416, 422, 429, 500, 503, 504)
+_STREAMS = (404, 406, 422, 500, 503, 504)  # a dataset; not 429, for all others go first anyway
+_RESUMES = (*_STREAMS, 416)
 _NAMED = (404, 406)  # a document, as JSON or as a page
 
 _PICTURE = "/models/{name}/pictures/{file}"
@@ -87,7 +88,7 @@ def _table(settings: Settings) -> tuple[Row, ...]:
     return (
         Row("POST", "/generate", "generate", "images", generated, png, GENERATED, _ASKED),
         Row("GET", "/generate", "generate_get", "images", generated, png, found, _ASKED),
-        Row("POST", "/dataset", "dataset", "images", archive, file, DATASET, _ASKED),
+        Row("POST", "/dataset", "dataset", "images", archive, file, DATASET, _STREAMS),
         Row("GET", "/dataset", "dataset_get", "images", archive, file, rest, _RESUMES, RANGE),
         Row("POST", "/encode", "encode", "latents", code, points, ENCODED, _ENCODES, PICTURES),
         Row("POST", "/decode", "decode", "latents", images, png, IMAGES, _SENT, LATENTS),

@@ -15,28 +15,26 @@ def nobody(_: Ticket) -> bool:
 def queue_of(*sizes: int, tile: int = 4) -> tuple[Turns[Ticket], list[Ticket]]:
     turns: Turns[Ticket] = Turns(tile)
     tickets = [Ticket(waiting=size) for size in sizes]
-    for now, ticket in enumerate(tickets):
-        turns.add(ticket, now)
+    for ticket in tickets:
+        turns.add(ticket)
     return turns, tickets
 
 
 def test_everyone_gets_a_tile_before_anyone_gets_two() -> None:
     turns, (large, one, two) = queue_of(64, 1, 2)
-    assert turns.take(16, 9, nobody) == [(large, 4 + 9), (one, 1), (two, 2)]
+    assert turns.take(16, nobody) == [(large, 4 + 9), (one, 1), (two, 2)]
     assert turns.waiting == large.waiting == 51
-    assert turns.turn == 9
 
 
 def test_a_turn_that_the_batch_cut_off_goes_on_in_the_next() -> None:
     turns, (first, second) = queue_of(10, 10)
-    assert turns.take(2, 5, nobody) == [(first, 2)]
-    assert turns.turn == 0  # it has waited since it came
-    assert turns.take(6, 6, nobody) == [(first, 2), (second, 4)]
+    assert turns.take(2, nobody) == [(first, 2)]
+    assert turns.take(6, nobody) == [(first, 2), (second, 4)]
 
 
 def test_who_is_over_is_passed_and_taken_out() -> None:
     turns, (gone, stays) = queue_of(10, 3)
-    assert turns.take(16, 1, lambda ticket: ticket is gone) == [(stays, 3)]
+    assert turns.take(16, lambda ticket: ticket is gone) == [(stays, 3)]
     assert turns.waiting == 0
     turns.remove(gone)  # again: nothing happens
     assert turns.waiting == 0
@@ -130,6 +128,14 @@ def test_clients_take_turns_however_much_one_has_queued() -> None:
     assert shares.take(5, 40, nobody) == [(flood[6], 1), (flood[7], 1), (large, 3)]
     assert [shares.of(client) for client in ("flood", "large", "quiet")] == [2, 2, 0]
     assert shares.waiting == 4
+
+
+def test_a_first_client_that_asks_anew_does_not_make_its_lane_young() -> None:
+    """Others wait behind it, and lanes take turns by who has waited longest."""
+    shares, (impatient, _) = shares_of(("head", 1), ("behind", 1))
+    shares.add(Ticket(waiting=1, client="head"), 9)
+    shares.remove(impatient)
+    assert shares.turn == 0
 
 
 def test_who_leaves_takes_nothing_of_others_along() -> None:

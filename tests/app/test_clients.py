@@ -20,9 +20,10 @@ FULL = {"accept": "image/png;q=0.9"}  # takes the full route
     [
         ("127.0.0.1", "127.0.0.1"),
         ("::ffff:10.1.2.3", "10.1.2.3"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
+        ("2606:4700:1:2:3:4:5:6", "2606:4700:1:2::/64"),
+        ("2606:4700:1:2::1", "2606:4700:1:2::/64"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fd00::1:2", "fd00::1:2"),
         ("", None),
         ("a name", None),
         (None, None),
@@ -58,9 +59,11 @@ def clients_of(app_of: Callable[[Any], Any]) -> Callable[[Any], list[str | None]
         seen: list[str | None] = []
         honest = batcher.begin
 
-        def begin(lane: Any, rows: Any, deadline: Any, left: Any, whose: Any, *more: Any) -> Any:
+        def begin(
+            lane: Any, rows: Any, then: Any, deadline: Any, left: Any, whose: Any, *more: Any
+        ) -> Any:
             seen.append(whose)
-            return honest(lane, rows, deadline, left, whose, *more)
+            return honest(lane, rows, then, deadline, left, whose, *more)
 
         batcher.begin = begin
         return seen

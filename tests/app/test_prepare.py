@@ -1,5 +1,7 @@
 """When models are loaded before the processes are made, and when in each of them."""
 
+import dataclasses
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from app.errors import StartupError
 from app.prepare import prepare, prepare_to_fork
 from app.settings import Settings
 from app.store import may_run_torch
+from training.networks.checkpoint import load, save
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,23 @@ def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_sto
     assert prepared(engine="onnx", threads=2) is None
     if find_spec("torch"):
         assert prepared(engine="torch") is None
+
+
+def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in tiny_store.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "tiny-gan-v1.safetensors"
+    network, description = load(path)
+    save(path, network, dataclasses.replace(description, graphs={}))
+
+    def run(*_: Any) -> None:
+        raise AssertionError("a model was run")
+
+    monkeypatch.setattr("app.prepare.Engine", run)
+    monkeypatch.setattr("app.engine_torch.TorchRunner.run", run)
+    assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
 
 def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path) -> None:

@@ -256,6 +256,48 @@ async def test_idle_connections_make_room_for_new_ones(make_wire: Any, app_of: A
         await one.__aexit__()
 
 
+async def test_in_a_storm_of_connections_not_all_are_looked_at_for_each(
+    make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await make_wire(max_connections=20)
+    idle = [await Wire(wire).__aenter__() for _ in range(20)]
+    (kind,) = {type(one) for one in app_of(wire).state.connections()}
+    honest, asked = kind.waits_since, 0
+
+    def waits_since(self: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return honest(self)
+
+    monkeypatch.setattr(kind, "waits_since", waits_since)
+    for _ in range(10):
+        idle.append(await Wire(wire).__aenter__())
+        await asyncio.sleep(0.01)  # until it is known that the one closed for it is gone
+    assert asked <= 20 + 10 + 1  # all of them once, then the one that goes
+    await well(wire)
+    for one in idle:
+        await one.__aexit__()
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/livez", b"localhost", 200),
+        (b"http://localhost/models", b"elsewhere.example", 200),  # the target's is the one
+        (b"http://elsewhere.example/models", b"localhost", 421),
+        (b"http://elsewhere.example:80/generate?label=7", b"localhost", 421),
+        (b"http://user@localhost/models", b"localhost", 400),
+        (b"http://localhost/models", b"localhost\r\nHost: localhost", 400),
+    ],
+)
+async def test_of_a_whole_address_as_the_target_its_own_host_counts(
+    make_wire: Any, target: bytes, host: bytes, status: int
+) -> None:
+    async with Wire(await make_wire()) as one:
+        one.send(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host))
+        assert (await one.answer())[0] == status
+
+
 async def test_when_all_connections_are_in_use_health_still_answers(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
