@@ -3,8 +3,9 @@
 
 import { keyNow, refused, taken, unlocked } from "./key.js";
 
+export const BUSY = [429, 503]; // too much at a time: of this page, or of all
 const MOST_TRIES = 6; // of one request in an overload
-const NO_ADVICE_S = 2; // where a 503 has no Retry-After
+const NO_ADVICE_S = 2; // where there is no Retry-After
 
 // "made" {detail: Made} after each answer, "busy" {detail: seconds} before a pause that an overload
 // makes necessary.
@@ -98,7 +99,7 @@ function bodyOf(files, raw) {
 //   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
 //   as: json, blob (a picture) or file (whatever comes).
 //   shown: whether the page is to show this request as the one that made what is seen.
-//   patient: whether a 503 is tried again after its Retry-After.
+//   patient: whether what is refused for load is tried again after its Retry-After.
 export async function ask(path, options = {}) {
   const { query = {}, json, files, raw, as = "json", signal } = options;
   const { shown = true, patient = true, fresh = false } = options;
@@ -128,7 +129,7 @@ export async function ask(path, options = {}) {
       continue;
     }
     taken(key);
-    if (answer.status === 503 && patient && tried < MOST_TRIES) {
+    if (BUSY.includes(answer.status) && patient && tried < MOST_TRIES) {
       tried += 1;
       holdFor(answer);
       continue;

@@ -1,6 +1,6 @@
 // Where the time goes: one request, two hundred, and the service as a whole.
 
-import { Problem, ask, events } from "./api.js";
+import { BUSY, Problem, ask, events } from "./api.js";
 import { $, el } from "./dom.js";
 import { latest } from "./latest.js";
 import { standard } from "./models.js";
@@ -74,7 +74,7 @@ export function cost() {
       const seconds = (performance.now() - started) / 1000;
       if (signal.aborted) return;
       const answers = settled.filter(({ status }) => status === "fulfilled").map(({ value }) => value);
-      const refused = settled.filter(({ reason }) => reason instanceof Problem && reason.status === 503);
+      const refused = settled.filter(({ reason }) => reason instanceof Problem && BUSY.includes(reason.status));
       const failed = settled.find(({ reason }) => reason && !refused.some((one) => one.reason === reason));
       if (failed) throw failed.reason;
       const spent = (await passesUntilNow(signal)) - passes;

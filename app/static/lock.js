@@ -8,10 +8,15 @@ import { explain, placeNotice } from "./notice.js";
 const KEY = /^[A-Za-z0-9._~+/=-]{16,256}$/; // what the service takes for one
 const NEEDS_KEY = /^\/(generate|models)\b/; // of what the page links to
 
+function say(text, bad) {
+  $("lock-said").textContent = text;
+  $("lock-key").setAttribute("aria-invalid", String(bad));
+}
+
 locks.addEventListener("locked", ({ detail: { wrong } }) => {
   placeNotice();
   $("lock").hidden = false;
-  $("lock-said").textContent = wrong ? "The service does not take this key. Is it whole?" : "";
+  say(wrong ? "The service does not take this key. Is it whole?" : "", wrong);
   const idle = document.activeElement === document.body || $("lock").contains(document.activeElement);
   if (idle) $("lock-key").focus();
   if (wrong) $("lock-key").select();
@@ -46,9 +51,9 @@ export function bindLock() {
     event.preventDefault();
     const given = $("lock-key").value.trim();
     if (KEY.test(given)) {
-      $("lock-said").textContent = "Trying it…";
+      say("Trying it…", false);
       give(given);
-    } else $("lock-said").textContent = "A key has 16 to 256 letters, digits and -._~+/=, no spaces.";
+    } else say("A key has 16 to 256 letters, digits and -._~+/=, no spaces.", true);
   });
   $("key-forget").addEventListener("click", forget);
   document.addEventListener("click", (event) => {

@@ -53,7 +53,7 @@ export function explain(error, again, label = "Try again") {
   return show("error", text, again && { label, run: again });
 }
 
-// A 503: count the seconds down until the request goes out again. The count is seen and not read
+// A refusal for load: count the seconds down until the request goes out again. The count is seen and not read
 // out, and the sentence stays until everything is answered, so that it is read out once.
 events.addEventListener("busy", ({ detail: seconds }) => {
   let left = Math.ceil(seconds);

@@ -26,20 +26,22 @@ export function verify(app) {
     $("verify-said").textContent = "Making it again…";
     $("verify-result").replaceChildren(el("div", { class: "verified" }, picture, result));
     const files = [{ name: file.name || "picture.png", blob: file }];
+    let data;
     try {
-      const { data } = await ask("/verify", { files, raw: true, signal });
-      result.replaceChildren(...told(data));
-      $("verify-said").textContent = SAID[data.verdict];
-      if (data.model) await again(data, picture.parentElement, signal);
+      ({ data } = await ask("/verify", { files, raw: true, signal }));
     } catch (error) {
-      if (!(error instanceof Problem) || error.status < 400 || error.status >= 500) throw error;
-      // Of the file, not of the service: this is the answer.
+      const ofFile = error instanceof Problem && error.status >= 400 && error.status < 500;
+      const title = ofFile ? error.title : "Not compared";
       result.className = "verdict unknown";
-      result.replaceChildren(el("h3", {}, error.title), el("p", {}, error.message));
-      $("verify-said").textContent = `${error.title}: ${error.message}`;
+      result.replaceChildren(el("h3", {}, title), el("p", {}, ofFile ? error.message : ""));
+      if (!ofFile) throw error;
+      $("verify-said").textContent = `${title}: ${error.message}`; // that is the answer
       return;
     }
-    result.className = `verdict ${result.querySelector("h3").dataset.verdict}`;
+    result.className = `verdict ${data.verdict}`;
+    result.replaceChildren(...told(data));
+    $("verify-said").textContent = SAID[data.verdict];
+    if (data.model) await again(data, picture.parentElement, signal);
   });
 
   // The recipe's picture, made anew, beside the dropped one.
@@ -74,7 +76,7 @@ export function verify(app) {
     ];
     const list = el("dl", { class: "facts" });
     for (const [name, value] of rows) list.append(el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`)));
-    const parts = [el("h3", { "data-verdict": verdict }, SAID[verdict]), list];
+    const parts = [el("h3", {}, SAID[verdict]), list];
     if (verdict !== "same") parts.splice(1, 0, el("p", {}, `${detail}.`));
     if (served) {
       const restore = el("button", { type: "button" }, "Restore its settings");
