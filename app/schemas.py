@@ -206,6 +206,9 @@ class ModelList(_Body):
     default_encoder: str | None = Field(
         description="that of /encode and what else takes a picture or a latent; none = no VAE"
     )
+    max_n: int = Field(
+        description="images, pictures or latents of one request at most; more take several requests"
+    )
     models: list[ModelCard]
     refused: dict[str, str] = Field(description="files of the store not served, with the reason")
 

@@ -161,6 +161,7 @@ class Service:
         # What was found once; what is refused is looked for anew.
         self._chosen = lru_cache(1024)(self._choose)
         self.in_flight = 0  # requests accepted and not yet answered
+        self.max_n = settings.max_n  # images of one request at most
         self._max_timeout_ms = settings.max_timeout_ms
         self.draining = self._stopping = False
         self._started = time.monotonic()

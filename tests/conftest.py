@@ -43,6 +43,25 @@ TINY = {
     "tiny-vae-v1": Description("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
 }
 
+# What a page has to cope with, beside those: few latents, many, and another set of another size.
+_MANY = 24
+ODD = {
+    "a-cgan-v1": Description(
+        "cgan",
+        GanConfig(latent_dim=4, num_classes=3, image_size=32, channels=(4, 4)),
+        ("0", "1", "2"),
+        data={"name": "shoes"},
+    ),
+    # Three in four say something, the others nothing.
+    "many-vae-v1": Description(
+        "vae",
+        VaeConfig(latent_dim=_MANY, channels=(4, 4), hidden=8),
+        metrics={"kl_per_dimension_nats": [0.5 * (i % 4) for i in range(_MANY)]},
+    ),
+    "one-vae-v1": Description("vae", VaeConfig(latent_dim=1, channels=(4, 4), hidden=8)),
+    "two-vae-v1": Description("vae", VaeConfig(latent_dim=2, channels=(4, 4), hidden=8)),
+}
+
 LIVELY = 3.0  # times a network's first weights: then other latents make other images
 
 MakeClient = Callable[..., Any]
@@ -96,6 +115,12 @@ def make_store(
 def tiny_store(make_store: MakeStore) -> Path:
     """A store with one tiny network of each kind."""
     return make_store(TINY)
+
+
+@pytest.fixture(scope="session")
+def odd_store(make_store: MakeStore) -> Path:
+    """A store with networks of unusual shapes: copy from it those that are wanted."""
+    return make_store(ODD)
 
 
 @pytest.fixture

@@ -595,6 +595,7 @@ def test_a_finger_draws(browser: Any, shipped: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     page = context.new_page()
     page.goto(f"{shipped.url}/#draw")
+    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
     settled(page)
     box = page.locator("#pad").bounding_box()
     assert box

@@ -55,6 +55,7 @@ class ModelList(TypedDict):
 
     default: str
     default_encoder: str | None
+    max_n: int
     models: list[ModelCard]
     refused: dict[str, str]
 

@@ -25,6 +25,7 @@ async def list_models(request: Request) -> Any:
     found = ModelList(
         default=service.default,
         default_encoder=service.default_encoder,
+        max_n=service.max_n,
         models=cards,
         refused=service.refused,
     )

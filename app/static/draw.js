@@ -2,22 +2,30 @@
 
 import { ask } from "./api.js";
 import { $, blobOf, el, pictureOf, randomSeed } from "./dom.js";
-import { encodedDigits } from "./encoded.js";
+import { encodedDigits, sourceFor } from "./encoded.js";
+import { bitmapOf } from "./files.js";
 import { klOf, latents } from "./latents.js";
 import { latest } from "./latest.js";
-import { conditional, encoder, nameOf, sampleNamed } from "./models.js";
-import { explain } from "./notice.js";
+import { encoder, mostAtOnce, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane, planesOf } from "./plane.js";
 
 const DIGITS = 4; // of a latent in a request
+const FAR = 1000; // from the middle, at most: what the service decodes
 const ROWS = 8; // latents that are varied
-const STEPS = 7; // of each: a request has 64 pictures at most
+const STEPS = 7; // of each
 
 // What the service did to a picture before the encoder saw it, in words.
 function doneTo({ width, height, steps }) {
   const done = steps.length ? steps.join(", ") : "taken as it is";
   return `Your picture of ${width} × ${height} pixels: ${done}.`;
+}
+
+// A point of an address; null = there is none, or not of this many latents.
+function placeOf(text, size) {
+  const parts = text ? text.split(",") : [];
+  const place = parts.map((part) => (part.trim() ? Number(part) : NaN));
+  return place.length === size && place.every((value) => Math.abs(value) <= FAR) ? place : null;
 }
 
 export function draw(app) {
@@ -29,27 +37,41 @@ export function draw(app) {
     return { open() {}, params: () => ({}) };
   }
 
-  let source = { kind: "none" }; // none | strokes {strokes} | sample {name} | file {file}
+  const giver = sourceFor(model); // of digits to take, and of those on the map
+  let source = { kind: "none" }; // none | strokes {strokes} | sample {name, sample} | file {file}
+  let coming = null; // the name of a sample on its way to the pad
   let posterior = null; // {mu, logvar}
   let z = new Array(model.latent_dim).fill(0);
   let moved = false; // z is not the posterior's mean
+  let walks = 0; // times that the point was moved by hand
   let points = [];
   let planes = [];
   let wanted = null; // plane's id
   let order = z.map((_, i) => i);
-  let keep = false; // the next encoding leaves z where it is: the address told it
 
   const paper = pad((strokes) => {
-    source = { kind: "strokes", strokes };
+    begin({ kind: "strokes", strokes });
     encode();
   });
   const map = plane({
-    moved: (dx, dy) => moveTo(map.shifted(z, dx, dy)),
-    picked: (point) => {
-      take(nameOf(point));
-    },
+    moved: (dx, dy) => walkTo(map.shifted(z, dx, dy)),
+    picked: (point) => take(nameOf(point)),
   });
-  const sliders = latents((index, value) => moveTo(z.map((old, i) => (i === index ? value : old))));
+  const sliders = latents((index, value) => walkTo(z.map((old, i) => (i === index ? value : old))));
+
+  // What is on the pad is now this; nothing that was on its way to it comes any more.
+  function begin(next) {
+    bring.stop();
+    settle(next);
+  }
+
+  function settle(next) {
+    coming = null;
+    source = next;
+    mark();
+  }
+
+  const mark = () => map.mark((point) => source.kind === "sample" && nameOf(point) === source.name);
 
   // What is on the pad, to send.
   async function picture() {
@@ -59,21 +81,36 @@ export function draw(app) {
     return { name: "digit.png", blob: blobOf(src), from: permalink };
   }
 
-  const encode = latest(async (signal, seed) => {
+  // Where the encoder puts the picture; null = there is none, or it is not known.
+  function around(found) {
+    posterior = found;
+    sliders.around(found);
+    map.around(found);
+    $("latent-mean").disabled = $("latent-sample").disabled = !found;
+    if (!found) $("draw-beside-figure").hidden = true;
+  }
+
+  const encoding = latest(async (signal, { seed, kept, since }) => {
     const query = { model: model.pin, seed };
-    const { data } = await ask("/encode", { query, files: [await picture()], raw: true, signal });
-    const [item] = data.items;
-    posterior = { mu: item.mu, logvar: item.logvar };
+    let item;
+    try {
+      const { data } = await ask("/encode", { query, files: [await picture()], raw: true, signal });
+      [item] = data.items;
+    } catch (error) {
+      if (!signal.aborted) around(null); // what is shown is of another picture
+      throw error;
+    }
+    if (signal.aborted) return;
+    around({ mu: item.mu, logvar: item.logvar });
     $("draw-done").textContent = doneTo(item.picture);
-    sliders.around(posterior);
-    map.around(posterior);
-    $("latent-mean").disabled = $("latent-sample").disabled = false;
     beside();
-    if (keep) {
-      keep = false;
-      moveTo(z);
-    } else moveTo(item.z, seed !== undefined);
+    // Who has moved the point meanwhile wants it there.
+    if (kept || walks !== since) moveTo(z);
+    else moveTo(item.z, seed !== undefined);
   });
+
+  // seed: z is drawn from the spread. kept: z is left where it is, for the address told it.
+  const encode = ({ seed, kept = false } = {}) => encoding({ seed, kept, since: walks });
 
   // As the encoder saw the picture, what it keeps of it, and the difference.
   const beside = latest(async (signal) => {
@@ -92,8 +129,9 @@ export function draw(app) {
   // The point with one latent after the other varied, a row each.
   const traverse = latest(async (signal, shown) => {
     if (!$("traverse").open) return;
-    const axes = order.slice(0, ROWS);
-    const query = { model: model.pin, axes: axes.join(","), steps: String(STEPS) };
+    const steps = Math.min(STEPS, mostAtOnce);
+    const axes = order.slice(0, Math.min(ROWS, Math.floor(mostAtOnce / steps)));
+    const query = { model: model.pin, axes: axes.join(","), steps: String(steps) };
     const options = { query, json: { z: rounded() }, as: "blob", signal, shown };
     const { data } = await ask("/traverse", options);
     if (signal.aborted) return;
@@ -107,13 +145,13 @@ export function draw(app) {
 
   const decode = latest(async (signal) => {
     const json = { z: [rounded()] };
-    const query = { model: model.pin };
-    const { data } = await ask("/decode", { query, json, as: "blob", signal });
+    const alt = moved ? "What the moved point decodes to" : "Reconstruction of your picture";
+    const { data } = await ask("/decode", { query: { model: model.pin }, json, as: "blob", signal });
     if (signal.aborted) return;
     const image = $("decoded");
     if (image.src) URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(data);
-    image.alt = moved ? "What the moved point decodes to" : "Reconstruction of your picture";
+    image.alt = alt;
     image.hidden = false;
     $("decoded-blank").hidden = true;
   });
@@ -133,34 +171,38 @@ export function draw(app) {
     traverse(false);
   }
 
-  const take = latest(async (signal, name) => {
-    const sample = await sampleNamed(name, signal);
-    paper.show(await pictureOf(sample.src));
-    source = { kind: "sample", name, sample };
-    encode();
+  // By hand, within what the service decodes.
+  function walkTo(place) {
+    walks += 1;
+    moveTo(place.map((value) => Math.max(-FAR, Math.min(FAR, value))));
+  }
+
+  // A sample by its name, or a file, onto the pad.
+  const bring = latest(async (signal, { name, file, kept }) => {
+    const sample = file ? null : await sampleNamed(name, signal);
+    const image = await (file ? bitmapOf(file) : pictureOf(sample.src));
+    if (signal.aborted) return;
+    paper.show(image);
+    settle(file ? { kind: "file", file } : { kind: "sample", name, sample });
+    encode({ kept });
   });
 
-  async function dropped(file) {
-    try {
-      paper.show(await createImageBitmap(file));
-    } catch (error) {
-      explain(error);
-      return;
-    }
-    source = { kind: "file", file };
-    encode();
+  function take(name, kept = false) {
+    coming = name;
+    bring({ name, kept });
+  }
+
+  function dropped(file) {
+    coming = null;
+    bring({ file });
   }
 
   function clearAll() {
-    encode.stop();
+    encoding.stop();
     beside.stop();
     paper.set([]);
-    source = { kind: "none" };
-    posterior = null;
-    $("draw-beside-figure").hidden = true;
-    sliders.around(null);
-    map.around(null);
-    $("latent-mean").disabled = $("latent-sample").disabled = true;
+    begin({ kind: "none" });
+    around(null);
     moveTo(z.map(() => 0));
   }
 
@@ -171,8 +213,8 @@ export function draw(app) {
     sliders.set(z);
     sliders.around(posterior);
     $("latent-hint").textContent =
-      "The band is the encoder's spread: one standard deviation around the mean. The number is " +
-      "the KL divergence from N(0, 1), what the latent tells of a picture.";
+      "The number in nats is the KL divergence from N(0, 1), what the latent tells of a picture. " +
+      "Under each slider is where the encoder puts yours: its mean, and one standard deviation either side.";
   }
 
   function replan() {
@@ -181,16 +223,18 @@ export function draw(app) {
     select.replaceChildren(...planes.map(({ id, name }) => new Option(name, id)));
     const chosen = planes.find(({ id }) => id === wanted) ?? planes[0];
     select.value = chosen.id;
-    const names = conditional()[0]?.labels ?? [];
-    map.show(points, chosen, names, z);
+    map.show(points, chosen, giver.labels, z);
+    mark();
   }
 
   const load = latest(async (signal) => {
     await encodedDigits(model, signal, (found) => {
       points = found;
-      if (!model.metrics.kl_per_dimension_nats) arrange();
       replan();
     });
+    if (signal.aborted || klOf(model, [])) return;
+    arrange(); // now that all digits are here, what each latent carries is reckoned from them
+    replan();
   });
 
   $("pad-clear").addEventListener("click", clearAll);
@@ -198,7 +242,7 @@ export function draw(app) {
     const strokes = paper.undo();
     if (!strokes.length) clearAll();
     else {
-      source = { kind: "strokes", strokes };
+      begin({ kind: "strokes", strokes });
       encode();
     }
   });
@@ -208,59 +252,56 @@ export function draw(app) {
   });
   $("traverse").addEventListener("toggle", () => traverse(true));
   $("latent-mean").addEventListener("click", () => moveTo(posterior.mu, false));
-  $("latent-sample").addEventListener("click", () => encode(randomSeed()));
+  $("latent-sample").addEventListener("click", () => encode({ seed: randomSeed() }));
   $("plane-axes").addEventListener("change", ({ target }) => {
     wanted = target.value;
     replan();
     app.save();
   });
-  const giver = conditional()[0];
-  if (giver) {
-    $("draw-take").append(
-      el("span", { class: "hint" }, "Take a "),
-      ...giver.labels.map((label) => {
-        const button = el("button", { type: "button" }, label);
-        button.addEventListener("click", () => take(nameOf({ model: giver, label, seed: randomSeed() })));
-        return button;
-      }),
-    );
-  }
+  $("draw-take").append(
+    el("span", { class: "hint" }, "Take a "),
+    ...(giver.labels.length ? giver.labels : [null]).map((label) => {
+      const button = el("button", { type: "button" }, label ?? "sample");
+      button.addEventListener("click", () => take(nameOf({ model: giver, label, seed: randomSeed() })));
+      return button;
+    }),
+  );
   arrange();
+  around(null);
 
   return {
     open(params) {
-      wanted = params.get("plane") ?? wanted;
-      const place = (params.get("z") ?? "").split(",").map(Number);
-      keep = place.length === z.length && place.every(Number.isFinite);
-      if (keep) z = place;
       const strokes = unpackStrokes(params.get("strokes") ?? "");
+      const name = strokes.length ? null : params.get("from");
+      if (name) partsOfName(name); // a link that cannot be followed changes nothing
+      wanted = params.get("plane") ?? wanted;
+      const place = placeOf(params.get("z"), z.length);
+      const kept = place !== null;
       if (strokes.length) {
         paper.set(strokes);
-        source = { kind: "strokes", strokes };
-        encode();
-      } else if (params.get("from")) take(params.get("from"));
-      else if (keep) {
-        keep = false;
-        moveTo(z);
-      } else if (source.kind === "none" && giver) {
-        const label = giver.labels[Math.min(3, giver.labels.length - 1)];
+        begin({ kind: "strokes", strokes });
+        encode({ kept });
+      } else if (name) take(name, kept);
+      else if (source.kind !== "none") encode({ kept });
+      else if (!place) {
+        const label = giver.labels[Math.min(3, giver.labels.length - 1)] ?? null;
         take(nameOf({ model: giver, label, seed: 1 })); // something to look at, until somebody draws
-      } else if (source.kind !== "none") encode();
-      if (keep) moveTo(z);
+      }
+      if (place) moveTo(place);
       load();
     },
     close() {
       load.stop();
-      take.stop();
-      encode.stop();
+      bring.stop();
+      encoding.stop();
       beside.stop();
       traverse.stop();
       decode.stop();
     },
     params() {
       return {
-        strokes: source.kind === "strokes" ? packStrokes(source.strokes) : undefined,
-        from: source.kind === "sample" ? source.name : undefined,
+        strokes: source.kind === "strokes" && !coming ? packStrokes(source.strokes) : undefined,
+        from: coming ?? (source.kind === "sample" ? source.name : undefined),
         z: moved ? z.map((value) => value.toFixed(2)).join(",") : undefined,
         plane: wanted ?? undefined,
       };

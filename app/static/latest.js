@@ -2,17 +2,27 @@
 // What is open is cancelled once it is overdue and something newer waits, so that a slow network
 // still shows something on the way, and a fast one shows everything.
 
+import { Problem } from "./api.js";
 import { clear, explain, working } from "./notice.js";
 
 const PATIENCE_MS = 150;
 
-// work(signal, ...args) -> call(...args), with call.stop(). Errors go to the notice, with a retry.
-// quiet: it is no work that anybody waits for.
+// Whether the same call may go better: not what was refused for what it asks.
+const mayPass = (error) => !(error instanceof Problem && error.status >= 400 && error.status < 500) || error.status === 429;
+
+// work(signal, ...args) -> call(...args), with call.stop(). After each of its awaits the work looks
+// whether the signal is aborted, and if so changes nothing. Errors go to the notice, with a retry
+// where one may help. quiet: it is no work that anybody waits for.
 export function latest(work, { quiet = false } = {}) {
   let open = null; // AbortController
   let waiting = null; // arguments
   let overdue = false;
   let told = null;
+
+  function forget() {
+    if (told) clear(told);
+    told = null;
+  }
 
   async function run(args) {
     const controller = (open = new AbortController());
@@ -24,10 +34,11 @@ export function latest(work, { quiet = false } = {}) {
     }, PATIENCE_MS);
     try {
       await work(controller.signal, ...args);
-      if (told) clear(told);
-      told = null;
+      if (!controller.signal.aborted) forget();
     } catch (error) {
-      if (!controller.signal.aborted) told = explain(error, () => call(...args));
+      if (!controller.signal.aborted) {
+        told = explain(error, mayPass(error) ? () => call(...args) : undefined);
+      }
     }
     clearTimeout(timer);
     open = null;
@@ -46,9 +57,11 @@ export function latest(work, { quiet = false } = {}) {
     if (overdue) open.abort();
   }
 
+  // Nothing comes of what was asked for, and what was said of it is past.
   call.stop = () => {
     waiting = null;
     open?.abort();
+    forget();
   };
   return call;
 }

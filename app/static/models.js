@@ -4,9 +4,8 @@ import { Problem, ask, tellMade } from "./api.js";
 import { pngAddress } from "./dom.js";
 import { parseSeeds, writeSeeds } from "./seeds.js";
 
-const CHUNK = 64; // images of one request, at most
-
 export let models = [];
+export let mostAtOnce = 1; // images, pictures or latents of one request: the service's own limit
 export let standard = null; // the default model
 let standardEncoder = null; // and the one that encodes
 
@@ -15,10 +14,25 @@ export async function loadModels() {
   models = data.models.map((card) => ({ ...card, pin: `${card.name}@${card.digest.slice(0, 12)}` }));
   standard = models.find((model) => model.name === data.default);
   standardEncoder = models.find((model) => model.name === data.default_encoder);
+  mostAtOnce = data.max_n;
 }
 
 export const conditional = () => models.filter((model) => model.labels.length);
-export const encoder = () => standardEncoder;
+
+// Whether one model's pictures are what the other knows: of one shape, and learnt from one set.
+const alike = (one, other) =>
+  String(one.image_shape) === String(other.image_shape) && one.data.name === other.data.name;
+
+// The model with labels whose pictures an encoder reads as its own; undefined = there is none.
+export const giverFor = (encoding) => conditional().find((model) => alike(model, encoding));
+
+// The encoder that reads these models' pictures as its own, the default one if it does: undefined =
+// none is served.
+export function encoder(...of) {
+  const encoding = models.filter((model) => model.operations.includes("encode"));
+  const fits = (model) => model && of.every((one) => alike(one, model));
+  return fits(standardEncoder) ? standardEncoder : encoding.find(fits);
+}
 
 // The model of an address; none = `otherwise`. A pinned one must be the checkpoint that is served.
 export function modelOf(text, otherwise = standard) {
@@ -51,11 +65,11 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
   const key = (seed) => `${model.pin} ${label} ${seed} ${truncation}`;
   const missing = seeds.filter((seed) => fresh || !kept.has(key(seed)));
   if (!missing.length && options.shown !== false) tellMade(kept.get(key(seeds[0])).made);
-  for (let start = 0; start < missing.length; start += CHUNK) {
+  for (let start = 0; start < missing.length; start += mostAtOnce) {
     const query = {
       model: model.pin,
       label,
-      seeds: writeSeeds(missing.slice(start, start + CHUNK)),
+      seeds: writeSeeds(missing.slice(start, start + mostAtOnce)),
       truncation: truncation === 1 ? undefined : String(Number(truncation.toFixed(2))),
       format: "json",
     };
@@ -71,10 +85,20 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
 export const nameOf = ({ model, label, seed, truncation = 1 }) =>
   [model.pin, label ?? "", seed, truncation].join(",");
 
+// What cannot be followed is a Problem: another checkpoint, or a label that the model has not.
 export function partsOfName(name) {
-  const [model, label, seed, truncation] = name.split(",");
+  const parts = name.split(",");
+  while (parts.length > 4) parts.splice(1, 2, `${parts[1]},${parts[2]}`); // a label with commas
+  const [address, label, seed, cut] = parts;
+  const model = modelOf(address);
+  if (label && !model.labels.includes(label)) {
+    const known = model.labels.length ? `it knows ${model.labels.join(", ")}` : "it knows no labels";
+    throw new Problem(404, "Not served here", `The link asks ${model.name} for another label; ${known}.`);
+  }
   const [number] = parseSeeds(seed ?? "", 1) ?? [1];
-  return { model: modelOf(model), label: label || null, seed: number, truncation: Number(truncation ?? 1) };
+  const truncation = Number(cut ?? 1);
+  const usual = !(truncation >= 0 && truncation <= 1);
+  return { model, label: label || null, seed: number, truncation: usual ? 1 : truncation };
 }
 
 export async function sampleNamed(name, signal) {

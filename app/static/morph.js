@@ -3,8 +3,9 @@
 
 import { Problem, ask } from "./api.js";
 import { $, announce, blobOf, el, pngAddress, randomSeed } from "./dom.js";
+import { bitmapOf } from "./files.js";
 import { latest } from "./latest.js";
-import { conditional, encoder, nameOf, partsOfName, sampleNamed, standard } from "./models.js";
+import { conditional, encoder, giverFor, mostAtOnce, nameOf, partsOfName, sampleNamed, standard } from "./models.js";
 import { packStrokes, strokesPicture, unpackStrokes } from "./pad.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
 
@@ -14,44 +15,67 @@ const DRAWN = "strokes:"; // before a drawing in an address
 
 // One end: {from: a sample's name}, {strokes} or {file}.
 const textOf = ({ from, strokes }) => from ?? (strokes && packStrokes(strokes) && DRAWN + packStrokes(strokes));
-const endOf = (text) =>
-  text.startsWith(DRAWN) ? { strokes: unpackStrokes(text.slice(DRAWN.length)) } : { from: text };
+
+// The end of an address; one that cannot be shown is a Problem.
+function endOf(text) {
+  if (!text.startsWith(DRAWN)) {
+    partsOfName(text);
+    return { from: text };
+  }
+  const strokes = unpackStrokes(text.slice(DRAWN.length));
+  if (!strokes.length) throw new Problem(422, "No drawing", "The link names a drawing that cannot be read.");
+  return { strokes };
+}
+
+// Whose samples the ends are at first: of a model with labels, one that the encoder knows.
+function firstGiver() {
+  const through = encoder();
+  return (through && giverFor(through)) ?? conditional()[0] ?? standard;
+}
+
+// Steps that one request may ask for.
+function offerSteps() {
+  const select = $("morph-steps");
+  for (const option of [...select.options]) if (Number(option.value) > mostAtOnce) option.remove();
+  if (!select.options.length) select.append(new Option(String(mostAtOnce)));
+}
 
 export function morph(app) {
-  const giver = conditional()[0] ?? standard;
+  const giver = firstGiver();
   const labelOf = (index) => giver.labels[Math.min(index, giver.labels.length - 1)] ?? null;
   const ends = {
     a: { from: nameOf({ model: giver, label: labelOf(3), seed: 2 }) },
-    b: { from: nameOf({ model: giver, label: labelOf(8), seed: 4 }) },
+    // Another label only where there is a way to it.
+    b: { from: nameOf({ model: giver, label: labelOf(encoder(giver) ? 8 : 3), seed: 4 }) },
   };
   const boxes = {};
   let frames = []; // addresses of the pictures
+  let path = null; // what asked for them: {query, files, how}
   let place = 0;
   let playing = 0;
-  let path = null; // what asks for it: {query, files, how}
 
-  // An end's picture: {blob, address, from}
+  // An end's picture: {blob, src, from}; src and from are a sample's alone.
   async function pictureOfEnd(end, signal) {
-    if (end.from) {
-      const { src, permalink } = await sampleNamed(end.from, signal);
-      return { blob: blobOf(src), address: src, from: permalink };
-    }
-    const blob = end.file ?? (await strokesPicture(end.strokes));
-    return { blob, address: URL.createObjectURL(blob) };
+    if (!end.from) return { blob: end.file ?? (await strokesPicture(end.strokes)) };
+    const { src, permalink } = await sampleNamed(end.from, signal);
+    return { blob: blobOf(src), src, from: permalink };
   }
 
-  // How to ask for the path: by seeds where the ends differ in nothing else.
-  function plan(pictures) {
+  // How to ask for the path between ends: by seeds where they differ in nothing else.
+  function plan(between, pictures) {
     const common = { steps: $("morph-steps").value, method: $("morph-method").value };
-    const [a, b] = [ends.a, ends.b].map((end) => end.from && partsOfName(end.from));
+    const [a, b] = between.map((end) => end.from && partsOfName(end.from));
     const alike = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
     if (alike) {
       const truncation = a.truncation === 1 ? undefined : String(a.truncation);
       const query = { model: a.model.pin, label: a.label, seeds: `${a.seed},${b.seed}`, truncation };
       return { query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
     }
-    const through = encoder();
-    if (!through) throw new Problem(422, "No way between these", "Ends that differ in label or are pictures need a VAE.");
+    const through = encoder(...[a, b].filter(Boolean).map(({ model }) => model));
+    if (!through) {
+      const why = "Ends that differ in label or are pictures need a VAE that learnt from what they show.";
+      throw new Problem(422, "No way between these", `${why} None is served.`);
+    }
     return {
       query: { model: through.pin, ...common },
       files: pictures.map(({ blob, from }, i) => ({ name: ["start.png", "end.png"][i], blob, from })),
@@ -61,27 +85,48 @@ export function morph(app) {
 
   const show = latest(async (signal) => {
     stop();
-    const pictures = [];
-    for (const [key, box] of Object.entries(boxes)) {
-      const picture = await pictureOfEnd(ends[key], signal);
-      if (box.img.src.startsWith("blob:")) URL.revokeObjectURL(box.img.src);
-      box.img.src = picture.address;
-      pictures.push(picture);
+    try {
+      const between = [ends.a, ends.b]; // as they are now
+      const pictures = [];
+      for (const end of between) pictures.push(await pictureOfEnd(end, signal));
+      if (signal.aborted) return;
+      pictures.forEach(({ src, blob }, index) => {
+        const { img } = boxes[["a", "b"][index]];
+        if (img.src.startsWith("blob:")) URL.revokeObjectURL(img.src);
+        img.src = src ?? URL.createObjectURL(blob);
+      });
+      const planned = plan(between, pictures);
+      const query = { ...planned.query, format: "json" };
+      const { data } = await ask("/interpolate", { ...planned, query, signal });
+      if (signal.aborted) return;
+      path = planned;
+      frames = data.items.map(({ image }) => pngAddress(image));
+    } catch (error) {
+      if (!signal.aborted) blank(); // what is shown is of other ends
+      throw error;
     }
-    path = await plan(pictures);
-    const query = { ...path.query, format: "json" };
-    const { data } = await ask("/interpolate", { ...path, query, signal });
-    if (signal.aborted) return;
-    frames = data.items.map(({ image }) => pngAddress(image));
+    stop(); // of the path before
     $("morph-how").textContent = `${frames.length} pictures, ${path.how}.`;
     $("morph-frames").replaceChildren(...frames.map(thumbnail));
-    const scrub = $("morph-scrub");
-    scrub.max = frames.length - 1;
-    scrub.disabled = $("morph-play").disabled = $("morph-save").disabled = false;
-    $("morph-blank").hidden = true;
-    $("morph-frame").hidden = false;
+    usable(true);
+    $("morph-scrub").max = frames.length - 1;
     turnTo(Math.min(place, frames.length - 1));
   });
+
+  // Whether there is a path to walk on.
+  function usable(yes) {
+    for (const id of ["morph-scrub", "morph-play", "morph-save"]) $(id).disabled = !yes;
+    $("morph-blank").hidden = yes;
+    $("morph-frame").hidden = !yes;
+  }
+
+  function blank() {
+    stop();
+    frames = [];
+    $("morph-how").textContent = "";
+    $("morph-frames").replaceChildren();
+    usable(false);
+  }
 
   function thumbnail(src, index) {
     const img = el("img", { class: "digit", alt: "", src });
@@ -123,13 +168,30 @@ export function morph(app) {
   const save = latest(async (signal) => {
     const query = { ...path.query, layout: "animation", frame_ms: String(FRAME_MS), scale: String(SCALE) };
     const { data } = await ask("/interpolate", { ...path, query, as: "blob", signal });
+    if (signal.aborted) return;
     const link = el("a", { href: URL.createObjectURL(data), download: "morph.png" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     announce("Saved as morph.png");
   });
 
+  // A file becomes an end once it is known for a picture.
+  const readers = Object.fromEntries(
+    ["a", "b"].map((key) => [
+      key,
+      latest(async (signal, file) => {
+        (await bitmapOf(file)).close();
+        if (!signal.aborted) settle(key, { file });
+      }),
+    ]),
+  );
+
   function change(key, end) {
+    readers[key].stop();
+    settle(key, end);
+  }
+
+  function settle(key, end) {
     ends[key] = end;
     refresh(key);
     app.save();
@@ -174,7 +236,7 @@ export function morph(app) {
       else announce("There is nothing on the pad: draw something first");
     });
     file.addEventListener("change", () => {
-      if (file.files.length) change(key, { file: file.files[0] });
+      if (file.files.length) readers[key](file.files[0]);
       file.value = "";
     });
     box.append(
@@ -184,6 +246,7 @@ export function morph(app) {
       el("div", { class: "controls" }, drawing, el("label", { class: "button" }, "Picture file", file)),
     );
   }
+  offerSteps();
   buildEnd("a", "Start");
   buildEnd("b", "End");
 
@@ -207,10 +270,10 @@ export function morph(app) {
 
   return {
     open(params) {
-      for (const key of ["a", "b"]) {
-        if (params.get(key)) ends[key] = endOf(params.get(key));
-        refresh(key);
-      }
+      const asked = {}; // all of it is looked at before any of it counts
+      for (const key of ["a", "b"]) if (params.get(key)) asked[key] = endOf(params.get(key));
+      Object.assign(ends, asked);
+      for (const key of ["a", "b"]) refresh(key);
       for (const name of ["steps", "method"]) {
         const select = $(`morph-${name}`);
         if ([...select.options].some(({ value }) => value === params.get(name))) select.value = params.get(name);
@@ -221,8 +284,7 @@ export function morph(app) {
     },
     close() {
       stop();
-      show.stop();
-      save.stop();
+      for (const work of [show, save, readers.a, readers.b]) work.stop();
     },
     params: () => ({
       a: textOf(ends.a),
@@ -232,6 +294,6 @@ export function morph(app) {
       at: String(place),
     }),
     // A picture dropped here is the end.
-    dropped: (file) => change("b", { file }),
+    dropped: (file) => readers.b(file),
   };
 }

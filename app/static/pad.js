@@ -77,7 +77,8 @@ export function pad(drawn) {
   const canvas = $("pad");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let strokes = [];
-  let current = null;
+  let current = null; // the stroke under the pointer
+  let pointer = null; // whose it is; others beside it draw nothing
   let picture = false; // what is shown was not drawn here: the first stroke replaces it
 
   function place(event) {
@@ -88,7 +89,8 @@ export function pad(drawn) {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
+    if (event.button || current) return;
+    pointer = event.pointerId;
     canvas.setPointerCapture(event.pointerId);
     if (picture) {
       picture = false;
@@ -101,7 +103,7 @@ export function pad(drawn) {
     event.preventDefault();
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!current) return;
+    if (!current || event.pointerId !== pointer) return;
     for (const step of event.getCoalescedEvents?.() ?? [event]) {
       const point = place(step);
       const [x, y] = current[current.length - 1];
@@ -111,9 +113,10 @@ export function pad(drawn) {
     }
     drawn(strokes);
   });
-  for (const end of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(end, () => {
-      if (!current) return;
+  // Cancelled or not, what is seen is what was drawn.
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    canvas.addEventListener(end, (event) => {
+      if (!current || event.pointerId !== pointer) return;
       current = null;
       drawn(strokes);
     });
@@ -124,6 +127,7 @@ export function pad(drawn) {
     // Strokes, as they are drawn.
     set(given) {
       picture = false;
+      current = null; // a pointer that is still down draws no more
       strokes = given;
       paint(pen, strokes);
     },
@@ -134,6 +138,7 @@ export function pad(drawn) {
     // A picture in place of a drawing: an image or bitmap, with its proportions.
     show(image) {
       picture = true;
+      current = null;
       strokes = [];
       blank(pen);
       const factor = Math.min(SIDE / image.width, SIDE / image.height);

@@ -1,52 +1,63 @@
-// A plane through the latent space: encoded digits on it, and a point to drag.
+// A map of the latent space: encoded digits on a plane through it, and a point to drag.
 
 import { dot, meanOf, principal, unit } from "./algebra.js";
-import { $ } from "./dom.js";
+import { $, el } from "./dom.js";
 
 const NEAR_PX = 11; // a digit is hit from so far away
 const MOVED_PX = 4; // a press that moves less is a click
 const STEP = 0.1; // of an arrow key; five times as much with Shift
+const LANES = 0.9; // of the map's height, where one latent alone leaves it free
 // By label's index; each has 3:1 against the map's dark ground.
 const COLOURS = ["#8fb8de", "#f28e2b", "#ff7b7d", "#76d7c4", "#7ed957"].concat(
   ["#f5d547", "#d9a3e0", "#ff9da7", "#d2a679", "#c9c9c9"],
 );
+const NO_COLOUR = "#c9c9c9";
 
-// The planes that can be chosen: {id, name, axes: (points) => [u, v]}.
+// The planes that can be chosen, never none: {id, name, axes: (points) => [u, v], centre: (points)
+// => the latent in the middle, lanes: whether only u says anything}.
 export function planesOf(order, points, size) {
+  const origin = () => new Array(size).fill(0);
+  const middle = (all) => meanOf(all.map(({ mu }) => mu));
+  if (size === 1) {
+    const axes = () => [unit(1, 0), [0]];
+    return [{ id: "0", name: "the one latent, a row a label", axes, centre: origin, lanes: true }];
+  }
   const planes = [];
   const labels = new Set(points.map((point) => point.label));
   if (size > 2 && labels.size > 2) {
-    planes.push({
-      id: "labels",
-      name: "where the labels part most",
-      axes: (all) => {
-        const of = (label) => all.filter((point) => point.label === label).map(({ mu }) => mu);
-        return principal([...labels].map((label) => meanOf(of(label))));
-      },
-    });
+    const of = (all, label) => all.filter((point) => point.label === label).map(({ mu }) => mu);
+    const axes = (all) => principal([...labels].map((label) => meanOf(of(all, label))));
+    planes.push({ id: "labels", name: "where the labels part most", axes, centre: middle });
   }
-  if (size > 2) {
-    const name = "where the digits differ most (PCA)";
-    planes.push({ id: "pca", name, axes: (all) => principal(all.map(({ mu }) => mu)) });
+  if (size > 2 && points.length > 2) {
+    const axes = (all) => principal(all.map(({ mu }) => mu));
+    planes.push({ id: "pca", name: "where the digits differ most (PCA)", axes, centre: middle });
   }
-  for (let i = 0; i + 1 < Math.min(order.length, 12); i += 2) {
-    const [a, b] = [order[i], order[i + 1]];
+  const listed = size === 2 ? [0, 1] : order; // of two latents the map is as it is in any book
+  for (let i = 0; i + 1 < Math.min(size, 12); i += 2) {
+    const [a, b] = [listed[i], listed[i + 1]];
     const axes = () => [unit(size, a), unit(size, b)];
-    planes.push({ id: `${a}-${b}`, name: `latents ${a} and ${b}`, axes });
+    planes.push({ id: `${a}-${b}`, name: `latents ${a} and ${b}`, axes, centre: origin });
   }
   return planes;
 }
+
+const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
 // moved(dx, dy): the point is to move by so much along the axes. picked(point): a digit is chosen.
 export function plane({ moved, picked }) {
   const frame = $("plane");
   const canvas = $("plane-map");
   const handle = $("plane-handle");
+  const list = $("plane-digits");
   const tip = $("plane-tip");
   let points = [];
   let places = []; // of the points, in the plane
+  const options = []; // of the points, for the keyboard
+  let focused = null; // index of the option that has the focus
   let axes = null;
   let centre = null;
+  let lanes = false;
   let radius = 3; // half the side that is shown
   let at = [0, 0]; // the point's place
   let posterior = null;
@@ -77,16 +88,17 @@ export function plane({ moved, picked }) {
     pen.stroke();
     points.forEach((point, i) => {
       const index = labels.indexOf(point.label);
-      pen.fillStyle = index < 0 ? "#c9c9c9" : COLOURS[index % COLOURS.length];
+      pen.fillStyle = index < 0 ? NO_COLOUR : COLOURS[index % COLOURS.length];
       pen.fillText(point.label?.length <= 2 ? point.label : "●", ...toPx(places[i]));
     });
-    if (posterior) ellipse(pen);
+    if (posterior) spread(pen);
     placeHandle();
+    if (focused !== null) placeOption();
   }
 
   // One standard deviation around the mean, as the plane sees it: of the covariance's two by two
-  // entries the ellipse's half axes and turn.
-  function ellipse(pen) {
+  // entries the ellipse's half axes and turn. Of one latent alone, a band.
+  function spread(pen) {
     const variance = posterior.logvar.map(Math.exp);
     const entry = (a, b) => variance.reduce((sum, v, i) => sum + v * axes[a][i] * axes[b][i], 0);
     const [a, b, c] = [entry(0, 0), entry(0, 1), entry(1, 1)];
@@ -94,11 +106,13 @@ export function plane({ moved, picked }) {
     const reach = Math.hypot((a - c) / 2, b);
     const scale = side() / (2 * radius);
     const half = [middle + reach, Math.max(0, middle - reach)].map((v) => Math.sqrt(v) * scale);
+    const [x, y] = toPx(project(posterior.mu));
     pen.strokeStyle = "#ffffff";
     pen.lineWidth = 1.5;
     pen.setLineDash([4, 3]);
     pen.beginPath();
-    pen.ellipse(...toPx(project(posterior.mu)), ...half, -Math.atan2(2 * b, a - c) / 2, 0, 2 * Math.PI);
+    if (lanes) pen.rect(x - half[0], 2, 2 * half[0], side() - 4);
+    else pen.ellipse(x, y, ...half, -Math.atan2(2 * b, a - c) / 2, 0, 2 * Math.PI);
     pen.stroke();
     pen.setLineDash([]);
     pen.lineWidth = 1;
@@ -109,7 +123,8 @@ export function plane({ moved, picked }) {
     handle.style.left = `${x}px`;
     handle.style.top = `${y}px`;
     handle.setAttribute("aria-valuenow", at[0].toFixed(2));
-    handle.setAttribute("aria-valuetext", `${at[0].toFixed(1)} across, ${at[1].toFixed(1)} up`);
+    const up = lanes ? "" : `, ${at[1].toFixed(1)} up`;
+    handle.setAttribute("aria-valuetext", `${at[0].toFixed(1)} across${up}`);
   }
 
   function offset(event) {
@@ -128,26 +143,30 @@ export function plane({ moved, picked }) {
     return best;
   }
 
+  // Of the digit under the pointer, else of the one that has the focus.
   function hint(index) {
+    index ??= focused;
     tip.hidden = index === null;
     if (index === null) return;
     const [x, y] = toPx(places[index]);
     tip.firstElementChild.src = points[index].src;
     tip.lastElementChild.textContent = `${points[index].label ?? "sample"}, ${points[index].seed}`;
-    tip.style.left = `${Math.min(x + 12, side() - 100)}px`;
-    tip.style.top = `${Math.max(0, y - 80)}px`;
+    tip.style.left = `${Math.max(0, Math.min(x + 12, side() - 100))}px`;
+    tip.style.top = `${Math.max(0, Math.min(y - 80, side() - 90))}px`;
   }
 
-  let press = null; // {start, index, dragging}
+  // The first pointer has the point; others beside it do nothing.
+  let press = null; // {pointer, start, point, dragging}
   frame.addEventListener("pointerdown", (event) => {
-    if (event.button || !axes) return;
+    if (event.button || !axes || press) return;
     const start = offset(event);
     const index = event.target === handle ? null : nearest(start);
-    press = { start, index, dragging: false };
+    const point = index === null ? null : points[index];
+    press = { pointer: event.pointerId, start, point, dragging: false };
     frame.setPointerCapture(event.pointerId);
     handle.focus({ preventScroll: true });
     event.preventDefault();
-    if (index === null && event.target !== handle) drag(start);
+    if (!press.point && event.target !== handle) drag(start);
   });
   frame.addEventListener("pointermove", (event) => {
     const here = offset(event);
@@ -155,14 +174,22 @@ export function plane({ moved, picked }) {
       hint(nearest(here));
       return;
     }
+    if (event.pointerId !== press.pointer) return;
     const far = Math.hypot(here[0] - press.start[0], here[1] - press.start[1]) > MOVED_PX;
     if (press.dragging || far) drag(here);
   });
-  frame.addEventListener("pointerup", () => {
-    if (press && !press.dragging && press.index !== null) picked(points[press.index]);
+  frame.addEventListener("pointerup", (event) => {
+    if (event.pointerId !== press?.pointer) return;
+    const { point, dragging } = press;
     press = null;
+    if (point && !dragging) picked(point);
   });
-  frame.addEventListener("pointercancel", () => (press = null));
+  // The system took the pointer away: the point stays where it is, and nothing is picked.
+  for (const end of ["pointercancel", "lostpointercapture"]) {
+    frame.addEventListener(end, (event) => {
+      if (event.pointerId === press?.pointer) press = null;
+    });
+  }
   frame.addEventListener("pointerleave", () => hint(null));
 
   function drag(px) {
@@ -178,13 +205,89 @@ export function plane({ moved, picked }) {
     const steps = {
       ArrowRight: [size, 0],
       ArrowLeft: [-size, 0],
-      ArrowUp: [0, size],
-      ArrowDown: [0, -size],
+      ArrowUp: lanes ? [size, 0] : [0, size],
+      ArrowDown: lanes ? [-size, 0] : [0, -size],
     };
     if (!(event.key in steps)) return;
     event.preventDefault();
     moved(...steps[event.key]);
   });
+
+  // The digits for the keyboard: a list that lies over the map, one of it in the tab order. More of
+  // them come, and none goes.
+  function fillList() {
+    for (const [index, point] of points.entries()) {
+      if (index < options.length) continue;
+      const named = { "aria-label": nameOf(point), "aria-selected": "false" };
+      const option = el("div", { role: "option", tabIndex: index ? -1 : 0, class: "plane-digit", ...named });
+      options.push(option);
+      list.append(option);
+    }
+    list.hidden = !options.length;
+  }
+
+  function placeOption() {
+    const [x, y] = toPx(places[focused]);
+    options[focused].style.left = `${x}px`;
+    options[focused].style.top = `${y}px`;
+    hint(null);
+  }
+
+  // The nearest digit in a direction: of those that lie rather that way than to its sides.
+  function towards(from, [dx, dy]) {
+    let best = null;
+    let least = Infinity;
+    places.forEach(([x, y], i) => {
+      const [ox, oy] = [x - places[from][0], y - places[from][1]];
+      const along = ox * dx + oy * dy;
+      const distance = Math.hypot(ox, oy);
+      if (along > 0 && 2 * along ** 2 >= distance ** 2 && distance < least) {
+        [best, least] = [i, distance];
+      }
+    });
+    return best;
+  }
+
+  // The next digit whose label begins so, from one on and around.
+  function labelled(from, letter) {
+    for (let step = 1; step <= points.length; step++) {
+      const index = (from + step) % points.length;
+      if (points[index].label?.toLowerCase().startsWith(letter.toLowerCase())) return index;
+    }
+    return null;
+  }
+
+  const DIRECTIONS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  function goal(event, from) {
+    const last = points.length - 1;
+    if (event.key in DIRECTIONS) return towards(from, DIRECTIONS[event.key]);
+    const listed = { Home: 0, End: last, PageDown: Math.min(from + 1, last), PageUp: Math.max(from - 1, 0) };
+    if (event.key in listed) return listed[event.key];
+    return event.key.length === 1 ? labelled(from, event.key) : undefined;
+  }
+
+  list.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || focused === null) return;
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      picked(points[focused]);
+      return;
+    }
+    const index = goal(event, focused);
+    if (index === undefined) return;
+    event.preventDefault();
+    if (index !== null) options[index].focus({ preventScroll: true });
+  });
+  list.addEventListener("focusin", ({ target }) => {
+    for (const option of options) option.tabIndex = option === target ? 0 : -1;
+    focused = options.indexOf(target);
+    placeOption();
+  });
+  list.addEventListener("focusout", () => {
+    focused = null;
+    hint(null);
+  });
+
   new ResizeObserver(paint).observe(frame);
 
   return {
@@ -192,15 +295,28 @@ export function plane({ moved, picked }) {
     show(given, chosen, names, z) {
       points = given;
       labels = names;
-      axes = points.length > 2 ? chosen.axes(points) : [unit(z.length, 0), unit(z.length, 1)];
-      centre = points.length ? meanOf(points.map(({ mu }) => mu)) : z.map(() => 0);
+      lanes = chosen.lanes ?? false;
+      axes = chosen.axes(points);
+      centre = chosen.centre(points);
       places = points.map(({ mu }) => project(mu));
       const reach = places.flat().map(Math.abs).sort((a, b) => a - b);
       radius = Math.max(2.5, 1.08 * (reach[Math.floor(0.995 * reach.length)] ?? 0));
+      if (lanes) {
+        const rows = Math.max(1, labels.length);
+        const row = (label) => Math.max(0, labels.indexOf(label));
+        places.forEach((place, i) => {
+          place[1] = LANES * radius * (1 - (2 * row(points[i].label) + 1) / rows);
+        });
+      }
       handle.setAttribute("aria-valuemin", (-radius).toFixed(2));
       handle.setAttribute("aria-valuemax", radius.toFixed(2));
+      fillList();
       this.move(z);
       paint();
+    },
+    // The digit that is on the pad, if it is one of the map's: told of in the list.
+    mark(is) {
+      options.forEach((option, i) => (option.ariaSelected = String(is(points[i]))));
     },
     // The point is at z now.
     move(z) {
@@ -208,7 +324,7 @@ export function plane({ moved, picked }) {
       at = project(z);
       placeHandle();
     },
-    // The picture's posterior, drawn as an ellipse; null = there is none.
+    // The picture's posterior, drawn as its spread; null = there is none.
     around(given) {
       posterior = given;
       paint();

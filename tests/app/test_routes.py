@@ -229,6 +229,14 @@ async def test_a_gan_cannot_encode_and_says_who_can(client: httpx.AsyncClient) -
     assert "tiny-vae-v1" in problem(answer, 422, "wrong-model")["detail"]
 
 
+async def test_models_tell_how_much_one_request_may_ask_for(make_client: Any) -> None:
+    client = await make_client(max_n=4)
+    most = (await client.get("/models")).json()["max_n"]
+    assert most == 4
+    assert (await client.get(f"/generate?n={most}")).status_code == 200
+    assert (await client.get(f"/generate?n={most + 1}")).status_code == 422
+
+
 async def test_models_tell_what_they_are(client: httpx.AsyncClient) -> None:
     body = (await client.get("/models")).json()
     assert body["default"] == "tiny-cgan-v1"
