@@ -563,7 +563,7 @@ def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
     url = serve("several")
     answer, sentence = BREAK[way]
     with watched(browser, url, refusals=True) as page:
-        for view in ASKING:
+        for view in ("board", "morph", "write", "cost", "models"):
             opened(page, url, "verify")
             page.route(API, answer)
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
@@ -627,7 +627,7 @@ def test_an_overload_passes_in_each_view(browser: Any, serve: Serve) -> None:
                     break
             at_rest(page)
             expect(page.locator("#notice")).to_be_hidden()
-        assert len(refused) > 20
+        assert len(refused) >= 10
 
 
 # Links that nobody made
@@ -782,14 +782,6 @@ FILES = {
         "image/svg+xml",
     ),
 }
-
-DROP = """async ([name, base64, type]) => {
-    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-    const dataTransfer = new DataTransfer();
-    dataTransfer.items.add(new File([bytes], name, { type }));
-    const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
-    document.querySelector("main").dispatchEvent(event);
-}"""
 
 
 def told(page: Page) -> Locator:
