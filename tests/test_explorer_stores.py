@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Route, expect
+from playwright.sync_api import ConsoleMessage, FilePayload, Locator, Page, Request, Route, expect
 
 from tests.conftest import TINY, TINY_GAN, MakeStore
 from tests.explorer import settled
@@ -26,14 +26,14 @@ from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
 
 VIEWS = ("board", "draw", "morph", "write", "cost", "models", "verify")
-PHONE = {"viewport": {"width": 390, "height": 844}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 
 # What conftest's tiny store lacks. Photos are in colour and of their own data, so no other model
 # knows what they show.
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 PHOTOS = {"name": "photos", "licence": "CC0"}
-RGB = {"image_channels": 3, "image_size": 32}
+RGB: dict[str, Any] = {"image_channels": 3, "image_size": 32}
 DENSE = GanConfig(architecture="dense", latent_dim=4, channels=(8,))
 OTHERS = {
     "photos-cgan-v1": Description(
@@ -563,7 +563,7 @@ def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
     url = serve("several")
     answer, sentence = BREAK[way]
     with watched(browser, url, refusals=True) as page:
-        for view in ("board", "morph", "write", "cost", "models"):
+        for view in ASKING:
             opened(page, url, "verify")
             page.route(API, answer)
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
@@ -765,8 +765,8 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def file_of(name: str, data: bytes, media: str = "image/png") -> dict[str, Any]:
-    return {"name": name, "mimeType": media, "buffer": data}
+def file_of(name: str, data: bytes, media: str = "image/png") -> FilePayload:
+    return FilePayload(name=name, mimeType=media, buffer=data)
 
 
 FILES = {
