@@ -769,19 +769,23 @@ def file_of(name: str, data: bytes, media: str = "image/png") -> FilePayload:
     return FilePayload(name=name, mimeType=media, buffer=data)
 
 
-FILES = {
-    "20 MB": file_of("large.png", png(28, 28) + bytes(20_000_000)),
-    "10000 x 10000": file_of("wide.png", png(10_000, 10_000)),
-    "empty": file_of("empty.png", b""),
-    "text": file_of("text.png", b"This is no picture."),
-    "cut": file_of("cut.png", png(64, 64)[:60]),
-    "page": file_of("page.html", MARKUP.encode(), "text/html"),
-    "drawing": file_of(
-        "drawing.svg",
-        b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9' onload='window.pwned=1'/>",
-        "image/svg+xml",
-    ),
-}
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """On disk, where a browser takes them without a copy through the test's own process."""
+    contents = {
+        "large.png": png(28, 28) + bytes(20_000_000),
+        "wide.png": png(10_000, 10_000),
+        "empty.png": b"",
+        "text.png": b"This is no picture.",
+        "cut.png": png(64, 64)[:60],
+        "page.html": MARKUP.encode(),
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9' "
+        b"onload='window.pwned=1'/>",
+    }
+    folder = tmp_path_factory.mktemp("files")
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in contents]
 
 
 def told(page: Page) -> Locator:
@@ -791,13 +795,13 @@ def told(page: Page) -> Locator:
 
 @pytest.mark.parametrize("view", ["draw", "morph", "verify"])
 def test_files_that_cannot_be_used_are_told_and_the_next_one_is_taken(
-    browser: Any, serve: Serve, view: str
+    browser: Any, serve: Serve, bad_files: list[Path], view: str
 ) -> None:
     url = serve("several")
     field = {"draw": "#pad-file", "morph": "#morph-b input[type=file]", "verify": "#verify-file"}
     with watched(browser, url, refusals=True) as page:
         opened(page, url, view)
-        for file in FILES.values():
+        for file in bad_files:
             page.set_input_files(field[view], file)
             expect(told(page).first).to_have_text(re.compile(r"\w{4,}"))
             at_rest(page)

@@ -3,7 +3,7 @@
 import { $, el, randomSeed, slider } from "./dom.js";
 import { detail } from "./detail.js";
 import { latest } from "./latest.js";
-import { fillModels, modelOf, models, samples } from "./models.js";
+import { fillModels, modelOf, models, partsOfName, samples } from "./models.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { truncationOf } from "./state.js";
 
@@ -160,7 +160,10 @@ export function board(app) {
 
   return {
     open(params) {
-      model = modelOf(params.get("model"));
+      const asked = modelOf(params.get("model"));
+      // A label that it has not is a link that cannot be followed, as in the other views.
+      if (params.has("pick")) partsOfName(`${asked.pin},${params.get("label") ?? ""},1`);
+      model = asked;
       fillModels($("board-model"), models, model);
       seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? seedsFrom(1, amount(ROWS));
       cut.value = truncation = truncationOf(params.get("truncation"));
