@@ -17,7 +17,7 @@ from app.pictures import Choice
 from app.provenance import Metadata
 from app.schemas import MAX_ENDS
 
-_PLAIN = re.compile(r"0|[1-9][0-9]{0,18}")
+_PLAIN = re.compile(r"0|-?[1-9][0-9]{0,39}")  # what is out of bounds is told the bounds
 
 
 def plain_digits(value: object) -> object:

@@ -1,28 +1,41 @@
 """The command line: parse, run the command, end with one line where it fails."""
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
-import torch
+INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses, as of a process that the signal ends
 
-from training import commands, distributed
-from training.arguments import parser_for
-from training.data import DataError
-from training.hardware import HardwareError
-from training.networks.header import CheckpointError
-from training.run import TrainingError
+
+def _end_at_once(*_: object) -> NoReturn:
+    os.write(2, b"\nstopped\n")
+    os._exit(INTERRUPTED)
 
 
 def main(argv: list[str]) -> None:
     """Run one command.
 
     Errors that a person can mend are one line on stderr and exit status 1. Ctrl-C is one line too,
-    and exit status 130.
+    and exit status 130; a closed pipe on stdout (``| head``) is none, and 141.
     """
-    arguments = parser_for(argv).parse_args(argv)
-    torch.set_num_threads(getattr(arguments, "threads", 1))
-    # Adam's moments of weights that stopped moving decay into denormals, which are slow.
-    torch.set_flush_denormal(True)
+    # Here, since torch takes seconds to import, and Ctrl-C meanwhile is to be one line as well.
+    import torch
+
+    from training import commands, distributed
+    from training.arguments import parser_for
+    from training.data import DataError
+    from training.hardware import HardwareError
+    from training.networks.header import CheckpointError
+    from training.run import TrainingError
+
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        arguments = parser_for(argv).parse_args(argv)
+        torch.set_num_threads(getattr(arguments, "threads", 1))
+        # Adam's moments of weights that stopped moving decay into denormals, which are slow.
+        torch.set_flush_denormal(True)
         if arguments.command == "publish":
             commands.release(arguments)
         elif arguments.command == "evaluate":
@@ -33,16 +46,26 @@ def main(argv: list[str]) -> None:
             commands.judge(arguments)
         else:
             commands.train(arguments, argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is for nobody
+        raise SystemExit(PIPE_CLOSED) from None
     except (
         *(DataError, TrainingError, HardwareError, CheckpointError, ValueError, OSError),
     ) as error:
         raise SystemExit(f"error: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise SystemExit(
+            f"error: {str(error).splitlines()[0]} Take a smaller --batch-size, or --device cpu"
+        ) from error
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     finally:
         distributed.leave()
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _end_at_once)
     main(sys.argv[1:])

@@ -168,6 +168,11 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         action="store_true",
         help="release the epoch that measured best (see its curves.png), not the last weights",
     )
+    publish.add_argument(
+        "--no-figures",
+        action="store_true",
+        help="release at once, without measuring; the card says so, and evaluate measures later",
+    )
     _add_data(publish, "where the run found them")
     _add_device(publish)
     measure = subparsers.add_parser(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
+from training.record import progress_of
 
 VERSION = 1  # to be raised when what is trained here changes: two classifiers do not compare
 IMAGES = 50_000
@@ -60,7 +61,7 @@ def train_classifier(images: Tensor, labels: Tensor, num_classes: int) -> nn.Seq
     shifts = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
-    with torch.enable_grad():
+    with torch.enable_grad(), progress_of(STEPS, 0, batch) as progress:
         for step in range(STEPS):
             epoch, index = divmod(step, steps)
             if index == 0:
@@ -74,6 +75,7 @@ def train_classifier(images: Tensor, labels: Tensor, num_classes: int) -> nn.Seq
             loss.backward()
             optimizer.step()
             schedule.step()
+            progress.update()
     return classifier.eval().requires_grad_(False)
 
 

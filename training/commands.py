@@ -2,8 +2,10 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +174,35 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
         print(f"publish it with: python -m training publish {folder}")
 
 
+def _check_published(store: Path, names: Sequence[str]) -> list[str]:
+    """All that a store holds, if the names are among it.
+
+    Raises:
+        TrainingError: one is not, or the store is empty.
+    """
+    known = sorted(path.stem for path in store.glob("*.safetensors"))
+    if not known:
+        raise TrainingError(
+            f"{store} holds no checkpoints (*.safetensors): publish a run, or name another --store"
+        )
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise TrainingError(
+                f"{store} has no checkpoint {name!r}; it has {', '.join(known)}"
+                f"{f'. Did you mean {near[0]}?' if near else ''}"
+            )
+    return known
+
+
 def measure(arguments: argparse.Namespace) -> None:
     """``evaluate``."""
     names = list(arguments.names)
-    if arguments.all:
-        names += sorted(path.stem for path in arguments.store.glob("*.safetensors"))
-    if bool(names) == arguments.damage:
+    if bool(names or arguments.all) == arguments.damage:
         raise TrainingError("name checkpoints of the store, or --all of them, or --damage alone")
+    if not arguments.damage:
+        known = _check_published(arguments.store, names)
+        names = known if arguments.all else names
     # Read them all before the first is measured: a wrong name would be met after minutes.
     loaded = {name: load(arguments.store / f"{name}.safetensors") for name in names}
     device = pick_device(arguments.device)
@@ -215,11 +239,13 @@ def release(arguments: argparse.Namespace) -> None:
         arguments.data_root,
         pick_device(arguments.device),
         arguments.best,
+        measured=not arguments.no_figures,
     )
 
 
 def export(arguments: argparse.Namespace) -> None:
     """``export``."""
+    _check_published(arguments.store, [arguments.name])
     copied = export_checkpoint(arguments.store / f"{arguments.name}.safetensors", arguments.folder)
     for operation, graph in read(copied).description.graphs.items():
         print(

@@ -1,17 +1,18 @@
 """The pictures of a card: what a network draws, how it passes from one image to another, what its
 latent space looks like, and the training images that its samples come closest to."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from training.data import UNKNOWN_LICENCE, some_images, to_pixels
+from training.data import UNKNOWN_LICENCE, Dataset, some_images, to_pixels
 from training.evaluate import draw
 from training.measures import nearest
 from training.networks.gan import Generator
 from training.networks.vae import VAE
-from training.record import save_grid
+from training.record import write_grid
 from training.reference import SEED, Judged, Reference
 from training.train_gan import sample_grid, shown_classes
 from training.train_vae import reconstruction_grid
@@ -22,38 +23,50 @@ MAP_IMAGES = 3000  # test images on the map; t-SNE of so many takes some 10 seco
 NEAREST = 3  # training images beside each sample
 
 
+@dataclass(frozen=True)
+class Unmeasured:
+    """Real images alone, where no sample has been compared with them."""
+
+    train: Dataset
+    test: Dataset
+
+
 @torch.no_grad()
 def save_gallery(
-    path: Path, network: Generator | VAE, reference: Reference, samples: int
+    path: Path, network: Generator | VAE, real: Reference | Unmeasured, samples: int
 ) -> list[tuple[str, str]]:
     """Write the pictures beside the checkpoint ``path``: ``<name>.png``, ``<name>-morph.png``, ...
 
-    Training images are shown only under a licence that is known.
+    Training images are shown only under a licence that is known, and where samples were measured:
+    finding the nearest is a part of that.
 
     Args:
-        network: In eval mode, on the device of the reference.
+        network: In eval mode, on the device of the real images.
         samples: As many as were measured.
 
     Returns:
         (file name, caption in Markdown) of each, the samples first.
+
+    Raises:
+        OSError: a picture cannot be written.
     """
-    which = _which(reference.train.class_names)
+    which = _which(real.train.class_names)
     of_labels = which if network.num_classes else ""
     pictures = [
-        _samples(network, reference, of_labels),
-        ("morph", _morph(network, reference), _MORPH + of_labels),
+        _samples(network, real.test, of_labels),
+        ("morph", _morph(network, real.test), _MORPH + of_labels),
     ]
-    if reference.train.licence != UNKNOWN_LICENCE:
-        nearest_ones = _nearest_training(network, reference, samples)
+    if isinstance(real, Reference) and real.train.licence != UNKNOWN_LICENCE:
+        nearest_ones = _nearest_training(network, real, samples)
         pictures.append(("nearest", nearest_ones, _NEAREST + which))
     written = []
     for suffix, grid, caption in pictures:
         file = path.with_name(f"{path.stem}{suffix and '-'}{suffix}.png")
-        save_grid(file, grid, columns=COLUMNS)
+        write_grid(file, grid, columns=COLUMNS)
         written.append((file.name, caption))
     if isinstance(network, VAE):
         file = path.with_name(f"{path.stem}-map.png")
-        if _save_map(file, network, reference):
+        if _save_map(file, network, real.test):
             written.append((file.name, _MAP))
     return written
 
@@ -77,11 +90,9 @@ def _which(class_names: tuple[str, ...]) -> str:
     return f" Of the {len(class_names)} classes: {shown}."
 
 
-def _samples(
-    network: Generator | VAE, reference: Reference, of_labels: str
-) -> tuple[str, Tensor, str]:
+def _samples(network: Generator | VAE, test: Dataset, of_labels: str) -> tuple[str, Tensor, str]:
     if isinstance(network, VAE):
-        images = to_pixels(some_images(reference.test, 2 * COLUMNS))
+        images = to_pixels(some_images(test, 2 * COLUMNS))
         return (
             "",
             reconstruction_grid(network, images, PICTURE_SEED),
@@ -95,16 +106,16 @@ def _samples(
     return "", grid, caption + of_labels
 
 
-def _morph(network: Generator | VAE, reference: Reference) -> Tensor:
+def _morph(network: Generator | VAE, test: Dataset) -> Tensor:
     """Ten rows (100, C, H, W): a VAE between test images, a GAN between draws of z, a label a row.
 
     A GAN's z goes along the sphere on which normal draws lie (slerp: Shoemake 1985; White 2016,
     arXiv:1609.04468): the straight line would pass through the middle, where none ever lies.
     """
-    device = reference.train.images.device
+    device = test.images.device
     steps = torch.linspace(0, 1, COLUMNS, device=device).view(1, -1, 1)
     if isinstance(network, VAE):
-        mu, _ = network.encode(to_pixels(some_images(reference.test, 20)))
+        mu, _ = network.encode(to_pixels(some_images(test, 20)))
         first, last = mu[:10, None], mu[-10:, None]  # some_images repeats a set of fewer
         return network.decode(torch.lerp(first, last, steps).flatten(0, 1))
     noise = torch.Generator().manual_seed(PICTURE_SEED)
@@ -138,24 +149,24 @@ def _nearest_training(network: Generator | VAE, reference: Reference, samples: i
     return to_pixels(torch.cat(rows))
 
 
-def _save_map(path: Path, vae: VAE, reference: Reference) -> bool:
+def _save_map(path: Path, vae: VAE, test: Dataset) -> bool:
     """Scatter the encodings of test images; False where there are too few for a map."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
-    images = reference.test.images[:MAP_IMAGES]
+    images = test.images[:MAP_IMAGES]
     if len(images) < 50:
         return False
     mu = torch.cat([vae.encode(to_pixels(part))[0] for part in images.split(500)]).cpu().numpy()
     perplexity = min(30, len(mu) // 4)
     places = TSNE(init="pca", perplexity=perplexity, random_state=PICTURE_SEED).fit_transform(mu)
-    labels = reference.test.labels[:MAP_IMAGES].cpu().numpy()
+    labels = test.labels[:MAP_IMAGES].cpu().numpy()
     figure = Figure(figsize=(6, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    names = reference.test.class_names
+    names = test.class_names
     colours = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(len(names))
     for k, name in enumerate(names):
         own = places[labels == k]

@@ -39,11 +39,13 @@ def networks_of(run: AnyRun) -> dict[str, tuple[int, int]]:
         if run.network.prior_layers:
             costs["prior"] = vae.prior, multiply_adds(vae.prior, z)
     else:
-        labels = torch.zeros(1, dtype=torch.int64) if run.network.num_classes else None
+        label = torch.zeros(1, dtype=torch.int64)
         generator = Generator(run.network)
         discriminator = Discriminator(run.network, run.discriminator)
-        costs["generator"] = generator, multiply_adds(generator, z, labels)
-        costs["discriminator"] = discriminator, multiply_adds(discriminator, image, labels)
+        asked = label if generator.num_classes else None
+        judged = label if discriminator.num_classes else None  # a generator's modes are labels too
+        costs["generator"] = generator, multiply_adds(generator, z, asked)
+        costs["discriminator"] = discriminator, multiply_adds(discriminator, image, judged)
     return {
         name: (sum(p.numel() for p in network.parameters()), count)
         for name, (network, count) in costs.items()

@@ -6,17 +6,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from training.config import PRESETS, AnyRun, VaeRun, as_json
 from training.data import DataError, Dataset, DataSpec
 from training.evaluate import Effort, evaluate
 from training.export import save_with_graphs
 from training.figures import markdown_table, on_memorisation
-from training.gallery import save_gallery
+from training.gallery import Unmeasured, save_gallery
 from training.heldout import held_out_count
 from training.judge import judge_for
 from training.networks import build
@@ -25,7 +28,14 @@ from training.networks.gan import Generator
 from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
 from training.reference import Reference
-from training.run import STATE, TrainingError, load_best, read_config
+from training.run import (
+    STATE,
+    TrainingError,
+    in_a_line,
+    load_best,
+    read_config,
+    read_tensors,
+)
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
 from training.tone import toned
@@ -42,39 +52,59 @@ class _Averaged:
     chosen: str  # in words, for header and card
 
 
-def _averaged(folder: Path, kind: str, run: AnyRun, best: bool) -> _Averaged:
+def _averaged(folder: Path, kind: str, run: AnyRun, best: bool, images: int) -> _Averaged:
     """The run's last averaged weights, or those of the epoch that measured best.
+
+    Args:
+        images: That it learns from.
 
     Raises:
         TrainingError: there are none, a file is damaged, or a VAE's prior is not fitted yet.
     """
     path = folder / STATE
     if not path.exists():
-        raise TrainingError(f"{folder} has no {STATE} yet: nothing to publish")
+        raise TrainingError(
+            f"{folder} has no {STATE} yet: nothing to publish. A run saves one every "
+            f"{run.save_every} steps and when it is stopped: python -m training {kind} --resume "
+            f"{folder}"
+        )
     network = build(kind, run.network)
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-            weights = {
-                name.removeprefix("ema."): file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118
-                if name.startswith("ema.")
-            }
-        network.load_state_dict(weights)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        about, tensors = read_tensors(path)
+        step, seconds = int(about["step"]), float(about["seconds"])
+        fitted = json.loads(about.get("carried", "{}")).get(PRIOR_FITTED)
+        network.load_state_dict(
+            {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} is damaged: {in_a_line(error)}. Continue the run from an older copy, or start "
+            "a new one"
+        ) from error
+    total = run.epochs * (images // min(run.batch_size, images))
     unfitted = isinstance(network, VAE) and network.config.prior_layers > 0
-    if unfitted and not json.loads(about.get("carried", "{}")).get(PRIOR_FITTED):
-        raise TrainingError(f"{folder} has not fitted its prior yet; finish it with --resume")
+    if unfitted and not fitted:
+        raise TrainingError(
+            f"{folder} has not fitted its prior yet, at step {step:,} of {total:,}; finish it "
+            f"with: python -m training {kind} --resume {folder}"
+        )
     chosen = "the last averaged weights of the run"
+    if step < total:
+        chosen += f", which stood at step {step:,} of {total:,}"
+        print(
+            f"{folder} is not finished: step {step:,} of {total:,}. It is published as it stands; "
+            f"to go on: python -m training {kind} --resume {folder}",
+            file=sys.stderr,
+            flush=True,
+        )
     if best:
         about = load_best(folder, network)
         chosen = (
             f"the averaged weights of step {about['step']}, whose {about['measure']} was the "
             f"lowest of all epochs ({float(about['value']):.4g})"
         )
-    network = network.eval().requires_grad_(False)
-    return _Averaged(network, int(about["step"]), float(about["seconds"]), chosen)
+        step, seconds = int(about["step"]), float(about["seconds"])
+    return _Averaged(network.eval().requires_grad_(False), step, seconds, chosen)
 
 
 def _revision() -> str:
@@ -178,20 +208,22 @@ def publish(
     data_root: Path | None,
     device: torch.device,
     best: bool = False,
+    measured: bool = True,
 ) -> Path:
     """Measure the run in ``folder`` and release it as ``<store>/<name>.safetensors``.
 
     Beside it go ``<name>.png`` (samples) and ``<name>.md`` (the card). An existing version is
     never overwritten: it may be in use, and its figures are known. The run's curves go along as
-    ``<name>-curves.png`` where it has drawn some.
+    ``<name>-curves.png`` where it has drawn some. All of it is in the store, or nothing.
 
     Args:
         source, data_root: Where the run's images are now; None = where they were.
         best: Release the epoch that measured best, instead of the last weights.
+        measured: Take the figures; False = release without, and say so on the card.
 
     Raises:
-        TrainingError: nothing to publish. CheckpointError: the name is taken. DataError: the
-            images are gone, or others than the run's.
+        TrainingError: nothing to publish, or the store cannot be written. CheckpointError: the
+            name is taken. DataError: the images are gone, or others than the run's.
     """
     kind, preset, run, data = read_config(folder)
     data = moved(data, source, data_root)
@@ -203,14 +235,22 @@ def publish(
         )
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
-    averaged = _averaged(folder, kind, run, best)
-    effort = Effort()
-    reference = reference_for(*load_data(data), device, effort)
-    train = reference.train
-    network = toned(averaged.network.to(device), train)
-    figures = evaluate(network, reference, effort)
-    data = data.filled_in(train)  # the oldest runs left its shape open
+    _check_writable(store)  # before minutes of measuring
+    train, test = (part.to(device) for part in load_data(data))
     kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
+    averaged = _averaged(folder, kind, run, best, len(train) - kept_out)
+    network = toned(averaged.network.to(device), train)
+    effort, figures = Effort(), {}
+    real: Reference | Unmeasured = Unmeasured(train, test)
+    if measured:
+        print(
+            f"measuring {effort.samples:,} samples, some minutes on a CPU; --no-figures goes "
+            "without",
+            flush=True,
+        )
+        real = reference_for(train, test, device, effort)
+        figures = evaluate(network, real, effort)
+    data = data.filled_in(train)  # the oldest runs left its shape open
     images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
     curves = folder / "curves.png"
     description = Description(
@@ -238,14 +278,54 @@ def publish(
         },
         metrics=figures,
     )
-    digest = save_with_graphs(path, network, description)
-    pictures = save_gallery(path, network, reference, effort.samples)
-    if curves.exists():
-        shutil.copyfile(curves, store / f"{name}-curves.png")
-        pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
-    path.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
+    with _staged(path) as staged:
+        digest = save_with_graphs(staged, network, description)
+        pictures = save_gallery(staged, network, real, effort.samples)
+        if curves.exists():
+            shutil.copyfile(curves, staged.with_name(f"{name}-curves.png"))
+            pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
+        staged.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     return path
+
+
+def _check_writable(store: Path) -> None:
+    """Make the store where there is none.
+
+    Raises:
+        TrainingError: nothing can be written to it.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write to {store}: {error.strerror}; name another folder with --store"
+        ) from error
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Where to write the checkpoint ``path`` and all beside it, so that it comes whole or not.
+
+    A hidden folder in the store: what is in it at the end is moved out, the checkpoint last, so
+    that a service which looks meanwhile sees no half of it; after an error it is taken away.
+
+    Raises:
+        TrainingError: something cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".publishing-") as folder:
+            staged = Path(folder) / path.name
+            yield staged
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file == staged):
+                file.replace(path.with_name(file.name))
+    except OSError as error:
+        raise TrainingError(
+            f"could not write {path}: {error.strerror or error}. Nothing was published: mend that, "
+            "or name another folder with --store, then publish again"
+        ) from error
 
 
 def card(
@@ -277,6 +357,14 @@ def card(
     ]
     pictured = "\n\n".join(shown[1:])
     folder = " --data FOLDER" if data["source"] == "folder" else ""
+    again = f"`python -m training evaluate {name}{folder}` measures"
+    if description.metrics:
+        figures = f"{again} them again; docs/quality.md says how.\n\n"
+        figures += markdown_table(description.metrics)
+        copies = on_memorisation(description.metrics)
+    else:
+        figures = f"Not measured: it was published with `--no-figures`. {again} them."
+        copies = "Whether it repeats training images was not measured."
     knots = len(description.network.tone)
     tone = (
         f" Its last step is a tone curve of {knots} knots, fitted after training to the histogram "
@@ -312,9 +400,7 @@ Published are {training["weights"]}.{tone}
 
 ## Figures
 
-`python -m training evaluate {name}{folder}` measures them again; docs/quality.md says how.
-
-{markdown_table(description.metrics)}
+{figures}
 
 ## Pictures
 
@@ -324,5 +410,5 @@ Published are {training["weights"]}.{tone}
 
 It knows what its training set shows and nothing else.
 
-{on_memorisation(description.metrics)}
+{copies}
 """

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training.curves import save_curves
 from training.data import import_torchvision
+from training.networks.header import write_whole
 from training.run import DIVERGED, TrainingError, writing
 
 LOG = "losses.jsonl"
@@ -49,8 +50,8 @@ class LossLog:
     def __init__(self, folder: Path, resumed_step: int) -> None:
         self.path = folder / LOG
         kept = [record for record in read_log(self.path) if record["step"] <= resumed_step]
-        with writing(self.path):
-            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        with writing(self.path):  # whole: a kill in the midst must not take the log along
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line.
@@ -62,14 +63,27 @@ class LossLog:
             file.write(json.dumps(record) + "\n")
 
 
-def save_grid(path: Path, images: Tensor, columns: int) -> None:
-    """Pixels (N, C, H, W) in [0, 1] as one PNG, ``columns`` a row, two pixels apart."""
+def write_grid(path: Path, images: Tensor, columns: int) -> None:
+    """Pixels (N, C, H, W) in [0, 1] as one PNG, ``columns`` a row, two pixels apart.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import_torchvision()
     from torchvision.utils import save_image
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(images.cpu(), path, nrow=columns, padding=2, pad_value=0.25)
+
+
+def save_grid(path: Path, images: Tensor, columns: int) -> None:
+    """The same for a picture in a run's folder.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(images.cpu(), path, nrow=columns, padding=2, pad_value=0.25)
+        write_grid(path, images, columns)
 
 
 def summary_writer_class() -> Any:

@@ -5,6 +5,7 @@ so neither training nor serving ever unpickles anything.
 """
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from training.config import AnyRun, as_json, from_json
+from training.config import PRESETS, AnyRun, as_json, from_json
 from training.data import DataSpec
 from training.hardware import Update
+from training.networks.header import write_whole
 
 STATE = "state.safetensors"
 BEST = "best.safetensors"
@@ -34,7 +36,7 @@ class TrainingError(Exception):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes ``path`` in a run's folder: a full disk is said, not shown as a trace.
+    """Around whatever writes ``path``, a run's folder or in one: what failed is said, not traced.
 
     Raises:
         TrainingError: the file could not be written.
@@ -42,10 +44,24 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"could not write {path}: {error}. The last saved state is whole: free some room, then "
-            "continue with --resume"
-        ) from error
+        saved = any((folder / STATE).exists() for folder in (path.parent, path.parent.parent))
+        then = (
+            f"The last saved state is whole: {_mend(error)}, then continue with --resume"
+            if saved
+            else f"No state is saved yet: {_mend(error)}, or name another place with --runs"
+        )
+        raise TrainingError(f"could not write {path}: {_reason(error)}. {then}") from error
+
+
+def _reason(error: OSError | SafetensorError) -> str:
+    """Without the path, which the message has already."""
+    return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+
+
+def _mend(error: OSError | SafetensorError) -> str:
+    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make it writable"
+    return "free some room"
 
 
 def next_run_folder(parent: Path, kind: str, preset: str) -> Path:
@@ -62,6 +78,8 @@ def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
     Raises:
         TrainingError: it cannot be made.
     """
+    if parent.exists() and not parent.is_dir():
+        raise TrainingError(f"{parent} is a file, not a folder of runs; name a folder with --runs")
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -74,7 +92,11 @@ def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
 
 
 def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSpec) -> None:
-    """Store what the run resolved to, before its first step."""
+    """Store what the run resolved to, before its first step: whole, or the old one stays.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     config = {
         "kind": kind,
         "preset": preset,
@@ -82,7 +104,7 @@ def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSp
         "run": as_json(run),
     }
     with writing(folder / "config.json"):
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
@@ -93,14 +115,30 @@ def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        run = from_json(config["kind"], config["run"])
+        kind, preset = config["kind"], config["preset"]
+        if kind not in PRESETS or preset not in PRESETS[kind]:
+            raise ValueError(f"it has no preset {preset!r} of a kind {kind!r}")
+        run = from_json(kind, config["run"])
         # Runs of before there was a choice of data say only where MNIST lies.
         data = DataSpec(**(config.get("data") or {"source": "mnist", "root": config["data_root"]}))
-    except FileNotFoundError as error:
-        raise TrainingError(f"{folder} is no run folder: it has no config.json") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TrainingError(
+            f"{folder} is no run folder: it has no config.json{_runs_beside(folder)}"
+        ) from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise TrainingError(f"{folder}/config.json is not one of this version: {error}") from error
-    return config["kind"], config["preset"], run, data
+    return kind, preset, run, data
+
+
+def _runs_beside(folder: Path, most: int = 5) -> str:
+    """The newest run folders where ``folder`` was looked for, else in runs/, as half a sentence."""
+    for parent in (folder.parent, Path("runs")):
+        found = [path.parent for path in parent.glob("*/config.json")]
+        if found:
+            found.sort(key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
+            more = f" and {len(found) - most} more" if len(found) > most else ""
+            return f"; there are {', '.join(map(str, found[:most]))}{more}"
+    return ""
 
 
 def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -126,6 +164,25 @@ def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         except (OSError, SafetensorError):
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a state or best file says of itself, and its tensors.
+
+    Raises:
+        ValueError, OSError, SafetensorError: it is not a whole one.
+    """
+    with safe_open(path, "pt") as file:
+        about: dict[str, str] = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if missing := [key for key in ("step", "seconds") if key not in about]:
+        raise ValueError(f"its header lacks {' and '.join(missing)}")
+    return about, tensors
+
+
+def in_a_line(error: Exception) -> str:
+    """An error's text; of torch's lists of what does not fit, the head and the first."""
+    return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 
 class RunState:
@@ -190,14 +247,13 @@ class RunState:
             return
         try:
             self._load(path)
-        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingError(f"{path} cannot be taken up: {reason}; start a new run") from error
+        except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+            raise TrainingError(
+                f"{path} cannot be taken up: {in_a_line(error)}; start a new run"
+            ) from error
 
     def _load(self, path: Path) -> None:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path)
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         self.carried = json.loads(metadata.get("carried", "{}"))
         self.noise.set_state(tensors["rng.noise"])
@@ -271,11 +327,8 @@ def load_best(folder: Path, network: nn.Module) -> dict[str, str]:
     if not path.exists():
         raise TrainingError(f"{folder} has no {BEST}: no epoch has been measured yet")
     try:
-        with safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata()
-            network.load_state_dict(
-                {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            )
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise TrainingError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    return metadata
+        about, weights = read_tensors(path)
+        network.load_state_dict(weights)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{path} is damaged: {in_a_line(error)}") from error
+    return about

@@ -247,6 +247,11 @@ def load(spec: DataSpec) -> tuple[Dataset, Dataset]:
         if not Path(spec.source).is_dir():
             raise DataError(f"the folder {spec.source} is gone; name its new place with --data")
         train, test = load_folder(spec)
+    elif spec.source not in NAMED:
+        raise DataError(
+            f"no set is known by the name {spec.source!r} (there are {', '.join(NAMED)}); say with "
+            "--data where its images are"
+        )
     else:
         named = NAMED[spec.source]
         train, test = (_dataset(spec, named, split) for split in named.read(Path(spec.root)))

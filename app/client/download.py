@@ -12,12 +12,17 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EISDIR
+from errno import EBUSY, EISDIR
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 from urllib.parse import parse_qs, urlsplit
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from app.client.ask import Metadata
 from app.client.errors import AnswerError
@@ -153,7 +158,7 @@ class Part:
         except (KeyError, ValueError) as error:
             raise AnswerError(f"the answer is no dataset of Genserve: {error}") from error
         if self._file is None:
-            self._file = self._part.open("r+b" if start else "w+b")
+            self._file = _alone(self._part)
         if not start:  # a part without this is of no use, so it comes first
             note = {"asked": self._asked, **self._begun}
             with naming(self._note):
@@ -221,6 +226,25 @@ class Part:
             seen = self._tail + chunk
             self._members += seen.count(_MEMBER)
             self._tail = seen[-len(_MEMBER) + 1 :]
+
+
+def _alone(path: Path) -> BinaryIO:
+    """A file to read and write, made if need be, that no other call of this kind has open.
+
+    Raises:
+        OSError: another has, or it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise OSError(EBUSY, "another download is writing it", str(path)) from None
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def dataset(

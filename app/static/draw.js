@@ -1,9 +1,9 @@
 // A picture to its mean and spread, back to a picture, and a walk from there.
 
 import { ask } from "./api.js";
+import { bitmapOf } from "./bitmap.js";
 import { $, blobOf, el, pictureOf, randomSeed } from "./dom.js";
 import { encodedDigits, sourceFor } from "./encoded.js";
-import { bitmapOf } from "./files.js";
 import { klOf, latents } from "./latents.js";
 import { latest } from "./latest.js";
 import { encoder, mostAtOnce, nameOf, partsOfName, sampleNamed } from "./models.js";

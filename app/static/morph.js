@@ -2,8 +2,8 @@
 // between anything else in the VAE's.
 
 import { Problem, ask } from "./api.js";
+import { bitmapOf } from "./bitmap.js";
 import { $, announce, blobOf, el, pngAddress, randomSeed } from "./dom.js";
-import { bitmapOf } from "./files.js";
 import { latest } from "./latest.js";
 import { conditional, encoder, giverFor, mostAtOnce, nameOf, partsOfName, sampleNamed, standard } from "./models.js";
 import { packStrokes, strokesPicture, unpackStrokes } from "./pad.js";

@@ -292,7 +292,7 @@ HOSTILE: list[tuple[str, Any, dict[str, str], int, str]] = [
     (f"{CGAN}/infer", b'{"inputs":[NaN]}', {}, 400, "NaN"),
     (f"{CGAN}/infer", seven(parameters={"n": 65}), {}, 400, "1 to 64"),
     (f"{CGAN}/infer", seven(parameters={"timeout": 5}), {}, 400, "'timeout', which is unknown"),
-    (f"{CGAN}/infer", seven(), {SIZE: "-1"}, 400, "plain digits"),
+    (f"{CGAN}/infer", seven(), {SIZE: "-1"}, 400, "greater than or equal to 0"),
     (f"{CGAN}/infer", seven(), {SIZE: "1e3"}, 400, "plain digits"),
     (f"{CGAN}/infer", seven(), {SIZE: "999999999999999999"}, 400, "the body has"),
     (f"{CGAN}/infer", seven(), {SIZE: "9" * 5000}, 400, "plain digits"),

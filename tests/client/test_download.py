@@ -274,3 +274,21 @@ def test_an_interrupted_program_leaves_what_it_had(served: Server, tmp_path: Pat
     with dataset(path, n=N, seed=5) as part:
         assert part.resumes
     assert left(path) == ["digits.zip.part", "digits.zip.part.json"]
+
+
+def test_two_downloads_into_one_file_do_not_mix(served: Server, tmp_path: Path) -> None:
+    path = tmp_path / "digits.zip"
+    second: list[OSError] = []
+
+    def begin_another(_: Progress) -> None:
+        if not second:
+            with Client(served.url) as other, pytest.raises(OSError, match="another") as refused:
+                other.dataset(path, n=N, seed=6)
+            second.append(refused.value)
+
+    with Client(served.url) as client:
+        made = client.dataset(path, n=N, seed=5, progress=begin_another)
+    assert (made.seed, made.bytes) == (5, path.stat().st_size)
+    assert str(path) in str(second[0])
+    assert zipfile.ZipFile(path).testzip() is None
+    assert left(path) == ["digits.zip"]

@@ -288,7 +288,7 @@ def test_help_without_a_command_names_them_all(
         ("evaluate", "name checkpoints of the store, or --all of them, or --damage alone"),
         ("evaluate x --damage", "name checkpoints of the store, or --all of them, or --damage"),
         ("publish nowhere", "nowhere is no run folder: it has no config.json"),
-        ("evaluate nowhere-v1", "models_store/nowhere-v1.safetensors: No such file"),
+        ("evaluate nowhere-v1", "models_store holds no checkpoints (*.safetensors): publish a run"),
     ],
 )
 def test_bad_options_are_one_line_with_the_value_and_leave_nothing(

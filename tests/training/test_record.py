@@ -162,7 +162,7 @@ def test_a_full_disk_is_said_of_the_log(tmp_path: Path) -> None:
     log = LossLog(tmp_path, 0)
     log.path.unlink()
     log.path.symlink_to(FULL)
-    with pytest.raises(TrainingError, match=f"could not write {log.path}.*No space.*--resume"):
+    with pytest.raises(TrainingError, match=f"could not write {log.path}.*No space.*--runs"):
         log.write({"step": 1})
 
 
@@ -171,7 +171,7 @@ def test_a_full_disk_is_said_of_a_picture(digits: Dataset, tmp_path: Path) -> No
     path = tmp_path / "samples/epoch-001.png"
     path.parent.mkdir()
     path.symlink_to(FULL)
-    with pytest.raises(TrainingError, match=f"could not write {path}.*No space left.*--resume"):
+    with pytest.raises(TrainingError, match=f"could not write {path}.*No space left.*--runs"):
         train(gan_run("dense"), digits, tmp_path)
 
 

@@ -88,8 +88,10 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one_whole(
         path.write_bytes(old[:100])
         raise KeyboardInterrupt if what == "kill" else OSError(28, "No space left on device")
 
-    def refuse(*arguments: object) -> None:
-        raise OSError(13, "Permission denied")
+    def refuse(source: str | Path, target: str | Path) -> None:
+        if Path(target).name == "state.safetensors":
+            raise OSError(13, "Permission denied")
+        Path(source).rename(target)
 
     if what == "failing rename":
         monkeypatch.setattr(os, "replace", refuse)
