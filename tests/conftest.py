@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from app.protocol import protocol_with
 from app.settings import Settings
 from training.export import save_with_graphs
 from training.networks import build
-from training.networks.configs import Config, GanConfig, VaeConfig
+from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
 
 if TYPE_CHECKING:
@@ -34,29 +35,37 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
 
-TINY: dict[str, tuple[str, Config]] = {
-    "tiny-cgan-v1": ("cgan", GanConfig(latent_dim=4, num_classes=10, channels=(4, 4))),
-    "tiny-gan-v1": ("gan", GanConfig(latent_dim=4, channels=(4, 4))),
-    "tiny-vae-v1": ("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
+TINY_GAN = GanConfig(latent_dim=4, channels=(4, 4))
+DIGITS = tuple("0123456789")
+TINY = {
+    "tiny-cgan-v1": Description("cgan", replace(TINY_GAN, num_classes=10), DIGITS),
+    "tiny-gan-v1": Description("gan", TINY_GAN),
+    "tiny-vae-v1": Description("vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8)),
 }
 
 # What a page has to cope with, beside those: few latents, many, and another set of another size.
 _MANY = 24
-ODD: dict[str, tuple[str, Config]] = {
-    "a-cgan-v1": ("cgan", GanConfig(latent_dim=4, num_classes=3, image_size=32, channels=(4, 4))),
-    "many-vae-v1": ("vae", VaeConfig(latent_dim=_MANY, channels=(4, 4), hidden=8)),
-    "one-vae-v1": ("vae", VaeConfig(latent_dim=1, channels=(4, 4), hidden=8)),
-    "two-vae-v1": ("vae", VaeConfig(latent_dim=2, channels=(4, 4), hidden=8)),
-}
-ODD_HEADERS: dict[str, dict[str, Any]] = {
-    "a-cgan-v1": {"data": {"name": "shoes"}},
+ODD = {
+    "a-cgan-v1": Description(
+        "cgan",
+        GanConfig(latent_dim=4, num_classes=3, image_size=32, channels=(4, 4)),
+        ("0", "1", "2"),
+        data={"name": "shoes"},
+    ),
     # Three in four say something, the others nothing.
-    "many-vae-v1": {"metrics": {"kl_per_dimension_nats": [0.5 * (i % 4) for i in range(_MANY)]}},
+    "many-vae-v1": Description(
+        "vae",
+        VaeConfig(latent_dim=_MANY, channels=(4, 4), hidden=8),
+        metrics={"kl_per_dimension_nats": [0.5 * (i % 4) for i in range(_MANY)]},
+    ),
+    "one-vae-v1": Description("vae", VaeConfig(latent_dim=1, channels=(4, 4), hidden=8)),
+    "two-vae-v1": Description("vae", VaeConfig(latent_dim=2, channels=(4, 4), hidden=8)),
 }
 
 LIVELY = 3.0  # times a network's first weights: then other latents make other images
 
 MakeClient = Callable[..., Any]
+MakeStore = Callable[[Mapping[str, Description]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -71,52 +80,47 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def stored(
-    request: pytest.FixtureRequest,
-    factory: pytest.TempPathFactory,
-    networks: dict[str, tuple[str, Config]],
-    headers: dict[str, dict[str, Any]],
-) -> Path:
-    """A store with these untrained networks, exported.
+@pytest.fixture(scope="session")
+def make_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MakeStore:
+    """``make_store(TINY)``: a store of untrained networks of these descriptions, exported. Read it;
+    copy it to change it.
 
-    Exporting takes some seconds, so the store is kept between runs in pytest's cache, until the
-    networks, the export or torch change. tests/training/test_export.py exports anew.
-
-    Args:
-        networks: Kind and config by name.
-        headers: What else their checkpoints say of themselves, by name.
+    Exporting takes some seconds a network, so stores are kept between runs in pytest's cache, until
+    the networks, the export or torch change. tests/training/test_export.py exports anew.
     """
     sources = [*sorted((ROOT / "training/networks").glob("*.py")), ROOT / "training/export.py"]
-    made_of = [repr(networks), repr(headers), str(LIVELY), torch.__version__]
-    made_of += [path.read_text() for path in sources]
-    key = hashlib.sha256("".join(made_of).encode()).hexdigest()[:16]
-    kept: Path = request.config.cache.mkdir("tiny-stores") / key
-    if not kept.is_dir():
-        folder = factory.mktemp("store")
-        torch.manual_seed(0)
-        for name, (kind, config) in networks.items():
-            labels = tuple(str(i) for i in range(config.num_classes))
-            network = build(kind, config).eval()
-            for weights in network.parameters():
-                weights.data.mul_(LIVELY)
-            path = folder / f"{name}.safetensors"
-            described = Description(kind, config, labels, **headers.get(name, {}))
-            save_with_graphs(path, network, described)
-        with suppress(OSError):  # another run was faster
-            shutil.move(folder, kept)
-    return kept
+    common = [str(LIVELY), torch.__version__, *(path.read_text() for path in sources)]
+
+    def make(described: Mapping[str, Description]) -> Path:
+        key = hashlib.sha256("".join([repr(described), *common]).encode()).hexdigest()[:16]
+        kept: Path = request.config.cache.mkdir("tiny-stores") / key
+        if not kept.is_dir():
+            folder = tmp_path_factory.mktemp("store")
+            torch.manual_seed(0)
+            for name, description in described.items():
+                network = build(description.kind, description.network).eval()
+                for weights in network.parameters():
+                    weights.data.mul_(LIVELY)
+                save_with_graphs(folder / f"{name}.safetensors", network, description)
+            with suppress(OSError):  # another run was faster
+                shutil.move(folder, kept)
+        return kept
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def tiny_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one tiny untrained network of each kind. Read it; copy it to change it."""
-    return stored(request, tmp_path_factory, TINY, {})
+def tiny_store(make_store: MakeStore) -> Path:
+    """A store with one tiny network of each kind."""
+    return make_store(TINY)
 
 
 @pytest.fixture(scope="session")
-def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def odd_store(make_store: MakeStore) -> Path:
     """A store with networks of unusual shapes: copy from it those that are wanted."""
-    return stored(request, tmp_path_factory, ODD, ODD_HEADERS)
+    return make_store(ODD)
 
 
 @pytest.fixture

@@ -3,13 +3,15 @@
 import { $, el, randomSeed, slider } from "./dom.js";
 import { detail } from "./detail.js";
 import { latest } from "./latest.js";
-import { fillModels, modelOf, models, samples } from "./models.js";
+import { fillModels, modelOf, models, partsOfName, samples } from "./models.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { truncationOf } from "./state.js";
 
 const ROWS = 6; // at first, and with every "more"
 const MOST = 600; // rows, or pictures where there are no labels
 const LEAST_REM = 1.7; // of a column; many labels make the board scroll
+const LETTER_REM = 0.55; // of a label over a column that is as wide as the label
+const LONGEST = 14; // letters; what is longer ends in dots, whole in its tip
 const WIDTH = 10; // pictures a row where there are no labels
 
 export function board(app) {
@@ -75,7 +77,7 @@ export function board(app) {
           of: seeds.slice(row * WIDTH, (row + 1) * WIDTH).map((seed) => [null, seed]),
         }));
     cells = rows.map((row, y) => row.of.map(([label, seed], x) => cellOf(label, seed, y, x)));
-    const heads = model.labels.map((label) => el("th", { role: "columnheader", scope: "col" }, label));
+    const heads = model.labels.map((label) => el("th", { role: "columnheader", scope: "col", title: label }, label));
     const corner = el("th", { role: "columnheader", scope: "col", class: "row-head" }, "style");
     const head = el("thead", {}, el("tr", { role: "row" }, corner, ...heads));
     const body = el("tbody");
@@ -85,7 +87,9 @@ export function board(app) {
     }
     const held = table.contains(document.activeElement);
     table.replaceChildren(...(named ? [head, body] : [body]));
-    table.style.minWidth = `${cells[0].length * LEAST_REM}rem`;
+    const longest = Math.min(LONGEST, Math.max(0, ...model.labels.map((label) => label.length)));
+    table.classList.toggle("words", longest > 2);
+    table.style.minWidth = `${cells[0].length * Math.max(LEAST_REM, longest * LETTER_REM)}rem`;
     focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
     if (held) cells[active[0]][active[1]].td.focus();
     $("board-more").disabled = seeds.length >= MOST || seeds[seeds.length - 1] === MAX_SEED;
@@ -156,7 +160,10 @@ export function board(app) {
 
   return {
     open(params) {
-      model = modelOf(params.get("model"));
+      const asked = modelOf(params.get("model"));
+      // A label that it has not is a link that cannot be followed, as in the other views.
+      if (params.has("pick")) partsOfName(`${asked.pin},${params.get("label") ?? ""},1`);
+      model = asked;
       fillModels($("board-model"), models, model);
       seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? seedsFrom(1, amount(ROWS));
       cut.value = truncation = truncationOf(params.get("truncation"));

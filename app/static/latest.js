@@ -10,6 +10,14 @@ const PATIENCE_MS = 150;
 // Whether the same call may go better: not what was refused for what it asks.
 const mayPass = (error) => !(error instanceof Problem && error.status >= 400 && error.status < 500) || error.status === 429;
 
+// What failed and may pass, with its arguments: it is tried again together.
+const failed = new Map();
+function tryAgain() {
+  const all = [...failed];
+  failed.clear();
+  for (const [call, args] of all) call(...args);
+}
+
 // work(signal, ...args) -> call(...args), with call.stop(). After each of its awaits the work looks
 // whether the signal is aborted, and if so changes nothing. Errors go to the notice, with a retry
 // where one may help. quiet: it is no work that anybody waits for.
@@ -20,6 +28,7 @@ export function latest(work, { quiet = false } = {}) {
   let told = null;
 
   function forget() {
+    failed.delete(call);
     if (told) clear(told);
     told = null;
   }
@@ -37,7 +46,8 @@ export function latest(work, { quiet = false } = {}) {
       if (!controller.signal.aborted) forget();
     } catch (error) {
       if (!controller.signal.aborted) {
-        told = explain(error, mayPass(error) ? () => call(...args) : undefined);
+        if (mayPass(error)) failed.set(call, args);
+        told = explain(error, mayPass(error) ? tryAgain : undefined);
       }
     }
     clearTimeout(timer);

@@ -79,7 +79,7 @@ function show(name, params) {
 
 function route() {
   const { view, params } = readAddress();
-  show(view in MAKERS ? view : "board", params);
+  show(Object.hasOwn(MAKERS, view) ? view : "board", params);
 }
 
 function chooseTab(tab) {

@@ -37,7 +37,7 @@ export function encoder(...of) {
 // The model of an address; none = `otherwise`. A pinned one must be the checkpoint that is served.
 export function modelOf(text, otherwise = standard) {
   if (!text) return otherwise;
-  const [name, digits] = text.split("@");
+  const [name, digits] = text.slice(0, 128).split("@"); // no name is longer
   const model = models.find((one) => one.name === name);
   if (model && (!digits || model.digest.startsWith(digits))) return model;
   throw new Problem(

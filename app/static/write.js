@@ -19,6 +19,7 @@ export function write(app) {
   if (!offered.length) {
     $("write-empty").hidden = false;
     $("write-empty").textContent = "No served model has single characters as its labels.";
+    for (const part of $("view-write").querySelectorAll(".controls, .paper, .hands")) part.hidden = true;
     return { open() {}, params: () => ({}) };
   }
 
