@@ -210,7 +210,7 @@ def test_a_digit_that_comes_late_does_not_replace_what_was_done(
 ) -> None:
     open_draw(page, shipped)
     let_go = hold(page, "/generate")
-    taking = page.get_by_role("group", name="Take a generated digit")
+    taking = page.get_by_role("group", name="Take a generated picture")
     taking.get_by_role("button", name="5").click()
     held(page)
     if act == "stroke":
@@ -640,7 +640,7 @@ def test_no_picture_of_an_end_is_left_in_memory(page: Page, shipped: Any) -> Non
 
 def test_a_digit_of_the_map_is_found_and_loaded_by_keyboard(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
-    digits = page.get_by_role("listbox", name="Digits on the map")
+    digits = page.get_by_role("listbox", name="Pictures on the map")
     expect(digits.get_by_role("option")).to_have_count(300)
     page.locator("#plane-handle").focus()
     page.keyboard.press("Tab")

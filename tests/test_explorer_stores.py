@@ -453,7 +453,7 @@ def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         tab_to(page, page.locator("#tab-write"), "Shift+Tab")
         # Cost.
         press(page, "ArrowRight")
-        tab_to(page, page.get_by_role("button", name="Ask for one digit"))
+        tab_to(page, page.get_by_role("button", name="Ask for one picture"))
         with page.expect_response(re.compile("/generate")):
             press(page, "Enter")
         tab_to(page, page.locator("#tab-cost"), "Shift+Tab")
@@ -728,6 +728,7 @@ def test_a_view_that_there_is_not_is_the_board(browser: Any, serve: Serve, view:
         (f"board?model={FORGED}", f"The link was made with {MARKUP}; served are"),
         (f"board?model={CGAN}@zzz", f"another checkpoint of {CGAN} than the one served now"),
         ("write?model=none", "The link was made with none"),
+        ("write?model=tiny-gan-v1", "tiny-gan-v1 draws no single characters; those that do: tiny-"),
         ("morph?a=none,1,1,1", "The link was made with none"),
         ("draw?from=none,1,1,1", "The link was made with none"),
     ],
@@ -813,3 +814,26 @@ def test_files_that_cannot_be_used_are_told_and_the_next_one_is_taken(
         expect(page.locator("#notice")).to_be_hidden()
         shows = {"draw": "#decoded", "morph": "#morph-frame", "verify": "#verify-result img"}
         is_shown(page.locator(shows[view]))
+
+
+@pytest.mark.parametrize(
+    ("view", "query", "names"),
+    [
+        ("board", "seeds=NaN&truncation=2", "seeds, truncation"),
+        ("board", "pick=-1&label=3", "pick"),
+        ("board", "pick=1&label=3&pick_truncation=x", "pick_truncation"),
+        ("draw", "z=1,2", "z"),
+        ("draw", "strokes=!!!", "strokes"),
+        ("draw", "plane=none", "plane"),
+        ("morph", "steps=0&method=none&at=-1", "steps, method, at"),
+        ("write", "seed=-1&hands=x&truncation=%20", "seed, hands, truncation"),
+        ("models", "seed=NaN", "seed"),
+    ],
+)
+def test_what_a_link_asks_for_in_vain_is_said(
+    browser: Any, serve: Serve, view: str, query: str, names: str
+) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        opened(page, url, view, query)
+        expect(page.locator("#notice")).to_contain_text(f"What the link says of {names} cannot")

@@ -5,7 +5,7 @@ import { detail } from "./detail.js";
 import { latest } from "./latest.js";
 import { fillModels, modelOf, models, partsOfName, samples } from "./models.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
-import { truncationOf } from "./state.js";
+import { truncationIn } from "./state.js";
 
 const ROWS = 6; // at first, and with every "more"
 const MOST = 600; // rows, or pictures where there are no labels
@@ -96,7 +96,7 @@ export function board(app) {
     $("board-lead").textContent = named
       ? "Each column is a label, each row a style: the same random numbers under every label, so " +
         "the same slant, stroke and size. Truncation pulls the styles towards the usual one."
-      : "This model knows no labels: every seed is a digit of the model's own choice. Truncation " +
+      : "This model knows no labels: every seed is a picture of the model's own choice. Truncation " +
         "pulls them towards the usual one.";
   }
 
@@ -159,22 +159,22 @@ export function board(app) {
   });
 
   return {
-    open(params) {
-      const asked = modelOf(params.get("model"));
+    open(link) {
+      const asked = modelOf(link.take("model"));
       // A label that it has not is a link that cannot be followed, as in the other views.
-      if (params.has("pick")) partsOfName(`${asked.pin},${params.get("label") ?? ""},1`);
+      const label = link.take("label");
+      if (link.has("pick")) partsOfName(`${asked.pin},${label ?? ""},1`);
       model = asked;
       fillModels($("board-model"), models, model);
-      seeds = parseSeeds(params.get("seeds") ?? "", MOST) ?? seedsFrom(1, amount(ROWS));
-      cut.value = truncation = truncationOf(params.get("truncation"));
-      const seed = parseSeeds(params.get("pick") ?? "", 1);
+      seeds = link.take("seeds", (text) => parseSeeds(text, MOST)) ?? seedsFrom(1, amount(ROWS));
+      cut.value = truncation = link.take("truncation", truncationIn) ?? 1;
+      const seed = link.take("pick", (text) => parseSeeds(text, 1));
       if (!seed) shown.close();
       build();
       fill();
       if (seed) {
-        const own = params.get("pick_truncation");
-        const picked = own === null ? truncation : truncationOf(own);
-        shown.open({ model, label: params.get("label"), seed: seed[0], truncation: picked });
+        const picked = link.take("pick_truncation", truncationIn) ?? truncation;
+        shown.open({ model, label, seed: seed[0], truncation: picked });
       }
       app.save();
     },

@@ -15,7 +15,7 @@ const ABOUT = {
     text:
       "Two networks learnt against each other: the generator turns random numbers into pictures, the " +
       "discriminator tells them from real ones, and each improves by the other's mistakes. It draws " +
-      "sharply, but which digit comes out is its own choice, and it cannot say where a given picture lies.",
+      "sharply, but what comes out is its own choice, and it cannot say where a given picture lies.",
   },
   cgan: {
     name: "Conditional GAN",
@@ -36,7 +36,7 @@ const ABOUT = {
 
 // [card's figure, name, what it means]; those that the card has are shown.
 const FIGURES = [
-  ["frechet_test_ratio", "Distance to real digits", "Fréchet distance to test images, times what real ones score; 1 is the best"],
+  ["frechet_test_ratio", "Distance to real pictures", "Fréchet distance to test images, times what real ones score; 1 is the best"],
   ["precision", "Plausible", "share of samples among real images (precision)"],
   ["recall", "Variety", "share of real images among samples (recall)"],
   ["conditional_accuracy", "Label as asked", "share of samples that a classifier takes for the label asked for"],
@@ -147,7 +147,10 @@ export function cards(app) {
   const sorted = [...models].sort((a, b) => place(a) - place(b));
   $("model-cards").append(...sorted.map(cardOf));
 
-  const seedIn = (text) => Math.min((parseSeeds(text, 1) ?? [seed])[0], LAST);
+  const seedIn = (text) => {
+    const [found] = parseSeeds(text, 1) ?? [null];
+    return found === null ? null : Math.min(found, LAST);
+  };
   $("models-seed").max = LAST;
 
   function update() {
@@ -156,7 +159,7 @@ export function cards(app) {
     show();
   }
   $("models-seed").addEventListener("change", ({ target }) => {
-    seed = seedIn(target.value);
+    seed = seedIn(target.value) ?? seed;
     update();
   });
   $("models-new").addEventListener("click", () => {
@@ -165,8 +168,8 @@ export function cards(app) {
   });
 
   return {
-    open(params) {
-      seed = seedIn(params.get("seed") ?? "");
+    open(link) {
+      seed = link.take("seed", seedIn) ?? seed;
       update();
     },
     close: () => show.stop(),

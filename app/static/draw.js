@@ -7,6 +7,7 @@ import { encodedDigits, sourceFor } from "./encoded.js";
 import { klOf, latents } from "./latents.js";
 import { latest } from "./latest.js";
 import { encoder, mostAtOnce, nameOf, partsOfName, sampleNamed } from "./models.js";
+import { tellLeft } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane, planesOf } from "./plane.js";
 
@@ -23,8 +24,7 @@ function doneTo({ width, height, steps }) {
 
 // A point of an address; null = there is none, or not of this many latents.
 function placeOf(text, size) {
-  const parts = text ? text.split(",") : [];
-  const place = parts.map((part) => (part.trim() ? Number(part) : NaN));
+  const place = text.split(",").map((part) => (part.trim() ? Number(part) : NaN));
   return place.length === size && place.every((value) => Math.abs(value) <= FAR) ? place : null;
 }
 
@@ -232,9 +232,16 @@ export function draw(app) {
       points = found;
       replan();
     });
-    if (signal.aborted || klOf(model, [])) return;
-    arrange(); // now that all digits are here, what each latent carries is reckoned from them
-    replan();
+    if (signal.aborted) return;
+    if (!klOf(model, [])) {
+      arrange(); // now that all digits are here, what each latent carries is reckoned from them
+      replan();
+    }
+    if (wanted && !planes.some(({ id }) => id === wanted)) {
+      wanted = null;
+      tellLeft(["plane"]);
+      app.save();
+    }
   });
 
   $("pad-clear").addEventListener("click", clearAll);
@@ -270,12 +277,12 @@ export function draw(app) {
   around(null);
 
   return {
-    open(params) {
-      const strokes = unpackStrokes(params.get("strokes") ?? "");
-      const name = strokes.length ? null : params.get("from");
+    open(link) {
+      const strokes = link.take("strokes", unpackStrokes) ?? [];
+      const name = strokes.length ? null : link.take("from");
       if (name) partsOfName(name); // a link that cannot be followed changes nothing
-      wanted = params.get("plane") ?? wanted;
-      const place = placeOf(params.get("z"), z.length);
+      wanted = link.take("plane") ?? wanted; // which there are is known later
+      const place = link.take("z", (text) => placeOf(text, z.length));
       const kept = place !== null;
       if (strokes.length) {
         paper.set(strokes);

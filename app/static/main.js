@@ -9,13 +9,13 @@ import { draw } from "./draw.js";
 import { bindLock } from "./lock.js";
 import { loadModels } from "./models.js";
 import { morph } from "./morph.js";
-import { clear, explain, working } from "./notice.js";
+import { clear, explain, tellLeft, working } from "./notice.js";
 import { bindSnippets, showMade } from "./snippets.js";
-import { addressOf, pushAddress, readAddress, replaceAddress } from "./state.js";
+import { Link, addressOf, pushAddress, readAddress, replaceAddress } from "./state.js";
 import { verify } from "./verify.js";
 import { write } from "./write.js";
 
-// name -> view: {open(params), params(), close?(), dropped?(file)}. Made when it is first shown.
+// name -> view: {open(link), params(), close?(), dropped?(file)}. Made when it is first shown.
 const MAKERS = { board, draw, morph, write, cost, models: cards, verify };
 const PICTURES = ["image/png", "image/jpeg", "image/webp"]; // what the service reads
 const views = {};
@@ -69,7 +69,9 @@ function show(name, params) {
   }
   showMade(made[name]);
   try {
-    app.view(name).open(params);
+    const link = new Link(params);
+    app.view(name).open(link);
+    if (link.left.length) tellLeft(link.left);
   } catch (error) {
     // The link cannot be followed: say so, and offer what is here.
     const fresh = () => app.go(name, {});

@@ -23,7 +23,7 @@ function endOf(text) {
     return { from: text };
   }
   const strokes = unpackStrokes(text.slice(DRAWN.length));
-  if (!strokes.length) throw new Problem(422, "No drawing", "The link names a drawing that cannot be read.");
+  if (!strokes) throw new Problem(422, "No drawing", "The link names a drawing that cannot be read.");
   return { strokes };
 }
 
@@ -269,16 +269,21 @@ export function morph(app) {
   }
 
   return {
-    open(params) {
+    open(link) {
       const asked = {}; // all of it is looked at before any of it counts
-      for (const key of ["a", "b"]) if (params.get(key)) asked[key] = endOf(params.get(key));
+      for (const key of ["a", "b"]) {
+        const end = link.take(key);
+        if (end) asked[key] = endOf(end);
+      }
       Object.assign(ends, asked);
       for (const key of ["a", "b"]) refresh(key);
       for (const name of ["steps", "method"]) {
         const select = $(`morph-${name}`);
-        if ([...select.options].some(({ value }) => value === params.get(name))) select.value = params.get(name);
+        const offered = [...select.options].map(({ value }) => value);
+        const chosen = link.take(name, (text) => (offered.includes(text) ? text : null));
+        if (chosen) select.value = chosen;
       }
-      [place] = parseSeeds(params.get("at") ?? "", 1) ?? [place];
+      [place] = link.take("at", (text) => parseSeeds(text, 1)) ?? [place];
       app.save();
       show();
     },

@@ -44,6 +44,11 @@ export function clear(which) {
   $("notice-text").textContent = "";
 }
 
+// Say which parts of a link, by their names in it, count for nothing.
+export function tellLeft(names) {
+  show("told", `What the link says of ${names.join(", ")} cannot be followed, so it is left out.`);
+}
+
 // Say what went wrong; `again` tries once more, under the name of `label`. Returns what `clear`
 // takes.
 export function explain(error, again, label = "Try again") {

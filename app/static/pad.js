@@ -35,9 +35,9 @@ export function unpackStrokes(text) {
       if (stroke.length) strokes.push(stroke);
     }
   } catch {
-    return []; // a broken link: nothing is drawn
+    return null; // a broken link: nothing is drawn
   }
-  return strokes;
+  return strokes.length ? strokes : null;
 }
 
 function blank(pen) {

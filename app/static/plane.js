@@ -31,7 +31,7 @@ export function planesOf(order, points, size) {
   }
   if (size > 2 && points.length > 2) {
     const axes = (all) => principal(all.map(({ mu }) => mu));
-    planes.push({ id: "pca", name: "where the digits differ most (PCA)", axes, centre: middle });
+    planes.push({ id: "pca", name: "where the pictures differ most (PCA)", axes, centre: middle });
   }
   const listed = size === 2 ? [0, 1] : order; // of two latents the map is as it is in any book
   for (let i = 0; i + 1 < Math.min(size, 12); i += 2) {

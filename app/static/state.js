@@ -13,10 +13,33 @@ export function addressOf(view, params) {
   return query ? `#${view}?${query}` : `#${view}`;
 }
 
-// A truncation in an address; what is none is 1, as where none is told.
-export function truncationOf(text) {
-  const number = Number(text || 1);
-  return number >= 0 && number <= 1 ? number : 1;
+// What a link asks a view for. Each part is read by a function that gives null for what it cannot
+// follow; `left` then names the part, and the view goes on as if it had not been told.
+export class Link {
+  left = [];
+
+  constructor(params) {
+    this.params = params;
+  }
+
+  // null = it is not told, or cannot be followed.
+  take(name, read = (text) => text) {
+    const text = this.params.get(name);
+    const value = text ? read(text) : null;
+    if (text && value === null) this.left.push(name);
+    return value;
+  }
+
+  // Whether it is told, be it empty.
+  has(name) {
+    return this.params.has(name);
+  }
+}
+
+// A truncation in an address; null = it is none.
+export function truncationIn(text) {
+  const number = text.trim() ? Number(text) : NaN;
+  return number >= 0 && number <= 1 ? number : null;
 }
 
 let timer = 0;

@@ -1,11 +1,12 @@
 // A line of figures in one hand: one seed under the labels of the text.
 
+import { Problem } from "./api.js";
 import { $, blobOf, el, pictureOf, randomSeed, saves, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { fillModels, modelOf, models, samples } from "./models.js";
 import { withMark } from "./png.js";
 import { parseSeeds, seedsFrom } from "./seeds.js";
-import { truncationOf } from "./state.js";
+import { truncationIn } from "./state.js";
 
 const HANDS = 6;
 const MOST_LETTERS = 16;
@@ -119,14 +120,19 @@ export function write(app) {
   });
 
   return {
-    open(params) {
-      model = modelOf(params.get("model"), offered[0]);
+    open(link) {
+      const asked = modelOf(link.take("model"), offered[0]);
+      if (!offered.includes(asked)) {
+        const names = offered.map((one) => one.name).join(", ");
+        throw new Problem(422, "No hand", `${asked.name} draws no single characters; those that do: ${names}.`);
+      }
+      model = asked;
       // An address of ours tells of an empty text by telling of none.
-      text = params.get("text") ?? (params.has("hands") ? "" : text);
+      text = link.take("text") ?? (link.has("hands") ? "" : text);
       text = [...text].slice(0, MOST_LETTERS).join("");
-      [seed] = parseSeeds(params.get("seed") ?? "", 1) ?? [seed];
-      [first] = parseSeeds(params.get("hands") ?? "", 1) ?? [first];
-      cut.value = truncation = truncationOf(params.get("truncation"));
+      [seed] = link.take("seed", (told) => parseSeeds(told, 1)) ?? [seed];
+      [first] = link.take("hands", (told) => parseSeeds(told, 1)) ?? [first];
+      cut.value = truncation = link.take("truncation", truncationIn) ?? 1;
       fillModels($("write-model"), offered, model);
       $("write-text").value = text;
       update();
