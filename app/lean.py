@@ -48,6 +48,7 @@ _REQUEST = re.compile(
 )
 _MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
 _NOTHING = re.compile(rb"(?!)")
+_SEED = re.compile(rb"[A-Z]+ [^ ]*[?&]seed=([1-9][0-9]{0,15})(?=[& ])")  # in the first line's query
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _PARAMETERS = {  # nothing that needs decoding
     b"model": re.compile(rb"[A-Za-z0-9._-]{1,64}(@[0-9a-f]{12,64})?"),
@@ -169,14 +170,21 @@ class Lean:
         self._metrics = metrics
         self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
         self._may_be = _MAY_BE if open_to_all else _NOTHING
-        # Without a seed, one client's requests are all the same bytes.
+        # But for the seed, one client's requests are all the same bytes.
         self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
             partial(parse, max_n=max_n, host=host)
         )
 
     def parse(self, data: bytes) -> Plain | None:
         """``parse``; what may be an upload is not even looked up, for a cache keeps its keys."""
-        return self._parse(data) if len(data) <= _MOST_BYTES and self._may_be.match(data) else None
+        if len(data) > _MOST_BYTES or not self._may_be.match(data):
+            return None
+        if not (found := _SEED.match(data)):
+            return self._parse(data)
+        start, end = found.span(1)
+        plain = self._parse(data[:start] + b"0" + data[end:])
+        seed = int(found[1])
+        return plain._replace(seed=seed) if plain and seed <= seeds.MAX_SEED else None
 
     def refusal(self, error: ServiceError) -> tuple[int, bytes, bytes]:
         """Status, header lines and body for what no application could be given."""

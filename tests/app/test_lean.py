@@ -222,6 +222,39 @@ async def test_uploads_are_not_kept(wire: httpx.AsyncClient, app_of: Any) -> Non
     assert lean._parse.cache_info().currsize <= 3
 
 
+@pytest.mark.parametrize(
+    ("query", "seed"),
+    [
+        (b"seed=1", 1),
+        (b"seed=0", 0),
+        (b"label=7&seed=9007199254740991&n=1", 9007199254740991),
+        (b"seed=9007199254740992", None),
+        (b"seed=12345678901234567", None),
+        (b"seed=07", None),
+        (b"seed=7&seed=8", None),
+        (b"seed=8&xseed=7", None),
+        (b"label=seed=7", None),
+        (b"seed=", None),
+    ],
+)
+async def test_a_seed_is_read_as_if_no_request_had_been_kept(
+    wire: httpx.AsyncClient, app_of: Any, query: bytes, seed: int | None
+) -> None:
+    lean, request = app_of(wire).state.lean, b"GET /generate?%b HTTP/1.1\r\nHost: a\r\n\r\n"
+    for _ in range(2):
+        assert lean.parse(request % query) == parse(request % query, 64)
+        assert (lean.parse(request % query) or plain_of(None)).seed == seed
+        lean.parse(request % b"seed=5")
+    # What stands in a header is no seed of the request.
+    header = b"GET /generate HTTP/1.1\r\nHost: a\r\nUser-Agent: x?seed=%b \r\n\r\n"
+    assert lean.parse(header % b"7").seed is None
+    assert lean._parse.cache_info().currsize <= 12
+
+
+def plain_of(seed: int | None) -> Plain:
+    return Plain("GET", None, None, 1, seed, None, None)
+
+
 async def test_a_stop_finishes_the_answer_and_closes_the_connection(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
