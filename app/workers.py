@@ -22,6 +22,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_CATCH_UP = 16  # connections a second, by which one worker may get more than another
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
 _READY, _READY_ON_GPU, _BEAT, _HANGS, _CLOSED, _CLOSING = b"r", b"g", b"b", b"h", b"c", b"d"
@@ -145,6 +146,27 @@ class _Worker:
     kill_at: float = float("inf")
     open: int = 0  # connections handed over and not yet closed
     last: int = 0  # number of the last one
+    second: int = 0  # of the clock, in which the last one was handed over
+    recent: int = 0  # in that second
+
+
+def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
+    """Workers by who is to get the next connection: the one that has fewest.
+
+    But of what comes within a second nobody gets over _CATCH_UP more than another. When thousands
+    of connections end, the workers tell so at different times, and what comes just then would all
+    go to one of them, and stay there.
+    """
+    for worker in workers:
+        if worker.second != int(now):
+            worker.second, worker.recent = int(now), 0
+    fewest = min((worker.open - worker.recent for worker in workers), default=0)
+
+    def place(worker: _Worker) -> tuple[int, int]:
+        more = worker.open - worker.recent - fewest  # than the other had, before this second
+        return worker.recent + min(more, _CATCH_UP), worker.last
+
+    return sorted(workers, key=place)
 
 
 @dataclass
@@ -319,16 +341,17 @@ class Supervisor:
         time.sleep(0.01)
 
     def _hand_over(self) -> bool:
-        """Give the connection that waits to the worker with fewest; False = none has room."""
+        """Give the connection that waits to a worker; False = none has room."""
         assert self._waiting
         takers = [worker for worker in self._workers if worker.ready]
-        for worker in sorted(takers, key=lambda taker: (taker.open, taker.last)):
+        for worker in in_turn(takers, time.monotonic()):
             try:
                 socket.send_fds(worker.end, [b"c"], [self._waiting.fileno()])
             except OSError:  # its buffer is full, or it has just ended
                 continue
             self._handed += 1
             worker.open, worker.last = worker.open + 1, self._handed
+            worker.recent += 1
             self._waiting.close()
             self._waiting = None
             return True

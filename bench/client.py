@@ -117,7 +117,10 @@ class Load:
         self.request = "\r\n".join([*head, "", ""]).encode()
         self._offsets = schedule(rate, seconds)
         self.tally = Tally(seconds)
-        self._free: list[_Connection] = []
+        # The one that has been free for longest goes next. The newest first would favour whichever
+        # process of the server answers soonest, in an overload the one that refuses, and the
+        # others would stand idle.
+        self._free: deque[_Connection] = deque()
         self._waiting: deque[float] = deque()
         self._under_way = 0
         self._ends = 0.0
@@ -139,7 +142,7 @@ class Load:
             self.tally.due += 1
             if self._free:
                 self.tally.lags_ms.append((now - due) * 1e3)
-                self._send(self._free.pop(), due)
+                self._send(self._free.popleft(), due)
             else:
                 self._waiting.append(due)
         while clock() < self._ends + GRACE_S:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.workers import bind, cores
+from app.workers import _Worker, bind, cores, in_turn
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
@@ -119,6 +119,25 @@ def test_connections_are_spread_evenly_and_counts_are_summed(start_two: Any) -> 
         until(lambda: httpx.get(f"{server.url}/status").json()["processes"] == 2)
         assert metric(server.url, "genserve_requests_total") >= requests + 24
         assert server.stop() == 0
+
+
+def handed(workers: list[_Worker], count: int, now: float) -> list[int]:
+    """How many of ``count`` new connections each gets, as the supervisor counts."""
+    before = [worker.open for worker in workers]
+    for number in range(count):
+        first = in_turn(workers, now)[0]
+        first.open, first.last, first.recent = first.open + 1, number + 1, first.recent + 1
+    return [worker.open - was for worker, was in zip(workers, before, strict=True)]
+
+
+def test_after_a_crowd_has_left_one_worker_does_not_get_all_that_comes() -> None:
+    with socket.socket() as end:
+        workers = [_Worker(pid, end, 0.0, 0.0) for pid in (1, 2)]
+        assert handed(workers, 256, 0.5) == [128, 128]
+        workers[0].open = 4000  # has not yet told that they ended
+        assert handed(workers, 256, 1.5) == [120, 136]
+        workers[0].open, workers[1].open = 0, 10  # few: evened out at once
+        assert handed(workers, 16, 2.5) == [13, 3]
 
 
 def test_a_crowd_is_served_spread_evenly_and_forgotten(start_two: Any) -> None:
