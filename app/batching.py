@@ -423,13 +423,14 @@ class Batcher(Generic[Lane, Row, Result]):
         # Not from ``started``: what the event loop does between two calls slows the queue too.
         pace.observe(len(batch), now - free_since)
         self._tell(self._on_batch, lane, len(batch), now - started)
-        start, ended = 0, []
+        start = 0
+        ended: list[Pending[Row, Result]] = []
+        # In a turn of their own: the model gets its next batch before answers are made of this one.
+        loop.call_soon(self._deliver, ended)
         for request, rows in pieces:
             if request.give(results[start : start + len(rows)], now - started, len(batch)):
                 ended.append(request)
             start += len(rows)
-        # In a turn of their own: the model gets its next batch before answers are made of this one.
-        loop.call_soon(self._deliver, ended)
 
     async def _divide(
         self, lane: Lane, pieces: list[_Piece[Row, Result]], error: Exception

@@ -152,6 +152,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             """When it began to be of no use: idle, or with half a head; None = it is in use."""
             if self._headed or self._answering or self._held or self.pipeline:
                 return None
+            if self.transport.is_closing():  # it makes its room already
+                return None
             if self.cycle is not None and not self.cycle.response_complete:
                 return None
             if self.timeout_keep_alive_task:
@@ -297,6 +299,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self._forget()
             self._await(None)
             super().connection_lost(exc)
+            if len(self.connections) < settings.max_connections:
+                unused.clear()
 
         def _forget(self) -> None:
             if self._cut:

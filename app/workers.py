@@ -22,6 +22,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_QUIET_S = 2.5  # without a word from a worker, which has a beat a second
 _CATCH_UP = 16  # connections a second, by which one worker may get more than another
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
@@ -153,9 +154,9 @@ class _Worker:
 def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
     """Workers by who is to get the next connection: the one that has fewest.
 
-    But of what comes within a second nobody gets over _CATCH_UP more than another. When thousands
-    of connections end, the workers tell so at different times, and what comes just then would all
-    go to one of them, and stay there.
+    But of what comes within a second nobody gets over _CATCH_UP more than another that is heard
+    of. When thousands of connections end, the workers tell so at different times, and what comes
+    just then would all go to one of them, and stay there.
     """
     for worker in workers:
         if worker.second != int(now):
@@ -164,7 +165,9 @@ def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
 
     def place(worker: _Worker) -> tuple[int, int]:
         more = worker.open - worker.recent - fewest  # than the other had, before this second
-        return worker.recent + min(more, _CATCH_UP), worker.last
+        if now - worker.heard < _QUIET_S:  # else it stands still: what it has does not end
+            more = min(more, _CATCH_UP)
+        return worker.recent + more, worker.last
 
     return sorted(workers, key=place)
 

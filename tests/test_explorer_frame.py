@@ -592,3 +592,30 @@ def test_the_icon_needs_no_key(locked: Any) -> None:
         found = re.search(r'rel="icon" href="([^"]+)"', page)
         assert found
         assert pixels(httpx.get(locked.url + found[1]).content).shape == (56, 56)
+
+
+def test_the_address_holds_no_more_rows_than_a_link_may_ask_for(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#board?seeds=1-598")
+    page.get_by_role("button", name="Six more rows").click()
+    expect(page.get_by_role("button", name="Six more rows")).to_be_disabled()
+    page.wait_for_url(re.compile("seeds=1-600"))
+    expect(page.locator("#board-table tbody tr")).to_have_count(600)
+
+
+def test_a_view_that_never_opened_has_no_controls_that_could_fail(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#board?model=nope")
+    expect(page.locator("#notice")).to_contain_text("The link was made with nope")
+    expect(page.locator("#view-board")).to_have_js_property("inert", True)
+    page.get_by_role("button", name="Show what is served now").click()
+    cell(page, 0, 0)
+    expect(page.locator("#view-board")).to_have_js_property("inert", False)
+
+
+def test_an_answer_for_a_view_that_was_left_is_not_told_in_the_next(
+    page: Page, shipped: Any
+) -> None:
+    page.route("**/generate**", lambda route: None)  # no answer comes
+    page.goto(f"{shipped.url}/#cost")
+    page.wait_for_function("document.body.dataset.working !== undefined")
+    page.get_by_role("tab", name="Verify").click()
+    settled(page)  # what was asked for there is given up

@@ -820,9 +820,9 @@ def test_files_that_cannot_be_used_are_told_and_the_next_one_is_taken(
     ("view", "query", "names"),
     [
         ("board", "seeds=NaN&truncation=2", "seeds, truncation"),
-        ("board", "pick=-1&label=3", "pick"),
-        ("board", "pick=1&label=3&pick_truncation=x", "pick_truncation"),
-        ("draw", "z=1,2", "z"),
+        ("board", "model=tiny-cgan-v1&pick=-1&label=3", "pick"),
+        ("board", "model=tiny-cgan-v1&pick=1&label=3&pick_truncation=x", "pick_truncation"),
+        ("draw", "z=1,2&plane=none", "z, plane"),
         ("draw", "strokes=!!!", "strokes"),
         ("draw", "plane=none", "plane"),
         ("morph", "steps=0&method=none&at=-1", "steps, method, at"),

@@ -137,7 +137,10 @@ def test_after_a_crowd_has_left_one_worker_does_not_get_all_that_comes() -> None
         workers[0].open = 4000  # has not yet told that they ended
         assert handed(workers, 256, 1.5) == [120, 136]
         workers[0].open, workers[1].open = 0, 10  # few: evened out at once
-        assert handed(workers, 16, 2.5) == [13, 3]
+        assert handed(workers, 16, 2.4) == [13, 3]
+        # One that is silent gets what it has less than the other, and no more.
+        workers[0].open, workers[1].open, workers[1].heard = 100, 50, 9.0
+        assert handed(workers, 80, 9.5) == [15, 65]
 
 
 def test_a_crowd_is_served_spread_evenly_and_forgotten(start_two: Any) -> None:

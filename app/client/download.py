@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EBUSY, EISDIR
+from errno import EBUSY, EISDIR, ENOENT
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -158,7 +158,7 @@ class Part:
         except (KeyError, ValueError) as error:
             raise AnswerError(f"the answer is no dataset of Genserve: {error}") from error
         if self._file is None:
-            self._file = _alone(self._part)
+            self._file = _alone(self._part, self.size if start else 0)
         if not start:  # a part without this is of no use, so it comes first
             note = {"asked": self._asked, **self._begun}
             with naming(self._note):
@@ -191,11 +191,16 @@ class Part:
         """
         assert self._file is not None
         with naming(self._part):
-            self._file.close()
+            self._file.flush()
         if self._total and self.size != self._total:
             raise AnswerError(f"{self._part} has {self.size} bytes; announced are {self._total}")
+        if (
+            os.name == "nt"
+        ):  # which renames no open file; others keep it locked until it has its name
+            self._file.close()
         self._part.replace(self.path)
-        self._note.unlink()
+        self._note.unlink(missing_ok=True)
+        self._file.close()
         seed, address = int(self._told("seed")), self._begun["address"]
         return Dataset(self.path, self.size, self._begun["model"], seed, self._n, address)
 
@@ -228,23 +233,40 @@ class Part:
             self._tail = seen[-len(_MEMBER) + 1 :]
 
 
-def _alone(path: Path) -> BinaryIO:
-    """A file to read and write, made if need be, that no other call of this kind has open.
+def _alone(path: Path, size: int) -> BinaryIO:
+    """A file to read and write that no other call of this kind has open.
+
+    Args:
+        path: The file; made if need be, where nothing of it is wanted.
+        size: Bytes of it that are wanted.
 
     Raises:
-        OSError: another has, or it cannot be written.
+        OSError: another has it open or has just finished it, or it cannot be written.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (0 if size else os.O_CREAT)
+    taken = OSError(EBUSY, "another download writes it, or has just ended", str(path))
     try:
-        if fcntl:
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    except FileNotFoundError:
+        raise taken if size else FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path)) from None
+    if _locked(file) and path.exists():
+        found = os.fstat(file.fileno())
+        if os.path.samestat(found, path.stat()) and found.st_size >= size:
+            return file
+    file.close()
+    raise taken
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock it, until it is closed; false = another has."""
+    if fcntl:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise OSError(EBUSY, "another download is writing it", str(path)) from None
-    except OSError:  # a file system without locks
-        pass
-    return file
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+    return True
 
 
 def dataset(

@@ -153,7 +153,7 @@ export function board(app) {
   $("board-new").addEventListener("click", () => restart(seedsFrom(randomSeed(), amount(ROWS))));
   $("board-more").addEventListener("click", () => {
     const [row, column] = [cells.length, 0];
-    restart([...seeds, ...seedsFrom(seeds[seeds.length - 1] + 1, amount(ROWS))]);
+    restart([...seeds, ...seedsFrom(seeds[seeds.length - 1] + 1, amount(ROWS))].slice(0, MOST));
     focusable(row, column);
     cells[row][column].td.focus();
   });
@@ -163,7 +163,7 @@ export function board(app) {
       const asked = modelOf(link.take("model"));
       // A label that it has not is a link that cannot be followed, as in the other views.
       const label = link.take("label");
-      if (link.has("pick")) partsOfName(`${asked.pin},${label ?? ""},1`);
+      if (link.has("pick")) partsOfName(`${asked.pin},${label ?? ""},1,1`);
       model = asked;
       fillModels($("board-model"), models, model);
       seeds = link.take("seeds", (text) => parseSeeds(text, MOST)) ?? seedsFrom(1, amount(ROWS));

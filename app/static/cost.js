@@ -35,6 +35,7 @@ function batchRows(sizes) {
 }
 
 function latencyRows(sorted) {
+  if (!sorted.length) return []; // none was answered
   const width = Math.max(1, Math.ceil(quantile(sorted, 1) / BINS));
   return Array.from({ length: BINS }, (_, bin) => {
     const [from, to] = [bin * width, (bin + 1) * width];
@@ -170,6 +171,7 @@ export function cost() {
       clearInterval(polling);
       before = null;
       rates = [];
+      one.stop();
       poll.stop();
       many.stop();
     },

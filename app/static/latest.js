@@ -47,7 +47,9 @@ export function latest(work, { quiet = false } = {}) {
     } catch (error) {
       if (!controller.signal.aborted) {
         if (mayPass(error)) failed.set(call, args);
+        else failed.delete(call);
         told = explain(error, mayPass(error) ? tryAgain : undefined);
+        controller.abort(); // what else it had begun is not to show itself later
       }
     }
     clearTimeout(timer);

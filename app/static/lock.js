@@ -53,6 +53,8 @@ export function bindLock() {
     if (KEY.test(given)) {
       say("Trying it…", false);
       give(given);
+      // Whatever waited for it may have been given up.
+      ask("/models", { shown: false }).catch((error) => explain(error));
     } else say("A key has 16 to 256 letters, digits and -._~+/=, no spaces.", true);
   });
   $("key-forget").addEventListener("click", forget);

@@ -19,6 +19,7 @@ import { write } from "./write.js";
 const MAKERS = { board, draw, morph, write, cost, models: cards, verify };
 const PICTURES = ["image/png", "image/jpeg", "image/webp"]; // what the service reads
 const views = {};
+const opened = new Set(); // names of views that have followed a link
 const made = {}; // name -> the request that made what the view shows
 let current = null;
 let ready = false; // what is served is known; before, a view cannot be made
@@ -71,9 +72,13 @@ function show(name, params) {
   try {
     const link = new Link(params);
     app.view(name).open(link);
+    sectionOf(name).inert = false;
+    opened.add(name);
     if (link.left.length) tellLeft(link.left);
   } catch (error) {
-    // The link cannot be followed: say so, and offer what is here.
+    // The link cannot be followed: say so, and offer what is here. What has never been opened has
+    // nothing yet that its controls could work on.
+    sectionOf(name).inert = !opened.has(name);
     const fresh = () => app.go(name, {});
     explain(error, error instanceof Problem ? fresh : undefined, "Show what is served now");
   }

@@ -65,6 +65,8 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
   const key = (seed) => `${model.pin} ${label} ${seed} ${truncation}`;
   const missing = seeds.filter((seed) => fresh || !kept.has(key(seed)));
   if (!missing.length && options.shown !== false) tellMade(kept.get(key(seeds[0])).made);
+  // What is kept now may have to go for what is to come.
+  const found = new Map(seeds.map((seed) => [seed, kept.get(key(seed))]));
   for (let start = 0; start < missing.length; start += mostAtOnce) {
     const query = {
       model: model.pin,
@@ -75,10 +77,11 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
     };
     const { data, ...made } = await ask("/generate", { ...options, query });
     for (const { image, ...rest } of data.items) {
-      keep(key(rest.seed), { ...rest, src: pngAddress(image), model, made });
+      found.set(rest.seed, { ...rest, src: pngAddress(image), model, made });
+      keep(key(rest.seed), found.get(rest.seed));
     }
   }
-  return seeds.map((seed) => kept.get(key(seed)));
+  return seeds.map((seed) => found.get(seed));
 }
 
 // A sample's name in an address, "model,label,seed,truncation", and back to the sample.

@@ -46,7 +46,9 @@ export function clear(which) {
 
 // Say which parts of a link, by their names in it, count for nothing.
 export function tellLeft(names) {
-  show("told", `What the link says of ${names.join(", ")} cannot be followed, so it is left out.`);
+  if (current && !current.left) return; // something went wrong, which says more
+  const left = [...(current?.left ?? []), ...names];
+  show("left", `What the link says of ${left.join(", ")} cannot be followed, so it is left out.`).left = left;
 }
 
 // Say what went wrong; `again` tries once more, under the name of `label`. Returns what `clear`

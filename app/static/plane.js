@@ -208,7 +208,7 @@ export function plane({ moved, picked }) {
       ArrowUp: lanes ? [size, 0] : [0, size],
       ArrowDown: lanes ? [-size, 0] : [0, -size],
     };
-    if (!(event.key in steps)) return;
+    if (!(event.key in steps) || !axes) return;
     event.preventDefault();
     moved(...steps[event.key]);
   });

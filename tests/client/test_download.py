@@ -44,6 +44,16 @@ def left(path: Path) -> list[str]:
     return sorted(other.name for other in path.parent.iterdir())
 
 
+def interrupt_at(size: int) -> Callable[[Progress], None]:
+    """As Ctrl-C does, once so many bytes have come."""
+
+    def told(progress: Progress) -> None:
+        if progress.bytes >= size:
+            raise KeyboardInterrupt
+
+    return told
+
+
 class Proxy:
     """Between client and service: hands on, and cuts as many answers as it is told to.
 
@@ -291,4 +301,23 @@ def test_two_downloads_into_one_file_do_not_mix(served: Server, tmp_path: Path) 
     assert (made.seed, made.bytes) == (5, path.stat().st_size)
     assert str(path) in str(second[0])
     assert zipfile.ZipFile(path).testzip() is None
+    assert left(path) == ["digits.zip"]
+
+
+def test_what_another_download_has_just_ended_is_not_written_over(
+    served: Server, tmp_path: Path
+) -> None:
+    """Both found the same part; one ended while the other's answer was on its way."""
+    path = tmp_path / "digits.zip"
+    with Client(served.url) as client, pytest.raises(KeyboardInterrupt):
+        client.dataset(path, n=N, seed=5, progress=interrupt_at(2_000))
+    late = dataset(path, n=N, seed=5)
+    assert late.resumes
+    with Client(served.url) as client:
+        client.dataset(path, n=N, seed=5)
+    whole = path.read_bytes()
+    headers = {"content-range": f"bytes {late.size - 1}-{len(whole) - 1}/{len(whole)}"}
+    with pytest.raises(OSError, match="just ended"):
+        late.begin(206, headers)
+    assert path.read_bytes() == whole
     assert left(path) == ["digits.zip"]
