@@ -619,3 +619,18 @@ def test_an_answer_for_a_view_that_was_left_is_not_told_in_the_next(
     page.wait_for_function("document.body.dataset.working !== undefined")
     page.get_by_role("tab", name="Verify").click()
     settled(page)  # what was asked for there is given up
+
+
+def test_the_state_of_the_service_is_shown_however_late_it_is_told(
+    page: Page, shipped: Any
+) -> None:
+    page.add_init_script(
+        """const honest = window.fetch;
+        window.fetch = async (...asked) => {
+            const late = `${asked[0]}`.includes("/status") ? 1500 : 0;
+            await new Promise((done) => setTimeout(done, late));
+            return honest(...asked);
+        };"""
+    )
+    page.goto(f"{shipped.url}/#cost")
+    expect(page.locator("#cost-now")).to_contain_text("Answered requests", timeout=10_000)

@@ -47,6 +47,7 @@ function latencyRows(sorted) {
 export function cost() {
   let polling = 0;
   let before = null; // {at, images}
+  let awaited = false; // an answer of /status
   let rates = [];
   let last = null;
 
@@ -108,7 +109,9 @@ export function cost() {
   }
 
   const poll = latest(async (signal) => {
-    const { data } = await ask("/status", { signal, shown: false });
+    awaited = true;
+    const asking = ask("/status", { signal, shown: false });
+    const { data } = await asking.finally(() => (awaited = false));
     const now = { at: performance.now(), images: data.images };
     if (before) {
       const rate = (1000 * (now.images - before.images)) / (now.at - before.at);
@@ -165,7 +168,8 @@ export function cost() {
       one();
       poll();
       clearInterval(polling);
-      polling = setInterval(poll, POLL_MS);
+      // Not while one is under way: the next would give it up, and on a slow network none would come.
+      polling = setInterval(() => awaited || poll(), POLL_MS);
     },
     close() {
       clearInterval(polling);
