@@ -430,7 +430,7 @@ def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any)
     middle = words[height // 2 - 6 : height // 2 + 6, width // 2 - 12 : width // 2 + 12]
     assert np.ptp(middle) > 60  # they can be read
     page.get_by_role("button", name="Copy", exact=True).click()
-    assert page.locator("#announce").inner_text() == "Request copied"
+    expect(page.locator("#announce")).to_have_text("Request copied")
     assert np.ptp(pixels(page.locator("#announce").screenshot())[4:-4, 16:-16]) > 100
     # Numerals of the map are painted for a dark ground, whatever the page's is.
     page.emulate_media(color_scheme="light", forced_colors="active")
@@ -634,3 +634,22 @@ def test_the_state_of_the_service_is_shown_however_late_it_is_told(
     )
     page.goto(f"{shipped.url}/#cost")
     expect(page.locator("#cost-now")).to_contain_text("Answered requests", timeout=10_000)
+
+
+def test_an_answer_that_comes_late_does_not_replace_the_request_shown(
+    page: Page, shipped: Any
+) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/generate?*label=0&seeds=1-6*", hold)  # of the board, what it shows
+    page.goto(shipped.url)
+    cell(page, 0, 3).click()
+    expect(page.locator("#made-code")).to_contain_text("seeds=1&")
+    page.keyboard.press("Escape")
+    held[0].continue_()
+    cell(page, 0, 0)
+    settled(page)
+    expect(page.locator("#made-code")).to_contain_text("seeds=1&")

@@ -43,7 +43,8 @@ function tell(name, detail) {
 }
 
 // What an answer that is kept was made by, shown again.
-export const tellMade = (made) => tell("made", { ...made, shown: true });
+let asked = 0; // requests
+export const tellMade = (made) => tell("made", { ...made, number: ++asked, shown: true });
 
 export function sleep(ms, signal) {
   return new Promise((resolve, reject) => {
@@ -103,6 +104,7 @@ function bodyOf(files, raw) {
 export async function ask(path, options = {}) {
   const { query = {}, json, files, raw, as = "json", signal } = options;
   const { shown = true, patient = true, fresh = false } = options;
+  const number = ++asked;
   const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
   const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
   const address = search ? `${path}?${search}` : path;
@@ -137,6 +139,7 @@ export async function ask(path, options = {}) {
     if (!answer.ok) throw await problemOf(answer);
     const data = await bodyAs(answer, as, signal);
     const made = {
+      number,
       method,
       address,
       json,

@@ -80,6 +80,7 @@ export function asPython(made) {
 }
 
 let last = null;
+let newest = 0; // number of the request last shown
 let python = false;
 
 function show() {
@@ -99,7 +100,9 @@ export function showMade(made) {
 
 export function bindSnippets(remember) {
   events.addEventListener("made", ({ detail: made }) => {
-    if (!made.shown) return;
+    // An answer may come after that of a request which was made later.
+    if (!made.shown || made.number < newest) return;
+    newest = made.number;
     remember(made);
     last = made;
     show();
