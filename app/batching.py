@@ -104,6 +104,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf  # not later than the first deadline
         self._free_since = 0.0  # when the next call could have begun
+        self.calls = 0  # batches formed so far
         self.hung = False  # the running call has taken over hang_s
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
@@ -363,6 +364,7 @@ class Batcher(Generic[Lane, Row, Result]):
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
         """The next batch of a lane; none if all for whom it was chosen are over."""
         now = self.clock()
+        self.calls += 1
         queues = self.admission.lane(lane)
         tile, most = queues.tile, queues.max_batch
         owed = 0

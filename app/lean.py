@@ -12,6 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from app.middleware import (
 from app.parameters import TIMEOUT_HEADER
 from app.pending import LeftError
 from app.replies import AS_PNG, images_reply, one_png, origin_of
-from app.service import Generated, Order, Service
+from app.service import Generated, Order, Service, refused_for
 
 PATH = "/generate"
 # In which new requests are looked at before the event loop does anything else. In an overload they
@@ -139,17 +140,19 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
     )
 
 
-class _Refusal(NamedTuple):
-    """What one request was refused with: within a slice nothing leaves the queue, so the next of
-    its kind is refused as well, and need not be looked at."""
+@dataclass(slots=True)
+class _Refusal:
+    """What one request was refused with. Until a batch is formed nothing leaves the queue, so the
+    next of its kind is refused as well, and need not be looked at."""
 
-    recount: Callable[[], None]
+    count: Callable[[int], None]
     status: int
     lines: bytes  # of headers, but for those of the one request
     body: tuple[bytes, bytes]  # before and after the request's id
+    times: int = 0  # given to others, and not counted yet
 
 
-_Refusals = dict[tuple[str | None, str | None, int, str | None], _Refusal]
+_Kind = tuple[str, str | None, str | None, int, str | None]
 
 
 class Lean:
@@ -169,6 +172,8 @@ class Lean:
         self._state = state
         self._metrics = metrics
         self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
+        self._refused: dict[_Kind, _Refusal] = {}
+        self._refused_at = 0  # calls of the batcher, when the first of these was refused
         self._may_be = _MAY_BE if open_to_all else _NOTHING
         # But for the seed, one client's requests are all the same bytes.
         self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
@@ -202,8 +207,10 @@ class Lean:
             plain: The request.
             client: Who asks, as ``clients`` names it.
             left: Whether the client has gone away.
-            answer: Called once; not for a client that has gone.
+            answer: Called once, perhaps at once; not for a client that has gone.
         """
+        if self._refused and self._is_refused(plain, client, answer):
+            return
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._take)
         self._arrived.append((time.perf_counter(), plain, client, left, answer))
@@ -212,20 +219,40 @@ class Lean:
         """Look at what has arrived, for a while."""
         now = time.perf_counter()
         ends = now + min(_MOST_SLICE_S, max(_SLICE_S, now - self._arrived[0][0]))
-        refused: _Refusals = {}
         try:
             while self._arrived:
                 _, plain, client, left, answer = self._arrived.popleft()
-                self._begin(refused, plain, client, left, answer)
+                if not (self._refused and self._is_refused(plain, client, answer)):
+                    self._begin(plain, client, left, answer)
                 if time.perf_counter() > ends:
                     break
         finally:  # whatever went wrong with one, the others are still to be looked at
             if self._arrived:
                 asyncio.get_running_loop().call_soon(self._take)
 
+    def _is_refused(self, plain: Plain, client: str | None, answer: Answer) -> bool:
+        """Refuse what is like one that was just refused."""
+        if self._refused_at != self._state.service.batcher.calls:
+            self._forget()
+            return False
+        known = self._refused.get(_kind(plain, client)) if _is_usual(plain) else None
+        if known is None:
+            return False
+        known.times += 1
+        told_id = new_request_id().encode()
+        answer(known.status, known.lines + _own_lines(told_id), told_id.join(known.body))
+        return True
+
+    def _forget(self) -> None:
+        """Look at all that comes again."""
+        for kind, refusal in self._refused.items():
+            if refusal.times:
+                refusal.count(refusal.times)
+                self._metrics.request(kind[0], PATH, refusal.status, refusal.times)
+        self._refused.clear()
+
     def _begin(
         self,
-        refused: _Refusals,
         plain: Plain,
         client: str | None,
         left: Callable[[], bool],
@@ -233,14 +260,6 @@ class Lean:
     ) -> None:
         service: Service = self._state.service
         request_id = plain.request_id or new_request_id()
-        alike = (plain.model, plain.label, plain.n, client)
-        usual = plain.timeout_ms is None and plain.request_id is None
-        if usual and (known := refused.get(alike)):
-            known.recount()
-            self._metrics.request(plain.method, PATH, known.status)
-            told_id = request_id.encode()
-            answer(known.status, known.lines + _own_lines(told_id), told_id.join(known.body))
-            return
         told = partial(self._failed, plain, request_id, answer)
         try:
             caller = service.enter(plain.timeout_ms, left, client)
@@ -257,10 +276,12 @@ class Lean:
         def made(images: _Made) -> None:
             service.leave()
             if isinstance(images, Exception):
-                if usual and isinstance(images.__cause__, OverloadError):
+                if _is_usual(plain) and isinstance(images.__cause__, OverloadError):
                     lane: Lane = (order.model.name, "generate")
-                    count = partial(service.count_refusal, lane, images.__cause__)
-                    refused[alike] = _refusal(images, request_id, count)
+                    # Without the error itself: its frames know this connection, which would stay.
+                    count = partial(self._metrics.refused, lane, refused_for(images.__cause__))
+                    refusal = _refusal(images, request_id, count)
+                    self._refuse_alike(_kind(plain, client), refusal, service.batcher.calls)
                 told(images)
                 return
             try:
@@ -273,6 +294,13 @@ class Lean:
 
         service.ask(order, made)
 
+    def _refuse_alike(self, kind: _Kind, refusal: _Refusal, calls: int) -> None:
+        if not self._refused:
+            self._refused_at = calls
+            asyncio.get_running_loop().call_later(_MOST_SLICE_S, self._forget)
+        if self._refused_at == calls:
+            self._refused[kind] = refusal
+
     def _failed(self, plain: Plain, request_id: str, answer: Answer, error: Exception) -> None:
         """There are no images, and never will be."""
         if isinstance(error, LeftError):
@@ -283,12 +311,21 @@ class Lean:
         answer(status, header_lines(headers) + _own_lines(request_id.encode()), body)
 
 
+def _is_usual(plain: Plain) -> bool:
+    """Whether an answer to others may be given to this one."""
+    return plain.timeout_ms is None and plain.request_id is None
+
+
+def _kind(plain: Plain, client: str | None) -> _Kind:
+    return plain.method, plain.model, plain.label, plain.n, client
+
+
 def _own_lines(request_id: bytes) -> bytes:
     """``common_headers``, as they are sent."""
     return b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
 
 
-def _refusal(error: Exception, request_id: str, count: Callable[[], None]) -> _Refusal:
+def _refusal(error: Exception, request_id: str, count: Callable[[int], None]) -> _Refusal:
     """What others are told whose ids are as long as this one."""
     status, headers, body = problem(told_as(error, request_id), request_id, PATH)
     before, _, after = body.partition(request_id.encode())

@@ -119,12 +119,12 @@ class Metrics:
         """Record rows that were accepted and never run."""
         self._dropped.labels(*lane, reason).inc(rows)
 
-    def refused(self, lane: Lane, reason: str) -> None:
-        """Record a request refused on arrival."""
+    def refused(self, lane: Lane, reason: str, times: int = 1) -> None:
+        """Record requests refused on arrival."""
         key = (lane, reason)
         if key not in self._refusals:  # labels() costs more than counting
             self._refusals[key] = self._refused.labels(*lane, reason)
-        self._refusals[key].inc()
+        self._refusals[key].inc(times)
 
     def failed(self, lane: Lane, reason: str) -> None:
         """Record a request that the model failed."""
@@ -139,12 +139,12 @@ class Metrics:
         for lane, rate in rates.items():
             self._rate.labels(*lane).set(rate)
 
-    def request(self, method: str, route: str, status: int) -> None:
-        """Record one answer; ``route`` is a template, so strangers cannot grow the label set."""
+    def request(self, method: str, route: str, status: int, times: int = 1) -> None:
+        """Record answers; ``route`` is a template, so strangers cannot grow the label set."""
         key = (method, route, status)
         if key not in self._answers:
             self._answers[key] = self._requests.labels(method, route, str(status))
-        self._answers[key].inc()
+        self._answers[key].inc(times)
 
     def text(self) -> bytes:
         """The exposition, of all processes together."""

@@ -18,6 +18,7 @@ from app.errors import (
     UriTooLongError,
 )
 from app.guard import HEALTH
+from app.idle import Idle
 from app.lean import Lean
 from app.middleware import header_lines
 from app.settings import Settings
@@ -27,6 +28,7 @@ MOST_HEADERS = 65536  # bytes, of names and values
 MOST_FIELDS = 100  # header lines
 _MOST_HEAD = MOST_URL + MOST_HEADERS + 2**14  # as it comes, before the parser has told its parts
 _WHOLE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
+KEEP_ALIVE_S = 5.0  # as uvicorn: between an answer and the next request
 _FULL_S = 0.05  # for so long no connection of no use is looked for, after there were hardly any
 _LINGER_S = 2.0  # in which a client may read why it was refused, before the connection is cut
 
@@ -96,7 +98,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 self._held += data
                 self.flow.pause_reading()
             elif self._is_free() and not self._over and (plain := lean.parse(data)):
-                self._unset_keepalive_if_required()
+                idle.remove(self)
                 self._await(None)
                 self._answering = True
                 lean.ask(plain, self._client, self.transport.is_closing, self._answer)
@@ -114,7 +116,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                     self._await("body")
                     lingering: Any = _Lingering(self.transport, self._end)
                     self.cycle.transport = lingering
-            elif self._inside or (self._is_free() and not self.timeout_keep_alive_task):
+            elif self._inside or (self._is_free() and idle.since(self) is None):
                 # Empty lines before a request are no request, and keep no connection open.
                 self._await("head")
                 if self._came > _MOST_HEAD:
@@ -156,8 +158,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 return None
             if self.cycle is not None and not self.cycle.response_complete:
                 return None
-            if self.timeout_keep_alive_task:
-                return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+            if (since := idle.since(self)) is not None:
+                return since
             return self._late.when() - seconds["head"] if self._late else None
 
         def _refuse(self, error: ServiceError) -> None:
@@ -215,9 +217,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if self._closing:
                 self.transport.close()
                 return
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            idle.add(self, self.loop)
             if self._held:  # in a turn of its own: many of them would end in a deep recursion
                 self.loop.call_soon(self._release)
 
@@ -226,6 +226,16 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if not self.transport.is_closing():
                 self.flow.resume_reading()
                 self.data_received(data)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.timeout_keep_alive_task:
+                self.timeout_keep_alive_task.cancel()
+                self.timeout_keep_alive_task = None
+                idle.add(self, self.loop)
+
+        def _unset_keepalive_if_required(self) -> None:
+            idle.remove(self)
 
         def shutdown(self) -> None:
             if self._answering:
@@ -298,6 +308,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._forget()
             self._await(None)
+            idle.remove(self)
             super().connection_lost(exc)
             if len(self.connections) < settings.max_connections:
                 unused.clear()
@@ -306,6 +317,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if self._cut:
                 self._cut.cancel()
 
+    idle: Idle[Protocol] = Idle(KEEP_ALIVE_S, Protocol.timeout_keep_alive_handler)
     unused: list[tuple[float, Any]] = []  # when last looked for, the one of no use for longest last
     look_at = -math.inf  # again
 

@@ -112,6 +112,11 @@ def measured_lanes(engine: Engine) -> dict[Lane, Start]:
     }
 
 
+def refused_for(error: OverloadError) -> str:
+    """The reason, as the metrics have it."""
+    return error.reason if error.own_rows is None else "share"
+
+
 def _overloaded(error: OverloadError, waiting: int) -> ServiceError:
     """The refusal in the caller's words."""
     if error.own_rows is not None:
@@ -459,7 +464,7 @@ class Service:
     def _told(self, lane: Lane, error: Exception) -> ServiceError:
         """What the batcher raised, in the caller's words; counted."""
         if isinstance(error, OverloadError):
-            self.count_refusal(lane, error)
+            self.metrics.refused(lane, refused_for(error))
             return _overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(
@@ -476,10 +481,6 @@ class Service:
         self.metrics.failed(lane, "raised")
         # What the model raised; it may quote weights and inputs, so only its class is told.
         return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
-
-    def count_refusal(self, lane: Lane, error: OverloadError) -> None:
-        """For the metrics."""
-        self.metrics.refused(lane, error.reason if error.own_rows is None else "share")
 
     def identity(self, model: StoredModel) -> str | None:
         """What the pixels of a seed depend on besides the parameters; None = the device does not

@@ -134,6 +134,15 @@ def test_overload_has_connections_for_more_than_a_second_of_work() -> None:
     assert overload.connections_for(10**6) == overload.MOST_CONNECTIONS
 
 
+def test_in_an_overload_the_service_has_cores_of_its_own() -> None:
+    assert overload.halves({3, 0, 5}) == ({0}, {3, 5})
+    assert overload.halves({2}) == ({2}, {2})
+    before = os.sched_getaffinity(0)
+    with overload.on({min(before)}):
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getaffinity(0) == before
+
+
 def test_a_process_is_read_whatever_its_name() -> None:
     rest = " ".join(["S", "7", "9", "5", *("0" for _ in range(7)), "150", "50", *("0" * 30)])
     process = processes.parse_stat(f"12 (a) b (c) {rest}")

@@ -23,8 +23,8 @@ ROUTES = {
 APP_KNOWS = {
     "anyio": {"app.oip", "app.routes.sample", "app.routes.shared"},
     "asyncio": {
-        *("app.batching", "app.client.session", "app.dataset", "app.lean", "app.middleware"),
-        "app.pending",
+        *("app.batching", "app.client.session", "app.dataset", "app.idle", "app.lean"),
+        *("app.middleware", "app.pending"),
         *("app.protocol", "app.server", "app.service", "app.streams"),
     },
     "fastapi": {"app.main", "app.oip", "app.parameters", "app.server", *ROUTES},

@@ -1,8 +1,10 @@
 """The short way of plain requests, over real sockets: the same answers as the full one gives."""
 
 import asyncio
+import gc
 import json
 import re
+import weakref
 from typing import Any
 
 import httpx
@@ -317,10 +319,45 @@ async def test_requests_that_come_at_once_are_refused_each_with_its_id_and_its_c
     for headers, body in refused:
         assert json.loads(body)["request_id"].encode() == headers[b"x-request-id"]
         assert len(body) == int(headers[b"content-length"])
+    await asyncio.sleep(0.1)  # they are counted together, soon
     counts = state.service.metrics.sums()
     assert counts["genserve_refused_requests_total"] == 4
     assert counts["genserve_requests_total"] == 5
     assert state.service.in_flight == 0
+
+
+async def test_refused_requests_leave_nothing_for_the_garbage_collector(
+    make_client: Any, app_of: Any
+) -> None:
+    """In an overload it would stop everything for a tenth of a second, and keep connections."""
+    client = await make_client(queue_limit=2, max_n=2)
+    state = app_of(client).state
+    plain = state.lean.parse(b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n")
+    statuses: list[int] = []
+
+    class Connection:
+        def gone(self) -> bool:
+            return False
+
+        def answer(self, status: int, *_: bytes) -> None:
+            statuses.append(status)
+
+    connections = [Connection() for _ in range(5)]
+    gc.collect()
+    gc.disable()
+    try:
+        for one in connections:
+            state.lean.ask(plain, "127.0.0.1", one.gone, one.answer)
+        while len(statuses) < 5:  # noqa: ASYNC110  # as a client waits
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        left = [weakref.ref(one) for one in connections]
+        del one
+        connections.clear()
+        assert [ref() for ref in left[1:]] == [None] * 4  # the first is answered with images
+    finally:
+        gc.enable()
+    assert sorted(statuses) == [200, 503, 503, 503, 503]
 
 
 async def test_what_arrives_in_masses_is_looked_at_in_slices(

@@ -256,6 +256,26 @@ async def test_idle_connections_make_room_for_new_ones(make_wire: Any, app_of: A
         await one.__aexit__()
 
 
+@pytest.mark.parametrize("request_", [PLAIN, LIVEZ], ids=["plain", "full"])
+async def test_a_connection_that_is_not_used_again_is_closed(
+    make_wire: Any, monkeypatch: pytest.MonkeyPatch, request_: bytes
+) -> None:
+    monkeypatch.setattr("app.protocol.KEEP_ALIVE_S", 0.4)
+    wire = await make_wire()
+    async with Wire(wire) as one, Wire(wire) as other:
+        for _ in range(4):  # longer in all; each answer begins the time anew
+            one.send(request_)
+            assert (await one.answer())[0] == 200
+            await asyncio.sleep(0.2)
+        other.send(request_)
+        assert (await other.answer())[0] == 200
+        began = time.monotonic()
+        assert await one.rest() == b""
+        assert await other.rest() == b""
+        assert time.monotonic() - began > 0.3
+    await well(wire)
+
+
 async def test_in_a_storm_of_connections_not_all_are_looked_at_for_each(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
