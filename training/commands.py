@@ -6,6 +6,7 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,14 @@ from training.plan import plan
 from training.publish import check_data, data_of, publish, reference_for
 from training.record import Stopped, summary_writer_class
 from training.reference import Reference
-from training.run import TrainingError, new_run_folder, next_run_folder, read_config, write_config
+from training.run import (
+    TrainingError,
+    alone,
+    new_run_folder,
+    next_run_folder,
+    read_config,
+    write_config,
+)
 from training.sources import DEFAULT, data_spec, moved
 from training.sources import load as load_data
 from training.train_gan import PICTURED, shown_classes, train_gan
@@ -134,11 +142,19 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
         Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
         raise SystemExit(distributed.launch(arguments.devices, argv))
 
+    with ExitStack() as kept:
+        _train(resolved, arguments, kept)
+
+
+def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) -> None:
+    """One process's part; ``kept`` is left at the end."""
+    kind, run = resolved.kind, resolved.run
     hardware = pick_hardware(arguments.device, arguments.compile)
     chief = hardware.rank == 0  # writes and speaks for all
     folder = resolved.folder
     if chief:
         folder = folder or new_run_folder(arguments.runs, kind, resolved.preset)
+        kept.enter_context(alone(folder))
         # Of a continued run too: its data may have moved.
         write_config(folder, kind, resolved.preset, run, resolved.spec)
         processes = f" and {hardware.processes - 1} more" if hardware.processes > 1 else ""

@@ -22,6 +22,11 @@ from training.data import DataSpec
 from training.hardware import Update
 from training.networks.header import write_whole
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STATE = "state.safetensors"
 BEST = "best.safetensors"
 DIVERGED = (
@@ -89,6 +94,34 @@ def new_run_folder(parent: Path, kind: str, preset: str) -> Path:
             except FileExistsError:
                 continue
             return folder
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Meanwhile no other process trains in a run's folder: two would write each other's state.
+
+    Where the system has no locks of this kind, nobody is kept out.
+
+    Raises:
+        TrainingError: another process does.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise TrainingError(
+            f"another process trains in {folder}; stop it first, or start a new run"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSpec) -> None:

@@ -136,6 +136,25 @@ def test_a_broken_state_is_one_line_to_resume_and_publish(damage: str, trained: 
     assert not list(Path("models_store").glob("*"))
 
 
+def test_two_processes_cannot_train_in_one_run(trained: Path) -> None:
+    weights, config = state(Path(RUN)), Path(RUN, "config.json").read_bytes()
+    code = "from training.__main__ import main; import sys; main(sys.argv[1:])"
+    with run.alone(Path(RUN)):
+        other = subprocess.run(
+            [sys.executable, "-c", code, "gan", "--resume", RUN, *ONE],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert other.returncode == 1
+    assert len(other.stderr.splitlines()) == 1
+    assert f"another process trains in {RUN}; stop it first" in other.stderr
+    assert_same(weights, state(Path(RUN)))
+    assert Path(RUN, "config.json").read_bytes() == config
+    main(["gan", "--resume", RUN, "--max-steps", "3", *ONE])  # it is free again
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
