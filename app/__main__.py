@@ -17,7 +17,7 @@ from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
 from app.settings import Settings, unknown_variables
-from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores
+from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores, processes
 
 USAGE_STATUS = 2  # a setting is wrong
 
@@ -117,7 +117,10 @@ def main(arguments: list[str]) -> None:
 
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
-    if settings.workers == 1 or sys.platform != "linux" or (not settings.workers and cores() == 1):
+    usual = processes()
+    if settings.workers is None and usual < cores():
+        logging.info("the memory limit leaves room for %d of %d processes", usual, cores())
+    if sys.platform != "linux" or (settings.workers or usual) == 1:
         from app.main import create_app
         from app.server import serve
 

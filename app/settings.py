@@ -75,7 +75,8 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="processes that share the port, each with the models and a queue of its own; "
-        "none = one for each core that the process may use (Linux), but one on a GPU",
+        "none = one for each core that the process may use, as far as its memory limit has room "
+        "(Linux), but one on a GPU",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
     max_batch: int | None = Field(

@@ -11,6 +11,7 @@ runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. 
 import contextlib
 import gc
 import logging
+import math
 import os
 import selectors
 import signal
@@ -33,6 +34,10 @@ _PAUSED_S = 5  # between two looks: it was this process that stood still
 _STEADY_S = 30  # a worker that lived so long did not die of its start
 _MOST_DELAY_S = 10.0
 
+# What the first process and each more take with the models that ship, under load (docs/log.md).
+_FIRST_BYTES, _NEXT_BYTES = 120 * 2**20, 72 * 2**20
+_OLD_LIMIT = "memory/memory.limit_in_bytes"
+
 UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 
 
@@ -53,6 +58,19 @@ def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         if float(quota) > 0:
             allowed = min(allowed, int(float(quota) / float(period)))
     return max(1, allowed)
+
+
+def processes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """One a core, but no more than have room under the memory limit of the control group (version
+    2, else 1): over it the kernel would end one, again and again."""
+    limit = math.inf
+    with contextlib.suppress(OSError, ValueError):
+        new = cgroup / "memory.max"
+        told = (new if new.exists() else cgroup / _OLD_LIMIT).read_text()
+        limit = float(told.replace("max", "inf"))
+    if limit == math.inf:
+        return cores(cgroup)
+    return min(cores(cgroup), 1 + max(0, int((limit - _FIRST_BYTES) // _NEXT_BYTES)))
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -425,7 +443,7 @@ class Supervisor:
             return
         wanted = self.wanted
         if wanted is None:
-            wanted = 1 if any(worker.on_gpu for worker in self._workers) else cores()
+            wanted = 1 if any(worker.on_gpu for worker in self._workers) else processes()
         if sum(not worker.ending for worker in self._workers) < wanted:
             try:
                 self._start()

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.workers import _Worker, bind, cores, in_turn
+from app.workers import _Worker, bind, cores, in_turn, processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
@@ -399,3 +399,27 @@ def test_cores_are_what_the_control_group_leaves(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert cores(tmp_path) == (expected or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "max"}, 4),
+        ({"memory.max": str(128 * 2**20)}, 1),
+        ({"memory.max": str(64 * 2**20)}, 1),
+        ({"memory.max": str(200 * 2**20)}, 2),
+        ({"memory.max": str(2**30), "cpu.max": "300000 100000"}, 3),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, 4),
+        ({"memory/memory.limit_in_bytes": str(128 * 2**20)}, 1),
+        ({"memory.max": "nonsense"}, 4),
+        ({}, 4),
+    ],
+)
+def test_processes_are_no_more_than_the_memory_limit_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert processes(tmp_path) == expected
