@@ -104,7 +104,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf  # not later than the first deadline
         self._free_since = 0.0  # when the next call could have begun
-        self.calls = 0  # batches formed so far
+        self.changes = 0  # of what a new request would meet, by all but new requests
         self.hung = False  # the running call has taken over hang_s
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
@@ -208,6 +208,7 @@ class Batcher(Generic[Lane, Row, Result]):
 
     def _remove(self, request: Pending[Row, Result], error: BaseException | None) -> None:
         """A request has ended: with its results, or with an error."""
+        self.changes += 1
         if error:
             lane: Lane = request.lane  # type: ignore[assignment]
             if request.waiting:
@@ -246,6 +247,7 @@ class Batcher(Generic[Lane, Row, Result]):
         A hung model is not waited for; its thread is left behind.
         """
         self._closing = True
+        self.changes += 1
         self._arrival.set()
         if self.hung:
             self._task.cancel()
@@ -279,6 +281,7 @@ class Batcher(Generic[Lane, Row, Result]):
     def _hang(self, lane: Lane, rows: int) -> None:
         """The running call takes too long. If it does return one day, all goes on as before."""
         self.hung = True
+        self.changes += 1
         log.critical("a call of %s with %d rows has run for %s s", lane, rows, self._hang_s)
         self._fail_all(HungError, "the model does not return")
         if self._closing:
@@ -364,7 +367,7 @@ class Batcher(Generic[Lane, Row, Result]):
     def _take(self, lane: Lane) -> list[_Piece[Row, Result]]:
         """The next batch of a lane; none if all for whom it was chosen are over."""
         now = self.clock()
-        self.calls += 1
+        self.changes += 1
         queues = self.admission.lane(lane)
         tile, most = queues.tile, queues.max_batch
         owed = 0
@@ -418,6 +421,7 @@ class Batcher(Generic[Lane, Row, Result]):
                 watchdog.cancel()
         now = self.clock()
         self.hung = False
+        self.changes += 1
         free_since, self._free_since, self.admission.call_ends = self._free_since, now, now
         if failure:
             await self._divide(lane, pieces, failure)

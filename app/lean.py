@@ -142,7 +142,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
 
 @dataclass(slots=True)
 class _Refusal:
-    """What one request was refused with. Until a batch is formed nothing leaves the queue, so the
+    """What one request was refused with. Until the batcher changes by more than new requests, the
     next of its kind is refused as well, and need not be looked at."""
 
     count: Callable[[int], None]
@@ -173,7 +173,8 @@ class Lean:
         self._metrics = metrics
         self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
         self._refused: dict[_Kind, _Refusal] = {}
-        self._refused_at = 0  # calls of the batcher, when the first of these was refused
+        self._refused_at = 0  # the batcher's count of changes, when they were refused
+        self._turn_ends: float | None = None  # to refuse on arrival, in this turn of the loop
         self._may_be = _MAY_BE if open_to_all else _NOTHING
         # But for the seed, one client's requests are all the same bytes.
         self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
@@ -209,7 +210,7 @@ class Lean:
             left: Whether the client has gone away.
             answer: Called once, perhaps at once; not for a client that has gone.
         """
-        if self._refused and self._is_refused(plain, client, answer):
+        if self._refused and self._in_turn() and self._is_refused(plain, client, answer):
             return
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._take)
@@ -230,9 +231,21 @@ class Lean:
             if self._arrived:
                 asyncio.get_running_loop().call_soon(self._take)
 
+    def _in_turn(self) -> bool:
+        """Whether there is time left to refuse on arrival before the event loop has its turn."""
+        now = time.perf_counter()
+        if self._turn_ends is None:
+            self._turn_ends = now + _SLICE_S
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return now < self._turn_ends
+
+    def _end_turn(self) -> None:
+        self._turn_ends = None
+
     def _is_refused(self, plain: Plain, client: str | None, answer: Answer) -> bool:
         """Refuse what is like one that was just refused."""
-        if self._refused_at != self._state.service.batcher.calls:
+        service: Service = self._state.service
+        if self._refused_at != service.batcher.changes or service.stopping:
             self._forget()
             return False
         known = self._refused.get(_kind(plain, client)) if _is_usual(plain) else None
@@ -245,11 +258,11 @@ class Lean:
 
     def _forget(self) -> None:
         """Look at all that comes again."""
-        for kind, refusal in self._refused.items():
+        forgotten, self._refused = self._refused, {}
+        for kind, refusal in forgotten.items():
             if refusal.times:
                 refusal.count(refusal.times)
                 self._metrics.request(kind[0], PATH, refusal.status, refusal.times)
-        self._refused.clear()
 
     def _begin(
         self,
@@ -281,7 +294,7 @@ class Lean:
                     # Without the error itself: its frames know this connection, which would stay.
                     count = partial(self._metrics.refused, lane, refused_for(images.__cause__))
                     refusal = _refusal(images, request_id, count)
-                    self._refuse_alike(_kind(plain, client), refusal, service.batcher.calls)
+                    self._refuse_alike(_kind(plain, client), refusal, service.batcher.changes)
                 told(images)
                 return
             try:
@@ -294,12 +307,13 @@ class Lean:
 
         service.ask(order, made)
 
-    def _refuse_alike(self, kind: _Kind, refusal: _Refusal, calls: int) -> None:
+    def _refuse_alike(self, kind: _Kind, refusal: _Refusal, changes: int) -> None:
+        if self._refused_at != changes:
+            self._forget()
         if not self._refused:
-            self._refused_at = calls
+            self._refused_at = changes
             asyncio.get_running_loop().call_later(_MOST_SLICE_S, self._forget)
-        if self._refused_at == calls:
-            self._refused[kind] = refusal
+        self._refused[kind] = refusal
 
     def _failed(self, plain: Plain, request_id: str, answer: Answer, error: Exception) -> None:
         """There are no images, and never will be."""

@@ -310,6 +310,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             self._await(None)
             idle.remove(self)
             super().connection_lost(exc)
+            if self.cycle:  # with ``_Lingering`` it would keep this until the collector comes
+                self.cycle.transport = self.transport
             if len(self.connections) < settings.max_connections:
                 unused.clear()
 

@@ -168,7 +168,7 @@ class Service:
         self.in_flight = 0  # requests accepted and not yet answered
         self.max_n = settings.max_n  # images of one request at most
         self._max_timeout_ms = settings.max_timeout_ms
-        self.draining = self._stopping = False
+        self.draining = self.stopping = False
         self._started = time.monotonic()
         self._ready_lock = asyncio.Lock()
         self._ready_at = -math.inf
@@ -211,7 +211,7 @@ class Service:
             timeout_ms, left: As of ``accepted``.
             client: Who asks; None = as ``clients.asking`` says.
         """
-        if self._stopping:
+        if self.stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
         allowed_ms = self._max_timeout_ms
         if timeout_ms is not None:
@@ -239,7 +239,7 @@ class Service:
         ends = time.monotonic() + delay_s
         while time.monotonic() < ends and not forced():  # noqa: ASYNC110  # as uvicorn waits
             await asyncio.sleep(_POLL_S)
-        self._stopping = True
+        self.stopping = True
         ends = time.monotonic() + limit_s
         while self.in_flight and time.monotonic() < ends and not forced():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)

@@ -63,12 +63,9 @@ def run(args: Namespace) -> Result:
                 load = client.start(ours.url + ours.path, rate, seconds, many)
                 probe = client.start(f"{ours.url}/livez", PROBES_PER_S, seconds, 16, "GET")
             told, alive = client.finish(load), client.finish(probe)
-            # What is left if a refusal takes the time that bare ASGI takes for any answer.
-            bound = 1 - told["refused"] / seconds / constant
             found = {
                 "offered / capacity": told["offered_per_s"] / capacity,
                 "goodput / capacity": told["ok_per_s"] / capacity,
-                "goodput / bound": told["ok_per_s"] / capacity / bound,
                 "p50 ms of the accepted": told["p50_ms"],
                 "p99 ms of the accepted": told["p99_ms"],
                 "p50 ms of /livez": alive["p50_ms"],
@@ -81,6 +78,10 @@ def run(args: Namespace) -> Result:
                 "generator's lag p99 ms": told["lag_p99_ms"],
                 "generator's share of a core": told["cpu_share"],
             }
+            # What is left if a refusal takes the time that bare ASGI takes for any answer.
+            left = 1 - told["refused"] / seconds / constant
+            if left > 0:
+                found["goodput / bound"] = found["goodput / capacity"] / left
             for name, value in found.items() if number else ():
                 samples.setdefault(name, []).append(value)
     about: dict[str, object] = {"model": ours.model, "cores": [len(ours_on), len(asks_on)]}

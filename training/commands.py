@@ -140,6 +140,9 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
         return
     if arguments.devices > 1 and not distributed.is_worker():
         Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
+        if resolved.folder:
+            with alone(resolved.folder):  # the first of them locks it; said before all are started
+                pass
         raise SystemExit(distributed.launch(arguments.devices, argv))
 
     with ExitStack() as kept:

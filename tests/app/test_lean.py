@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import math
 import re
 import weakref
 from typing import Any
@@ -20,6 +21,7 @@ from app.guard import Hosts
 from app.lean import Plain
 from app.lean import parse as parse_with
 from app.metrics import Metrics
+from app.service import Caller, Service
 
 
 def parse(data: bytes, max_n: int) -> Plain | None:
@@ -358,6 +360,97 @@ async def test_refused_requests_leave_nothing_for_the_garbage_collector(
     finally:
         gc.enable()
     assert sorted(statuses) == [200, 503, 503, 503, 503]
+
+
+async def _refused(state: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
+    """A service that has just refused a request, two images being made, and remembers it for as
+    long as nothing changes; how to ask again, and the answers."""
+    monkeypatch.setattr(lean, "_MOST_SLICE_S", 60.0)
+    plain = state.lean.parse(b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n")
+    answers: list[Any] = []
+
+    def ask() -> None:
+        state.lean.ask(plain, "127.0.0.1", lambda: False, lambda *answer: answers.append(answer))
+
+    ask()
+    ask()
+    while not answers:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert answers[0][0] == 503
+    return ask, answers
+
+
+async def test_what_is_like_a_refused_request_is_refused_until_something_changes(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2)
+    state = app_of(client).state
+    ask, answers = await _refused(state, monkeypatch)
+    while len(answers) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert answers[1][0] == 200  # the model is idle now
+    ask()
+    while len(answers) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert answers[2][0] == 200
+
+
+async def test_a_request_that_is_given_up_makes_room_at_once(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2, max_wait_ms=1000)
+    state = app_of(client).state
+    service: Service = state.service
+    waits = asyncio.create_task(service.generate(service.order(None, "7", 2, 1, Caller(math.inf))))
+    while not state.service.batcher.waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    monkeypatch.setattr(lean, "_MOST_SLICE_S", 60.0)
+    plain = state.lean.parse(b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n")
+    answers: list[int] = []
+    for _ in range(2):
+        state.lean.ask(plain, None, lambda: False, lambda *answer: answers.append(answer[0]))
+        await asyncio.sleep(0)
+    assert answers == [503, 503]
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    while state.service.batcher.waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    state.lean.ask(plain, None, lambda: False, lambda *answer: answers.append(answer[0]))
+    while len(answers) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert answers[2] == 200
+
+
+async def test_a_stopping_service_says_so_whatever_it_has_refused(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2)
+    state = app_of(client).state
+    ask, answers = await _refused(state, monkeypatch)
+    monkeypatch.setattr(state.service, "stopping", True)
+    ask()
+    while len(answers) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert sum(b"the service is stopping" in answer[2] for answer in answers) == 1
+
+
+async def test_refusing_leaves_the_event_loop_its_turn(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2)
+    state = app_of(client).state
+    ask, answers = await _refused(state, monkeypatch)
+    before = len(answers)
+    ask()
+    assert len(answers) == before + 1  # at once
+    monkeypatch.setattr(lean, "_SLICE_S", 0.0)
+    await asyncio.sleep(0)
+    before = len(answers)
+    ask()
+    assert len(answers) == before  # there was no time left
+    while len(answers) == before:  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 async def test_what_arrives_in_masses_is_looked_at_in_slices(

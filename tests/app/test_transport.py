@@ -1,8 +1,10 @@
 """Slow, large, broken and many: bytes on a socket."""
 
 import asyncio
+import gc
 import json
 import time
+import weakref
 from contextlib import suppress
 from typing import Any
 
@@ -274,6 +276,33 @@ async def test_a_connection_that_is_not_used_again_is_closed(
         assert await other.rest() == b""
         assert time.monotonic() - began > 0.3
     await well(wire)
+
+
+async def test_a_connection_that_has_ended_is_not_kept_for_the_collector(
+    make_wire: Any, app_of: Any
+) -> None:
+    wire = await make_wire()
+    await well(wire)
+    before = set(app_of(wire).state.connections())
+    gc.collect()
+    gc.disable()
+    try:
+        async with Wire(wire) as one:
+            one.send(HEAD + b"Content-Length: 5\r\n\r\n")
+            await asyncio.sleep(0.1)  # so that it waits for the body
+            one.send(b"hello")
+            assert (await one.answer())[0] in (415, 422)
+            new = set(app_of(wire).state.connections()) - before
+            left = [weakref.ref(found) for found in new]
+            assert len(left) == 1
+            new.clear()
+        for _ in range(100):
+            if not any(ref() for ref in left):
+                break
+            await asyncio.sleep(0.02)
+        assert not any(ref() for ref in left)
+    finally:
+        gc.enable()
 
 
 async def test_in_a_storm_of_connections_not_all_are_looked_at_for_each(
