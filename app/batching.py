@@ -272,6 +272,7 @@ class Batcher(Generic[Lane, Row, Result]):
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """Leave nobody waiting for a batcher that is gone: by a bug of ours, or its loop's end."""
         self._closing = True
+        self.changes += 1
         if self._alarm:
             self._alarm.cancel()
         self._fail_all(ClosedError, "the batcher has ended")

@@ -174,6 +174,7 @@ class Lean:
         self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
         self._refused: dict[_Kind, _Refusal] = {}
         self._refused_at = 0  # the batcher's count of changes, when they were refused
+        self._forgets: asyncio.TimerHandle | None = None
         self._turn_ends: float | None = None  # to refuse on arrival, in this turn of the loop
         self._may_be = _MAY_BE if open_to_all else _NOTHING
         # But for the seed, one client's requests are all the same bytes.
@@ -258,6 +259,9 @@ class Lean:
 
     def _forget(self) -> None:
         """Look at all that comes again."""
+        if self._forgets:
+            self._forgets.cancel()
+            self._forgets = None
         forgotten, self._refused = self._refused, {}
         for kind, refusal in forgotten.items():
             if refusal.times:
@@ -312,7 +316,7 @@ class Lean:
             self._forget()
         if not self._refused:
             self._refused_at = changes
-            asyncio.get_running_loop().call_later(_MOST_SLICE_S, self._forget)
+            self._forgets = asyncio.get_running_loop().call_later(_MOST_SLICE_S, self._forget)
         self._refused[kind] = refusal
 
     def _failed(self, plain: Plain, request_id: str, answer: Answer, error: Exception) -> None:

@@ -160,7 +160,6 @@ class _Worker:
     started: float
     heard: float
     ready: bool = False  # takes connections
-    on_gpu: bool = False
     ending: bool = False  # was told to stop
     kill_at: float = float("inf")
     open: int = 0  # connections handed over and not yet closed
@@ -319,7 +318,9 @@ class Supervisor:
         if _CLOSING in told:
             worker.ready = False
         elif _READY in told or _READY_ON_GPU in told:
-            worker.ready, worker.on_gpu = not worker.ending, _READY_ON_GPU in told
+            worker.ready = not worker.ending
+            if self.wanted is None:  # known from now on, also when this worker is gone
+                self.wanted = 1 if _READY_ON_GPU in told else processes()
             if worker.ready and not self._was_ready:
                 self._listen()
         if _HANGS in told and not worker.ending:
@@ -441,10 +442,7 @@ class Supervisor:
             return
         if not self._was_ready or now < self._start_at:
             return
-        wanted = self.wanted
-        if wanted is None:
-            wanted = 1 if any(worker.on_gpu for worker in self._workers) else processes()
-        if sum(not worker.ending for worker in self._workers) < wanted:
+        if sum(not worker.ending for worker in self._workers) < (self.wanted or 1):
             try:
                 self._start()
             except OSError as error:

@@ -423,3 +423,40 @@ def test_processes_are_no_more_than_the_memory_limit_has_room_for(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert processes(tmp_path) == expected
+
+
+def test_on_a_gpu_a_worker_that_ended_is_followed_by_one() -> None:
+    code = """
+import os, select, sys, time
+from app import workers
+workers.processes = lambda: 3
+said = []
+def work(link):
+    print("up", flush=True)
+    time.sleep(2 if said else 0)  # as a model loads
+    link.tell_ready(on_gpu=True)
+    ends = time.monotonic() + 0.3 if not said else float("inf")
+    while time.monotonic() < ends:
+        link.tell_beat(True)
+        if select.select([link], [], [], 0.1)[0]:
+            try:
+                list(link.connections())
+            except EOFError:
+                return 0
+            return 0
+    os._exit(1)
+supervisor = workers.Supervisor(
+    workers.bind("127.0.0.1", 0), None, work, 5.0, lambda: None, said.append
+)
+sys.exit(supervisor.run())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        for _ in range(2):  # the first, and the one in its place
+            assert process.stdout.readline() == "up\n"
+        time.sleep(4)  # others would have come by now
+        process.terminate()
+        more = process.stdout.read()
+    assert more == ""

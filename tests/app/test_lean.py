@@ -395,6 +395,27 @@ async def test_what_is_like_a_refused_request_is_refused_until_something_changes
     assert answers[2][0] == 200
 
 
+async def test_one_timer_forgets_what_was_refused_last(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2, max_wait_ms=1000)
+    state = app_of(client).state
+    service: Service = state.service
+    waits = asyncio.create_task(service.generate(service.order(None, "7", 2, 1, Caller(math.inf))))
+    await asyncio.sleep(0)
+    ask, answers = await _refused(state, monkeypatch)
+    first = state.lean._forgets
+    service.batcher.changes += 1
+    before = len(answers)
+    ask()
+    while len(answers) == before:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert [answer[0] for answer in answers] == [503] * (before + 1)
+    assert first.cancelled()
+    assert not state.lean._forgets.cancelled()
+    await waits
+
+
 async def test_a_request_that_is_given_up_makes_room_at_once(
     make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
