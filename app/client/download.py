@@ -194,9 +194,8 @@ class Part:
             self._file.flush()
         if self._total and self.size != self._total:
             raise AnswerError(f"{self._part} has {self.size} bytes; announced are {self._total}")
-        if (
-            os.name == "nt"
-        ):  # which renames no open file; others keep it locked until it has its name
+        # Locked until it has its name, but Windows renames no open file.
+        if os.name == "nt":
             self._file.close()
         self._part.replace(self.path)
         self._note.unlink(missing_ok=True)

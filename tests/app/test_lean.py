@@ -362,6 +362,15 @@ async def test_refused_requests_leave_nothing_for_the_garbage_collector(
     assert sorted(statuses) == [200, 503, 503, 503, 503]
 
 
+async def _queued(service: Service) -> "asyncio.Task[Any]":
+    """A request for two images that waits for more."""
+    order = service.order(None, "7", 2, 1, Caller(math.inf))
+    waits = asyncio.create_task(service.generate(order))
+    while not service.batcher.waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    return waits
+
+
 async def _refused(state: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
     """A service that has just refused a request, two images being made, and remembers it for as
     long as nothing changes; how to ask again, and the answers."""
@@ -401,8 +410,7 @@ async def test_one_timer_forgets_what_was_refused_last(
     client = await make_client(queue_limit=2, max_n=2, max_wait_ms=1000)
     state = app_of(client).state
     service: Service = state.service
-    waits = asyncio.create_task(service.generate(service.order(None, "7", 2, 1, Caller(math.inf))))
-    await asyncio.sleep(0)
+    waits = await _queued(service)
     ask, answers = await _refused(state, monkeypatch)
     first = state.lean._forgets
     service.batcher.changes += 1
@@ -422,9 +430,7 @@ async def test_a_request_that_is_given_up_makes_room_at_once(
     client = await make_client(queue_limit=2, max_n=2, max_wait_ms=1000)
     state = app_of(client).state
     service: Service = state.service
-    waits = asyncio.create_task(service.generate(service.order(None, "7", 2, 1, Caller(math.inf))))
-    while not state.service.batcher.waiting:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+    waits = await _queued(service)
     monkeypatch.setattr(lean, "_MOST_SLICE_S", 60.0)
     plain = state.lean.parse(b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n")
     answers: list[int] = []
