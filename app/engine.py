@@ -12,6 +12,7 @@ how to cut and pad a batch of any size.
 import hashlib
 import logging
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.md)
 BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
 MOST = 4096  # rows of a batch
+_PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
 Lane = tuple[str, Operation]  # a model's name and what it is to do
@@ -232,6 +234,10 @@ class Engine:
         backwards, so that each meets other places and neighbours; then some of them beside one that
         is not a number. If no size agrees, not even REFERENCE itself, the device does not repeat.
 
+        A size is timed against passes of one row between its own, and of the ratios the median
+        counts: where others take a part of the machine for a moment, they slow both, and no size
+        looks dearer than another by bad luck.
+
         Raises:
             FloatingPointError: an output is not finite.
         """
@@ -265,28 +271,39 @@ class Engine:
             )
             return seconds if exact else math.inf
 
+        single = batch[:1], None if labels is None else labels[:1]
+        one = math.inf  # seconds of its pass
+
         def cost(size: int) -> float:
+            """The time of a pass, in passes of one row; infinity: its rows differ."""
+            nonlocal one
             # As many passes as show every row, the last one overlapping.
             starts = {*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)}
-            least = math.inf
-            for start, bad in [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]:
+            passes = [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]
+            found: list[float] = []
+            for start, bad in [*passes, *[(0, 0)] * (_PAIRS - len(passes))]:
                 seconds = seconds_if_exact(size, start, bad)
                 if seconds == math.inf:
                     return seconds
-                least = min(least, seconds)
-            return least
+                if len(found) < _PAIRS:
+                    # The first of the two finds the weights out of the cache.
+                    unit = min(timed(*single)[1] for _ in range(2))
+                    one = min(one, unit)
+                    found.append(seconds / unit)
+            return statistics.median(found)
 
-        costs: list[tuple[int, float]] = []
+        costs: list[tuple[int, float]] = []  # in passes of one row
         best, in_vain = math.inf, 0
         for size in sorted({*runner.sizes, REFERENCE}):
-            if (seconds := cost(size)) == math.inf:
+            if (units := cost(size)) == math.inf:
                 continue
-            costs.append((size, seconds))
-            row_s = (PASS_S + seconds) / size
+            costs.append((size, units))
+            row_s = (PASS_S + one * units) / size
             in_vain = in_vain + 1 if row_s > 0.98 * best else 0
             best = min(best, row_s)
-            if size >= (self._chosen or MOST) or in_vain == 2:  # larger passes would not be used
-                break
+            if size >= (self._chosen or MOST) or (size >= REFERENCE and in_vain >= 2):
+                break  # larger passes would not be used
+        costs = [(size, one * units) for size, units in costs]
         return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
 
 

@@ -273,6 +273,28 @@ def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
         assert all(0 < seconds < 60 for _, seconds in costs)
 
 
+def test_a_machine_that_is_slow_for_a_moment_spoils_no_cost(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of the probe all takes three times as long: sizes that had their turn then looked
+    dear, and of larger ones none was tried any more."""
+    clock, calls = 0.0, 0
+
+    def slow(z: Floats, pixels: Floats) -> Floats:
+        nonlocal clock, calls
+        calls += 1
+        clock += (1 + len(z)) * (0.003 if 70 < calls < 125 else 0.001)
+        return pixels
+
+    monkeypatch.setattr("app.engine.time.perf_counter", lambda: clock)
+    monkeypatch.setattr("app.engine.time.thread_time", lambda: clock)
+    engine = changed(tiny_store, slow)
+    engine.warm_up()
+    assert sizes_of(engine) == [1, 2, 3, 4, 6, 8]
+    for size, seconds in engine.costs[LANE]:
+        assert seconds == pytest.approx((1 + size) * 0.001)
+
+
 @pytest.mark.parametrize("tick_s", [inf, 0.01])
 def test_a_thread_clock_of_coarse_ticks_leaves_every_cost_right(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch, tick_s: float
