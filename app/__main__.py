@@ -1,6 +1,7 @@
 """``python -m app``: settings from the environment and the command line, then the processes."""
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -20,6 +21,9 @@ from app.settings import Settings, unknown_variables
 from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores, processes
 
 USAGE_STATUS = 2  # a setting is wrong
+# Objects more than before until the collector looks at the youngest, and how many such rounds until
+# it looks at older ones.
+_GARBAGE = (50_000, 50, 100)
 
 
 def _stop(status: int, message: str) -> NoReturn:
@@ -54,15 +58,20 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
     with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as name:
         _end_at_signals(lambda: shutil.rmtree(name, ignore_errors=True))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
-        from prometheus_client.multiprocess import mark_process_dead
-
         # All that can be is made before the forks, so that they share it.
-        from app.main import create_app
         from app.prepare import prepare_to_fork
-        from app.server import serve
 
         try:
-            app = create_app(settings, Path(name), prepare_to_fork(settings))
+            preparation = prepare_to_fork(settings)
+
+            from prometheus_client.multiprocess import mark_process_dead
+
+            from app.main import create_app
+            from app.server import serve
+
+            app = create_app(settings, Path(name), preparation.result if preparation else None)
+            if preparation:
+                preparation.result()
         except StartupError as error:
             _stop(UNAVAILABLE_STATUS, str(error))
 
@@ -96,6 +105,9 @@ def _say_ready(sockets: list[socket.socket]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or SIGINT."""
+    # Imports make far more objects than the usual 700, and a queue holds far more, none of them in
+    # a cycle: the collector would look through them again and again (docs/log.md).
+    gc.set_threshold(*_GARBAGE)
     if unknown := unknown_variables():
         _stop(USAGE_STATUS, f"unknown setting in the environment: {', '.join(unknown)}")
     try:

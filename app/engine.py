@@ -31,6 +31,7 @@ PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.m
 BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
 MOST = 4096  # rows of a batch
 _PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
+_ENOUGH = 16  # rows, by which a pass has spread its cost, if larger ones save nothing
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
 Lane = tuple[str, Operation]  # a model's name and what it is to do
@@ -59,6 +60,15 @@ class Point(NamedTuple):
 
     z: Latent
     label: int | None = None
+
+
+class Findings(NamedTuple):
+    """What the probe of a set of models has found, as ``Engine`` describes it."""
+
+    costs: dict[Lane, list[tuple[int, float]]]
+    grades: dict[str, Grade]
+    fingerprints: dict[str, str]
+    failed: dict[str, str]  # name -> why a model cannot be run
 
 
 Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
@@ -105,6 +115,7 @@ class Engine:
 
     ``max_batch`` has that largest batch by lane.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
+    ``grades`` has whether each model repeats itself to the bit, by name.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
     differs where processor, engine or settings round otherwise, so seeds there give other pixels.
     """
@@ -128,36 +139,55 @@ class Engine:
         return self.models[name].operations
 
     def warm_up(self) -> dict[str, str]:
-        """Run every model at every size, keep the sizes whose rows agree, and grade each model.
+        """Probe every model, and be ready to run.
 
         Returns:
-            Name -> reason for each model that raised or gave values that are not finite. Such a
-            model is dropped; the others are served.
+            As ``Findings.failed``. Such a model is dropped; the others are served.
         """
-        failed: dict[str, str] = {}
-        for name, model in list(self.models.items()):
+        found = self.probe()
+        self.adopt(found)
+        return found.failed
+
+    def probe(self) -> Findings:
+        """Run every model at every size, choose the sizes whose rows agree, and grade each model.
+
+        A model fails that raises, or gives values that are not finite.
+        """
+        found = Findings({}, {}, {}, {})
+        for name, model in self.models.items():
             try:
                 probes = {(name, op): self._probe((name, op)) for op in model.operations}
             except Exception as error:
                 log.exception("%s failed its probe", name)
-                failed[name] = f"the network failed its first passes ({type(error).__name__})"
-                del self.models[name]
+                found.failed[name] = f"the network failed its first passes ({type(error).__name__})"
                 continue
-            self.costs |= {lane: costs for lane, (costs, _) in probes.items()}
-            exact = all(repeats for _, repeats in probes.values())
-            self.grades[name] = "exact" if exact else "visual"
+            for lane, probed in probes.items():
+                found.costs[lane] = probed.costs
+                if lane[1] == "generate":
+                    found.fingerprints[name] = probed.digest
+            exact = all(probed.exact for probed in probes.values())
+            found.grades[name] = "exact" if exact else "visual"
             log.info(
                 "%s: %s with %s on %s; milliseconds by batch size: %s",
-                *(name, self.grades[name], model.runner.engine, model.runner.device),
+                *(name, found.grades[name], model.runner.engine, model.runner.device),
                 "; ".join(
-                    f"{lane[1]} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in costs)
-                    for lane, (costs, _) in probes.items()
+                    f"{lane[1]} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in probed.costs)
+                    for lane, probed in probes.items()
                 ),
             )
+        return found
+
+    def adopt(self, found: Findings) -> None:
+        """Be ready to run by what a probe of the same models found here, perhaps in another
+        process."""
+        for name in found.failed:
+            del self.models[name]
+        self.grades.update(found.grades)
+        self.fingerprints.update(found.fingerprints)
+        self.costs.update(found.costs)
         for lane, costs in self.costs.items():
             self.max_batch[lane] = self._chosen or _batch_that_takes(BATCH_S, costs)
             self._plans[lane] = plan(costs, self.max_batch[lane])
-        return failed
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its
@@ -226,7 +256,7 @@ class Engine:
         shape = (count, height, width) if channels == 1 else (count, height, width, channels)
         return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
 
-    def _probe(self, lane: Lane) -> tuple[list[tuple[int, float]], bool]:
+    def _probe(self, lane: Lane) -> "_Probed":
         """Size and seconds of each pass to use, and whether their rows repeat.
 
         The sizes are those whose rows equal those of one pass of REFERENCE rows: a fixed number, so
@@ -256,8 +286,7 @@ class Engine:
         reference, reference_seconds = timed(batch, labels)
         if not all(np.isfinite(output).all() for output in reference):
             raise FloatingPointError("an output of the probe is not finite")
-        if operation == "generate":
-            self.fingerprints[name] = hashlib.sha256(reference[0].tobytes()).hexdigest()
+        digest = hashlib.sha256(reference[0].tobytes()).hexdigest()
 
         def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
             """The time of one pass; infinity if its rows, but the first ``bad``, differ."""
@@ -301,10 +330,20 @@ class Engine:
             row_s = (PASS_S + one * units) / size
             in_vain = in_vain + 1 if row_s > 0.98 * best else 0
             best = min(best, row_s)
-            if size >= (self._chosen or MOST) or (size >= REFERENCE and in_vain >= 2):
+            if size >= (self._chosen or MOST) or (size >= _ENOUGH and in_vain >= 2):
                 break  # larger passes would not be used
         costs = [(size, one * units) for size, units in costs]
-        return (costs, True) if costs else ([(REFERENCE, reference_seconds)], False)
+        if not costs:
+            return _Probed([(REFERENCE, reference_seconds)], False, digest)
+        return _Probed(costs, True, digest)
+
+
+class _Probed(NamedTuple):
+    """What the probe of one lane has found."""
+
+    costs: list[tuple[int, float]]
+    exact: bool  # the rows of these sizes repeat
+    digest: str  # of what was computed
 
 
 def _took(wall_s: float, own_s: float | None) -> float:

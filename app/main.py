@@ -1,7 +1,7 @@
 """Puts the application together: settings in, ASGI application out."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,15 +41,16 @@ from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
+Models = Callable[[], Prepared]
 STATIC = Path(__file__).parent / "static"
 
 
 @asynccontextmanager
 async def _lifespan(
-    app: FastAPI, settings: Settings, metrics: Metrics, prepared: Prepared | None
+    app: FastAPI, settings: Settings, metrics: Metrics, models: Models | None
 ) -> AsyncIterator[None]:
     """Every model is ready before the first request; what was accepted is finished."""
-    engine, refused = prepared or prepare(settings)
+    engine, refused = models() if models else prepare(settings)
     metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
@@ -71,7 +72,7 @@ async def _lifespan(
 
 
 def create_app(
-    settings: Settings, shared: Path | None = None, prepared: Prepared | None = None
+    settings: Settings, shared: Path | None = None, models: Models | None = None
 ) -> FastAPI:
     """The application.
 
@@ -81,13 +82,13 @@ def create_app(
     Args:
         settings: Of the service.
         shared: As in ``Metrics``.
-        prepared: The models; None = they are loaded when the lifespan starts.
+        models: Asked for them when the lifespan starts; None = it loads them itself.
     """
     metrics = Metrics(shared)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _lifespan(app, settings, metrics, prepared):
+        async with _lifespan(app, settings, metrics, models):
             yield
 
     app: FastAPI = FastAPIOffline(

@@ -1,10 +1,12 @@
 """The models, loaded, probed and warm, before anything is served; once for all processes where a
 fork can take them along."""
 
+import json
 import logging
-from typing import NamedTuple
+import os
+from typing import NamedTuple, NoReturn
 
-from app.engine import Engine
+from app.engine import Engine, Findings
 from app.errors import StartupError
 from app.settings import Settings
 from app.store import StoredModel, load_store, may_run_torch
@@ -25,27 +27,94 @@ def prepare(settings: Settings) -> Prepared:
     Raises:
         StartupError: there is none that can be run, or no such engine or device.
     """
-    return _probed(settings, *_loaded(settings))
+    models, refused = _loaded(settings)
+    engine = Engine(models, settings.max_batch)
+    engine.start_thread()
+    return _ready(settings, engine, refused, engine.warm_up())
 
 
 def _loaded(settings: Settings) -> tuple[dict[str, StoredModel], dict[str, str]]:
     return load_store(settings.models_dir, settings.engine, settings.device, settings.threads)
 
 
-def _probed(
-    settings: Settings, models: dict[str, StoredModel], refused: dict[str, str]
+def _ready(
+    settings: Settings, engine: Engine, refused: dict[str, str], failed: dict[str, str]
 ) -> Prepared:
-    engine = Engine(models, settings.max_batch)
-    engine.start_thread()
-    for name, reason in engine.warm_up().items():
-        refused[f"{name}.safetensors"] = reason
+    refused |= {f"{name}.safetensors": reason for name, reason in failed.items()}
     if not engine.models:
         raise StartupError(f"no checkpoint in {settings.models_dir} can be run; see the log")
     return Prepared(engine, refused)
 
 
-def prepare_to_fork(settings: Settings) -> Prepared | None:
-    """``prepare``, for workers that are forked afterwards; None = each has to do it itself.
+class Preparation:
+    """Loaded models, while a process of its own probes them.
+
+    The probe takes about as long as the imports of the application, so where there is a second core
+    they are made at the same time (threads do not do that: an import holds the interpreter).
+    """
+
+    def __init__(
+        self, settings: Settings, models: dict[str, StoredModel], refused: dict[str, str]
+    ) -> None:
+        self._settings = settings
+        self._refused = refused
+        self._result: Prepared | None = None
+        self._engine = Engine(models, settings.max_batch)
+        reading, writing = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(reading)
+            _probe(self._engine, writing)
+        os.close(writing)
+        self._told = os.fdopen(reading, "rb")
+
+    def result(self) -> Prepared:
+        """What can be served; the first call waits for it.
+
+        Raises:
+            StartupError: no model can be run, or one has ended the process that tried it.
+        """
+        if not self._result:
+            self._result = self._wait()
+        return self._result
+
+    def _wait(self) -> Prepared:
+        with self._told:
+            told = self._told.read()
+        _, status = os.waitpid(self._pid, 0)
+        if code := os.waitstatus_to_exitcode(status):
+            how = f"signal {-code}" if code < 0 else f"status {code}"
+            where = self._settings.models_dir
+            detail = f"trying the checkpoints in {where} ended a process with {how}"
+            raise StartupError(f"{detail}; the log names those that passed before")
+        costs, *others = json.loads(told)
+        lanes = {
+            (name, operation): [(int(size), float(seconds)) for size, seconds in passes]
+            for name, operation, passes in costs
+        }
+        found = Findings(lanes, *others)
+        self._engine.adopt(found)
+        return _ready(self._settings, self._engine, self._refused, found.failed)
+
+
+def _probe(engine: Engine, told: int) -> NoReturn:
+    """Probe, tell the findings as JSON, and end this process."""
+    status = 1
+    try:
+        engine.start_thread()
+        costs, *others = engine.probe()
+        lanes = [(name, operation, passes) for (name, operation), passes in costs.items()]
+        with os.fdopen(told, "w") as file:
+            json.dump([lanes, *others], file)
+        status = 0
+    except Exception:
+        log.exception("the probe failed")
+    finally:
+        os._exit(status)
+
+
+def prepare_to_fork(settings: Settings) -> Preparation | None:
+    """Begin to ``prepare``, for workers forked afterwards; None = each has to do it itself.
 
     Neither a GPU's driver nor an engine's threads live on in a fork, so models are shared where
     ONNX Runtime runs them in one thread. Their weights are then in memory once, one probe is
@@ -59,4 +128,4 @@ def prepare_to_fork(settings: Settings) -> Prepared | None:
     models, refused = _loaded(settings)
     if any(model.runner.engine != "onnx" for model in models.values()):
         return None  # one had no graphs, and torch must not have run before a fork
-    return _probed(settings, models, refused)
+    return Preparation(settings, models, refused)

@@ -1,7 +1,6 @@
 """The HTTP server of one process: uvicorn, which listens itself or is handed its connections."""
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -25,9 +24,6 @@ from app.workers import UNAVAILABLE_STATUS, Link
 
 HUNG_STATUS = 4  # ended as asked, but a model still hung
 _BEAT_S = 1.0
-# Objects more than before until the collector looks at the youngest, and how many such rounds until
-# it looks at older ones.
-_GARBAGE = (50_000, 50, 100)
 
 
 class _Server(uvicorn.Server):
@@ -196,9 +192,6 @@ def serve(
         lifespan="on",
     )
     server = _Server(config, app, settings, ready, link)
-    # A queue holds far more objects than the usual 700, none of them in a cycle, and the collector
-    # would look through them again and again, while everybody waits (docs/log.md).
-    gc.set_threshold(*_GARBAGE)
     # uvicorn has handlers of its own while it serves, and raises at the end what it has caught: an
     # ordered stop ends with status 0. What comes before is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -29,13 +29,13 @@ SLOW = f"""
 import sys, time
 from app.engine import Engine, Sample
 
-honest, probed = Engine.run, Engine.warm_up
+honest, probed = Engine.run, Engine.probe
 
 def probe(self):
-    grades = probed(self)
-    for lane, costs in self.costs.items():
-        self.costs[lane] = [(size, seconds + {ROW_S} * size) for size, seconds in costs]
-    return grades
+    found = probed(self)
+    for lane, costs in found.costs.items():
+        found.costs[lane] = [(size, seconds + {ROW_S} * size) for size, seconds in costs]
+    return found
 
 def slow(self, lane, rows):
     if any(isinstance(row, Sample) and row.seed == {HANG_SEED} for row in rows):
@@ -43,7 +43,7 @@ def slow(self, lane, rows):
     time.sleep({ROW_S} * len(rows))
     return honest(self, lane, rows)
 
-Engine.run, Engine.warm_up = slow, probe
+Engine.run, Engine.probe = slow, probe
 from app.__main__ import main
 main(sys.argv[1:])
 """

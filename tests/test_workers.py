@@ -194,13 +194,13 @@ COUNTS = """
 import os, sys
 from app.engine import Engine
 
-honest = Engine.warm_up
+honest = Engine.probe
 
-def warm_up(self):
-    print(os.getpid(), file=open(sys.argv.pop(), "a"))
+def probe(self):
+    print(os.getpid(), file=open(sys.argv[-1], "a"))
     return honest(self)
 
-Engine.warm_up = warm_up
+Engine.probe = probe
 from app.__main__ import main
 main(sys.argv[1:-1])
 """
@@ -216,7 +216,7 @@ def test_one_probe_is_enough_for_all_workers_and_for_those_that_replace_them(
             os.kill(pid, signal.SIGKILL)
         until(lambda: len(workers_of(server)) == 2 and len(served_by(server)) == 2)
         assert httpx.post(f"{server.url}/generate?label=7&seed=1").content == first
-        assert probes.read_text().split() == [str(server.process.pid)]
+        assert len(probes.read_text().split()) == 1
 
 
 def test_a_worker_whose_model_hangs_answers_and_is_replaced(start_two: Any) -> None:

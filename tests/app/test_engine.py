@@ -276,8 +276,8 @@ def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
 def test_a_machine_that_is_slow_for_a_moment_spoils_no_cost(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the midst of the probe all takes three times as long: sizes that had their turn then looked
-    dear, and of larger ones none was tried any more."""
+    """In the midst of the probe all takes three times as long: sizes that had their turn then
+    looked dear, and of larger ones none was tried any more."""
     clock, calls = 0.0, 0
 
     def slow(z: Floats, pixels: Floats) -> Floats:

@@ -1,14 +1,19 @@
 """When models are loaded before the processes are made, and when in each of them."""
 
 import dataclasses
+import os
 import shutil
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app import store
+from app.engine import Engine, Lane, Sample
+from app.engine_onnx import OnnxRunner
 from app.errors import StartupError
 from app.prepare import prepare, prepare_to_fork
 from app.settings import Settings
@@ -45,7 +50,7 @@ def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_sto
     def prepared(**settings: Any) -> Any:
         return prepare_to_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
 
-    shared = prepared(engine="onnx")
+    shared = prepared(engine="onnx").result()
     assert {model.runner.engine for model in shared.engine.models.values()} == {"onnx"}
     assert set(shared.engine.grades) == set(shared.engine.models)  # probed
     assert prepared(engine="onnx", threads=2) is None
@@ -65,7 +70,7 @@ def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
     def run(*_: Any) -> None:
         raise AssertionError("a model was run")
 
-    monkeypatch.setattr("app.prepare.Engine", run)
+    monkeypatch.setattr("app.prepare.Preparation", run)
     monkeypatch.setattr("app.engine_torch.TorchRunner.run", run)
     assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
@@ -74,3 +79,46 @@ def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path
     for make in (prepare, prepare_to_fork):
         with pytest.raises(StartupError, match="no checkpoint to serve"):
             make(Settings(models_dir=tmp_path, engine="onnx"))
+
+
+def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_store: Path) -> None:
+    settings = Settings(models_dir=tiny_store, engine="onnx")
+    beside = prepare_to_fork(settings)
+    assert beside
+    there, here = beside.result(), prepare(settings)
+    assert there.engine.grades == here.engine.grades
+    assert there.engine.fingerprints == here.engine.fingerprints
+    assert there.engine.costs.keys() == here.engine.costs.keys() == there.engine.max_batch.keys()
+    lane: Lane = ("tiny-cgan-v1", "generate")
+    rows = [Sample(seed, seed % 10) for seed in range(20)]
+    for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = OnnxRunner.run
+
+    def run(self: OnnxRunner, operation: Any, batch: Any, labels: Any) -> Any:
+        outputs = honest(self, operation, batch, labels)
+        return (
+            tuple(output * np.float32("nan") for output in outputs) if labels is None else outputs
+        )
+
+    monkeypatch.setattr(OnnxRunner, "run", run)
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    engine, refused = preparation.result()
+    assert set(engine.models) == {"tiny-cgan-v1"}
+    assert set(refused) == {"tiny-gan-v1.safetensors", "tiny-vae-v1.safetensors"}
+
+
+def test_a_model_that_ends_the_process_that_tries_it_is_told(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGSEGV))
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    with pytest.raises(StartupError, match="with signal 11; the log"):
+        preparation.result()
