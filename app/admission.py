@@ -47,6 +47,7 @@ class Start(NamedTuple):
 
     max_batch: int  # rows of one call at most
     rate: float = 0.0  # rows a second in full calls; 0 = unknown
+    at_once: int = 0  # rows up to which a call is so short, and so sure to end, that who asks waits
 
 
 class Lane(Generic[T]):
@@ -58,7 +59,8 @@ class Lane(Generic[T]):
         self.queue: Shares[T] = Shares(self.tile)
         # Goes after the other, and counts for no limit.
         self.background: Shares[T] = Shares(self.tile)
-        self.pace = Pace(*start)
+        self.pace = Pace(start.max_batch, start.rate)
+        self.at_once = start.at_once
 
 
 class Admission(Generic[Name, T]):

@@ -6,6 +6,9 @@ what arrives waits; when it returns, the lane whose first client has waited long
 gives the next batch (``app.shares``). A large request is cut over several calls, and one call holds
 parts of many requests, of many clients.
 
+A call that is short and sure to end is made on the event loop itself, which stands still meanwhile:
+to hand it to a thread and to hear from that takes longer than it is worth (docs/log.md).
+
 Rows in the *background* go after all others: they get what room a call has left, but at most a
 tile of it, so that they hold up nobody who shares it; whole calls while nobody else waits, cut to a
 tile where others have asked of late; and a tile in every eighth call or so, whatever else waits.
@@ -45,6 +48,7 @@ _REASONS: dict[type[BaseException], str] = {
 }
 
 _PATIENCE = 7  # calls in a row that leave what waits in the background out
+_TURNS = 2  # of the event loop after a call made on it: what has come is read, then queued
 _QUIET_S = 1.0  # without other requests, until calls for the background alone are full ones
 
 _Piece = tuple[Pending[Row, Result], Sequence[Row]]
@@ -58,7 +62,8 @@ class Batcher(Generic[Lane, Row, Result]):
             an exception fails its own request only. If ``run`` raises, the batch is run again in
             halves, so that only the guilty requests fail.
         executor: Where ``run`` is called, one call at a time; ``close`` shuts it down.
-        lanes: All that there are, with the rows of one call at most.
+        lanes: All that there are, with the rows of one call at most, and of one that is made on the
+            event loop and not in the executor.
         max_wait_s: How long a batch that is not full waits for more, counted from the arrival of
             its first row, but at most half of the time to a deadline; 0 = not at all: batch what
             is queued while the model works.
@@ -106,6 +111,8 @@ class Batcher(Generic[Lane, Row, Result]):
         self._free_since = 0.0  # when the next call could have begun
         self.changes = 0  # of what a new request would meet, by all but new requests
         self.hung = False  # the running call has taken over hang_s
+        # When the call began for which the event loop stands still; another thread may look.
+        self.stands_since: float | None = None
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
 
@@ -406,18 +413,24 @@ class Batcher(Generic[Lane, Row, Result]):
         loop = asyncio.get_running_loop()
         started = self.clock()
         self.admission.call_ends = started + pace.seconds(len(batch))
+        at_once = len(batch) <= self.admission.lane(lane).at_once
         watchdog = None
-        if self._hang_s < math.inf:
+        if self._hang_s < math.inf and not at_once:
             watchdog = loop.call_later(self._hang_s, self._hang, lane, len(batch))
         failure: Exception | None = None
         results: Sequence[Result | Exception] = ()
         try:
-            results = await loop.run_in_executor(self._executor, self._run, lane, batch)
+            if at_once:
+                self.stands_since = started
+                results = self._run(lane, batch)
+            else:
+                results = await loop.run_in_executor(self._executor, self._run, lane, batch)
             if len(results) != len(batch):
                 raise RuntimeError(f"the model returned {len(results)} results for {len(batch)}")
         except Exception as error:
             failure = error
         finally:
+            self.stands_since = None
             if watchdog:
                 watchdog.cancel()
         now = self.clock()
@@ -432,12 +445,17 @@ class Batcher(Generic[Lane, Row, Result]):
         self._tell(self._on_batch, lane, len(batch), now - started)
         start = 0
         ended: list[Pending[Row, Result]] = []
-        # In a turn of their own: the model gets its next batch before answers are made of this one.
-        loop.call_soon(self._deliver, ended)
+        if not at_once:
+            # In a turn of their own: the model gets its next batch before answers are made of this.
+            loop.call_soon(self._deliver, ended)
         for request, rows in pieces:
             if request.give(results[start : start + len(rows)], now - started, len(batch)):
                 ended.append(request)
             start += len(rows)
+        if at_once:
+            self._deliver(ended)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
 
     async def _divide(
         self, lane: Lane, pieces: list[_Piece[Row, Result]], error: Exception

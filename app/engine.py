@@ -98,10 +98,14 @@ def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
     return first
 
 
+def _row_s(costs: Sequence[tuple[int, float]]) -> float:
+    """Seconds of a row in passes of the best size."""
+    return min(seconds / size for size, seconds in costs)
+
+
 def _batch_that_takes(seconds: float, costs: Sequence[tuple[int, float]]) -> int:
     """Rows that a lane does in this time, down to a power of two."""
-    row_s = min(s / size for size, s in costs)
-    return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
+    return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / _row_s(costs)))))))
 
 
 class Engine:
@@ -114,6 +118,7 @@ class Engine:
             each lane, one that takes about BATCH_S.
 
     ``max_batch`` has that largest batch by lane.
+    ``at_once`` has how many rows ``run`` does in about BATCH_S and surely ends; 0 = it might not.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     ``grades`` has whether each model repeats itself to the bit, by name.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
@@ -122,6 +127,7 @@ class Engine:
 
     def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
         self.max_batch: dict[Lane, int] = {}
+        self.at_once: dict[Lane, int] = {}
         self._chosen = max_batch
         self.models = dict(models)
         self.costs: dict[Lane, list[tuple[int, float]]] = {}
@@ -187,6 +193,8 @@ class Engine:
         self.costs.update(found.costs)
         for lane, costs in self.costs.items():
             self.max_batch[lane] = self._chosen or _batch_that_takes(BATCH_S, costs)
+            sure = self.models[lane[0]].runner.sure_to_end
+            self.at_once[lane] = int(BATCH_S / _row_s(costs)) if sure else 0
             self._plans[lane] = plan(costs, self.max_batch[lane])
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:

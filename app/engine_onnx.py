@@ -57,6 +57,7 @@ class OnnxRunner(Runner):
     # A row costs nearly the same in every batch (docs/log.md), so no other size would save
     # anything, and each takes a part of the start-up to probe.
     sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
+    sure_to_end: ClassVar[bool] = True  # no graph has a loop (``training.networks.graphs``)
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads

@@ -2,7 +2,9 @@
 or too many."""
 
 import asyncio
+import contextlib
 import math
+import os
 import re
 from typing import Any, Literal
 
@@ -201,11 +203,27 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
 
         def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
             """Send an answer at once: one write, and where it fits one packet."""
+            self.transport.write(self._bytes_of(status, lines, body, closing))
+
+        def _bytes_of(self, status: int, lines: bytes, body: bytes, closing: bool) -> bytes:
             usual = self.server_state.default_headers  # a new list each second
             if usual is not told["usual"]:
                 told["usual"], told["lines"] = usual, header_lines(usual)
             end = b"connection: close\r\n\r\n" if closing else b"\r\n"
-            self.transport.write(b"".join((STATUS_LINE[status], told["lines"], lines, end, body)))
+            return b"".join((STATUS_LINE[status], told["lines"], lines, end, body))
+
+        def answer_last(self, error: ServiceError) -> None:
+            """Answer who waits, if anybody does, before the process ends.
+
+            For another thread, while the event loop stands still: what is given to the transport
+            would not leave any more, so it goes straight to the socket.
+            """
+            running = self.cycle is not None and not self.cycle.response_complete
+            waits = self._answering or (running and not self.cycle.response_started)
+            if waits and not self.transport.get_write_buffer_size():
+                with contextlib.suppress(OSError):
+                    end = self.transport.get_extra_info("socket").fileno()
+                    os.write(end, self._bytes_of(*lean.refusal(error), closing=True))
 
         def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""

@@ -11,18 +11,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import StartupError
+from app.errors import STOPPED_RETRY_S, NotReadyError, StartupError
 from app.protocol import protocol_with
 from app.service import Service
 from app.settings import Settings
+from app.standstill import watch
 from app.workers import UNAVAILABLE_STATUS, Link
 
-HUNG_STATUS = 4  # ended as asked, but a model still hung
+log = logging.getLogger(__name__)
+
+HUNG_STATUS = 4  # a model hung
 _BEAT_S = 1.0
 
 
@@ -67,6 +71,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         assert self.service
+        batcher = self.service.batcher
+        watch(lambda: batcher.stands_since, self._settings.hang_seconds, self._give_up)
         if self._link:
             self._protocol = self._reporting(self._link)
             asyncio.get_running_loop().add_reader(self._link.fileno(), self._take)
@@ -89,6 +95,17 @@ class _Server(uvicorn.Server):
             app_state=self.lifespan.state,
             _loop=asyncio.get_running_loop(),
         )
+
+    def _give_up(self) -> None:
+        """A model hangs in a call for which the event loop stands still, so no liveness can be told
+        any more: answer those who wait, and end. Runs in another thread.
+        """
+        log.critical("a model hangs, and the event loop with it: this process ends")
+        connections: list[Any] = list(self.server_state.connections)
+        for connection in connections:
+            connection.answer_last(NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S))
+        logging.shutdown()
+        os._exit(HUNG_STATUS)
 
     def _beat(self, link: Link) -> None:
         """Tell the supervisor every second that the event loop turns, and whether all is well."""

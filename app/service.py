@@ -107,7 +107,11 @@ def measured_lanes(engine: Engine) -> dict[Lane, Start]:
     A start for the batcher, which measures every call from then on.
     """
     return {
-        lane: Start(engine.max_batch[lane], max(size / seconds for size, seconds in costs))
+        lane: Start(
+            engine.max_batch[lane],
+            max(size / seconds for size, seconds in costs),
+            engine.at_once[lane],
+        )
         for lane, costs in engine.costs.items()
     }
 

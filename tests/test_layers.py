@@ -61,6 +61,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.ranges": {"app.errors"},
     "app.seeds": set(),
     "app.settings": set(),
+    "app.standstill": set(),
     "app.runner": set(),
     "app.engine_onnx": {"app.runner"},
     "app.cuda_graphs": set(),

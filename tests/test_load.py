@@ -295,6 +295,40 @@ def test_a_hung_model_turns_liveness_red_and_everyone_is_answered(start_slow: An
         assert server.stop() == 4  # and it does not wait for the model
 
 
+QUICK = SLOW.replace("Engine.probe = slow, probe", "Engine.probe = slow, probed")  # for its probe
+
+
+def test_a_hang_that_holds_up_the_event_loop_is_answered_and_ends_the_process(
+    start_server: Any, tiny_store: Path
+) -> None:
+    options = ["--models-dir", str(tiny_store), "--engine", "onnx", "--workers", "1"]
+    with start_server(*options, "--hang-seconds", "0.5", program=["-c", QUICK]) as server:
+        url = server.url
+        paths = [f"/generate?seed={HANG_SEED}", "/generate?label=7", "/generate?label=7&scale=2"]
+        connections = [connect(url) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(post("/generate?label=7"))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        *asking, idle = connections
+        server.process.send_signal(signal.SIGSTOP)  # so that all of it is read at once
+        for connection, path in zip(asking, paths, strict=True):
+            connection.sendall(post(path))
+        server.process.send_signal(signal.SIGCONT)
+        for connection in asking:
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert answer.status == 503
+            problem = json.loads(answer.read())
+            assert problem["type"] == "/problems/not-ready"
+            assert "hangs" in problem["detail"]
+            assert answer.headers["Retry-After"]
+            assert answer.headers["Connection"] == "close"
+        assert server.process.wait(timeout=30) == 4
+        assert idle.recv(4096) == b"", "who asked nothing was answered"
+        for connection in connections:
+            connection.close()
+
+
 def test_a_drain_is_told_at_once_and_finishes_what_was_accepted(start_slow: Any) -> None:
     with start_slow("--max-queue-ms", "60000") as server:
         url = server.url

@@ -54,6 +54,7 @@ def setup() -> Setup:
         model = FakeModel()
         most, rates = options.pop("max_batch", 4), options.pop("rates", {})
         lanes = {name: Start(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")}
+        lanes["now"] = Start(most, at_once=2)
         batcher: Batcher[str, int, int] = Batcher(
             model, ThreadPoolExecutor(1), lanes, **({"queue_limit": 100} | options)
         )
@@ -383,6 +384,46 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_request_and_nothing_
         assert (await batcher.submit("a", [3]))[0] == [6]
         assert model.calls == [("hold", [0]), ("a", [3])]
         assert dropped == [("a", 2, "expired")]
+
+
+async def test_a_short_call_is_made_on_the_event_loop_and_a_longer_one_is_not(
+    setup: Setup,
+) -> None:
+    async with setup() as (model, batcher):
+        found: list[tuple[int, bool, bool]] = []
+
+        def call(lane: str, rows: list[int]) -> Sequence[int | Exception]:
+            here = threading.current_thread() is threading.main_thread()
+            found.append((len(rows), here, batcher.stands_since is not None))
+            return model(lane, rows)
+
+        batcher._run = call
+        for rows in ([1], [1, 2], [1, 2, 3]):
+            assert (await batcher.submit("now", rows))[0] == [2 * row for row in rows]
+        assert found == [(1, True, True), (2, True, True), (3, False, False)]
+        assert batcher.stands_since is None
+
+
+async def test_between_calls_on_the_event_loop_others_have_their_turn(setup: Setup) -> None:
+    async with setup(max_batch=2) as (model, batcher):
+        many = asyncio.ensure_future(batcher.submit("now", range(100)))
+        turns = 0
+        while not many.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert len(model.calls) == 50
+        assert turns >= 100  # what has come is read in one, and queued in the next
+
+
+async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup: Setup) -> None:
+    async with setup() as (model, batcher):
+        model.raise_on, model.bad_rows = {1}, {4}
+        tasks = [asyncio.ensure_future(batcher.submit("now", [row])) for row in (1, 2, 3, 4)]
+        one, two, three, four = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(one, RuntimeError)
+        assert isinstance(four, ValueError)
+        assert (two[0], three[0]) == ([4], [6])
+        assert batcher.stands_since is None
 
 
 async def test_a_hung_model_is_not_alive_and_answers_everyone_until_it_returns(

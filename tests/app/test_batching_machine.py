@@ -120,9 +120,9 @@ class BatcherMachine(RuleBasedStateMachine):
 
     async def _make(self) -> None:
         self.batcher: Batcher[str, int, int] = Batcher(
-            self._model,
+            self._called,
             self.executor,
-            {name: Start(MAX_BATCH, self.rates.get(name, 0)) for name in ("a", "b")},
+            {name: Start(MAX_BATCH, self.rates.get(name, 0), self.at_once) for name in ("a", "b")},
             max_wait_s=self.max_wait_s,
             queue_limit=QUEUE_LIMIT,
             max_queue_s=self.max_queue_s,
@@ -135,9 +135,19 @@ class BatcherMachine(RuleBasedStateMachine):
     max_wait_s = 0.0
     max_queue_s = math.inf
     max_share = 1.0
+    at_once = 0
     rates: dict[str, float] = {}  # noqa: RUF012
 
     # What the batcher calls.
+
+    def _called(self, lane: str, rows: list[int]) -> list[int | Exception]:
+        if len(rows) <= self.at_once:
+            assert not self.executor.call, "two calls at once"
+            assert self.batcher.stands_since == self.loop.now
+            self._entered(lane, rows)
+        else:
+            assert self.batcher.stands_since is None
+        return self._model(lane, rows)
 
     def _entered(self, lane: str, rows: list[int]) -> None:
         try:
@@ -468,15 +478,24 @@ class SharingMachine(BatcherMachine):
     rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
 
 
+class MixedMachine(BatcherMachine):
+    """Small calls are made on the event loop, and others in the executor."""
+
+    at_once = 3
+    max_queue_s = 5.0
+    rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
+
+
 # The same examples each time, so that the gate gives the same verdict twice. After a change of the
 # batcher, try many at random: HYPOTHESIS_EXAMPLES=2000 pytest tests/app/test_batching_machine.py
 _EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
 _SETTINGS = settings(
     max_examples=_EXAMPLES, derandomize=_EXAMPLES == 60, stateful_step_count=40, deadline=None
 )
-for _machine in (BatcherMachine, WaitingMachine, RefusingMachine, SharingMachine):
+for _machine in (BatcherMachine, WaitingMachine, RefusingMachine, SharingMachine, MixedMachine):
     _machine.TestCase.settings = _SETTINGS
 TestBatcher = BatcherMachine.TestCase
 TestWaitingBatcher = WaitingMachine.TestCase
 TestRefusingBatcher = RefusingMachine.TestCase
 TestSharingBatcher = SharingMachine.TestCase
+TestMixedBatcher = MixedMachine.TestCase

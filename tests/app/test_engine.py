@@ -264,6 +264,15 @@ def test_where_nobody_chose_a_batch_takes_about_ten_milliseconds(tiny_store: Pat
     assert len(engine.run(("tiny-cgan-v1", "generate"), samples(most + 1))) == most + 1
 
 
+def test_what_is_done_at_once_takes_ten_milliseconds_and_only_where_it_surely_ends(
+    engine: Engine, kind: EngineName
+) -> None:
+    assert engine.at_once.keys() == engine.costs.keys()
+    for lane, rows in engine.at_once.items():
+        row_s = min(seconds / size for size, seconds in engine.costs[lane])
+        assert rows == (int(0.010 / row_s) if kind == "onnx" else 0)
+
+
 def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:
     assert set(engine.costs) == {
         (name, operation) for name in NAMES for operation in engine.operations(name)
