@@ -4,6 +4,7 @@ An engine is one file that fills in ``Runner`` (``engine_onnx``, ``engine_torch`
 out as numpy's, so nothing above knows which it is.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
@@ -62,8 +63,12 @@ def finite_rows(batch: Floats) -> NDArray[np.bool_]:
 def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_]]:
     """(B, C, H, W) in [0, 1], overwritten -> rounded to 0..255; and which images were finite."""
     count, channels, height, width = pixels.shape
-    finite = finite_rows(pixels)
-    if not finite.all():
+    with np.errstate(invalid="ignore"):
+        total = pixels.sum()
+    if math.isfinite(total):  # then all are
+        finite = np.ones(count, dtype=np.bool_)
+    else:
+        finite = finite_rows(pixels)
         pixels[~finite] = 0  # what a NaN is as an integer, no standard says
     pixels *= 255
     levels = np.rint(pixels, out=pixels).astype(np.uint8)

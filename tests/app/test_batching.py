@@ -395,7 +395,8 @@ async def test_a_short_call_is_made_on_the_event_loop_and_a_longer_one_is_not(
         def call(lane: str, rows: list[int]) -> Sequence[int | Exception]:
             here = threading.current_thread() is threading.main_thread()
             found.append((len(rows), here, batcher.stands_since is not None))
-            return model(lane, rows)
+            doubled: Sequence[int | Exception] = model(lane, rows)
+            return doubled
 
         batcher._run = call
         for rows in ([1], [1, 2], [1, 2, 3]):
@@ -419,10 +420,10 @@ async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup
     async with setup() as (model, batcher):
         model.raise_on, model.bad_rows = {1}, {4}
         tasks = [asyncio.ensure_future(batcher.submit("now", [row])) for row in (1, 2, 3, 4)]
-        one, two, three, four = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(one, RuntimeError)
-        assert isinstance(four, ValueError)
-        assert (two[0], three[0]) == ([4], [6])
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers[0], RuntimeError)
+        assert isinstance(answers[3], ValueError)
+        assert [answer[0] for answer in answers[1:3]] == [[4], [6]]
         assert batcher.stands_since is None
 
 

@@ -328,9 +328,10 @@ def test_levels_and_pixels_are_turned_into_each_other(shape: tuple[int, ...]) ->
     np.testing.assert_array_equal(from_levels(images), levels / np.float32(255))
 
 
-def test_an_image_with_one_bad_pixel_is_not_finite() -> None:
+@pytest.mark.parametrize("bad", [[nan], [inf], [inf, -inf]])
+def test_an_image_with_one_bad_pixel_is_not_finite(bad: list[float]) -> None:
     pixels = np.zeros((3, 1, 2, 2), dtype=np.float32)
-    pixels[1, 0, 1, 0] = nan
+    pixels[1, 0, 1, : len(bad)] = bad
     images, finite = to_levels(pixels)
     assert finite.tolist() == [True, False, True]
     assert not images.any()
