@@ -331,6 +331,8 @@ class Lean:
 
 def _is_usual(plain: Plain) -> bool:
     """Whether an answer to others may be given to this one."""
+    if plain.seed is not None and plain.seed + plain.n - 1 > seeds.MAX_SEED:
+        return False  # it is wrong, and to ask again would not help
     return plain.timeout_ms is None and plain.request_id is None
 
 

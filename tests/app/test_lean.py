@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import State
 
-from app import lean
+from app import lean, seeds
 from app.errors import NotReadyError
 from app.guard import Hosts
 from app.lean import Plain
@@ -404,6 +404,25 @@ async def test_what_is_like_a_refused_request_is_refused_until_something_changes
     assert answers[2][0] == 200
 
 
+async def test_a_seed_out_of_range_is_told_so_though_others_of_its_kind_are_refused(
+    make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(queue_limit=2, max_n=2, max_wait_ms=1000)
+    state = app_of(client).state
+    waits = await _queued(state.service)
+    _, answers = await _refused(state, monkeypatch)
+    wrong = f"POST /generate?label=7&n=2&seed={seeds.MAX_SEED} HTTP/1.1\r\nHost: test\r\n\r\n"
+    before = len(answers)
+    state.lean.ask(
+        state.lean.parse(wrong.encode()),
+        *("127.0.0.1", lambda: False, lambda *answer: answers.append(answer)),
+    )
+    while len(answers) == before:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert answers[-1][0] == 422
+    await waits
+
+
 async def test_one_timer_forgets_what_was_refused_last(
     make_client: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,7 +504,7 @@ async def test_what_arrives_in_masses_is_looked_at_in_slices(
 ) -> None:
     monkeypatch.setattr(lean, "_SLICE_S", 0.0)
     monkeypatch.setattr(lean, "_MOST_SLICE_S", 0.0)
-    client = await make_client()
+    client = await make_client(max_wait_ms=100)
     state = app_of(client).state
     plain = state.lean.parse(b"GET /generate?label=7&seed=1 HTTP/1.1\r\nHost: test\r\n\r\n")
     answers: list[bytes] = []
