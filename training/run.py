@@ -184,7 +184,8 @@ def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Temporary name, then rename, so a kill leaves the old file whole.
+    """Temporary name, then rename, so a kill leaves the old file whole, and so does a loss of power:
+    the new one is on the disk before it has the name.
 
     Raises:
         TrainingError: it cannot be written.
@@ -193,6 +194,8 @@ def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     with writing(path):
         try:
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except (OSError, SafetensorError):
             temporary.unlink(missing_ok=True)
