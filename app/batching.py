@@ -7,7 +7,8 @@ gives the next batch (``app.shares``). A large request is cut over several calls
 parts of many requests, of many clients.
 
 A call that is short and sure to end is made on the event loop itself, which stands still meanwhile:
-to hand it to a thread and to hear from that takes longer than it is worth (docs/log.md).
+to hand it to a thread and to hear from that takes longer than it is worth (docs/log.md). Should it
+not end, whoever watches ``stands_since`` from another thread has to answer (``app.standstill``).
 
 Rows in the *background* go after all others: they get what room a call has left, but at most a
 tile of it, so that they hold up nobody who shares it; whole calls while nobody else waits, cut to a
@@ -22,6 +23,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -48,7 +50,6 @@ _REASONS: dict[type[BaseException], str] = {
 }
 
 _PATIENCE = 7  # calls in a row that leave what waits in the background out
-_TURNS = 2  # of the event loop after a call made on it: what has come is read, then queued
 _QUIET_S = 1.0  # without other requests, until calls for the background alone are full ones
 
 _Piece = tuple[Pending[Row, Result], Sequence[Row]]
@@ -113,6 +114,8 @@ class Batcher(Generic[Lane, Row, Result]):
         self.hung = False  # the running call has taken over hang_s
         # When the call began for which the event loop stands still; another thread may look.
         self.stands_since: float | None = None
+        # That thread has answered in place of this one, which must do no more.
+        self.abandoned = False
         self._task = asyncio.get_running_loop().create_task(self._serve())
         self._task.add_done_callback(self._ended)
 
@@ -433,11 +436,15 @@ class Batcher(Generic[Lane, Row, Result]):
             self.stands_since = None
             if watchdog:
                 watchdog.cancel()
+        if self.abandoned:
+            threading.Event().wait()  # for the end of the process
         now = self.clock()
         self.hung = False
         self.changes += 1
         free_since, self._free_since, self.admission.call_ends = self._free_since, now, now
         if failure:
+            if at_once:
+                await self._turns()
             await self._divide(lane, pieces, failure)
             return
         # Not from ``started``: what the event loop does between two calls slows the queue too.
@@ -454,8 +461,13 @@ class Batcher(Generic[Lane, Row, Result]):
             start += len(rows)
         if at_once:
             self._deliver(ended)
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+            await self._turns()
+
+    @staticmethod
+    async def _turns() -> None:
+        """What has come during a call on the event loop is read, then queued (as uvloop goes)."""
+        for _ in range(2):
+            await asyncio.sleep(0)
 
     async def _divide(
         self, lane: Lane, pieces: list[_Piece[Row, Result]], error: Exception

@@ -98,14 +98,10 @@ def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
     return first
 
 
-def _row_s(costs: Sequence[tuple[int, float]]) -> float:
-    """Seconds of a row in passes of the best size."""
-    return min(seconds / size for size, seconds in costs)
-
-
 def _batch_that_takes(seconds: float, costs: Sequence[tuple[int, float]]) -> int:
     """Rows that a lane does in this time, down to a power of two."""
-    return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / _row_s(costs)))))))
+    row_s = min(s / size for size, s in costs)
+    return int(min(MOST, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
 
 
 class Engine:
@@ -118,7 +114,7 @@ class Engine:
             each lane, one that takes about BATCH_S.
 
     ``max_batch`` has that largest batch by lane.
-    ``at_once`` has how many rows ``run`` does in about BATCH_S and surely ends; 0 = it might not.
+    ``at_once`` has rows that ``run`` does in BATCH_S, and surely ends, by lane; 0 = none.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     ``grades`` has whether each model repeats itself to the bit, by name.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
@@ -193,9 +189,17 @@ class Engine:
         self.costs.update(found.costs)
         for lane, costs in self.costs.items():
             self.max_batch[lane] = self._chosen or _batch_that_takes(BATCH_S, costs)
-            sure = self.models[lane[0]].runner.sure_to_end
-            self.at_once[lane] = int(BATCH_S / _row_s(costs)) if sure else 0
             self._plans[lane] = plan(costs, self.max_batch[lane])
+            self.at_once[lane] = self._in_time(lane)
+
+    def _in_time(self, lane: Lane) -> int:
+        """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
+        if not self.models[lane[0]].runner.sure_to_end:
+            return 0
+        costs, rows = dict(self.costs[lane]), self.max_batch[lane]
+        while rows and sum(costs[size] for _, _, size in self.pieces(lane, rows)) > BATCH_S:
+            rows //= 2
+        return rows
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its

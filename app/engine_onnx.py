@@ -57,10 +57,11 @@ class OnnxRunner(Runner):
     # A row costs nearly the same in every batch (docs/log.md), so no other size would save
     # anything, and each takes a part of the start-up to probe.
     sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
-    sure_to_end: ClassVar[bool] = True  # no graph has a loop (``training.networks.graphs``)
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads
+        # No graph has a loop (``training.networks.graphs``), and one thread waits for no other.
+        self.sure_to_end = threads == 1
         self._sessions: dict[Operation, ort.InferenceSession] = {}
         for operation, graph in description.graphs.items():
             data = read_graph(checkpoint, operation, graph)

@@ -51,6 +51,7 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     """Every model is ready before the first request; what was accepted is finished."""
     engine, refused = models() if models else prepare(settings)
+    engine.start_thread()  # short calls are made here
     metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,

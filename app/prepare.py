@@ -1,9 +1,12 @@
-"""The models, loaded, probed and warm, before anything is served; once for all processes where a
-fork can take them along."""
+"""The models, loaded and probed before anything is served; once for all processes where a fork can
+take them along."""
 
+import contextlib
+import ctypes
 import json
 import logging
 import os
+import signal
 from typing import NamedTuple, NoReturn
 
 from app.engine import Engine, Findings
@@ -12,6 +15,8 @@ from app.settings import Settings
 from app.store import StoredModel, load_store, may_run_torch
 
 log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class Prepared(NamedTuple):
@@ -60,9 +65,14 @@ class Preparation:
         self._refused = refused
         self._result: Prepared | None = None
         self._engine = Engine(models, settings.max_batch)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would leave nothing to wait for
         reading, writing = os.pipe()
+        parent = os.getpid()
         self._pid = os.fork()
         if not self._pid:
+            for number in (signal.SIGTERM, signal.SIGINT):  # the handlers are the parent's
+                signal.signal(number, signal.SIG_DFL)
+            _end_with(parent)
             os.close(reading)
             _probe(self._engine, writing)
         os.close(writing)
@@ -95,6 +105,14 @@ class Preparation:
         found = Findings(lanes, *others)
         self._engine.adopt(found)
         return _ready(self._settings, self._engine, self._refused, found.failed)
+
+
+def _end_with(parent: int) -> None:
+    """Have this process killed when its parent ends, however that comes."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone can
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _probe(engine: Engine, told: int) -> NoReturn:

@@ -12,8 +12,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.clients import by_address
 from app.errors import (
+    STOPPED_RETRY_S,
     HeadersTooLargeError,
     MalformedRequestError,
+    NotReadyError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
@@ -48,6 +50,27 @@ class _Lingering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def answer_last(connection: int, lean: Lean, waits: bool) -> None:
+    """Answer a client before the process ends whose event loop stands still; for another thread.
+
+    What is given to a transport would not leave any more, so it goes straight to the socket. What
+    has come is taken from there, too: a socket closed with unread data resets the connection.
+
+    Args:
+        connection: File descriptor of a socket that does not block.
+        lean: For the answer.
+        waits: Whether a request is known of; otherwise one may have come since.
+    """
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # who sends more is not waited for
+                waits = bool(os.read(connection, 65536)) or waits
+        if waits:
+            error = NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
+            status, lines, body = lean.refusal(error)
+            os.write(connection, STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body)
 
 
 def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
@@ -203,27 +226,19 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
 
         def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
             """Send an answer at once: one write, and where it fits one packet."""
-            self.transport.write(self._bytes_of(status, lines, body, closing))
-
-        def _bytes_of(self, status: int, lines: bytes, body: bytes, closing: bool) -> bytes:
             usual = self.server_state.default_headers  # a new list each second
             if usual is not told["usual"]:
                 told["usual"], told["lines"] = usual, header_lines(usual)
             end = b"connection: close\r\n\r\n" if closing else b"\r\n"
-            return b"".join((STATUS_LINE[status], told["lines"], lines, end, body))
+            self.transport.write(b"".join((STATUS_LINE[status], told["lines"], lines, end, body)))
 
-        def answer_last(self, error: ServiceError) -> None:
-            """Answer who waits, if anybody does, before the process ends.
-
-            For another thread, while the event loop stands still: what is given to the transport
-            would not leave any more, so it goes straight to the socket.
-            """
+        def answer_last(self) -> None:
+            """As the function of this name, unless an answer has begun to be sent."""
             running = self.cycle is not None and not self.cycle.response_complete
-            waits = self._answering or (running and not self.cycle.response_started)
-            if waits and not self.transport.get_write_buffer_size():
-                with contextlib.suppress(OSError):
-                    end = self.transport.get_extra_info("socket").fileno()
-                    os.write(end, self._bytes_of(*lean.refusal(error), closing=True))
+            if self.transport.get_write_buffer_size() or (running and self.cycle.response_started):
+                return
+            end = self.transport.get_extra_info("socket").fileno()
+            answer_last(end, lean, self._answering or running)
 
         def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""

@@ -27,7 +27,7 @@ class Runner(ABC):
     # Batch sizes that it is worth to have, up to any. Where joining rows saves little, few.
     sizes: ClassVar[tuple[int, ...]]
     # Whether a pass takes its time and no more: nothing in it waits for a device or for a lock.
-    sure_to_end: ClassVar[bool] = False
+    sure_to_end: bool = False
 
     def start_thread(self) -> None:  # noqa: B027, most engines have nothing to set
         """Thread-local settings; called in each thread that runs the network, before it does."""

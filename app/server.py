@@ -1,6 +1,7 @@
 """The HTTP server of one process: uvicorn, which listens itself or is handed its connections."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -8,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -17,8 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import STOPPED_RETRY_S, NotReadyError, StartupError
-from app.protocol import protocol_with
+from app.errors import StartupError
+from app.protocol import answer_last, protocol_with
 from app.service import Service
 from app.settings import Settings
 from app.standstill import watch
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 HUNG_STATUS = 4  # a model hung
 _BEAT_S = 1.0
+_MOST_STANDSTILL_S = 10.0  # of the event loop; the supervisor waits for a beat a little longer
 
 
 class _Server(uvicorn.Server):
@@ -70,9 +72,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._listeners = sockets or []
         assert self.service
         batcher = self.service.batcher
-        watch(lambda: batcher.stands_since, self._settings.hang_seconds, self._give_up)
+        most_s = min(self._settings.hang_seconds, _MOST_STANDSTILL_S)
+        watch(lambda: batcher.stands_since, most_s, self._give_up)
         if self._link:
             self._protocol = self._reporting(self._link)
             asyncio.get_running_loop().add_reader(self._link.fileno(), self._take)
@@ -98,14 +102,33 @@ class _Server(uvicorn.Server):
 
     def _give_up(self) -> None:
         """A model hangs in a call for which the event loop stands still, so no liveness can be told
-        any more: answer those who wait, and end. Runs in another thread.
+        any more: answer those who wait, or have come since, and end. Runs in another thread.
         """
-        log.critical("a model hangs, and the event loop with it: this process ends")
-        connections: list[Any] = list(self.server_state.connections)
-        for connection in connections:
-            connection.answer_last(NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S))
-        logging.shutdown()
-        os._exit(HUNG_STATUS)
+        try:
+            assert self.service
+            self.service.batcher.abandoned = True
+            lean = self._app.state.lean
+            connections: list[Any] = list(self.server_state.connections)
+            for connection in connections:
+                connection.answer_last()
+            for new in self._untaken():
+                new.setblocking(False)
+                answer_last(new.fileno(), lean, waits=False)
+            log.critical("a model hangs, and the event loop with it: this process ends")
+            logging.shutdown()
+        finally:
+            os._exit(HUNG_STATUS)
+
+    def _untaken(self) -> Iterator[socket.socket]:
+        """Connections that have come and are not known to the event loop yet."""
+        if self._link:
+            with contextlib.suppress(EOFError):
+                yield from self._link.connections()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.setblocking(False)
+                while True:
+                    yield listener.accept()[0]
 
     def _beat(self, link: Link) -> None:
         """Tell the supervisor every second that the event loop turns, and whether all is well."""

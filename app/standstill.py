@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_LOOKS = 5  # at least, by which a call is the same one
+_LOOKS = 10  # at least, while one call lasts
 
 
 def watch(since: Callable[[], float | None], most_s: float, give_up: Callable[[], None]) -> None:
@@ -16,7 +16,7 @@ def watch(since: Callable[[], float | None], most_s: float, give_up: Callable[[]
 
     Args:
         since: When the call began that runs now; None = none does.
-        most_s: How long it may take.
+        most_s: How long it may take; it is noticed up to a tenth of that later, or a second.
         give_up: Called once, in the thread that watches, when one has taken longer.
     """
     every_s = min(1.0, most_s / _LOOKS)
@@ -24,7 +24,7 @@ def watch(since: Callable[[], float | None], most_s: float, give_up: Callable[[]
 
     def look() -> None:
         seen, times = None, 0
-        while times <= looks:
+        while times < looks:
             time.sleep(every_s)
             began = since()
             times = times + 1 if began is not None and began == seen else 0

@@ -302,19 +302,23 @@ def test_a_hang_that_holds_up_the_event_loop_is_answered_and_ends_the_process(
     start_server: Any, tiny_store: Path
 ) -> None:
     options = ["--models-dir", str(tiny_store), "--engine", "onnx", "--workers", "1"]
-    with start_server(*options, "--hang-seconds", "0.5", program=["-c", QUICK]) as server:
+    with start_server(*options, "--hang-seconds", "1", program=["-c", QUICK]) as server:
         url = server.url
         paths = [f"/generate?seed={HANG_SEED}", "/generate?label=7", "/generate?label=7&scale=2"]
-        connections = [connect(url) for _ in range(4)]
+        connections = [connect(url) for _ in range(5)]
         for connection in connections:
             connection.sendall(post("/generate?label=7"))
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-        *asking, idle = connections
+        *asking, later, idle = connections
         server.process.send_signal(signal.SIGSTOP)  # so that all of it is read at once
         for connection, path in zip(asking, paths, strict=True):
             connection.sendall(post(path))
         server.process.send_signal(signal.SIGCONT)
-        for connection in asking:
+        time.sleep(0.3)  # it hangs
+        new, silent = connect(url), connect(url)
+        for connection in (later, new):
+            connection.sendall(post("/generate?label=7"))
+        for connection in (*asking, later, new):
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             assert answer.status == 503
@@ -324,8 +328,9 @@ def test_a_hang_that_holds_up_the_event_loop_is_answered_and_ends_the_process(
             assert answer.headers["Retry-After"]
             assert answer.headers["Connection"] == "close"
         assert server.process.wait(timeout=30) == 4
-        assert idle.recv(4096) == b"", "who asked nothing was answered"
-        for connection in connections:
+        for connection in (idle, silent):
+            assert connection.recv(4096) == b"", "who asked nothing was answered"
+        for connection in (*connections, new, silent):
             connection.close()
 
 

@@ -184,7 +184,7 @@ def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Temporary name, then rename, so a kill leaves the old file whole, and so does a loss of power:
+    """Temporary name, then rename, so a kill leaves the old file whole; so does a loss of power, for
     the new one is on the disk before it has the name.
 
     Raises:

@@ -416,6 +416,20 @@ async def test_between_calls_on_the_event_loop_others_have_their_turn(setup: Set
         assert turns >= 100  # what has come is read in one, and queued in the next
 
 
+async def test_between_calls_that_raise_others_have_their_turn_too(setup: Setup) -> None:
+    async with setup(max_batch=2) as (model, batcher):
+        model.raise_on = set(range(100))
+        tasks = [asyncio.ensure_future(batcher.submit("now", [row])) for row in range(100)]
+        longest = calls = 0
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            longest, calls = max(longest, len(model.calls) - calls), len(model.calls)
+        assert len(model.calls) >= 100
+        assert longest <= 2
+        for task in tasks:
+            assert isinstance(task.exception(), RuntimeError)
+
+
 async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup: Setup) -> None:
     async with setup() as (model, batcher):
         model.raise_on, model.bad_rows = {1}, {4}

@@ -269,8 +269,23 @@ def test_what_is_done_at_once_takes_ten_milliseconds_and_only_where_it_surely_en
 ) -> None:
     assert engine.at_once.keys() == engine.costs.keys()
     for lane, rows in engine.at_once.items():
-        row_s = min(seconds / size for size, seconds in engine.costs[lane])
-        assert rows == (int(0.010 / row_s) if kind == "onnx" else 0)
+        assert bool(rows) == (kind == "onnx")
+        costs = dict(engine.costs[lane])
+        assert sum(costs[size] for _, _, size in engine.pieces(lane, rows)) <= 0.010
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "row_s", "most"), [(0.020, 0.0003, 0), (0.004, 0.001, 4), (0.0, 0.0001, 64)]
+)
+def test_a_pass_with_a_fixed_cost_is_done_at_once_for_fewer_rows(
+    tiny_store: Path, fixed_s: float, row_s: float, most: int
+) -> None:
+    engine = Engine(load_store(tiny_store, "onnx")[0], 64)
+    found = engine.probe()
+    sizes = (1, 2, 4, 8, 16, 32, 64)
+    found.costs[LANE] = [(size, fixed_s + row_s * size) for size in sizes]
+    engine.adopt(found)
+    assert engine.at_once[LANE] == most
 
 
 def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:

@@ -4,6 +4,9 @@ import dataclasses
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 from app import store
-from app.engine import Engine, Lane, Sample
+from app.engine import Engine, Findings, Lane, Sample
 from app.engine_onnx import OnnxRunner
 from app.errors import StartupError
 from app.prepare import prepare, prepare_to_fork
@@ -93,6 +96,80 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
     rows = [Sample(seed, seed % 10) for seed in range(20)]
     for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_what_the_probe_tells_arrives_whole(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["tiny-gan-v1", "tiny-cgan-v1"]
+    told = Findings(
+        {(name, "generate"): [(1, 0.1 / 3), (64, 1e-3)] for name in names},
+        {"tiny-gan-v1": "visual", "tiny-cgan-v1": "exact"},
+        {name: f"{name}'s" for name in names},
+        {"tiny-vae-v1": "\N{SNOWMAN}" * 2**17},  # more than a pipe holds
+    )
+    monkeypatch.setattr(Engine, "probe", lambda _: told)
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    engine, refused = preparation.result()
+    assert (engine.costs, engine.grades, engine.fingerprints) == told[:3]
+    assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
+    assert set(engine.models) == set(names)
+    assert engine.max_batch == {(name, "generate"): 512 for name in names}
+
+
+BESIDE = """
+import os, signal, sys, time
+from pathlib import Path
+from app.engine import Engine
+from app.prepare import prepare_to_fork
+from app.settings import Settings
+
+def probe(self):
+    print(os.getpid(), flush=True)
+    time.sleep(3600)
+
+Engine.probe = probe
+signal.signal(signal.SIGTERM, lambda *_: (print("the parent's handler", flush=True), os._exit(0)))
+prepare_to_fork(Settings(models_dir=Path(sys.argv[1]), engine="onnx")).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_probe_ends_with_the_process_that_waits_for_it(
+    tiny_store: Path, number: signal.Signals
+) -> None:
+    def gone(pid: int) -> bool:
+        try:
+            return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return True
+
+    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert not gone(child)
+        parent.send_signal(number)
+        parent.wait(30)
+    ends = time.monotonic() + 30
+    while not gone(child):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_signal_to_the_probe_is_no_end_of_the_parent(tiny_store: Path) -> None:
+    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as parent:
+        assert parent.stdout
+        os.kill(int(parent.stdout.readline()), signal.SIGTERM)
+        out, error = parent.communicate(timeout=30)
+    assert out == ""
+    assert "StartupError" in error
+    assert "with signal 15" in error
 
 
 def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
