@@ -184,8 +184,8 @@ def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Temporary name, then rename, so a kill leaves the old file whole; so does a loss of power, for
-    the new one is on the disk before it has the name.
+    """Temporary name, then rename, so a kill leaves the old file whole. A loss of power does
+    too, for the new one is on the disk before it has the name.
 
     Raises:
         TrainingError: it cannot be written.
