@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from app import __version__
 from app.archive import ZipStream
+from app.choice import pinned_name
 from app.dataset import Dataset, npz_size
 from app.engine import Sample
 from app.errors import InvalidParameterError
@@ -37,7 +38,7 @@ from app.pictures import Picture, summary
 from app.provenance import FROM_UPLOAD, GENERATED, Metadata, Told, recipe_start
 from app.schemas import ImageItem, ImageList, PictureNote
 from app.seeds import list_text
-from app.service import Generated, Order, pinned_name
+from app.service import Generated, Order
 from app.store import StoredModel
 from app.walks import Walk
 

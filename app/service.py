@@ -1,14 +1,10 @@
 """What the service does, without HTTP: choose a model, check the request, run it in the batcher."""
 
 import asyncio
-import difflib
 import math
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
@@ -17,6 +13,7 @@ import numpy as np
 from app import seeds
 from app.admission import OverloadError, Start
 from app.batching import Batcher
+from app.choice import Choice
 from app.clients import asking
 from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
 from app.errors import (
@@ -29,10 +26,6 @@ from app.errors import (
     OverloadedError,
     OverShareError,
     ServiceError,
-    StartupError,
-    UnknownModelError,
-    WrongModelError,
-    shown,
 )
 from app.metrics import Metrics
 from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
@@ -42,7 +35,6 @@ from app.store import StoredModel
 READY_CACHE_S = 1.0
 CANARY_S = 5
 _POLL_S = 0.02
-_PIN = re.compile(r"[0-9a-f]{12,64}")
 
 
 _Asked = Pending[Row, Result]  # named once: inside a function it would be made at each call
@@ -72,33 +64,6 @@ class Generated(NamedTuple):
     images: list[Image]
     samples: list[Sample]
     timing: Timing
-
-
-class _Labels:
-    """What the classes of a model can be called."""
-
-    def __init__(self, model: StoredModel) -> None:
-        self.indices = {name: i for i, name in enumerate(model.description.labels)}
-        self._classes = model.network.num_classes
-
-    def named(self, text: str) -> int | None:
-        """The index of the class of this name, its accents written joined or apart."""
-        if text in self.indices:
-            return self.indices[text]
-        return self.indices.get(unicodedata.normalize("NFC", text))
-
-    def index(self, text: str) -> int | None:
-        """The index that a class name, else an index in plain digits, stands for, if any."""
-        index = self.named(text)
-        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-        if index is None and plain and len(text) <= 6 and int(text) < self._classes:
-            index = int(text)
-        return index
-
-
-def pinned_name(model: StoredModel) -> str:
-    """A model's name for addresses that no other checkpoint may answer."""
-    return f"{model.name}@{model.description.digest[:12]}"
 
 
 def measured_lanes(engine: Engine) -> dict[Lane, Start]:
@@ -154,21 +119,7 @@ class Service:
         self.metrics = metrics
         self.refused = refused  # file name -> reason
         self.models = engine.models
-        self._labels = {name: _Labels(model) for name, model in self.models.items()}
-        conditional = [name for name in self.models if self.models[name].network.num_classes]
-        wanted = settings.default_model
-        if wanted is not None and wanted not in self.models:
-            raise StartupError(
-                f"default_model is {wanted!r}; available: {', '.join(sorted(self.models))}"
-            )
-        self.default = wanted or (conditional or sorted(self.models))[0]
-        self.default_conditional = self.default if self.default in conditional else None
-        if self.default_conditional is None and conditional:
-            self.default_conditional = conditional[0]
-        encoders = [n for n in sorted(self.models) if "encode" in engine.operations(n)]
-        self.default_encoder = min(encoders, key=self._reconstruction_error, default=None)
-        # What was found once; what is refused is looked for anew.
-        self._chosen = lru_cache(1024)(self._choose)
+        self.choice = Choice(self.models, settings.default_model)
         self.in_flight = 0  # requests accepted and not yet answered
         self.max_n = settings.max_n  # images of one request at most
         self._max_timeout_ms = settings.max_timeout_ms
@@ -177,11 +128,6 @@ class Service:
         self._ready_lock = asyncio.Lock()
         self._ready_at = -math.inf
         self._not_ready: dict[str, str] = {}
-
-    def _reconstruction_error(self, name: str) -> float:
-        """As a VAE's card has it, mean squared; what is not measured comes last."""
-        error = self.models[name].description.metrics.get("reconstruction_mse")
-        return error if isinstance(error, float) else math.inf
 
     @contextmanager
     def accepted(
@@ -248,87 +194,6 @@ class Service:
         while self.in_flight and time.monotonic() < ends and not forced():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
 
-    def model(self, name: str) -> StoredModel:
-        """A loaded model.
-
-        Args:
-            name: Its name alone, or pinned to its checkpoint: ``name@`` and 12 or more digits of
-                the digest, as ``pinned_name`` gives it.
-
-        Raises:
-            UnknownModelError: there is none of this name, or it is not the checkpoint pinned.
-        """
-        if name in self.models:
-            return self.models[name]
-        name, pin, digits = name.partition("@")
-        if pin and (model := self.models.get(name)):
-            if _PIN.fullmatch(digits) and model.description.digest.startswith(digits):
-                return model
-            raise UnknownModelError(
-                f"{name} is pinned to {shown(digits)}; served is {pinned_name(model)} (12 to 64 "
-                "digits of the digest)"
-            )
-        near = difflib.get_close_matches(name[:64], self.models, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        available = ", ".join(sorted(self.models))
-        raise UnknownModelError(f"unknown model {shown(name)}; available: {available}{hint}")
-
-    def encoder(self, name: str | None) -> StoredModel:
-        """The model that encodes and decodes: the one asked for, else the one
-        that reconstructs best.
-
-        Raises:
-            UnknownModelError, WrongModelError: there is none, or it cannot.
-        """
-        if name is None and self.default_encoder is None:
-            raise WrongModelError("no loaded model can encode: that takes a VAE")
-        model = self.model(name or self.default_encoder or "")
-        if "encode" not in self.engine.operations(model.name):
-            able = [n for n in self.models if "encode" in self.engine.operations(n)]
-            raise WrongModelError(
-                f"{model.name} is a {model.description.kind}, which cannot encode or decode; "
-                f"models that can: {', '.join(able) or 'none'}"
-            )
-        return model
-
-    def _model_for(self, label: str) -> str:
-        """The model of a request that names a label and no model: the default conditional one if
-        it takes the label, else the first by name that has a class of this name.
-
-        Raises:
-            WrongModelError: no model takes labels.
-        """
-        if self.default_conditional is None:
-            raise WrongModelError("no loaded model takes a label")
-        if self._labels[self.default_conditional].index(label) is None:
-            for name in sorted(self.models):
-                if self._labels[name].named(label) is not None:
-                    return name
-        return self.default_conditional
-
-    def _label(self, model: StoredModel, text: str) -> int:
-        """A class index or class name to the index."""
-        index = self._labels[model.name].index(text)
-        if index is not None:
-            return index
-        names = model.description.labels
-        if not names:
-            able = [n for n, m in self.models.items() if m.description.labels]
-            raise WrongModelError(
-                f"{model.name} is unconditional and takes no label; "
-                f"models that do: {', '.join(able) or 'none'}",
-                errors=[{"pointer": "?label", "detail": "not for this model"}],
-            )
-        allowed = f"0 to {len(names) - 1}"
-        if names != tuple(str(i) for i in range(len(names))):
-            allowed += f", or a name: {', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
-            if near := difflib.get_close_matches(text.casefold(), names, 1):
-                allowed += f"; did you mean {near[0]}?"
-        raise InvalidParameterError(
-            f"label is {shown(text)}; {model.name} knows {allowed}",
-            errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
-        )
-
     def order(
         self,
         name: str | None,
@@ -357,17 +222,11 @@ class Service:
         self, name: str | None, label: str | None, count: int, seed: int | None
     ) -> tuple[StoredModel, int | None, range]:
         """The model, the label's index and a seed an image; the arguments are ``order``'s."""
-        model, index = self._chosen(name, label)
+        model, index = self.choice.of(name, label)
         if seed is None:
             seed = seeds.random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
-
-    def _choose(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
-        if name is None:
-            name = self.default if label is None else self._model_for(label)
-        model = self.model(name)
-        return model, None if label is None else self._label(model, label)
 
     async def generate(self, order: Order) -> Generated:
         """The images of an order."""

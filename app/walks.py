@@ -126,7 +126,7 @@ def walk(
     numbers = [end for end in ends if isinstance(end, int)]
     files = [end for end in ends if isinstance(end, bytes)]
     if files or (name is None and label is None and len(numbers) < len(ends)):
-        model, index = service.encoder(name), None
+        model, index = service.choice.encoder(name), None
         if label is not None:  # refused, in the usual words
             service.choose(model.name, label, 1, 0)
     else:

@@ -68,6 +68,7 @@ APP_LAYERS: dict[str, set[str]] = {
     "app.engine_torch": {"app.cuda_graphs", "app.errors", "app.runner"},
     "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
     "app.engine": {"app.runner", "app.seeds", "app.store"},
+    "app.choice": {"app.errors", "app.store"},
     "app.schemas": {"app.pictures", "app.seeds"},
     "app.workers": set(),
     "app.images": set(),
@@ -373,7 +374,7 @@ async def main():
         with service.accepted(None) as caller:
             order = service.order("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)
-            code, _ = await service.encode(service.encoder(None), made.images, caller)
+            code, _ = await service.encode(service.choice.encoder(None), made.images, caller)
         print(*{model.runner.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())

@@ -6,6 +6,7 @@ from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
 from app import pages, replies
+from app.choice import pinned_name
 from app.errors import PROBLEMS, NotFoundError, ServiceError, shown
 from app.negotiation import PNG
 from app.routes.shared import document, service_of
@@ -14,7 +15,7 @@ from app.schemas import (
     ModelList,
     ProblemKind,
 )
-from app.service import Service, pinned_name
+from app.service import Service
 from app.store import StoredModel
 
 
@@ -23,8 +24,8 @@ async def list_models(request: Request) -> Any:
     service = service_of(request)
     cards = [_card(service, service.models[name]) for name in sorted(service.models)]
     found = ModelList(
-        default=service.default,
-        default_encoder=service.default_encoder,
+        default=service.choice.default,
+        default_encoder=service.choice.default_encoder,
         max_n=service.max_n,
         models=cards,
         refused=service.refused,
@@ -35,12 +36,12 @@ async def list_models(request: Request) -> Any:
 async def get_model(request: Request, name: str) -> Any:
     """One model's card: JSON, or a page with its pictures."""
     service = service_of(request)
-    return document(request, _card(service, service.model(name)), pages.card_page)
+    return document(request, _card(service, service.choice.model(name)), pages.card_page)
 
 
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
     """A picture of a model's card, as the card's pictures name them."""
-    model = service_of(request).model(name)
+    model = service_of(request).choice.model(name)
     path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
     if path is None:
         have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"

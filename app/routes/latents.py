@@ -46,7 +46,7 @@ def encode(settings: Settings) -> Endpoint:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
-            encoder = service.encoder(model)
+            encoder = service.choice.encoder(model)
             how = fitting(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
             if seed is not None:
@@ -78,7 +78,7 @@ def decode(settings: Settings) -> Endpoint:
         """Latents in, pictures out."""
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
-            decoder = service.encoder(model)
+            decoder = service.choice.encoder(model)
             rendering = replies.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
@@ -119,7 +119,7 @@ def reconstruct(settings: Settings) -> Endpoint:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
-            encoder = service.encoder(model)
+            encoder = service.choice.encoder(model)
             rendering = replies.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
