@@ -194,8 +194,8 @@ def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
 def test_a_model_that_ends_the_process_that_tries_it_is_told(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGSEGV))
+    monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
     assert preparation
-    with pytest.raises(StartupError, match="with signal 11; the log"):
+    with pytest.raises(StartupError, match="with signal 9; the log"):
         preparation.result()
