@@ -68,6 +68,13 @@ MakeClient = Callable[..., Any]
 MakeStore = Callable[[Mapping[str, Description]], Path]
 
 
+def pytest_configure() -> None:
+    """Where a shell runs the tests in the background, it has SIGINT ignored, and what they start
+    would inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
