@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.md)
 BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
+AT_ONCE_S = 0.005  # the same where the event loop stands still meanwhile
 MOST = 4096  # rows of a batch
 _PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
 _ENOUGH = 16  # rows, by which a pass has spread its cost, if larger ones save nothing
@@ -111,10 +112,10 @@ class Engine:
     Args:
         models: By name.
         max_batch: The largest batch that ``run`` is meant to get; None = ``warm_up`` finds, for
-            each lane, one that takes about BATCH_S.
+            each lane, one that takes about BATCH_S, or AT_ONCE_S where it surely ends.
 
     ``max_batch`` has that largest batch by lane.
-    ``at_once`` has rows that ``run`` does in BATCH_S, and surely ends, by lane; 0 = none.
+    ``at_once`` has rows that ``run`` does in AT_ONCE_S, and surely ends, by lane; 0 = none.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
     ``grades`` has whether each model repeats itself to the bit, by name.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
@@ -188,7 +189,9 @@ class Engine:
         self.fingerprints.update(found.fingerprints)
         self.costs.update(found.costs)
         for lane, costs in self.costs.items():
-            self.max_batch[lane] = self._chosen or _batch_that_takes(BATCH_S, costs)
+            sure = self.models[lane[0]].runner.sure_to_end
+            usual = _batch_that_takes(AT_ONCE_S if sure else BATCH_S, costs)
+            self.max_batch[lane] = self._chosen or usual
             self._plans[lane] = plan(costs, self.max_batch[lane])
             self.at_once[lane] = self._in_time(lane)
 
@@ -197,7 +200,7 @@ class Engine:
         if not self.models[lane[0]].runner.sure_to_end:
             return 0
         costs, rows = dict(self.costs[lane]), self.max_batch[lane]
-        while rows and sum(costs[size] for _, _, size in self.pieces(lane, rows)) > BATCH_S:
+        while rows and sum(costs[size] for _, _, size in self.pieces(lane, rows)) > AT_ONCE_S:
             rows //= 2
         return rows
 

@@ -175,7 +175,7 @@ class Lean:
         self._refused: dict[_Kind, _Refusal] = {}
         self._refused_at = 0  # the batcher's count of changes, when they were refused
         self._forgets: asyncio.TimerHandle | None = None
-        self._turn_ends: float | None = None  # to refuse on arrival, in this turn of the loop
+        self._turn_ends: float | None = None  # to look on arrival, in this turn of the loop
         self._may_be = _MAY_BE if open_to_all else _NOTHING
         # But for the seed, one client's requests are all the same bytes.
         self._parse: Callable[[bytes], Plain | None] = lru_cache(1024)(
@@ -203,7 +203,7 @@ class Lean:
     def ask(
         self, plain: Plain, client: str | None, left: Callable[[], bool], answer: Answer
     ) -> None:
-        """Have a request answered, in turn with what else the event loop has to do.
+        """Have a request answered; of many, in turn with what else the event loop has to do.
 
         Args:
             plain: The request.
@@ -211,7 +211,8 @@ class Lean:
             left: Whether the client has gone away.
             answer: Called once, perhaps at once; not for a client that has gone.
         """
-        if self._refused and self._in_turn() and self._is_refused(plain, client, answer):
+        if not self._arrived and self._in_turn():
+            self._look(plain, client, left, answer)
             return
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._take)
@@ -224,16 +225,21 @@ class Lean:
         try:
             while self._arrived:
                 _, plain, client, left, answer = self._arrived.popleft()
-                if not (self._refused and self._is_refused(plain, client, answer)):
-                    self._begin(plain, client, left, answer)
+                self._look(plain, client, left, answer)
                 if time.perf_counter() > ends:
                     break
         finally:  # whatever went wrong with one, the others are still to be looked at
             if self._arrived:
                 asyncio.get_running_loop().call_soon(self._take)
 
+    def _look(
+        self, plain: Plain, client: str | None, left: Callable[[], bool], answer: Answer
+    ) -> None:
+        if not (self._refused and self._is_refused(plain, client, answer)):
+            self._begin(plain, client, left, answer)
+
     def _in_turn(self) -> bool:
-        """Whether there is time left to refuse on arrival before the event loop has its turn."""
+        """Whether there is time left to look on arrival before the event loop has its turn."""
         now = time.perf_counter()
         if self._turn_ends is None:
             self._turn_ends = now + _SLICE_S

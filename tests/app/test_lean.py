@@ -311,7 +311,7 @@ async def test_requests_that_come_at_once_are_refused_each_with_its_id_and_its_c
             lambda: False,
             lambda status, lines, body: answers.append((status, headers_of(lines), body)),
         )
-    assert not answers  # the event loop has its turn first
+    assert not [status for status, _, _ in answers if status == 200]  # the model has its turn first
     while len(answers) < 5:  # noqa: ASYNC110  # as a client waits
         await asyncio.sleep(0.001)
     assert sorted(status for status, _, _ in answers) == [200, 503, 503, 503, 503]
@@ -518,7 +518,10 @@ async def test_what_arrives_in_masses_is_looked_at_in_slices(
     assert len(set(answers)) == 1
 
 
-async def test_what_goes_wrong_with_one_request_leaves_no_other_waiting() -> None:
+async def test_what_goes_wrong_with_one_request_leaves_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lean, "_SLICE_S", 0.0)  # all are looked at in a later turn
     loop = asyncio.get_running_loop()
     raised: list[Any] = []
     loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
