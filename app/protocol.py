@@ -234,8 +234,10 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
 
         def answer_last(self) -> None:
             """As the function of this name, unless an answer has begun to be sent."""
+            if self.transport.is_closing() or self.transport.get_write_buffer_size():
+                return
             running = self.cycle is not None and not self.cycle.response_complete
-            if self.transport.get_write_buffer_size() or (running and self.cycle.response_started):
+            if running and self.cycle.response_started:
                 return
             end = self.transport.get_extra_info("socket").fileno()
             answer_last(end, lean, self._answering or running)

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 HUNG_STATUS = 4  # a model hung
 _BEAT_S = 1.0
+_SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
 _MOST_STANDSTILL_S = 10.0  # of the event loop; the supervisor waits for a beat a little longer
 
 
@@ -59,6 +60,7 @@ class _Server(uvicorn.Server):
         self._settings = settings
         self._ready = ready
         self._link = link
+        self._stopped_at = -math.inf  # when the last signal to stop came
 
     @property
     def service(self) -> Service | None:
@@ -66,6 +68,10 @@ class _Server(uvicorn.Server):
         return getattr(self._app.state, "service", None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._link and now - self._stopped_at < _SAME_STOP_S:
+            return
+        self._stopped_at = now
         super().handle_exit(sig, frame)
         if self.service:
             self.service.start_draining()

@@ -115,7 +115,7 @@ def test_what_the_probe_tells_arrives_whole(
     assert (engine.costs, engine.grades, engine.fingerprints) == told[:3]
     assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
     assert set(engine.models) == set(names)
-    assert engine.max_batch == {(name, "generate"): 512 for name in names}
+    assert engine.max_batch == {(name, "generate"): 256 for name in names}
 
 
 BESIDE = """
