@@ -412,11 +412,12 @@ class Batcher(Generic[Lane, Row, Result]):
     async def _call(self, lane: Lane, pieces: list[_Piece[Row, Result]]) -> None:
         """Run one batch and hand each request its part."""
         batch = [row for _, rows in pieces for row in rows]
-        pace = self.admission.lane(lane).pace
+        queues = self.admission.lane(lane)
+        pace = queues.pace
         loop = asyncio.get_running_loop()
         started = self.clock()
         self.admission.call_ends = started + pace.seconds(len(batch))
-        at_once = len(batch) <= self.admission.lane(lane).at_once
+        at_once = len(batch) <= queues.at_once
         watchdog = None
         if self._hang_s < math.inf and not at_once:
             watchdog = loop.call_later(self._hang_s, self._hang, lane, len(batch))

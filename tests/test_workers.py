@@ -18,8 +18,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
-from app.workers import _Worker, bind, cores, in_turn, processes
+from app.server import _Server
+from app.settings import Settings
+from app.workers import Link, _Worker, bind, cores, in_turn, processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
@@ -352,6 +356,26 @@ def test_a_stop_during_the_start_ends_it_in_order(
     # Before the first line of ours has run, the signal ends Python itself.
     assert process.returncode in (0, -number), errors
     assert "Traceback" not in errors or "KeyboardInterrupt" in errors
+
+
+def test_one_stop_that_a_worker_is_told_twice_is_no_order_to_drop_its_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C reaches it from the terminal and, as SIGTERM, from the supervisor."""
+    now = 100.0
+    monkeypatch.setattr("app.server.time.monotonic", lambda: now)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        app = FastAPI()
+        config = uvicorn.Config(app)
+        server = _Server(config, app, Settings(), lambda: None, Link(ours))
+        server.handle_exit(signal.SIGTERM, None)
+        server.handle_exit(signal.SIGINT, None)
+        assert server.should_exit
+        assert not server.force_exit
+        now += 1
+        server.handle_exit(signal.SIGINT, None)  # the second Ctrl-C, which does not wait
+        assert server.force_exit
 
 
 def test_a_stop_in_the_midst_of_a_native_import_leaves_nothing(tmp_path: Path) -> None:
