@@ -131,6 +131,7 @@ class Engine:
         self.grades: dict[str, Grade] = {}
         self.fingerprints: dict[str, str] = {}
         self._plans: dict[Lane, list[int]] = {}
+        self._ahead = {n: seeds.Ahead(model.network.latent_dim) for n, model in models.items()}
 
     def start_thread(self) -> None:
         """Each engine's thread-local settings."""
@@ -220,6 +221,7 @@ class Engine:
         for start, count, size in self.pieces(lane, len(batch)):
             part = _pad(batch[start : start + count], size)
             part_labels = None if labels is None else _pad(labels[start : start + count], size)
+            finite: NDArray[np.bool_] | None  # None = all
             if operation == "encode":
                 mu, logvar = (o[:count] for o in runner.run(operation, part, part_labels))
                 finite = finite_rows(mu) & finite_rows(logvar)
@@ -228,12 +230,17 @@ class Engine:
                 levels, finite = runner.levels(operation, part, part_labels)
                 results.extend(levels[:count])
                 if operation == "decode":  # an engine may turn a NaN into a number
-                    finite = finite & finite_rows(part)
-            if not finite[:count].all():
+                    whole = finite_rows(part)
+                    finite = whole if finite is None else finite & whole
+            if finite is not None and not finite[:count].all():
                 for index in np.flatnonzero(~finite[:count]):
                     error = FloatingPointError(f"{name} met values that are not finite")
                     results[start + index] = error
         return results
+
+    def seed(self, name: str, count: int = 1) -> int:
+        """``seeds.random_seed``, for images of this model."""
+        return self._ahead[name].seed() if count == 1 else seeds.random_seed(count)
 
     def pieces(self, lane: Lane, rows: int) -> Iterator[tuple[int, int, int]]:
         """Start, rows and padded size of each pass for a batch."""
@@ -252,7 +259,7 @@ class Engine:
         if operation == "encode":
             return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
         network = self.models[name].network
-        z = _latents(rows, network.latent_dim)  # type: ignore[arg-type]
+        z = _latents(rows, self._ahead[name])  # type: ignore[arg-type]
         if not network.num_classes:
             return z, None
         return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
@@ -370,17 +377,17 @@ def _took(wall_s: float, own_s: float | None) -> float:
     return max(1e-6, min(wall_s, own_s) if own_s else wall_s)
 
 
-def _latents(rows: Sequence[Sample | Point], size: int) -> Floats:
-    """The latents of the rows of ``generate``: (B, size)."""
+def _latents(rows: Sequence[Sample | Point], ahead: seeds.Ahead) -> Floats:
+    """The latents of the rows of ``generate``: (B, Z)."""
     if {type(row) for row in rows} != {Sample}:
         drawn = [Sample(0) if isinstance(row, Point) else row for row in rows]
-        z = _latents(drawn, size)
+        z = _latents(drawn, ahead)
         for index, row in enumerate(rows):
             if isinstance(row, Point):
                 z[index] = row.z
         return z
     numbers, _, truncations = zip(*rows, strict=True)
-    z = seeds.normals(np.array(numbers, dtype=np.uint64), size)
+    z = ahead.normals(numbers)
     if set(truncations) != {1.0}:
         z *= np.array(truncations, dtype=np.float32)[:, None]
     return z

@@ -82,7 +82,7 @@ class TorchRunner(Runner):
     @torch.inference_mode()
     def levels(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Levels, NDArray[np.bool_]]:
+    ) -> tuple[Levels, NDArray[np.bool_] | None]:
         if self._recorder is None:
             return super().levels(operation, batch, labels)
         _, levels, finite = self._pass(operation, batch, labels)

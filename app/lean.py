@@ -2,9 +2,9 @@
 
 A request's way through uvicorn's parser and task, Starlette and FastAPI costs more than its share
 of a forward pass (docs/log.md). So a request that came whole, has a plain query, no body and no
-unusual header, and takes a PNG, is read here by one regular expression, and its images are asked
-for with a callback. Whatever is unusual, wrong or rare goes the full way, which the OpenAPI
-describes. Both end in the same service and the same reply.
+unusual header, and takes a form that is quickly written, is read here by one regular expression,
+and its images are asked for with a callback. Whatever is unusual, wrong or rare goes the full way,
+which the OpenAPI describes. Both end in the same service and the same reply.
 """
 
 import asyncio
@@ -32,9 +32,10 @@ from app.middleware import (
     problem,
     told_as,
 )
+from app.negotiation import JSON, NPY, PNG, SHORT, ZIP
 from app.parameters import TIMEOUT_HEADER
 from app.pending import LeftError
-from app.replies import AS_PNG, images_reply, one_png, origin_of
+from app.replies import Rendering, images_reply, one_png, origin_of
 from app.service import Generated, Order, Service, refused_for
 
 PATH = "/generate"
@@ -51,11 +52,15 @@ _MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
 _NOTHING = re.compile(rb"(?!)")
 _SEED = re.compile(rb"[A-Z]+ [^ ]*[?&]seed=([1-9][0-9]{0,15})(?=[& ])")  # in the first line's query
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,15}")
+_FORMS = (PNG, JSON, NPY, ZIP)  # not WebP, which takes long
+_FORMATS = {SHORT[media].encode(): media for media in _FORMS}
+_ACCEPTED = {b"*/*": PNG, b"image/*": PNG, **{media.encode(): media for media in _FORMS}}
 _PARAMETERS = {  # nothing that needs decoding
     b"model": re.compile(rb"[A-Za-z0-9._-]{1,64}(@[0-9a-f]{12,64})?"),
     b"label": re.compile(rb"[A-Za-z0-9._-]{1,64}"),
     b"n": _NUMBER,
     b"seed": _NUMBER,
+    b"format": re.compile(b"|".join(_FORMATS)),
 }
 _TIMEOUT, _ID = TIMEOUT_HEADER.lower().encode(), b"x-request-id"
 # Headers, by the values with which they change nothing; None = any. All others are unusual.
@@ -63,7 +68,7 @@ _PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     b"host": None,
     b"user-agent": None,
     b"accept-encoding": None,
-    b"accept": re.compile(rb"\*/\*|image/png|image/\*"),
+    b"accept": re.compile(b"|".join(map(re.escape, _ACCEPTED))),
     b"connection": re.compile(rb"(?i)keep-alive"),
     b"content-length": re.compile(rb"0"),
     _TIMEOUT: re.compile(rb"[1-9][0-9]{0,15}"),
@@ -85,6 +90,7 @@ class Plain(NamedTuple):
     seed: int | None
     timeout_ms: int | None
     request_id: str | None
+    media: str = PNG  # of the answer
 
 
 def _headers(block: bytes, host: Allows) -> dict[bytes, bytes] | None:
@@ -129,6 +135,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
     if not 1 <= n <= max_n or (seed is not None and seed > seeds.MAX_SEED):
         return None
     model, label = found.get(b"model"), found.get(b"label")
+    form = found.get(b"format")  # else Accept tells, as in the full route
     return Plain(
         method.decode(),
         model.decode() if model else None,
@@ -137,6 +144,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
         seed,
         int(headers[_TIMEOUT]) if _TIMEOUT in headers else None,
         headers[_ID].decode() if _ID in headers else None,
+        _FORMATS[form] if form else _ACCEPTED[headers.get(b"accept", b"*/*")],
     )
 
 
@@ -361,8 +369,9 @@ def _refusal(error: Exception, request_id: str, count: Callable[[int], None]) ->
 def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> tuple[bytes, bytes]:
     """Header lines and body, as the full route makes them."""
     seeded, pinned = plain.seed is not None, plain.model is not None and "@" in plain.model
-    if plain.n == 1:
+    if plain.n == 1 and plain.media == PNG:
         return one_png(order, made, seeded, pinned, service.identity)
-    origin = origin_of(order, made.samples, AS_PNG, seeded, pinned, service.identity)
-    reply = images_reply(AS_PNG, made.images, origin, made.timing)
+    rendering = Rendering(plain.media)
+    origin = origin_of(order, made.samples, rendering, seeded, pinned, service.identity)
+    reply = images_reply(rendering, made.images, origin, made.timing)
     return header_lines(reply.raw_headers), bytes(reply.body)

@@ -49,8 +49,8 @@ class Runner(ABC):
 
     def levels(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Levels, NDArray[np.bool_]]:
-        """One pass to 8-bit images, and which of them (B,) came out finite."""
+    ) -> tuple[Levels, NDArray[np.bool_] | None]:
+        """One pass to 8-bit images, and which of them (B,) came out finite; None = all."""
         (pixels,) = self.run(operation, batch, labels)
         return to_levels(pixels)
 
@@ -60,14 +60,14 @@ def finite_rows(batch: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(batch.reshape(len(batch), -1)).all(axis=1))
 
 
-def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_]]:
-    """(B, C, H, W) in [0, 1], overwritten -> rounded to 0..255; and which images were finite."""
+def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_] | None]:
+    """(B, C, H, W) in [0, 1], overwritten -> rounded to 0..255; and which images were finite, None
+    = all."""
     count, channels, height, width = pixels.shape
+    finite = None
     with np.errstate(invalid="ignore"):
-        total = pixels.sum()
-    if math.isfinite(total):  # then all are
-        finite = np.ones(count, dtype=np.bool_)
-    else:
+        total = np.add.reduce(pixels, axis=None)
+    if not math.isfinite(total):
         finite = finite_rows(pixels)
         pixels[~finite] = 0  # what a NaN is as an integer, no standard says
     pixels *= 255

@@ -224,7 +224,7 @@ class Service:
         """The model, the label's index and a seed an image; the arguments are ``order``'s."""
         model, index = self.choice.of(name, label)
         if seed is None:
-            seed = seeds.random_seed(count)
+            seed = self.engine.seed(model.name, count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
 

@@ -37,43 +37,76 @@ LEAN_QUERIES = [
 ]
 
 
+FORMS = [
+    (f"label=7{n}&seed=42{form}", accept)
+    for n in ("", "&n=5")
+    for form in ("", *(f"&format={form}" for form in ("png", "json", "npy", "zip", "webp", "gif")))
+    for accept in (
+        *("*/*", "image/png", "image/*", "application/json", "application/x-npy"),
+        *("application/zip", "image/webp", "text/html", "application/*"),
+    )
+]
+
+
+class Counted:
+    """What goes the full way."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests = 0
+        through = FastAPI.__call__
+
+        async def counted(*args: Any) -> None:
+            self.requests += 1
+            await through(*args)
+
+        monkeypatch.setattr(FastAPI, "__call__", counted)
+
+
+def comparable(answer: httpx.Response) -> Any:
+    changing = ("date", "x-request-id", "server-timing", "content-length")
+    headers = {k: v for k, v in answer.headers.items() if k not in changing}
+    if answer.status_code == 200:
+        return answer.status_code, headers, answer.content
+    return answer.status_code, headers, answer.json() | {"request_id": ""}
+
+
+async def both_ways(
+    wire: httpx.AsyncClient, full: Counted, method: str, query: str, accept: str = "*/*"
+) -> bool:
+    """Compare the two answers to a request; whether one was given by the short way.
+
+    An Accept header with a quality is unusual, so it takes the full route to the same answer.
+    """
+    before = full.requests
+    one = await wire.request(method, f"/generate?{query}", headers={"accept": accept})
+    lean = full.requests == before
+    before = full.requests
+    other = await wire.request(method, f"/generate?{query}", headers={"accept": f"{accept};q=0.9"})
+    assert full.requests == before + 1
+    assert comparable(one) == comparable(other), (query, accept)
+    return lean
+
+
 async def test_the_lean_path_gives_the_answers_of_the_full_route(
     wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An Accept header with a quality is unusual, so it takes the full route to the same answer."""
-    full = 0
-    through = FastAPI.__call__
-
-    async def counted(*args: Any) -> None:
-        nonlocal full
-        full += 1
-        await through(*args)
-
-    monkeypatch.setattr(FastAPI, "__call__", counted)
-    lean = 0
-
-    def comparable(answer: httpx.Response) -> Any:
-        changing = ("date", "x-request-id", "server-timing", "content-length")
-        headers = {k: v for k, v in answer.headers.items() if k not in changing}
-        if answer.status_code == 200:
-            return answer.status_code, headers, answer.content
-        return answer.status_code, headers, answer.json() | {"request_id": ""}
-
+    full = Counted(monkeypatch)
     digest = (await wire.get("/models/tiny-cgan-v1")).json()["digest"]
     pins = [f"&model=tiny-cgan-v1@{pin}" for pin in (digest, digest[:12], digest[:11], "0" * 12)]
     pinned = [f"{pin}&label=7&n={n}&seed=42".strip("&") for pin in pins for n in (1, 5)]
+    lean = 0
     for query in LEAN_QUERIES + pinned:
         for method in ("GET", "POST"):
-            before = full
-            one = await wire.request(method, f"/generate?{query}")
-            lean += full == before
-            before = full
-            other = await wire.request(
-                method, f"/generate?{query}", headers={"accept": "image/png;q=0.9"}
-            )
-            assert full == before + 1
-            assert comparable(one) == comparable(other), query
+            lean += await both_ways(wire, full, method, query)
     assert lean >= 2 * (5 * 4 * 4 * 3 + 3 * 2)  # and the others did not, where they are plain
+
+
+async def test_the_lean_path_gives_every_form_that_the_full_route_gives(
+    wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Counted(monkeypatch)
+    lean = [await both_ways(wire, full, "POST", query, accept) for query, accept in FORMS]
+    assert sum(lean) == 2 * 6 * (1 + 4)  # six Accept headers, no format or one of four
 
 
 async def test_the_lean_path_counts_and_times_like_the_full_route(
