@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
+from app.limits import processes, shortage
 from app.settings import Settings, unknown_variables
-from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind, cores, processes
+from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind
 
 USAGE_STATUS = 2  # a setting is wrong
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
@@ -129,10 +130,9 @@ def main(arguments: list[str]) -> None:
 
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
-    usual = processes()
-    if settings.workers is None and usual < cores():
-        logging.info("the memory limit leaves room for %d of %d processes", usual, cores())
-    if sys.platform != "linux" or (settings.workers or usual) == 1:
+    if sys.platform != "linux" or (settings.workers or processes()) == 1:
+        if settings.workers is None and (said := shortage()):
+            logging.info(said)
         from app.main import create_app
         from app.server import serve
 

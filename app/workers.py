@@ -11,7 +11,6 @@ runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. 
 import contextlib
 import gc
 import logging
-import math
 import os
 import selectors
 import signal
@@ -19,7 +18,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from app.limits import processes, shortage
 
 log = logging.getLogger(__name__)
 
@@ -34,43 +34,7 @@ _PAUSED_S = 5  # between two looks: it was this process that stood still
 _STEADY_S = 30  # a worker that lived so long did not die of its start
 _MOST_DELAY_S = 10.0
 
-# What the first process and each more take with the models that ship, under load (docs/log.md).
-_FIRST_BYTES, _NEXT_BYTES = 120 * 2**20, 72 * 2**20
-_OLD_LIMIT = "memory/memory.limit_in_bytes"
-
 UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
-
-
-def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPU cores that this process may use, whole ones, at least 1: by its affinity and by the quota
-    of its control group (version 2, else 1)."""
-    try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        allowed = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-            )
-        if float(quota) > 0:
-            allowed = min(allowed, int(float(quota) / float(period)))
-    return max(1, allowed)
-
-
-def processes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """One a core, but no more than have room under the memory limit of the control group (version
-    2, else 1): over it the kernel would end one, again and again."""
-    limit = math.inf
-    with contextlib.suppress(OSError, ValueError):
-        new = cgroup / "memory.max"
-        told = (new if new.exists() else cgroup / _OLD_LIMIT).read_text()
-        limit = float(told.replace("max", "inf"))
-    if limit == math.inf:
-        return cores(cgroup)
-    return min(cores(cgroup), 1 + max(0, int((limit - _FIRST_BYTES) // _NEXT_BYTES)))
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -321,6 +285,8 @@ class Supervisor:
             worker.ready = not worker.ending
             if self.wanted is None:  # known from now on, also when this worker is gone
                 self.wanted = 1 if _READY_ON_GPU in told else processes()
+                if _READY in told and (said := shortage()):
+                    log.info(said)
             if worker.ready and not self._was_ready:
                 self._listen()
         if _HANGS in told and not worker.ending:

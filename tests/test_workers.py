@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from app.server import _Server
 from app.settings import Settings
-from app.workers import Link, _Worker, bind, cores, in_turn, processes
+from app.workers import Link, _Worker, bind, in_turn
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
@@ -404,51 +404,6 @@ def test_a_taken_port_is_told_before_anything_is_loaded() -> None:
     assert done.returncode == 3
     assert done.stderr.startswith("genserve: cannot listen on 127.0.0.1 port ")
     assert "in use" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu.max": "100000 100000"}, 1),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_cores_are_what_the_control_group_leaves(
-    tmp_path: Path, files: dict[str, str], expected: int | None
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert cores(tmp_path) == (expected or len(os.sched_getaffinity(0)))
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"memory.max": "max"}, 4),
-        ({"memory.max": str(128 * 2**20)}, 1),
-        ({"memory.max": str(64 * 2**20)}, 1),
-        ({"memory.max": str(200 * 2**20)}, 2),
-        ({"memory.max": str(2**30), "cpu.max": "300000 100000"}, 3),
-        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, 4),
-        ({"memory/memory.limit_in_bytes": str(128 * 2**20)}, 1),
-        ({"memory.max": "nonsense"}, 4),
-        ({}, 4),
-    ],
-)
-def test_processes_are_no_more_than_the_memory_limit_has_room_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert processes(tmp_path) == expected
 
 
 def test_on_a_gpu_a_worker_that_ended_is_followed_by_one() -> None:
