@@ -70,6 +70,7 @@ class Batcher(Generic[Lane, Row, Result]):
             is queued while the model works.
         queue_limit, max_queue_s, max_share: As in ``Admission``.
         hang_s: How long a call may take before the model counts as hung.
+        fatal: What ``run`` raises if no call can succeed any more: then the batcher ends.
         on_batch: Called with (lane, rows, seconds) after each call, on the event loop.
         on_drop: Called with (lane, rows, reason) for accepted rows that never reached the model,
             because their request had ended: ``left``, ``expired``, ``stopped`` or ``failed``.
@@ -87,6 +88,7 @@ class Batcher(Generic[Lane, Row, Result]):
         max_queue_s: float = math.inf,
         max_share: float = 1.0,
         hang_s: float = math.inf,
+        fatal: tuple[type[Exception], ...] = (),
         on_batch: Callable[[Lane, int, float], None] | None = None,
         on_drop: Callable[[Lane, int, str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -95,6 +97,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self._executor = executor
         self._max_wait_s = max_wait_s
         self._hang_s = hang_s
+        self._fatal = fatal
         self._on_batch = on_batch
         self._on_drop = on_drop
         self.clock = clock
@@ -431,6 +434,8 @@ class Batcher(Generic[Lane, Row, Result]):
                 results = await loop.run_in_executor(self._executor, self._run, lane, batch)
             if len(results) != len(batch):
                 raise RuntimeError(f"the model returned {len(results)} results for {len(batch)}")
+        except self._fatal:
+            raise
         except Exception as error:
             failure = error
         finally:

@@ -1,6 +1,8 @@
 """Networks on torch: the reference, and the engine of GPUs. Only this
 module and ``cuda_graphs`` import it here."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from app.cuda_graphs import Function, Recorder
 from app.errors import StartupError
-from app.runner import EngineName, Floats, Levels, Runner
+from app.runner import DeviceLostError, EngineName, Floats, Levels, Runner
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
 from training.networks.gan import Generator
@@ -74,10 +76,11 @@ class TorchRunner(Runner):
     def run(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
     ) -> tuple[Floats, ...]:
-        outputs = self._pass(operation, batch, labels)
-        return tuple(
-            output.cpu().numpy() for output in outputs[: 2 if operation == "encode" else 1]
-        )
+        with self._watched():
+            outputs = self._pass(operation, batch, labels)
+            return tuple(
+                output.cpu().numpy() for output in outputs[: 2 if operation == "encode" else 1]
+            )
 
     @torch.inference_mode()
     def levels(
@@ -85,8 +88,29 @@ class TorchRunner(Runner):
     ) -> tuple[Levels, NDArray[np.bool_] | None]:
         if self._recorder is None:
             return super().levels(operation, batch, labels)
-        _, levels, finite = self._pass(operation, batch, labels)
-        return levels.cpu().numpy(), finite.cpu().numpy()
+        with self._watched():
+            _, levels, finite = self._pass(operation, batch, labels)
+            return levels.cpu().numpy(), finite.cpu().numpy()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tell a GPU that is lost from one that has failed once.
+
+        After some errors (an access out of bounds, a GPU that fell off the bus) each call of CUDA
+        fails until the process is started anew.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()  # what is kept for passes of other sizes; halves may fit
+            raise
+        except RuntimeError as error:
+            if self.device != "cpu":
+                try:
+                    torch.cuda.synchronize()
+                except RuntimeError:
+                    raise DeviceLostError("the GPU fails whatever it is asked for") from error
+            raise
 
     def _pass(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None

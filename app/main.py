@@ -35,6 +35,7 @@ from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.prepare import Prepared, prepare
 from app.routes.table import build_router
+from app.runner import DeviceLostError
 from app.schemas import add_own_schemas, tell_absent_from_null
 from app.service import Service, measured_lanes
 from app.settings import Settings
@@ -62,6 +63,7 @@ async def _lifespan(
         max_queue_s=settings.max_queue_ms / 1e3,
         max_share=settings.max_share,
         hang_s=settings.hang_seconds,
+        fatal=(DeviceLostError,),
         on_batch=metrics.batch,
         on_drop=metrics.dropped,
     )

@@ -18,6 +18,10 @@ Floats = NDArray[np.float32]
 Levels = NDArray[np.uint8]  # (B, H, W), or (B, H, W, 3) for a colour model
 
 
+class DeviceLostError(Exception):
+    """The device computes nothing more in this process, whatever it is asked for."""
+
+
 class Runner(ABC):
     """A network, ready to run. Used by one thread at a time."""
 
@@ -45,6 +49,9 @@ class Runner(ABC):
 
         Returns:
             Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z). The caller's own.
+
+        Raises:
+            DeviceLostError: no pass can succeed any more.
         """
 
     def levels(

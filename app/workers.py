@@ -290,7 +290,7 @@ class Supervisor:
             if worker.ready and not self._was_ready:
                 self._listen()
         if _HANGS in told and not worker.ending:
-            log.error("worker %d: a model hangs; it is replaced", worker.pid)
+            log.error("worker %d says that it cannot go on; it is replaced", worker.pid)
             self._end(worker)
 
     def _listen(self) -> None:

@@ -45,6 +45,23 @@ from app.__main__ import main
 main(sys.argv[1:])
 """
 
+LOSES = f"""
+import sys
+from app.engine import Engine, Sample
+from app.runner import DeviceLostError
+
+honest = Engine.run
+
+def run(self, lane, rows):
+    if any(isinstance(row, Sample) and row.seed == {HANG_SEED} for row in rows):
+        raise DeviceLostError("the GPU fails whatever it is asked for")
+    return honest(self, lane, rows)
+
+Engine.run = run
+from app.__main__ import main
+main(sys.argv[1:])
+"""
+
 
 def workers_of(server: Any) -> list[int]:
     """Process ids of a service's workers."""
@@ -231,6 +248,20 @@ def test_a_worker_whose_model_hangs_answers_and_is_replaced(start_two: Any) -> N
         answer = httpx.post(f"{server.url}/generate?seed={HANG_SEED}", timeout=30)
         assert answer.status_code == 503
         assert "hangs" in answer.json()["detail"]
+        until(lambda: len(before & set(workers_of(server))) == 1)
+        until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(served_by(server)) == 2)
+        for _ in range(10):
+            assert httpx.post(f"{server.url}/generate?label=7").status_code == 200
+        assert server.stop() == 0
+
+
+def test_a_worker_whose_device_is_lost_answers_and_is_replaced(start_two: Any) -> None:
+    with start_two(program=["-c", LOSES]) as server:
+        before = set(workers_of(server))
+        answer = httpx.post(f"{server.url}/generate?seed={HANG_SEED}", timeout=30)
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
         until(lambda: len(before & set(workers_of(server))) == 1)
         until(lambda: len(workers_of(server)) == 2)
         until(lambda: len(served_by(server)) == 2)

@@ -441,6 +441,20 @@ async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup
         assert batcher.stands_since is None
 
 
+@pytest.mark.parametrize("lane", ["a", "now"])
+async def test_after_a_fatal_error_nothing_is_run_and_nobody_waits(setup: Setup, lane: str) -> None:
+    async with setup(fatal=(RuntimeError,)) as (model, batcher):
+        model.raise_on = {9}
+        tasks = [asyncio.ensure_future(batcher.submit(name, [9])) for name in (lane, "b")]
+        for task in tasks:
+            with pytest.raises(ClosedError):
+                await asyncio.wait_for(task, 10)
+        assert not batcher.alive
+        with pytest.raises(ClosedError):
+            await batcher.submit("a", [2])
+        assert model.calls == [(lane, [9])]
+
+
 async def test_a_hung_model_is_not_alive_and_answers_everyone_until_it_returns(
     setup: Setup,
 ) -> None:

@@ -356,6 +356,33 @@ def test_an_image_with_one_bad_pixel_is_not_finite(bad: list[float]) -> None:
     assert not images.any()
 
 
+@pytest.mark.parametrize(
+    ("answers", "expected"), [(True, "RuntimeError"), (False, "DeviceLostError")]
+)
+def test_a_gpu_that_answers_nothing_after_an_error_is_lost(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, expected: str
+) -> None:
+    """No GPU is asked: torch's calls are stood in for, so this shows what is told, and no more."""
+
+    def synchronize() -> None:
+        if not answers:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    runner = load_store(tiny_store, "torch")[0]["tiny-gan-v1"].runner
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(runner, "_pass", fails)
+    z = np.zeros((1, 8), np.float32)
+    with pytest.raises(RuntimeError, match=r"^CUDA error$"):  # on a CPU it is one like others
+        runner.run("generate", z, None)
+    monkeypatch.setattr(runner, "device", "cuda")
+    with pytest.raises(Exception, match=r"CUDA error|the GPU fails") as error:
+        runner.run("generate", z, None)
+    assert type(error.value).__name__ == expected
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_recording_gives_what_its_function_gives_for_every_size_and_value() -> None:
