@@ -1,10 +1,13 @@
-"""The usual form of /generate, answered without ASGI.
+"""The usual form of /generate, and of /livez, answered without ASGI.
 
 A request's way through uvicorn's parser and task, Starlette and FastAPI costs more than its share
 of a forward pass (docs/log.md). So a request that came whole, has a plain query, no body and no
 unusual header, and takes a form that is quickly written, is read here by one regular expression,
 and its images are asked for with a callback. Whatever is unusual, wrong or rare goes the full way,
 which the OpenAPI describes. Both end in the same service and the same reply.
+
+Whether the process lives has to be told in time however many others ask. The full way takes two
+turns of the event loop, and in an overload each is long.
 """
 
 import asyncio
@@ -44,10 +47,13 @@ PATH = "/generate"
 # Longer, up to so long, where they have waited for as long, for to refuse at once comes first.
 _SLICE_S, _MOST_SLICE_S = 0.005, 0.02
 _MOST_BYTES = 2048
+_HEADERS = rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 _REQUEST = re.compile(
-    rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&@-]*))? HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
+    rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&@-]*))? HTTP/1\.1\r\n" + _HEADERS
 )
+_LIVEZ = re.compile(rb"GET /livez HTTP/1\.1\r\n" + _HEADERS)
+_ALIVE = b'{"status":"alive"}'
+_ALIVE_LINES = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(_ALIVE)
 _MAY_BE = re.compile(rb"(?:GET|POST) " + PATH.encode() + rb"[ ?]")
 _NOTHING = re.compile(rb"(?!)")
 _SEED = re.compile(rb"[A-Z]+ [^ ]*[?&]seed=([1-9][0-9]{0,15})(?=[& ])")  # in the first line's query
@@ -69,7 +75,7 @@ _PLAIN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     b"user-agent": None,
     b"accept-encoding": None,
     b"accept": re.compile(b"|".join(map(re.escape, _ACCEPTED))),
-    b"connection": re.compile(rb"(?i)keep-alive"),
+    b"connection": re.compile(rb"(?i)keep-alive|close"),
     b"content-length": re.compile(rb"0"),
     _TIMEOUT: re.compile(rb"[1-9][0-9]{0,15}"),
     _ID: re.compile(REQUEST_ID.pattern.encode()),
@@ -109,6 +115,11 @@ def _headers(block: bytes, host: Allows) -> dict[bytes, bytes] | None:
     return found if b"host" in found and host(found[b"host"].decode()) else None
 
 
+def _closes(headers: dict[bytes, bytes]) -> bool:
+    """Whether the connection is to end with the answer."""
+    return headers.get(b"connection", b"").lower() == b"close"
+
+
 def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
     """One whole plain request; None = let the full route look at it.
 
@@ -121,7 +132,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
         return None
     method, query, block = request.groups()
     headers = _headers(block, host)
-    if headers is None:
+    if headers is None or _closes(headers):
         return None
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&") if query else ():
@@ -179,6 +190,7 @@ class Lean:
     ) -> None:
         self._state = state
         self._metrics = metrics
+        self._host = host
         self._arrived: deque[tuple[float, Plain, str | None, Callable[[], bool], Answer]] = deque()
         self._refused: dict[_Kind, _Refusal] = {}
         self._refused_at = 0  # the batcher's count of changes, when they were refused
@@ -200,6 +212,18 @@ class Lean:
         plain = self._parse(data[:start] + b"0" + data[end:])
         seed = int(found[1])
         return plain._replace(seed=seed) if plain and seed <= seeds.MAX_SEED else None
+
+    def livez(self, data: bytes) -> tuple[bytes, bytes, bool] | None:
+        """Header lines, body, and whether to close after them, for one whole plain /livez of a
+        process that lives; None = let the full route look at it."""
+        if len(data) > _MOST_BYTES or not (request := _LIVEZ.fullmatch(data)):
+            return None
+        headers, service = _headers(request[1], self._host), self._state.service
+        if headers is None or service.not_alive():
+            return None
+        self._metrics.request("GET", "/livez", 200)
+        request_id = headers[_ID] if _ID in headers else new_request_id().encode()
+        return _ALIVE_LINES + _own_lines(request_id), _ALIVE, _closes(headers)
 
     def refusal(self, error: ServiceError) -> tuple[int, bytes, bytes]:
         """Status, header lines and body for what no application could be given."""

@@ -127,6 +127,11 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 self._await(None)
                 self._answering = True
                 lean.ask(plain, self._client, self.transport.is_closing, self._answer)
+            elif self._is_free() and not self._over and (alive := lean.livez(data)):
+                idle.remove(self)
+                self._await(None)
+                *told, self._closing = alive
+                self._answer(200, *told)
             else:
                 self._came += len(data)
                 super().data_received(data)

@@ -109,6 +109,34 @@ async def test_the_lean_path_gives_every_form_that_the_full_route_gives(
     assert sum(lean) == 2 * 6 * (1 + 4)  # six Accept headers, no format or one of four
 
 
+@pytest.mark.parametrize("more", [{}, {"connection": "close"}, {"x-request-id": "mine"}])
+async def test_that_the_process_lives_is_told_as_the_full_route_tells_it(
+    wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    full = Counted(monkeypatch)
+    one = await wire.get("/livez", headers=more)
+    assert full.requests == 0
+    other = await wire.get("/livez", headers=more | {"cookie": "a=b"})
+    assert full.requests == 1
+    assert comparable(one) == comparable(other)
+    assert one.headers.get("connection") == more.get("connection")
+    assert one.headers["content-length"] == other.headers["content-length"]
+    assert one.headers["x-request-id"] == more.get("x-request-id", one.headers["x-request-id"])
+    metrics = (await wire.get("/metrics")).text
+    assert 'genserve_requests_total{method="GET",route="/livez",status="200"} 2.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("HEAD", "/livez"), ("POST", "/livez"), ("GET", "/livez?x=1")]
+)
+async def test_what_is_unusual_about_livez_goes_the_full_way(
+    wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, method: str, target: str
+) -> None:
+    full = Counted(monkeypatch)
+    await wire.request(method, target)
+    assert full.requests == 1
+
+
 async def test_the_lean_path_counts_and_times_like_the_full_route(
     wire: httpx.AsyncClient,
 ) -> None:
@@ -142,7 +170,7 @@ def plain(seed: int) -> bytes:
     return f"POST /generate?label=7&seed={seed} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
 
 
-UNUSUAL = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+UNUSUAL = b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: a=b\r\n\r\n"
 WITH_BODY = b"POST /decode HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
 WITH_BODY += b'Content-Length: 8\r\n\r\n{"z": 1}'
 

@@ -13,7 +13,7 @@ import pytest
 
 PLAIN = b"GET /generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n\r\n"
 HEAD = b"POST /encode HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: a=b\r\n\r\n"
 
 
 class Wire:
