@@ -27,7 +27,8 @@ from app.workers import UNAVAILABLE_STATUS, Link
 
 log = logging.getLogger(__name__)
 
-HUNG_STATUS = 4  # a model hung
+HUNG_STATUS = 4  # a model hung, or the process could not go on for another reason
+_DEAD_S = 30.0  # of red liveness, in which whoever asks for it may restart the process
 _BEAT_S = 1.0
 _SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
 _MOST_STANDSTILL_S = 10.0  # of the event loop; the supervisor waits for a beat a little longer
@@ -61,6 +62,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
         self._link = link
         self._stopped_at = -math.inf  # when the last signal to stop came
+        self.dead = False  # it ends because it could not go on
 
     @property
     def service(self) -> Service | None:
@@ -88,6 +90,8 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._link.fileno(), self._take)
             self._link.tell_ready(on_gpu=self.service.on_gpu)
             self._beat(self._link)
+        else:
+            self._look_after(None)
         self._ready()
 
     def _reporting(self, link: Link) -> Callable[[], asyncio.Protocol]:
@@ -142,6 +146,25 @@ class _Server(uvicorn.Server):
         self.service.measure()
         link.tell_beat(alive=self.service.not_alive() is None)
         asyncio.get_running_loop().call_later(_BEAT_S, self._beat, link)
+
+    def _look_after(self, since: float | None) -> None:
+        """End when nothing but a restart can help; where there is a supervisor, it sees to that.
+
+        Docker alone restarts what has ended, and leaves what is unhealthy as it is.
+
+        Args:
+            since: When it was first seen that this process cannot go on; None = it can.
+        """
+        assert self.service
+        now = time.monotonic()
+        reason = self.service.not_alive()
+        since = None if reason is None else now if since is None else since
+        if since is not None and now - since >= _DEAD_S:
+            log.critical("%s; this one ends", reason)
+            self.dead = True
+            self.handle_exit(signal.SIGTERM, None)
+            return
+        asyncio.get_running_loop().call_later(_BEAT_S, self._look_after, since)
 
     def _take(self) -> None:
         """Serve the connections that the supervisor has handed over."""
@@ -253,7 +276,7 @@ def serve(
         return UNAVAILABLE_STATUS
     if not server.started:
         return UNAVAILABLE_STATUS
-    if server.service and server.service.batcher.hung:
+    if server.dead or (server.service and server.service.batcher.hung):
         # The interpreter would wait for the model's thread for ever.
         logging.shutdown()
         os._exit(HUNG_STATUS)

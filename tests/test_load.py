@@ -295,6 +295,19 @@ def test_a_hung_model_turns_liveness_red_and_everyone_is_answered(start_slow: An
         assert server.stop() == 4  # and it does not wait for the model
 
 
+SOON = SLOW.replace(
+    "from app.__main__", "import app.server; app.server._DEAD_S = 1\nfrom app.__main__"
+)
+
+
+def test_a_process_that_hangs_for_long_ends_by_itself(start_server: Any, tiny_store: Path) -> None:
+    """Nobody may ask for its liveness: Docker alone does not."""
+    options = ["--models-dir", str(tiny_store), "--workers", "1", "--hang-seconds", "0.5"]
+    with start_server(*options, program=["-c", SOON]) as server:
+        assert httpx.post(f"{server.url}/generate?seed={HANG_SEED}", timeout=30).status_code == 503
+        assert server.process.wait(30) == 4
+
+
 QUICK = SLOW.replace("Engine.probe = slow, probe", "Engine.probe = slow, probed")  # for its probe
 
 
