@@ -283,7 +283,8 @@ class Batcher(Generic[Lane, Row, Result]):
         return not self._task.done() and not self.hung
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """Leave nobody waiting for a batcher that is gone: by a bug of ours, or its loop's end."""
+        """Leave nobody waiting for a batcher that is gone: by what is fatal, a bug of ours, or its
+        loop's end."""
         self._closing = True
         self.changes += 1
         if self._alarm:

@@ -75,6 +75,8 @@ class Recorder:
         kept = tuple(tensor.to("cuda", copy=True) for tensor in inputs)
         try:
             return Recorded(function, kept, self._pool)
+        except torch.OutOfMemoryError:
+            raise  # it may fit later
         except RuntimeError:  # something in it cannot be recorded: slower, but as right
             log.exception("%s of %s is not recorded", name, [list(i.shape) for i in inputs])
             return lambda *given: function(*(tensor.to("cuda") for tensor in given))

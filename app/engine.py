@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import seeds
-from app.runner import Floats, finite_rows, from_levels
+from app.runner import DeviceLostError, Floats, finite_rows, from_levels
 from app.store import StoredModel
 from training.networks.configs import Operation
 
@@ -147,6 +147,9 @@ class Engine:
 
         Returns:
             As ``Findings.failed``. Such a model is dropped; the others are served.
+
+        Raises:
+            DeviceLostError: as of ``probe``.
         """
         found = self.probe()
         self.adopt(found)
@@ -156,11 +159,16 @@ class Engine:
         """Run every model at every size, choose the sizes whose rows agree, and grade each model.
 
         A model fails that raises, or gives values that are not finite.
+
+        Raises:
+            DeviceLostError: no model can be run any more.
         """
         found = Findings({}, {}, {}, {})
         for name, model in self.models.items():
             try:
                 probes = {(name, op): self._probe((name, op)) for op in model.operations}
+            except DeviceLostError:
+                raise
             except Exception as error:
                 log.exception("%s failed its probe", name)
                 found.failed[name] = f"the network failed its first passes ({type(error).__name__})"
@@ -311,11 +319,15 @@ class Engine:
         digest = hashlib.sha256(reference[0].tobytes()).hexdigest()
 
         def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
-            """The time of one pass; infinity if its rows, but the first ``bad``, differ."""
+            """The time of one pass; infinity if its rows, but the first ``bad``, differ, or if
+            there is no memory for it."""
             order = (np.arange(size)[::-1] + start) % REFERENCE
             rows = batch[order]
             rows[:bad] = math.nan
-            part, seconds = timed(rows, None if labels is None else labels[order])
+            try:
+                part, seconds = timed(rows, None if labels is None else labels[order])
+            except MemoryError:
+                return math.inf
             exact = all(
                 np.array_equal(p[bad:], r[order[bad:]])
                 for p, r in zip(part, reference, strict=True)

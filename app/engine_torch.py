@@ -1,6 +1,7 @@
 """Networks on torch: the reference, and the engine of GPUs. Only this
 module and ``cuda_graphs`` import it here."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -101,9 +102,12 @@ class TorchRunner(Runner):
         """
         try:
             yield
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # what is kept for passes of other sizes; halves may fit
-            raise
+        except torch.OutOfMemoryError as error:
+            # The half-made results first, which its traceback holds; then what is kept for passes
+            # of other sizes. Fewer rows may fit.
+            traceback.clear_frames(error.__traceback__)
+            torch.cuda.empty_cache()
+            raise MemoryError("the GPU's memory has no room for this pass") from None
         except RuntimeError as error:
             if self.device != "cpu":
                 try:

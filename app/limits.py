@@ -1,36 +1,51 @@
 """How many processes there is room for: by the cores, and by the control groups of this one.
 
 A group's limit holds for all below it, and the least counts. Version 2 of control groups has one
-tree; version 1 one for each controller. Inside a container the tree may begin at the container's
-own group while the kernel still names it by its place outside, so a group that is not to be seen is
-passed over.
+tree; version 1 one for each controller. In a container a tree may begin at the container's own
+group, or at any; what is above cannot be seen.
 """
 
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-_ROOT = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+_PROCESS = Path("/proc/self")
+_OCTAL = re.compile(r"\\([0-7]{3})")  # as the kernel writes spaces
 
 # What the first process and each more take with the models that ship, under load (docs/log.md).
 _FIRST_BYTES, _NEXT_BYTES = 120 * 2**20, 72 * 2**20
 
 
-def _groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
-    """Folders of the groups that this process is in, in the trees that may have a controller."""
-    named: dict[str, str] = {}  # controller, of version 2 none -> place
-    with contextlib.suppress(OSError, ValueError):
-        for line in own.read_text().splitlines():
-            _, controllers, place = line.split(":", 2)
-            named.update(dict.fromkeys(controllers.split(","), place))
-    for tree, within in ((root, named.get("")), (root / controller, named.get(controller))):
-        parts = Path((within or "/").lstrip("/")).parts
-        if ".." in parts:  # outside of what is to be seen
-            parts = ()
-        yield from (tree.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
+def _trees(process: Path) -> Iterator[tuple[set[str], PurePosixPath, Path]]:
+    """Controllers (of version 2: none named), the group it begins at, and the folder of each
+    mounted tree of control groups (proc(5), /proc/pid/mountinfo)."""
+    for line in (process / "mountinfo").read_text().splitlines():
+        mount, _, kind = line.partition(" - ")
+        begins, folder = (_OCTAL.sub(lambda o: chr(int(o[1], 8)), f) for f in mount.split()[3:5])
+        type_, _, options = kind.split(" ", 2)
+        if type_ in ("cgroup", "cgroup2"):
+            controllers = set(options.split(",")) if type_ == "cgroup" else {""}
+            yield controllers, PurePosixPath(begins), Path(folder)
+
+
+def _groups(controller: str, process: Path) -> list[Path]:
+    """Folders of the groups whose limits of this controller hold for a process."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        places = {}  # controller, of version 2 "" -> group
+        for line in (process / "cgroup").read_text().splitlines():
+            _, names, place = line.split(":", 2)
+            places.update(dict.fromkeys(names.split(","), PurePosixPath(place)))
+        for controllers, begins, folder in _trees(process):
+            for name in controllers & {controller, ""} & places.keys():
+                within = places[name]
+                inside = within.is_relative_to(begins) and ".." not in within.parts
+                parts = within.relative_to(begins).parts if inside else ()
+                found += [folder.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    return found
 
 
 def _read(file: Path) -> list[float]:
@@ -40,19 +55,18 @@ def _read(file: Path) -> list[float]:
     return []
 
 
-def cores(root: Path = _ROOT, own: Path = _OWN) -> int:
+def cores(process: Path = _PROCESS) -> int:
     """CPU cores that this process may use, whole ones, at least 1: by its affinity and by the
     quotas of its control groups.
 
     Args:
-        root: Where control groups are mounted.
-        own: What tells the process's groups.
+        process: The folder in which the kernel tells of it.
     """
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
         allowed = os.cpu_count() or 1
-    for group in _groups("cpu", root, own):
+    for group in _groups("cpu", process):
         told = _read(group / "cpu.max") or [
             number for name in ("quota", "period") for number in _read(group / f"cpu.cfs_{name}_us")
         ]
@@ -61,32 +75,32 @@ def cores(root: Path = _ROOT, own: Path = _OWN) -> int:
     return max(1, allowed)
 
 
-def processes(root: Path = _ROOT, own: Path = _OWN) -> int:
+def processes(process: Path = _PROCESS) -> int:
     """One a core, but no more than have room under the memory limits of the control groups: over
     one the kernel would end a process, again and again.
 
     Args:
-        root, own: As of ``cores``.
+        process: As of ``cores``.
     """
     limits = [
         limit
-        for group in _groups("memory", root, own)
+        for group in _groups("memory", process)
         for limit in _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
     ]
     limit = min(limits, default=math.inf)
     if limit == math.inf:
-        return cores(root, own)
+        return cores(process)
     room = 1 + max(0, int((limit - _FIRST_BYTES) // _NEXT_BYTES))
-    return min(cores(root, own), room)
+    return min(cores(process), room)
 
 
-def shortage(root: Path = _ROOT, own: Path = _OWN) -> str | None:
+def shortage(process: Path = _PROCESS) -> str | None:
     """What to tell where memory leaves room for fewer processes than there are cores.
 
     Args:
-        root, own: As of ``cores``.
+        process: As of ``cores``.
     """
-    room, wanted = processes(root, own), cores(root, own)
+    room, wanted = processes(process), cores(process)
     return (
         f"the memory limit leaves room for {room} of {wanted} processes" if room < wanted else None
     )

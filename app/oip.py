@@ -217,8 +217,11 @@ async def _run(
         images, timing = await service.decode(model, list(given["z"]), caller)
         done = time.perf_counter()
         return _images(images, wanted, partial(upload_origin, model, len(images))), timing, done
-    _, _, drawn = service.choose(model.name, None, asked.rows, None)
-    numbers: Sequence[int] = given["seed"].tolist() if "seed" in given else drawn
+    numbers: Sequence[int]
+    if "seed" in given:
+        numbers = given["seed"].tolist()
+    else:
+        numbers = service.choose(model.name, None, asked.rows, None)[2]
     order = Order(model, None, numbers, caller)
     if "label" in given:
         samples = list(map(Sample, numbers, given["label"].tolist()))

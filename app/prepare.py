@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 
 from app.engine import Engine, Findings
 from app.errors import StartupError
+from app.runner import DeviceLostError
 from app.settings import Settings
 from app.store import StoredModel, load_store, may_run_torch
 
@@ -30,12 +31,16 @@ def prepare(settings: Settings) -> Prepared:
     """Load every model, and probe it.
 
     Raises:
-        StartupError: there is none that can be run, or no such engine or device.
+        StartupError: there is none that can be run, or no such engine or device, or it fails.
     """
     models, refused = _loaded(settings)
     engine = Engine(models, settings.max_batch)
     engine.start_thread()
-    return _ready(settings, engine, refused, engine.warm_up())
+    try:
+        failed = engine.warm_up()
+    except DeviceLostError as error:
+        raise StartupError(f"{error}; start again, and look at the driver's log") from error
+    return _ready(settings, engine, refused, failed)
 
 
 def _loaded(settings: Settings) -> tuple[dict[str, StoredModel], dict[str, str]]:

@@ -52,6 +52,7 @@ class Runner(ABC):
 
         Raises:
             DeviceLostError: no pass can succeed any more.
+            MemoryError: there is no room for this one; one of fewer rows may succeed.
         """
 
     def levels(

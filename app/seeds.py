@@ -36,7 +36,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _NORMALS, _LABELS = 0, 1  # streams
 _FEW = 3  # seeds up to which Python's whole numbers are faster than numpy, by measurement
-_AHEAD = 63  # seeds drawn beside one that was asked for
+_AHEAD = 4096  # numbers drawn beside those that were asked for: a quarter of a millisecond
 # What is added to the two halves of the key in each round: (rounds, 2, 1, 1).
 _BUMPS = np.array(
     [[round_ * weyl & 0xFFFFFFFF for weyl in _WEYL] for round_ in range(_ROUNDS)], dtype=np.uint64
@@ -193,7 +193,7 @@ class Ahead:
     """Seeds for who asks for none, and the normal numbers of any.
 
     Where requests come one at a time, seeds are kept ready with their numbers: to draw many in one
-    call costs a tenth of a call for each (docs/log.md). Where many come at once, none are: the rows
+    call costs a tenth to a seventh of a call for each (docs/log.md). Where many come at once, none are: the rows
     of a batch are drawn together as they are. One thread may ask for seeds while another draws.
 
     Args:
@@ -203,7 +203,7 @@ class Ahead:
     def __init__(self, size: int) -> None:
         self._size = size
         self._seeds: list[int] = []  # that nobody has been given
-        self._rows: dict[int, NDArray[np.float32]] = {}  # (1, size) by seed, given to no caller yet
+        self._rows: dict[int, NDArray[np.float32]] = {}  # (1, size) by seed, not asked for yet
 
     def seed(self) -> int:
         """``random_seed``."""
@@ -217,7 +217,7 @@ class Ahead:
             return row
         if self._seeds:
             return normals(np.array(numbers, dtype=np.uint64), self._size)
-        fresh = [random_seed() for _ in range(_AHEAD)]
+        fresh = [random_seed() for _ in range(_AHEAD // self._size)]
         drawn = normals(np.array([*numbers, *fresh], dtype=np.uint64), self._size)
         self._rows = {seed: drawn[i : i + 1] for i, seed in enumerate(fresh, start=1)}
         self._seeds = fresh

@@ -215,6 +215,8 @@ class Service:
             numbers: A seed an image, instead of ``count`` and ``seed``.
             truncation: As in ``Sample``.
         """
+        if numbers is not None:  # none is to be drawn
+            count, seed = 1, numbers[0]
         model, index, run = self.choose(name, label, count, seed)
         return Order(model, index, run if numbers is None else numbers, caller, truncation)
 
@@ -337,7 +339,8 @@ class Service:
         if isinstance(error, HungError):
             return NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
         if isinstance(error, ClosedError):
-            return NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
+            reason = None if self.stopping else self.not_alive()
+            return NotReadyError(reason or "the service is stopping", retry_after_s=STOPPED_RETRY_S)
         if isinstance(error, FloatingPointError):
             self.metrics.failed(lane, "not_finite")
             return NotFiniteError(f"{lane[0]} gave values that are not finite for this request")

@@ -4,7 +4,7 @@ them.
 The supervisor accepts each connection and passes its file descriptor to the worker that has fewest
 open (sockets that share a port are spread by a hash, and left a worker idle where connections were
 few). It answers nothing itself, runs no model and has no thread, so it can fork a worker at any
-time: when one has ended, does not answer, or says that its model hangs. What was made before it
+time: when one has ended, does not answer, or says that it cannot go on. What was made before it
 runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
 """
 
@@ -27,7 +27,7 @@ _QUIET_S = 2.5  # without a word from a worker, which has a beat a second
 _CATCH_UP = 16  # connections a second, by which one worker may get more than another
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
-_READY, _READY_ON_GPU, _BEAT, _HANGS, _CLOSED, _CLOSING = b"r", b"g", b"b", b"h", b"c", b"d"
+_READY, _READY_ON_GPU, _BEAT, _FAILED, _CLOSED, _CLOSING = b"r", b"g", b"b", b"f", b"c", b"d"
 _TICK_S = 0.5
 _SILENT_S = 15  # without a beat: the event loop of the worker stands still
 _PAUSED_S = 5  # between two looks: it was this process that stood still
@@ -95,8 +95,8 @@ class Link:
         self._tell(_READY_ON_GPU if on_gpu else _READY)
 
     def tell_beat(self, alive: bool) -> None:
-        """The event loop turns; whether the model answers."""
-        self._tell(_BEAT if alive else _HANGS)
+        """The event loop turns; whether this process can go on."""
+        self._tell(_BEAT if alive else _FAILED)
 
     def tell_closed(self) -> None:
         """A connection that was handed over has ended."""
@@ -125,6 +125,7 @@ class _Worker:
     heard: float
     ready: bool = False  # takes connections
     ending: bool = False  # was told to stop
+    failed: bool = False  # because it could not go on
     kill_at: float = float("inf")
     open: int = 0  # connections handed over and not yet closed
     last: int = 0  # number of the last one
@@ -289,8 +290,9 @@ class Supervisor:
                     log.info(said)
             if worker.ready and not self._was_ready:
                 self._listen()
-        if _HANGS in told and not worker.ending:
+        if _FAILED in told and not worker.ending:
             log.error("worker %d says that it cannot go on; it is replaced", worker.pid)
+            worker.failed = True
             self._end(worker)
 
     def _listen(self) -> None:
@@ -377,11 +379,13 @@ class Supervisor:
                 # Ended by the signal itself, it had not begun to serve.
                 well = status in (0, *(-number for number in _STOPS)) or not self._stopping
                 self._status = self._status if well else _exit_status(status)
-                continue
-            log.error("worker %d ended with status %d", worker.pid, status)
-            if not self._was_ready:  # it would be the same for the next one
-                self._stopping, self._status = True, _exit_status(status) or 1
-                continue
+                if not worker.failed:
+                    continue
+            else:
+                log.error("worker %d ended with status %d", worker.pid, status)
+                if not self._was_ready:  # it would be the same for the next one
+                    self._stopping, self._status = True, _exit_status(status) or 1
+                    continue
             now = time.monotonic()
             self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
             self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))
@@ -396,7 +400,8 @@ class Supervisor:
         for worker in self._workers:
             if worker.ready and not worker.ending and now - worker.heard > _SILENT_S:
                 log.error("worker %d has not answered for %d s", worker.pid, _SILENT_S)
-                worker.ending, worker.ready, worker.kill_at = True, False, now
+                worker.failed = worker.ending = True
+                worker.ready, worker.kill_at = False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
         if self._stopping:

@@ -261,7 +261,8 @@ def test_a_worker_whose_device_is_lost_answers_and_is_replaced(start_two: Any) -
         before = set(workers_of(server))
         answer = httpx.post(f"{server.url}/generate?seed={HANG_SEED}", timeout=30)
         assert answer.status_code == 503
-        assert "retry-after" in answer.headers
+        assert "must be restarted" in answer.json()["detail"]
+        assert answer.headers["retry-after"]
         until(lambda: len(before & set(workers_of(server))) == 1)
         until(lambda: len(workers_of(server)) == 2)
         until(lambda: len(served_by(server)) == 2)
@@ -435,6 +436,30 @@ def test_a_taken_port_is_told_before_anything_is_loaded() -> None:
     assert done.returncode == 3
     assert done.stderr.startswith("genserve: cannot listen on 127.0.0.1 port ")
     assert "in use" in done.stderr
+
+
+def test_workers_that_cannot_go_on_again_and_again_are_replaced_later_and_later() -> None:
+    code = """
+import signal, sys
+from app import workers
+def work(link):
+    print("up", flush=True)
+    link.tell_ready(on_gpu=False)
+    link.tell_beat(False)
+    signal.pause()
+supervisor = workers.Supervisor(
+    workers.bind("127.0.0.1", 0), 1, work, 5.0, lambda: None, lambda pid: None
+)
+supervisor.run()
+print(supervisor._deaths)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(4)] == ["up\n"] * 4
+        process.terminate()
+        assert int(process.stdout.read()) >= 3
 
 
 def test_on_a_gpu_a_worker_that_ended_is_followed_by_one() -> None:

@@ -287,7 +287,8 @@ def publish(
         staged.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     served = shlex.quote(str(store))
-    print(f"serve it with: python -m app --models-dir {served}   and ask /generate?model={name}")
+    print(f"serve it with: python -m app --models-dir {served}")
+    print(f"and ask for: /generate?model={name}")
     return path
 
 

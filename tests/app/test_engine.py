@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.cuda_graphs import Recorded, Recorder
 from app.engine import REFERENCE, Engine, Lane, Row, Sample, plan
-from app.runner import EngineName, Floats, Runner, from_levels, to_levels
+from app.runner import DeviceLostError, EngineName, Floats, Runner, from_levels, to_levels
 from app.seeds import normals
 from app.store import StoredModel, StoreError, load_store
 from training.networks.checkpoint import load, network_of
@@ -239,6 +240,26 @@ def test_a_model_that_fails_its_probe_is_dropped_and_the_others_stay(tiny_store:
     assert set(engine.models) == {"tiny-cgan-v1", "tiny-vae-v1"}
 
 
+def test_sizes_for_which_there_is_no_memory_are_not_used(tiny_store: Path) -> None:
+    def small(z: Floats, pixels: Floats) -> Floats:
+        if len(z) == 4:
+            raise MemoryError
+        return pixels
+
+    engine = changed(tiny_store, small)
+    assert engine.warm_up() == {}
+    assert 4 not in sizes_of(engine)
+    assert {2, 8} <= set(sizes_of(engine))
+
+
+def test_a_device_that_is_lost_in_the_probe_ends_it(tiny_store: Path) -> None:
+    def lost(z: Floats, pixels: Floats) -> Floats:
+        raise DeviceLostError("the GPU fails whatever it is asked for")
+
+    with pytest.raises(DeviceLostError):
+        changed(tiny_store, lost).warm_up()
+
+
 @pytest.mark.parametrize("max_batch", [1, 3, 64, 100])
 def test_the_bytes_do_not_depend_on_max_batch(
     engine: Engine, tiny_store: Path, kind: EngineName, max_batch: int
@@ -356,14 +377,32 @@ def test_an_image_with_one_bad_pixel_is_not_finite(bad: list[float]) -> None:
     assert not images.any()
 
 
-@pytest.mark.parametrize(
-    ("answers", "expected"), [(True, "RuntimeError"), (False, "DeviceLostError")]
-)
-def test_a_gpu_that_answers_nothing_after_an_error_is_lost(
-    tiny_store: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, expected: str
-) -> None:
-    """No GPU is asked: torch's calls are stood in for, so this shows what is told, and no more."""
+@pytest.fixture
+def as_on_gpu(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[..., object]], Runner]:
+    """A runner that takes its device for a GPU, and its passes from a function.
 
+    No GPU is asked: torch's calls are stood in for, so this shows what is told, and no more.
+    """
+
+    def make(passes: Callable[..., object]) -> Runner:
+        runner = load_store(tiny_store, "torch")[0]["tiny-gan-v1"].runner
+        monkeypatch.setattr(runner, "device", "cuda")
+        monkeypatch.setattr(runner, "_recorder", passes)
+        return runner
+
+    return make
+
+
+Z = np.zeros((1, 8), np.float32)
+
+
+@pytest.mark.parametrize("what", ["run", "levels"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_gpu_that_answers_nothing_after_an_error_is_lost(
+    as_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, what: str, answers: bool
+) -> None:
     def synchronize() -> None:
         if not answers:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -371,16 +410,31 @@ def test_a_gpu_that_answers_nothing_after_an_error_is_lost(
     def fails(*_: object) -> None:
         raise RuntimeError("CUDA error")
 
-    runner = load_store(tiny_store, "torch")[0]["tiny-gan-v1"].runner
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    monkeypatch.setattr(runner, "_pass", fails)
-    z = np.zeros((1, 8), np.float32)
-    with pytest.raises(RuntimeError, match=r"^CUDA error$"):  # on a CPU it is one like others
-        runner.run("generate", z, None)
-    monkeypatch.setattr(runner, "device", "cuda")
-    with pytest.raises(Exception, match=r"CUDA error|the GPU fails") as error:
-        runner.run("generate", z, None)
-    assert type(error.value).__name__ == expected
+    runner = as_on_gpu(fails)
+    with pytest.raises(RuntimeError if answers else DeviceLostError):
+        getattr(runner, what)("generate", Z, None)
+    monkeypatch.setattr(runner, "device", "cpu")
+    with pytest.raises(RuntimeError, match=r"^CUDA error$"):
+        getattr(runner, what)("generate", Z, None)
+
+
+@pytest.mark.parametrize("what", ["run", "levels"])
+def test_what_a_pass_without_room_had_made_is_freed_first(
+    as_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def fails(*_: object) -> None:
+        half_made = torch.zeros(3)
+        made.append(weakref.ref(half_made))
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(made[0]() is not None))
+    with pytest.raises(MemoryError):
+        getattr(as_on_gpu(fails), what)("generate", Z, None)
+    assert alive == [False]
 
 
 @pytest.mark.gpu

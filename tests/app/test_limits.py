@@ -13,20 +13,41 @@ from app.limits import cores, processes, shortage
 MIB = 2**20
 
 
-def groups(root: Path, files: dict[str, str], own: str = "0::/\n") -> tuple[Path, Path]:
-    """A tree of control groups, and the file that tells a process's own."""
-    tree, told = root / "tree", root / "own"
-    tree.mkdir()
+V1 = ("cpu,cpuacct", "memory")
+CPU = "cpu,cpuacct/cpu"
+V2 = "0::/\n"
+
+
+def told(root: Path, files: dict[str, str], own: str = V2, begins: str = "/") -> Path:
+    """What the kernel tells of a process whose control groups have such files.
+
+    Args:
+        root: Of the trees: files below one called as its controllers are of version 1.
+        files: Text by name.
+        own: The process's groups.
+        begins: The group that each tree begins at.
+    """
     for name, text in files.items():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(text)
-    told.write_text(own)
-    return tree, told
+        (root / "a tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "a tree" / name).write_text(text)
+    where = str(root / "a tree").replace(" ", r"\040")
+    mounts = [f"30 29 0:9 / {root} rw - ext4 /dev/sda rw"]
+    mounts += [f"31 30 0:1 {begins} {where} rw,nosuid shared:4 - cgroup2 cgroup rw,nsdelegate"]
+    mounts += [
+        f"32 31 0:{len(name)} {begins} {where}/{name} rw - cgroup cgroup rw,{name}" for name in V1
+    ]
+    (root / "mountinfo").write_text("\n".join(mounts))
+    (root / "cgroup").write_text(own)
+    return root
+
+
+def version_1(place: str = "/") -> str:
+    return f"4:memory:{place}\n3:cpu,cpuacct:{place}\n0::/\n"
 
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +58,9 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cpu.max": "50000 100000"}, 1),
         ({"cpu.max": "250000 100000"}, 2),
         ({"cpu.max": "900000 100000"}, 4),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
-        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "100000"}, 4),
+        ({f"{CPU}.cfs_quota_us": "-1", f"{CPU}.cfs_period_us": "100000"}, 4),
+        ({f"{CPU}.cfs_quota_us": "100000", f"{CPU}.cfs_period_us": "100000"}, 1),
+        ({f"{CPU}.cfs_quota_us": "100000"}, 4),
         ({"cpu.max": "nonsense"}, 4),
         ({"cpu.max": "100000 0"}, 4),
         ({"cpu.max": ""}, 4),
@@ -49,7 +70,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cores_are_what_the_control_group_leaves(
     tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
-    assert cores(*groups(tmp_path, files)) == expected
+    assert cores(told(tmp_path, files, version_1())) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,54 +90,60 @@ def test_cores_are_what_the_control_group_leaves(
 def test_processes_are_no_more_than_the_memory_limit_has_room_for(
     tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
-    assert processes(*groups(tmp_path, files)) == expected
+    assert processes(told(tmp_path, files, version_1())) == expected
+
+
+QUOTA_1, QUOTA_2, QUOTA_3 = (f"{cores}00000 100000" for cores in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ("own", "files", "expected"),
+    ("own", "begins", "files", "expected"),
     [
-        # Version 2: the group's own limit, or that of one it is in.
-        ("0::/a/b", {"a/b/cpu.max": "200000 100000", "a/cpu.max": "300000 100000"}, 2),
-        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, 3),
-        ("0::/a/b", {"cpu.max": "100000 100000", "a/cpu.max": "300000 100000"}, 1),
-        ("0::/a/b", {"other/cpu.max": "100000 100000"}, 4),
-        # Version 1, with version 2 for other controllers beside it.
+        # The group's own limit, or that of one it is in.
+        ("0::/a/b", "/", {"a/b/cpu.max": QUOTA_2, "a/cpu.max": QUOTA_3}, 2),
+        ("0::/a/b", "/", {"a/b/cpu.max": "max 100000", "a/cpu.max": QUOTA_3}, 3),
+        ("0::/a/b", "/", {"cpu.max": QUOTA_1, "a/cpu.max": QUOTA_3}, 1),
+        ("0::/a/b", "/", {"other/cpu.max": QUOTA_1, "b/cpu.max": QUOTA_1}, 4),
+        ("0::/a/b", "/", {"cpu/cpu.max": QUOTA_1, "memory/cpu.max": QUOTA_1}, 4),
         (
-            "4:memory:/a\n3:cpu,cpuacct:/b/c\n0::/a",
-            {"cpu/b/cpu.cfs_quota_us": "200000", "cpu/b/cpu.cfs_period_us": "100000"},
+            version_1("/b"),
+            "/",
+            {"cpu,cpuacct/b/cpu.cfs_quota_us": "200000", "cpu,cpuacct/b/cpu.cfs_period_us": "1e5"},
             2,
         ),
-        # In a container that is named by its place outside: the tree begins at its own group.
-        (
-            "3:cpu,cpuacct:/docker/0123",
-            {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"},
-            1,
-        ),
-        ("0::/../../a", {"cpu.max": "100000 100000", "a/cpu.max": "200000 100000"}, 1),
-        ("0::/with space:and colon", {"with space:and colon/cpu.max": "200000 100000"}, 2),
-        ("nonsense", {"cpu.max": "100000 100000"}, 1),
-        ("", {"cpu.max": "100000 100000"}, 1),
+        # A container whose groups are named by their places outside.
+        ("0::/docker/01", "/docker/01", {"cpu.max": QUOTA_2, "01/cpu.max": QUOTA_1}, 2),
+        ("0::/docker/01/sub", "/docker/01", {"cpu.max": QUOTA_2, "sub/cpu.max": QUOTA_1}, 1),
+        ("0::/docker/012", "/docker/01", {"cpu.max": QUOTA_2, "2/cpu.max": QUOTA_1}, 2),
+        ("0::/../../a", "/", {"cpu.max": QUOTA_2, "a/cpu.max": QUOTA_1}, 2),
+        ("0::/with space:and colon", "/", {"with space:and colon/cpu.max": QUOTA_2}, 2),
+        ("nonsense", "/", {"cpu.max": QUOTA_1}, 4),
+        ("", "/", {"cpu.max": QUOTA_1}, 4),
     ],
 )
 def test_a_limit_holds_for_all_groups_below(
-    tmp_path: Path, own: str, files: dict[str, str], expected: int
+    tmp_path: Path, own: str, begins: str, files: dict[str, str], expected: int
 ) -> None:
-    assert cores(*groups(tmp_path, files, own)) == expected
+    assert cores(told(tmp_path, files, own, begins)) == expected
 
 
 def test_a_memory_limit_of_an_outer_group_counts_and_is_told(tmp_path: Path) -> None:
     files = {"a/memory.max": str(200 * MIB), "a/b/memory.max": str(900 * MIB)}
-    found = groups(tmp_path, files, "0::/a/b")
-    assert processes(*found) == 2
-    assert shortage(*found) == "the memory limit leaves room for 2 of 4 processes"
+    process = told(tmp_path, files, "0::/a/b")
+    assert processes(process) == 2
+    assert shortage(process) == "the memory limit leaves room for 2 of 4 processes"
 
 
 def test_nothing_is_told_where_there_is_room(tmp_path: Path) -> None:
-    assert shortage(*groups(tmp_path, {"memory.max": str(900 * MIB)})) is None
+    assert shortage(told(tmp_path, {"memory.max": str(900 * MIB)})) is None
 
 
-def test_without_control_groups_all_cores_count(tmp_path: Path) -> None:
-    assert processes(tmp_path / "none", tmp_path / "none") == 4
+@pytest.mark.parametrize("mounts", [None, "", "nonsense", "1 2 3 - cgroup2", "1 2 3 / /x rw"])
+def test_where_nothing_is_told_all_cores_count(tmp_path: Path, mounts: str | None) -> None:
+    if mounts is not None:
+        (tmp_path / "cgroup").write_text(V2)
+        (tmp_path / "mountinfo").write_text(mounts)
+    assert processes(tmp_path) == 4
 
 
 @pytest.fixture
@@ -126,11 +153,11 @@ def tight_group() -> Iterator[Path]:
         pytest.skip("control groups are Linux's")
     lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     places = {controllers: place.lstrip("/") for _, controllers, place in lines}
-    root = Path("/sys/fs/cgroup")
+    root, name = Path("/sys/fs/cgroup"), f"genserve-test-{os.getpid()}"
     if "memory" in places:
-        group, limit = root / "memory" / places["memory"] / "genserve", "memory.limit_in_bytes"
+        group, limit = root / "memory" / places["memory"] / name, "memory.limit_in_bytes"
     else:
-        group, limit = root / places.get("", "") / "genserve", "memory.max"
+        group, limit = root / places.get("", "") / name, "memory.max"
     try:
         group.mkdir()
     except OSError as error:

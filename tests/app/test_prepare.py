@@ -19,6 +19,7 @@ from app.engine import Engine, Findings, Lane, Sample
 from app.engine_onnx import OnnxRunner
 from app.errors import StartupError
 from app.prepare import prepare, prepare_to_fork
+from app.runner import DeviceLostError
 from app.settings import Settings
 from app.store import may_run_torch
 from training.networks.checkpoint import load, save
@@ -47,6 +48,17 @@ def test_torch_may_run_where_it_is_asked_for_or_could_have_a_gpu(
     monkeypatch.setattr(store, "find_spec", lambda _: object() if torch else None)
     monkeypatch.setattr(store, "_driver", lambda: object() if driver else None)
     assert may_run_torch(engine, device) is may
+
+
+def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: Engine) -> None:
+        raise DeviceLostError("the GPU fails whatever it is asked for")
+
+    monkeypatch.setattr(Engine, "probe", lost)
+    with pytest.raises(StartupError, match=r"^the GPU fails .* start again"):
+        prepare(Settings(models_dir=tiny_store))
 
 
 def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_store: Path) -> None:

@@ -130,8 +130,8 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
         assert description.network.tone
     assert description.digest[:12] in published.printed
     assert str(published.path.name) in published.printed
-    asked = f"/generate?model={published.path.stem}"
-    assert f"python -m app --models-dir models_store   and ask {asked}\n" in published.printed
+    assert "serve it with: python -m app --models-dir models_store\n" in published.printed
+    assert f"/generate?model={published.path.stem}\n" in published.printed
 
 
 def test_its_header_tells_data_training_and_metrics(published: Published) -> None:
