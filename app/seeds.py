@@ -193,8 +193,9 @@ class Ahead:
     """Seeds for who asks for none, and the normal numbers of any.
 
     Where requests come one at a time, seeds are kept ready with their numbers: to draw many in one
-    call costs a tenth to a seventh of a call for each (docs/log.md). Where many come at once, none are: the rows
-    of a batch are drawn together as they are. One thread may ask for seeds while another draws.
+    call costs a tenth to a seventh of a call for each (docs/log.md). Where many come at once, none
+    are: the rows of a batch are drawn together as they are. One thread may ask for seeds while
+    another draws.
 
     Args:
         size: Numbers of a seed.
