@@ -283,6 +283,18 @@ def test_targets_show_every_row_and_call_a_miss_a_miss(tmp_path: Path) -> None:
     assert len(verdicts) == rows
 
 
+def test_beside_the_best_peer_each_round_is_compared_with_itself() -> None:
+    samples = {
+        "ours: start s": [10, 20, 40],
+        "mosec: start s": [8, 25, 32],
+        "ray: start s": [99, 99, 99],
+    }
+    found = aims.Results({("peers", False): {"samples": samples}})
+    assert found.over_best("start s", min) == 1.25  # and not 20 / 25
+    assert found.over_best("start s", max) == pytest.approx(20 / 99)
+    assert found.over_best("pss_mib", min) is None
+
+
 def test_the_newest_result_of_a_mode_counts(tmp_path: Path) -> None:
     for stamp, value in (("20260102T000000Z", 2.0), ("20250101T000000Z", 1.0)):
         content = {"mode": "closed", "machine": {"gpu": None}, "samples": {"x": [value]}}
