@@ -19,32 +19,47 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # as the kernel writes spaces
 _FIRST_BYTES, _NEXT_BYTES = 120 * 2**20, 72 * 2**20
 
 
+def _lines(file: Path) -> list[str]:
+    """What the kernel tells, a line each; none if there is no such file. Names are any bytes."""
+    with contextlib.suppress(OSError):
+        return os.fsdecode(file.read_bytes()).split("\n")
+    return []
+
+
 def _trees(process: Path) -> Iterator[tuple[set[str], PurePosixPath, Path]]:
     """Controllers (of version 2: none named), the group it begins at, and the folder of each
     mounted tree of control groups (proc(5), /proc/pid/mountinfo)."""
-    for line in (process / "mountinfo").read_text().splitlines():
+    for line in _lines(process / "mountinfo"):
         mount, _, kind = line.partition(" - ")
-        begins, folder = (_OCTAL.sub(lambda o: chr(int(o[1], 8)), f) for f in mount.split()[3:5])
-        type_, _, options = kind.split(" ", 2)
-        if type_ in ("cgroup", "cgroup2"):
-            controllers = set(options.split(",")) if type_ == "cgroup" else {""}
-            yield controllers, PurePosixPath(begins), Path(folder)
+        fields, kinds = mount.split(" "), kind.split(" ")
+        if len(fields) < 5 or len(kinds) < 3 or kinds[0] not in ("cgroup", "cgroup2"):
+            continue
+        begins, folder = (_OCTAL.sub(lambda o: chr(int(o[1], 8)), f) for f in fields[3:5])
+        controllers = set(kinds[2].split(",")) if kinds[0] == "cgroup" else {""}
+        yield controllers, PurePosixPath(begins), Path(folder)
 
 
 def _groups(controller: str, process: Path) -> list[Path]:
     """Folders of the groups whose limits of this controller hold for a process."""
-    found: list[Path] = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        places = {}  # controller, of version 2 "" -> group
-        for line in (process / "cgroup").read_text().splitlines():
+    places = {}  # controller, of version 2 "" -> group
+    for line in _lines(process / "cgroup"):
+        if line.count(":") >= 2:
             _, names, place = line.split(":", 2)
             places.update(dict.fromkeys(names.split(","), PurePosixPath(place)))
+    found: list[Path] = []
+    for name in {controller, ""} & places.keys():
+        inside, outside = [], []
         for controllers, begins, folder in _trees(process):
-            for name in controllers & {controller, ""} & places.keys():
-                within = places[name]
-                inside = within.is_relative_to(begins) and ".." not in within.parts
-                parts = within.relative_to(begins).parts if inside else ()
-                found += [folder.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+            if name not in controllers:
+                continue
+            within = places[name]
+            if within.is_relative_to(begins) and ".." not in within.parts:
+                parts = within.relative_to(begins).parts
+                inside += [folder.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+            else:
+                outside.append(folder)
+        # Where none is known to have this process's group, it is likely in the one that is there.
+        found += inside or outside
     return found
 
 

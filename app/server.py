@@ -28,7 +28,7 @@ from app.workers import UNAVAILABLE_STATUS, Link
 log = logging.getLogger(__name__)
 
 HUNG_STATUS = 4  # a model hung, or the process could not go on for another reason
-_DEAD_S = 30.0  # of red liveness, in which whoever asks for it may restart the process
+_DEAD_LOOKS = 30  # at a red liveness, a second each, in which whoever asks may restart the process
 _BEAT_S = 1.0
 _SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
 _MOST_STANDSTILL_S = 10.0  # of the event loop; the supervisor waits for a beat a little longer
@@ -91,7 +91,7 @@ class _Server(uvicorn.Server):
             self._link.tell_ready(on_gpu=self.service.on_gpu)
             self._beat(self._link)
         else:
-            self._look_after(None)
+            self._look_after(0)
         self._ready()
 
     def _reporting(self, link: Link) -> Callable[[], asyncio.Protocol]:
@@ -147,24 +147,24 @@ class _Server(uvicorn.Server):
         link.tell_beat(alive=self.service.not_alive() is None)
         asyncio.get_running_loop().call_later(_BEAT_S, self._beat, link)
 
-    def _look_after(self, since: float | None) -> None:
+    def _look_after(self, red: int) -> None:
         """End when nothing but a restart can help; where there is a supervisor, it sees to that.
 
-        Docker alone restarts what has ended, and leaves what is unhealthy as it is.
+        Docker alone restarts what has ended, and leaves what is unhealthy as it is. Looks are
+        counted and not the time, in which the process may have been stopped.
 
         Args:
-            since: When it was first seen that this process cannot go on; None = it can.
+            red: Looks before this one, in a row, at a process that cannot go on.
         """
         assert self.service
-        now = time.monotonic()
         reason = self.service.not_alive()
-        since = None if reason is None else now if since is None else since
-        if since is not None and now - since >= _DEAD_S:
+        red = red + 1 if reason else 0
+        if red > _DEAD_LOOKS:
             log.critical("%s; this one ends", reason)
             self.dead = True
             self.handle_exit(signal.SIGTERM, None)
             return
-        asyncio.get_running_loop().call_later(_BEAT_S, self._look_after, since)
+        asyncio.get_running_loop().call_later(_BEAT_S, self._look_after, red)
 
     def _take(self) -> None:
         """Serve the connections that the supervisor has handed over."""

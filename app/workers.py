@@ -125,7 +125,6 @@ class _Worker:
     heard: float
     ready: bool = False  # takes connections
     ending: bool = False  # was told to stop
-    failed: bool = False  # because it could not go on
     kill_at: float = float("inf")
     open: int = 0  # connections handed over and not yet closed
     last: int = 0  # number of the last one
@@ -292,7 +291,7 @@ class Supervisor:
                 self._listen()
         if _FAILED in told and not worker.ending:
             log.error("worker %d says that it cannot go on; it is replaced", worker.pid)
-            worker.failed = True
+            self._fail(worker)
             self._end(worker)
 
     def _listen(self) -> None:
@@ -379,16 +378,19 @@ class Supervisor:
                 # Ended by the signal itself, it had not begun to serve.
                 well = status in (0, *(-number for number in _STOPS)) or not self._stopping
                 self._status = self._status if well else _exit_status(status)
-                if not worker.failed:
-                    continue
-            else:
-                log.error("worker %d ended with status %d", worker.pid, status)
-                if not self._was_ready:  # it would be the same for the next one
-                    self._stopping, self._status = True, _exit_status(status) or 1
-                    continue
-            now = time.monotonic()
-            self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
-            self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))
+                continue
+            log.error("worker %d ended with status %d", worker.pid, status)
+            if not self._was_ready:  # it would be the same for the next one
+                self._stopping, self._status = True, _exit_status(status) or 1
+                continue
+            self._fail(worker)
+
+    def _fail(self, worker: _Worker) -> None:
+        """A worker could not go on. Its place is taken at once, but where one after the other
+        fails, later and later: not when it has ended, for it may take long to drain."""
+        now = time.monotonic()
+        self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
+        self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))
 
     def _watch(self) -> None:
         """Replace what has ended, and end what does not answer."""
@@ -400,8 +402,8 @@ class Supervisor:
         for worker in self._workers:
             if worker.ready and not worker.ending and now - worker.heard > _SILENT_S:
                 log.error("worker %d has not answered for %d s", worker.pid, _SILENT_S)
-                worker.failed = worker.ending = True
-                worker.ready, worker.kill_at = False, now
+                self._fail(worker)
+                worker.ending, worker.ready, worker.kill_at = True, False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
         if self._stopping:

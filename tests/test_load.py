@@ -296,7 +296,7 @@ def test_a_hung_model_turns_liveness_red_and_everyone_is_answered(start_slow: An
 
 
 SOON = SLOW.replace(
-    "from app.__main__", "import app.server; app.server._DEAD_S = 1\nfrom app.__main__"
+    "from app.__main__", "import app.server; app.server._DEAD_LOOKS = 1\nfrom app.__main__"
 )
 
 

@@ -127,6 +127,25 @@ def test_a_limit_holds_for_all_groups_below(
     assert cores(told(tmp_path, files, own, begins)) == expected
 
 
+@pytest.mark.parametrize(
+    "odd", [b"nonsense", b"1 2 3 / /media/M\xfcller rw - ext4 /dev/x rw", b"1 2 3 / /a\x0cb\x0b c"]
+)
+def test_an_odd_line_beside_hides_no_limit(tmp_path: Path, odd: bytes) -> None:
+    process = told(tmp_path, {"a/cpu.max": QUOTA_2}, "0::/a")
+    for file in (process / "mountinfo", process / "cgroup"):
+        file.write_bytes(odd + b"\n" + file.read_bytes())
+    assert cores(process) == 2
+
+
+def test_a_tree_of_a_group_that_is_not_ours_says_nothing_of_us(tmp_path: Path) -> None:
+    process = told(tmp_path, {"a/cpu.max": QUOTA_2}, "0::/a")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cpu.max").write_text(QUOTA_1)
+    with (process / "mountinfo").open("a") as file:
+        file.write(f"\n33 30 0:1 /b {tmp_path}/other rw - cgroup2 cgroup rw")
+    assert cores(process) == 2
+
+
 def test_a_memory_limit_of_an_outer_group_counts_and_is_told(tmp_path: Path) -> None:
     files = {"a/memory.max": str(200 * MIB), "a/b/memory.max": str(900 * MIB)}
     process = told(tmp_path, files, "0::/a/b")
