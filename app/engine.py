@@ -319,15 +319,11 @@ class Engine:
         digest = hashlib.sha256(reference[0].tobytes()).hexdigest()
 
         def seconds_if_exact(size: int, start: int, bad: int = 0) -> float:
-            """The time of one pass; infinity if its rows, but the first ``bad``, differ, or if
-            there is no memory for it."""
+            """The time of one pass; infinity if its rows, but the first ``bad``, differ."""
             order = (np.arange(size)[::-1] + start) % REFERENCE
             rows = batch[order]
             rows[:bad] = math.nan
-            try:
-                part, seconds = timed(rows, None if labels is None else labels[order])
-            except MemoryError:
-                return math.inf
+            part, seconds = timed(rows, None if labels is None else labels[order])
             exact = all(
                 np.array_equal(p[bad:], r[order[bad:]])
                 for p, r in zip(part, reference, strict=True)
@@ -358,7 +354,11 @@ class Engine:
         costs: list[tuple[int, float]] = []  # in passes of one row
         best, in_vain = math.inf, 0
         for size in sorted({*runner.sizes, REFERENCE}):
-            if (units := cost(size)) == math.inf:
+            try:
+                units = cost(size)
+            except MemoryError:
+                continue
+            if units == math.inf:
                 continue
             costs.append((size, units))
             row_s = (PASS_S + one * units) / size

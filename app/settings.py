@@ -125,7 +125,8 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="seconds after which a forward pass counts as hung: who waits is answered with "
-        "503, and /livez turns red or (after 10 s at most) the process ends",
+        "503, and /livez turns red, for half a minute at most, or (after 10 s at most) the process "
+        "ends; its status is 4",
     )
     max_n: int = Field(default=64, ge=1, le=4096, description="images of one request at most")
     max_dataset_n: int = Field(

@@ -386,8 +386,9 @@ class Supervisor:
             self._fail(worker)
 
     def _fail(self, worker: _Worker) -> None:
-        """A worker could not go on. Its place is taken at once, but where one after the other
-        fails, later and later: not when it has ended, for it may take long to drain."""
+        """A worker could not go on: another takes its place, and where one after the other fails,
+        later and later. Called when that is known; until such a worker ends it may drain for long.
+        """
         now = time.monotonic()
         self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
         self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))

@@ -64,9 +64,6 @@ class Results:
         values = self.samples(mode, gpu).get(name)
         return median(values) if values else None
 
-    def peer(self, name: str, figure: str) -> float | None:
-        return self.get("peers", f"{name}: {figure}")
-
     def over(self, peer: str, figure: str) -> float | None:
         """Ours over a peer's, round by round."""
         ours, theirs = (
