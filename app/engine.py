@@ -14,13 +14,15 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import seeds
+from app.ahead import Ahead
 from app.runner import DeviceLostError, Floats, finite_rows, from_levels
 from app.store import StoredModel
 from training.networks.configs import Operation
@@ -31,6 +33,8 @@ PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.m
 BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
 AT_ONCE_S = 0.005  # the same where the event loop stands still meanwhile
 MOST = 4096  # rows of a batch
+_TOGETHER = 4  # rows of a pass that makes images ahead; twice as many save nothing more
+_TOGETHER_S = 0.001  # of that pass, at most, for it holds up who asked
 _PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
 _ENOUGH = 16  # rows, by which a pass has spread its cost, if larger ones save nothing
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
@@ -53,6 +57,17 @@ class Sample(NamedTuple):
     truncation: float = 1.0
 
 
+def samples_of(
+    numbers: Sequence[int], label: int | None, classes: int, truncation: float = 1.0
+) -> list[Sample]:
+    """A row for each seed, of a model with so many classes; without a label, each has its own."""
+    labels: Iterable[int | None] = repeat(label)
+    if label is None and classes and numbers:
+        labels = seeds.label_draws(np.array(numbers, dtype=np.uint64), classes).tolist()
+    return list(map(Sample, numbers, labels, repeat(truncation)))
+
+
+Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
 Latent = NDArray[np.float32]  # a row of ``decode``: (Z,)
 
 
@@ -72,7 +87,6 @@ class Findings(NamedTuple):
     failed: dict[str, str]  # name -> why a model cannot be run
 
 
-Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
 Posterior = tuple[Latent, Latent]  # mu and logvar, each (Z,)
 Row = Sample | Point | Latent | Image
 Result = Image | Posterior
@@ -131,7 +145,8 @@ class Engine:
         self.grades: dict[str, Grade] = {}
         self.fingerprints: dict[str, str] = {}
         self._plans: dict[Lane, list[int]] = {}
-        self._ahead = {n: seeds.Ahead(model.network.latent_dim) for n, model in models.items()}
+        self._beside: set[Lane] = set()  # where others may be made beside a lone row
+        self._ahead = {n: Ahead(model.network.latent_dim) for n, model in models.items()}
 
     def start_thread(self) -> None:
         """Each engine's thread-local settings."""
@@ -203,15 +218,24 @@ class Engine:
             self.max_batch[lane] = self._chosen or usual
             self._plans[lane] = plan(costs, self.max_batch[lane])
             self.at_once[lane] = self._in_time(lane)
+            if lane[1] == "generate" and self._seconds(lane, _TOGETHER) <= _TOGETHER_S:
+                self._beside.add(lane)
 
     def _in_time(self, lane: Lane) -> int:
         """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
         if not self.models[lane[0]].runner.sure_to_end:
             return 0
-        costs, rows = dict(self.costs[lane]), self.max_batch[lane]
-        while rows and sum(costs[size] for _, _, size in self.pieces(lane, rows)) > AT_ONCE_S:
+        rows = self.max_batch[lane]
+        while rows and self._seconds(lane, rows) > AT_ONCE_S:
             rows //= 2
         return rows
+
+    def _seconds(self, lane: Lane, rows: int) -> float:
+        """What so many rows cost; infinity where that is more than a batch has."""
+        if rows > self.max_batch[lane]:
+            return math.inf
+        costs = dict(self.costs[lane])
+        return sum(costs[size] for _, _, size in self.pieces(lane, rows))
 
     def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its
@@ -222,6 +246,31 @@ class Engine:
             rows: ``Sample`` or ``Point``, latents (Z,) float32, or images (H, W[, 3]) uint8, by
                 operation.
         """
+        if len(rows) == 1 and lane in self._beside:
+            return [self._run_one(lane, rows[0])]
+        return self._run(lane, rows)
+
+    def _run_one(self, lane: Lane, row: Row) -> Result | Exception:
+        """A lone row's result; beside it, what is likely to be asked for next is made."""
+        more: list[Sample] = []
+        if isinstance(row, Sample) and row.truncation == 1:
+            ahead = self._ahead[lane[0]]
+            label, numbers = ahead.more(row.seed, _TOGETHER - 1)
+            more = samples_of(numbers, label, self.models[lane[0]].network.num_classes)
+        try:
+            result, *others = self._run(lane, [row, *more])
+        except DeviceLostError:
+            raise
+        except Exception:
+            if not more:
+                raise
+            return self._run(lane, [row])[0]  # the others are to cost it nothing
+        if more:
+            made = zip(more, others, strict=True)
+            ahead.keep(label, [(s.seed, s.label, i) for s, i in made if isinstance(i, np.ndarray)])
+        return result
+
+    def _run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         name, operation = lane
         batch, labels = self._batch(lane, rows)
         runner = self.models[name].runner
@@ -246,9 +295,14 @@ class Engine:
                     results[start + index] = error
         return results
 
-    def seed(self, name: str, count: int = 1) -> int:
-        """``seeds.random_seed``, for images of this model."""
-        return self._ahead[name].seed() if count == 1 else seeds.random_seed(count)
+    def seed(self, name: str, label: int | None = None, count: int = 1) -> int:
+        """``seeds.random_seed``, for images of this model and label."""
+        return self._ahead[name].seed(label) if count == 1 else seeds.random_seed(count)
+
+    def ready(self, name: str, sample: Sample) -> tuple[Image, int] | None:
+        """A sample's image, if it was made before it was asked for, and the rows of that pass;
+        only once."""
+        return self._ahead[name].take(sample.seed, sample.label) if sample.truncation == 1 else None
 
     def pieces(self, lane: Lane, rows: int) -> Iterator[tuple[int, int, int]]:
         """Start, rows and padded size of each pass for a batch."""
@@ -389,7 +443,7 @@ def _took(wall_s: float, own_s: float | None) -> float:
     return max(1e-6, min(wall_s, own_s) if own_s else wall_s)
 
 
-def _latents(rows: Sequence[Sample | Point], ahead: seeds.Ahead) -> Floats:
+def _latents(rows: Sequence[Sample | Point], ahead: Ahead) -> Floats:
     """The latents of the rows of ``generate``: (B, Z)."""
     if {type(row) for row in rows} != {Sample}:
         drawn = [Sample(0) if isinstance(row, Point) else row for row in rows]

@@ -36,7 +36,6 @@ _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _NORMALS, _LABELS = 0, 1  # streams
 _FEW = 3  # seeds up to which Python's whole numbers are faster than numpy, by measurement
-_AHEAD = 4096  # numbers drawn beside those that were asked for: a quarter of a millisecond
 # What is added to the two halves of the key in each round: (rounds, 2, 1, 1).
 _BUMPS = np.array(
     [[round_ * weyl & 0xFFFFFFFF for weyl in _WEYL] for round_ in range(_ROUNDS)], dtype=np.uint64
@@ -187,42 +186,6 @@ def normals(seeds: _Words, size: int) -> NDArray[np.float32]:
     numbers[..., 1] = sine.transpose(1, 2, 0)
     rows = numbers.reshape(len(seeds), -1)
     return rows if 4 * blocks == size else rows[:, :size].copy()
-
-
-class Ahead:
-    """Seeds for who asks for none, and the normal numbers of any.
-
-    Where requests come one at a time, seeds are kept ready with their numbers: to draw many in one
-    call costs a tenth to a seventh of a call for each (docs/log.md). Where many come at once, none
-    are: the rows of a batch are drawn together as they are. One thread may ask for seeds while
-    another draws.
-
-    Args:
-        size: Numbers of a seed.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._seeds: list[int] = []  # that nobody has been given
-        self._rows: dict[int, NDArray[np.float32]] = {}  # (1, size) by seed, not asked for yet
-
-    def seed(self) -> int:
-        """``random_seed``."""
-        return self._seeds.pop() if self._seeds else random_seed()
-
-    def normals(self, numbers: Sequence[int]) -> NDArray[np.float32]:
-        """``normals`` of (B,) seeds; the caller's own."""
-        if len(numbers) > 1:
-            return normals(np.array(numbers, dtype=np.uint64), self._size)
-        if (row := self._rows.pop(numbers[0], None)) is not None:
-            return row
-        if self._seeds:
-            return normals(np.array(numbers, dtype=np.uint64), self._size)
-        fresh = [random_seed() for _ in range(_AHEAD // self._size)]
-        drawn = normals(np.array([*numbers, *fresh], dtype=np.uint64), self._size)
-        self._rows = {seed: drawn[i : i + 1] for i, seed in enumerate(fresh, start=1)}
-        self._seeds = fresh
-        return drawn[:1]
 
 
 def label_draws(seeds: _Words, num_classes: int) -> NDArray[np.int64]:

@@ -3,19 +3,27 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
 from typing import NamedTuple
-
-import numpy as np
 
 from app import seeds
 from app.admission import OverloadError, Start
 from app.batching import Batcher
 from app.choice import Choice
 from app.clients import asking
-from app.engine import Engine, Image, Lane, Latent, Point, Posterior, Result, Row, Sample
+from app.engine import (
+    Engine,
+    Image,
+    Lane,
+    Latent,
+    Point,
+    Posterior,
+    Result,
+    Row,
+    Sample,
+    samples_of,
+)
 from app.errors import (
     STOPPED_RETRY_S,
     DeadlineExceededError,
@@ -226,7 +234,7 @@ class Service:
         """The model, the label's index and a seed an image; the arguments are ``order``'s."""
         model, index = self.choice.of(name, label)
         if seed is None:
-            seed = self.engine.seed(model.name, count)
+            seed = self.engine.seed(model.name, index, count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
 
@@ -240,6 +248,8 @@ class Service:
         self, model: StoredModel, samples: Sequence[Sample | Point], caller: Caller
     ) -> tuple[list[Image], Timing]:
         """The image of each row, whatever labels and seeds they have."""
+        if ready := self._ready(model, samples):
+            return ready
         images, timing = await self._submit((model.name, "generate"), samples, caller)
         return images, timing  # type: ignore[return-value]
 
@@ -247,6 +257,9 @@ class Service:
         """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
         the images or with what ``generate`` would raise."""
         samples = self.samples(order)
+        if ready := self._ready(order.model, samples):
+            then(Generated(ready[0], samples, ready[1]))
+            return
         lane: Lane = (order.model.name, "generate")
 
         def done(request: _Asked) -> None:
@@ -267,15 +280,26 @@ class Service:
         except Exception as error:
             refuse(error)
 
+    def _ready(
+        self, model: StoredModel, samples: Sequence[Sample | Point]
+    ) -> tuple[list[Image], Timing] | None:
+        """What ``sample`` gives, of the one row whose image has been made ahead; else None."""
+        if len(samples) > 1 or not isinstance(sample := samples[0], Sample):
+            return None
+        if not self.batcher.alive:  # then all are told so
+            return None
+        if (made := self.engine.ready(model.name, sample)) is None:
+            return None
+        self.metrics.made_ahead((model.name, "generate"))
+        return [made[0]], Timing(0.0, 0.0, 1, made[1])
+
     @staticmethod
     def samples(order: Order) -> list[Sample]:
         """The rows of an order, a label drawn for each where none was asked for."""
         if len(order.seeds) == 1 and order.label is not None:  # the usual one
             return [Sample(order.seeds[0], order.label, order.truncation)]
-        labels: Iterable[int | None] = repeat(order.label)
-        if order.label is None and (classes := order.model.network.num_classes):
-            labels = seeds.label_draws(np.array(order.seeds, dtype=np.uint64), classes).tolist()
-        return list(map(Sample, order.seeds, labels, repeat(order.truncation)))
+        classes = order.model.network.num_classes
+        return samples_of(order.seeds, order.label, classes, order.truncation)
 
     async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
         """Images for which all other requests go first; each call has the service's own deadline.

@@ -67,23 +67,6 @@ def test_few_and_many_seeds_are_computed_differently_to_the_same_numbers(size: i
         assert seeds.label_draws(one, 10)[0] == seeds.label_draws(numbers, 10)[index]
 
 
-def test_numbers_drawn_ahead_are_those_of_their_seeds() -> None:
-    ahead = seeds.Ahead(64)
-    given = []
-    for turn in range(300):
-        # Asked for or not, alone or with others, twice: all the same.
-        numbers = [turn] if turn % 7 == 0 else [ahead.seed()]
-        numbers += [ahead.seed(), turn] if turn % 11 == 0 else []
-        for _ in range(1 + (turn % 13 == 0)):
-            drawn = ahead.normals(numbers)
-            expected = seeds.normals(np.array(numbers, np.uint64), 64)
-            np.testing.assert_array_equal(drawn, expected)
-            drawn[:] = 0  # the caller's own
-        given += [number for number in numbers if number != turn]
-    assert len(set(given)) == len(given) > 250
-    assert all(0 <= number <= MAX_SEED for number in given)
-
-
 def test_a_shorter_latent_is_the_beginning_of_a_longer_one() -> None:
     numbers = np.arange(5, dtype=np.uint64)
     np.testing.assert_array_equal(seeds.normals(numbers, 7), seeds.normals(numbers, 100)[:, :7])
