@@ -16,7 +16,7 @@ from training.data import Dataset, epoch_order, to_pixels
 from training.evaluate import draw
 from training.judge import CACHE, judge_for, judge_path
 from training.likelihood import binarised, elbo_terms
-from training.measures import frechet_distance
+from training.measures import class_shares, frechet_distance
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 
@@ -54,8 +54,10 @@ class FrechetToTraining:
                 self.name, self.features = "frechet_judge", judge_for(data, device, cache).features
         else:
             self.name, self.features = "frechet_pixels", pixel_features
-        images = data.images[epoch_order(len(data), SEED, 0)[:REAL].to(data.images.device)]
+        chosen = epoch_order(len(data), SEED, 0)[:REAL].to(data.images.device)
+        images = data.images[chosen]
         self.real = self._featured(images.to(device))
+        self.shares = class_shares(data.labels[chosen], len(data.class_names))
 
     @torch.no_grad()
     def _featured(self, images: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ class FrechetToTraining:
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> float:
         assert isinstance(network, Generator)
-        images, _ = draw(network, SAMPLES, SEED)
+        images, _ = draw(network, SAMPLES, SEED, self.shares)
         return frechet_distance(self._featured(images), self.real)
 
 

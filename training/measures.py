@@ -164,6 +164,23 @@ def class_shares(classes: Tensor, num_classes: int) -> Tensor:
     return torch.bincount(classes.cpu(), minlength=num_classes).double() / len(classes)
 
 
+def labels_by_share(shares: Tensor, count: int) -> Tensor:
+    """``count`` labels in which each of K comes as often as its share (K,) says, to within one:
+    (count,) int64, evenly mixed, the same each time.
+
+    Rounded by largest remainders. Equal shares go round: 0, 1, ... K - 1, 0, ...
+    """
+    wanted = shares.double().cpu() * count
+    counts = wanted.floor().long()
+    rest = (counts - wanted).argsort(stable=True)[: count - int(counts.sum())]
+    counts[rest] += 1
+    labels = torch.arange(len(shares)).repeat_interleave(counts)
+    places = torch.cat(
+        [(torch.arange(n, dtype=torch.float64) + 0.5) / max(n, 1) for n in counts.tolist()]
+    )
+    return labels[places.argsort(stable=True)]
+
+
 def kl_to_uniform(shares: Tensor) -> float:
     """KL divergence of shares (K,) from 1/K each, in nats: 0 to log K."""
     return float(torch.special.xlogy(shares, shares * len(shares)).sum())

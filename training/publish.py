@@ -22,6 +22,7 @@ from training.figures import markdown_table, on_memorisation
 from training.gallery import Unmeasured, save_gallery
 from training.heldout import held_out_count
 from training.judge import judge_for
+from training.modes import shared
 from training.networks import build
 from training.networks.configs import GanConfig
 from training.networks.gan import Generator
@@ -239,7 +240,10 @@ def publish(
     train, test = (part.to(device) for part in load_data(data))
     kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
     averaged = _averaged(folder, kind, run, best, len(train) - kept_out)
-    network = toned(averaged.network.to(device), train)
+    network = averaged.network.to(device)
+    if isinstance(network, Generator):
+        network = shared(network, train)
+    network = toned(network, train)
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:
@@ -353,7 +357,8 @@ def card(
     if isinstance(description.network, GanConfig) and description.network.modes:
         what += (
             f" The images' labels taught it: the largest of z's first {description.network.modes} "
-            "numbers chooses the class."
+            "numbers, offsets added, chooses the class, so that classes come as often as among the "
+            "training images."
         )
     shown = [
         f"![{caption.split(':')[0].rstrip('.')}]({file})\n\n{caption}" for file, caption in pictures

@@ -12,9 +12,10 @@ import itertools
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data import Dataset
-from training.measures import histogram
+from training.measures import class_shares, histogram, labels_by_share
 from training.networks.configs import Curve
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -43,7 +44,8 @@ def toned(network: Generator | VAE, train: Dataset) -> Generator | VAE:
     Returns:
         A copy of it in eval mode; the same each time on one device.
     """
-    curve = fit_curve(_values(network), histogram(train.images).numpy(), isinstance(network, VAE))
+    values = _values(network, class_shares(train.labels, len(train.class_names)))
+    curve = fit_curve(values, histogram(train.images).numpy(), isinstance(network, VAE))
     if not curve:
         return network
     found: Generator | VAE
@@ -56,18 +58,17 @@ def toned(network: Generator | VAE, train: Dataset) -> Generator | VAE:
 
 
 @torch.no_grad()
-def _values(network: Generator | VAE) -> Values:
-    """Sorted values of samples, before any curve or clamp. Labels go round, as in ``draw``."""
+def _values(network: Generator | VAE, shares: Tensor) -> Values:
+    """Sorted values of samples, before any curve or clamp; labels by share, as in ``draw``."""
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(SEED)
     count = min(SAMPLES, MOST_VALUES // int(np.prod(network.image_shape)))
+    by_share = labels_by_share(shares, count).to(device)
     parts = []
     for start in range(0, count, BATCH):
         rows = min(BATCH, count - start)
         z = torch.randn(rows, network.latent_dim, generator=noise).to(device)
-        labels = None
-        if network.num_classes:
-            labels = torch.arange(start, start + rows, device=device) % network.num_classes
+        labels = by_share[start : start + rows] if network.num_classes else None
         parts.append(network.unbent(z, labels).flatten().cpu())
     return torch.cat(parts).sort().values.double().numpy()
 

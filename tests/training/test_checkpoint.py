@@ -195,7 +195,7 @@ def test_the_file_is_plain_safetensors_with_text_metadata(path: Path) -> None:
         *("format", "kind", "network", "labels", "data", "training", "metrics", "graphs"),
         "digest",
     }
-    assert metadata["format"] == "4"
+    assert metadata["format"] == "5"
     assert json.loads(metadata["network"])["architecture"] == "dense"
 
 
@@ -296,12 +296,12 @@ def test_two_tensors_that_changed_places_are_reported_as_damage(path: Path) -> N
     assert "damaged or altered" in refusal(path)
 
 
-@pytest.mark.parametrize(("text", "found"), [("5", "'5'"), ("", "''"), ("1.0", "'1.0'")])
+@pytest.mark.parametrize(("text", "found"), [("6", "'6'"), ("", "''"), ("1.0", "'1.0'")])
 def test_an_unknown_format_is_refused_with_the_value_and_the_accepted(
     path: Path, text: str, found: str
 ) -> None:
     with_metadata(path, lambda metadata: metadata.update(format=text))
-    assert refusal(path) == f"format is {found}; accepted: '1', '2', '3', '4'"
+    assert refusal(path) == f"format is {found}; accepted: '1', '2', '3', '4', '5'"
 
 
 def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path) -> None:
@@ -320,11 +320,60 @@ def test_format_1_has_no_fields_for_what_could_not_be_chosen_then(tmp_path: Path
     again, found = load(path)
     assert found.network == description.network
     assert torch.equal(again.generate(torch.ones(1, 3)), network.generate(torch.ones(1, 3)))
-    with_metadata(path, lambda metadata: metadata.update(format="4"))
+    with_metadata(path, lambda metadata: metadata.update(format="5"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
     save(path, network, description)
     with_metadata(path, lambda metadata: metadata.update(format="1"))
     assert refusal(path).startswith("fields of network are not exactly architecture, ")
+
+
+@pytest.mark.parametrize("name", ["gan-compact", "cgan"])
+def test_generators_of_format_4_have_modes_in_equal_shares(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.safetensors"
+    network, description = make(name)
+    save(path, network, description)
+
+    def as_format_4(metadata: dict[str, Any]) -> None:
+        fields = json.loads(metadata["network"])
+        assert fields.pop("mode_offsets") == []
+        metadata.update(format="4", network=json.dumps(fields))
+
+    with_metadata(path, as_format_4)
+    assert load(path)[1].network == description.network
+    save(path, network, description)
+    with_metadata(path, lambda metadata: metadata.update(format="4"))
+    assert refusal(path).startswith("fields of network are not exactly architecture, ")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "reason"),
+    [
+        ([0.1, 0.2], "2 mode_offsets for 3 modes"),
+        ([0.1, 0.2, 11.0], "mode_offsets are not within -10.0 to 10.0"),
+        ([0.1, 0.2, 1], "network field mode_offsets is not a list of numbers with a fraction"),
+        ("0.1", "network field mode_offsets is not a list of numbers with a fraction"),
+        ([0.1, 0.2, True], "network field mode_offsets is not a list of numbers with a fraction"),
+    ],
+)
+def test_offsets_of_modes_that_cannot_be_are_refused(
+    tmp_path: Path, offsets: Any, reason: str
+) -> None:
+    path = tmp_path / "x.safetensors"
+    config = GanConfig(latent_dim=5, image_size=8, channels=(4, 4), modes=3)
+    network = Generator(dataclasses.replace(config, mode_offsets=(0.5, 0.0, -0.5))).eval()
+    save(path, network, Description("gan", network.config))
+    again, found = load(path)
+    assert found.network.mode_offsets == (0.5, 0.0, -0.5)
+    z = torch.zeros(1, 5)
+    assert torch.equal(again.generate(z), network.generate(z))
+    assert again.modes_of(z).tolist() == [0]
+
+    def altered(metadata: dict[str, Any]) -> None:
+        fields = json.loads(metadata["network"]) | {"mode_offsets": offsets}
+        metadata.update(network=json.dumps(fields))
+
+    with_metadata(path, altered)
+    assert refusal(path) == reason
 
 
 @pytest.mark.parametrize("name", ["gan-compact", "cgan"])
@@ -336,6 +385,7 @@ def test_generators_of_format_3_have_no_modes(tmp_path: Path, name: str) -> None
     def as_format_3(metadata: dict[str, Any]) -> None:
         fields = json.loads(metadata["network"])
         assert fields.pop("modes") == 0
+        assert fields.pop("mode_offsets") == []
         metadata.update(format="3", network=json.dumps(fields))
 
     with_metadata(path, as_format_3)
@@ -358,6 +408,7 @@ def test_networks_of_format_2_have_no_tone_curve(tmp_path: Path, name: str) -> N
         fields = json.loads(metadata["network"])
         assert fields.pop("tone") == []
         fields.pop("modes", None)
+        fields.pop("mode_offsets", None)
         metadata.update(format="2", network=json.dumps(fields))
 
     with_metadata(path, as_format_2)

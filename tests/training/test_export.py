@@ -50,7 +50,9 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     ),
     "compact-modes": (
         "gan",
-        GanConfig(latent_dim=5, image_size=8, channels=(6, 4), modes=3),
+        GanConfig(
+            latent_dim=5, image_size=8, channels=(6, 4), modes=3, mode_offsets=(0.5, 0.0, -0.5)
+        ),
         ("generate",),
     ),
     "vae-toned": (

@@ -136,6 +136,17 @@ def test_the_largest_of_the_first_numbers_chooses_the_mode() -> None:
     assert with_mode(z, 0) is z
 
 
+def test_offsets_move_the_choice_of_the_mode_and_nothing_else() -> None:
+    even = make_generator("compact", modes=3)
+    moved = Generator(dataclasses.replace(even.config, mode_offsets=(0.0, 1.0, 0.0))).eval()
+    moved.load_state_dict(even.state_dict())
+    z = torch.tensor([[1.5, 1.0, 0.0, 1.0, 1.0], [3.0, 1.0, 0.0, 1.0, 1.0]])
+    assert even.modes_of(z).tolist() == [0, 0]
+    assert moved.modes_of(z).tolist() == [1, 0]
+    swapped = torch.tensor([[1.0, 1.5, 0.0, 1.0, 1.0], [3.0, 1.0, 0.0, 1.0, 1.0]])
+    torch.testing.assert_close(moved.generate(z), even.generate(swapped))
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_within_a_mode_the_other_numbers_decide(architecture: str) -> None:
     generator = make_generator(architecture, modes=3)

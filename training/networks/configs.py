@@ -11,6 +11,7 @@ from typing import Literal
 # constant beyond its ends. () = none.
 Curve = tuple[tuple[float, float], ...]
 MAX_KNOTS = 16
+MAX_OFFSET = 10.0  # of a mode: further out no normal number reaches
 
 Operation = Literal["generate", "decode", "encode"]
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
@@ -50,6 +51,8 @@ class GanConfig:
     channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
     tone: Curve = ()  # the last step from values to pixels, fitted after training; () = a clamp
     modes: int = 0  # unconditional: first numbers of z that choose one of so many modes; 0 = none
+    # Added to these numbers, so that some modes are chosen more often; () = all equally often.
+    mode_offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.architecture not in GAN_ARCHITECTURES:
@@ -68,6 +71,10 @@ class GanConfig:
             )
         if self.modes and self.num_classes:
             raise ValueError("a generator that is asked for a label has no modes of its own")
+        if self.mode_offsets and len(self.mode_offsets) != self.modes:
+            raise ValueError(f"{len(self.mode_offsets)} mode_offsets for {self.modes} modes")
+        if not all(abs(offset) <= MAX_OFFSET for offset in self.mode_offsets):  # a NaN is not
+            raise ValueError(f"mode_offsets are not within -{MAX_OFFSET} to {MAX_OFFSET}")
         check_curve(self.tone)
 
     @property

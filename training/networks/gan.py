@@ -117,8 +117,8 @@ def with_mode(z: Tensor, modes: int) -> Tensor:
     """The first ``modes`` numbers of each row through a sharp softmax; (B, Z), unchanged for 0.
 
     Classes of images are apart, and a continuous map from one Gaussian draws what lies between
-    them too. So the largest of these numbers chooses one of equally probable modes, all but at once
-    where two are equally large, and the others say how it looks. The mixture is as in InfoGAN
+    them too. So the largest of these numbers chooses one of the modes, all but at once where two
+    are equally large, and the others say how it looks. The mixture is as in InfoGAN
     (Chen et al. 2016, arXiv:1606.03657), with z itself still normal.
     """
     if not modes:
@@ -135,6 +135,13 @@ class Generator(nn.Module):
         self.latent_dim = config.latent_dim
         self.num_classes = config.num_classes
         self.image_shape = (config.image_channels, config.image_size, config.image_size)
+        self.offsets: Tensor | None  # of z (Z,), 0 where a number chooses no mode
+        offsets = None
+        if config.mode_offsets:
+            rest = [0.0] * (config.latent_dim - config.modes)
+            # On the CPU also where all else is on the meta device: the config gives it, no file.
+            offsets = torch.tensor([*config.mode_offsets, *rest], device="cpu")
+        self.register_buffer("offsets", offsets, persistent=False)
         inputs = config.latent_dim + config.num_classes
         if config.architecture == "dense":
             self.trunk = _dense_trunk(config, inputs, math.prod(self.image_shape))
@@ -154,13 +161,16 @@ class Generator(nn.Module):
 
     def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The same before the tone curve or clamp: (B, C, H, W) in [-0.05, 1.05]."""
-        z = with_mode(z, self.config.modes)
+        z = with_mode(self._offset(z), self.config.modes)
         logits = self.trunk(with_label(z, labels, self.num_classes))
         return stretched(logits.view(-1, *self.image_shape))
 
     def modes_of(self, z: Tensor) -> Tensor:
         """The mode that each row of z (B, Z) chooses: (B,) int64."""
-        return z[:, : self.config.modes].argmax(dim=1)
+        return self._offset(z)[:, : self.config.modes].argmax(dim=1)
+
+    def _offset(self, z: Tensor) -> Tensor:
+        return z if self.offsets is None else z + self.offsets
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """The serving surface: the same as forward."""

@@ -40,11 +40,12 @@ from safetensors import deserialize
 
 from training.networks.configs import CONFIGS, Config, Curve, Operation, VaeConfig
 
-FORMAT = "4"
+FORMAT = "5"
 # format -> kind -> fields of the network that a header of that format lacks, because they could not
 # be chosen when it was written, and what they were.
 _NO_CURVE: dict[str, Any] = {"tone": []}
-_NO_MODES: dict[str, Any] = {"modes": 0}
+_EVEN: dict[str, Any] = {"mode_offsets": []}
+_NO_MODES: dict[str, Any] = {"modes": 0} | _EVEN
 _PLAIN_GAN = _NO_CURVE | _NO_MODES
 FIXED: dict[str, dict[str, dict[str, Any]]] = {
     "1": {
@@ -53,6 +54,7 @@ FIXED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "2": {**dict.fromkeys(("gan", "cgan"), _PLAIN_GAN), "vae": _NO_CURVE},
     "3": dict.fromkeys(("gan", "cgan"), _NO_MODES),
+    "4": dict.fromkeys(("gan", "cgan"), _EVEN),
     FORMAT: {},
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: fits any address
@@ -169,6 +171,9 @@ def _parse_config(kind: str, text: str, fixed: dict[str, Any]) -> Config:
         if types[name] == Curve:
             values[name] = _parse_curve(name, value)
             continue
+        if types[name] == tuple[float, ...]:
+            values[name] = _parse_floats(name, value)
+            continue
         several = types[name] == tuple[int, ...]
         if several and not (isinstance(value, list) and 1 <= len(value) <= MAX_WIDTHS):
             raise ValueError(f"network field {name} is not a list of 1 to {MAX_WIDTHS} numbers")
@@ -192,6 +197,12 @@ def _parse_curve(name: str, value: Any) -> Curve:
     ):
         raise ValueError(f"network field {name} is not a list of pairs of numbers")
     return tuple((x, y) for x, y in value)  # the config looks at what they are
+
+
+def _parse_floats(name: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(type(number) is float for number in value):
+        raise ValueError(f"network field {name} is not a list of numbers with a fraction")
+    return tuple(value)  # the config looks at what they are
 
 
 def _json_table(key: str, text: str) -> dict[str, Any]:
