@@ -13,6 +13,7 @@ One thread may ask for seeds and take images while another draws and keeps.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -55,10 +56,11 @@ class Ahead:
         self._again, self._label = label == self._label, label
         made = self._made
         for ready in (made.seeds, self._seeds) if made.label == label else (self._seeds,):
-            try:
-                return ready.popleft()
-            except IndexError:  # not looked at before, for another thread may take the last
-                continue
+            if ready:
+                try:
+                    return ready.popleft()
+                except IndexError:  # another thread has taken the last
+                    continue
         return seeds.random_seed()
 
     def normals(self, numbers: Sequence[int]) -> NDArray[np.float32]:
@@ -81,8 +83,9 @@ class Ahead:
         label = self._label
         more: list[int] = []
         if self._again and seed in self._rows:
-            while self._seeds and len(more) < most:
-                more.append(self._seeds.popleft())
+            with suppress(IndexError):  # none is left
+                for _ in range(most):
+                    more.append(self._seeds.popleft())
         return label, more
 
     def keep(self, label: int | None, images: Iterable[tuple[int, int | None, _Image]]) -> None:
