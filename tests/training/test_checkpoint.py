@@ -363,7 +363,8 @@ def test_offsets_of_modes_that_cannot_be_are_refused(
     network = Generator(dataclasses.replace(config, mode_offsets=(0.5, 0.0, -0.5))).eval()
     save(path, network, Description("gan", network.config))
     again, found = load(path)
-    assert found.network.mode_offsets == (0.5, 0.0, -0.5)
+    assert found.network == network.config
+    assert isinstance(again, Generator)
     z = torch.zeros(1, 5)
     assert torch.equal(again.generate(z), network.generate(z))
     assert again.modes_of(z).tolist() == [0]
