@@ -65,7 +65,7 @@ class Ahead:
 
     def normals(self, numbers: Sequence[int]) -> NDArray[np.float32]:
         """``seeds.normals`` of (B,) seeds; the caller's own."""
-        if all(number in self._rows for number in numbers):
+        if all(number in self._rows for number in numbers) and len({*numbers}) == len(numbers):
             rows = [self._rows.pop(number) for number in numbers]
             return rows[0] if len(rows) == 1 else np.concatenate(rows)
         if len(numbers) > 1 or self._seeds:

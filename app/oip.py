@@ -221,7 +221,9 @@ async def _run(
     if "seed" in given:
         numbers = given["seed"].tolist()
     else:
-        numbers = service.choose(model.name, None, asked.rows, None)[2]
+        label = int(given["label"][0]) if "label" in given else None
+        first = service.engine.seed(model.name, label, asked.rows)
+        numbers = range(first, first + asked.rows)
     order = Order(model, None, numbers, caller)
     if "label" in given:
         samples = list(map(Sample, numbers, given["label"].tolist()))

@@ -69,14 +69,12 @@ def evaluate(
     effort = effort or Effort()
     figures: dict[str, Any] = {"samples": effort.samples, "seed": SEED}
     figures |= reference.judge_figures
-    figures |= reference.compare(
-        *draw(network, effort.samples, SEED, reference.shares(effort.samples))
-    )
+    figures |= reference.compare(*draw(network, effort.samples, SEED, reference.shares))
     if network.num_classes and effort.cas_images:
         # Not more than the real images there are: both classifiers see as many. Other noise than
         # the samples above, so that the figures do not share their luck.
         count = min(effort.cas_images, len(reference.train))
-        levels, labels = draw(network, count, SEED + 1, reference.shares(count))
+        levels, labels = draw(network, count, SEED + 1, reference.cas_shares(count))
         assert labels is not None
         figures |= reference.compare_by_cas(levels, labels)
     if isinstance(network, VAE):

@@ -91,11 +91,14 @@ class Reference:
         # A small set against itself would be a floor of 0: then half of it stands for real images.
         self._chosen = self._order[: samples if samples <= len(train) else len(train) // 2]
 
-    def shares(self, count: int) -> Tensor:
-        """Of the labels, (K,), among the real images that so many samples are compared with: those
-        that stand for real ones, or that CAS's other classifier is trained on."""
-        chosen = self._chosen if count <= len(self._chosen) else self._order[:count]
-        return measures.class_shares(self.train.labels[chosen], self.num_classes)
+    @property
+    def shares(self) -> Tensor:
+        """Of the labels, (K,), among the images that stand for real ones."""
+        return measures.class_shares(self.train.labels[self._chosen], self.num_classes)
+
+    def cas_shares(self, count: int) -> Tensor:
+        """The same among those that CAS's other classifier is trained on."""
+        return measures.class_shares(self.train.labels[self._order[:count]], self.num_classes)
 
     @cached_property
     def judged_train(self) -> Judged:

@@ -224,3 +224,11 @@ async def test_when_a_model_hangs_no_image_is_given_any_more(
     assert (await wire.get("/generate?label=7")).status_code == 503
     service.batcher.hung = False
     assert (await wire.get("/generate?label=7")).status_code == 200
+
+
+def test_a_seed_that_comes_twice_in_a_request_has_its_numbers_twice() -> None:
+    ahead = Ahead(64)
+    ahead.normals([ahead.seed()])
+    seed = ahead.seed()
+    drawn = ahead.normals([seed, seed])
+    np.testing.assert_array_equal(drawn, seeds.normals(np.array([seed, seed], np.uint64), 64))

@@ -4,7 +4,7 @@ One safetensors file holds a network, its description and its digest; reading ru
 header's metadata are text values:
 
 =============== ================================================================================
-``format``      ``"4"``; older ones lack the fields of ``network`` in ``FIXED``
+``format``      ``"5"``; older ones lack the fields of ``network`` in ``FIXED``
 ``kind``        a key of ``training.networks.configs.CONFIGS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
