@@ -357,9 +357,10 @@ def card(
     if isinstance(description.network, GanConfig) and description.network.modes:
         what += (
             f" The images' labels taught it: the largest of z's first {description.network.modes} "
-            "numbers, offsets added, chooses the class, so that classes come as often as among the "
-            "training images."
+            "numbers chooses the class."
         )
+        if description.network.mode_offsets:
+            what += " Offsets on these numbers let classes come as often as in the training images."
     shown = [
         f"![{caption.split(':')[0].rstrip('.')}]({file})\n\n{caption}" for file, caption in pictures
     ]

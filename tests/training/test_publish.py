@@ -113,6 +113,10 @@ def test_a_card_says_whether_labels_taught_the_modes_of_z(published: Published) 
         taught = dataclasses.replace(description, network=shape)
         shown = card("x", taught, "0" * 64, network, picture)
         assert "the largest of z's first 10 numbers chooses the class." in shown
+        assert "Offsets" not in shown
+        shape = dataclasses.replace(shape, mode_offsets=(0.1,) * 10)
+        taught = dataclasses.replace(description, network=shape)
+        assert "Offsets on these numbers" in card("x", taught, "0" * 64, network, picture)
 
 
 def test_a_published_checkpoint_is_the_runs_average(published: Published) -> None:
