@@ -56,6 +56,15 @@ def _drop_label(levels: Tensor, labels: Tensor) -> Labelled:
     return levels, labels
 
 
+def _level_labels(levels: Tensor, labels: Tensor) -> Labelled:
+    """Equal shares of the labels; images of those that are rarer come again."""
+    classes = labels.unique()
+    each = len(labels) // len(classes)
+    own = (torch.where(labels == k)[0] for k in classes)
+    chosen = torch.cat([rows.repeat(-(-each // len(rows)))[:each] for rows in own])
+    return levels[chosen], labels[chosen]
+
+
 DAMAGES: dict[str, Callable[[Tensor, Tensor], Labelled]] = {
     "none": lambda levels, labels: (levels, labels),
     "3x3 blur": _blur,
@@ -64,6 +73,7 @@ DAMAGES: dict[str, Callable[[Tensor, Tensor], Labelled]] = {
     "noise 0.05": _add_noise,
     "half, twice": _repeat_half,
     "a label missing": _drop_label,
+    "equal labels": _level_labels,
 }
 BY_HEART = "training images"  # not a damage of the held-out images: the others themselves
 

@@ -32,7 +32,7 @@ def draw(
 
     Args:
         shares: Of the labels, (K,); None = equal ones. Samples are to be compared with images of
-            the same labels: real digits in equal shares score 1.16 and 1.84 times the floor.
+            the same labels (docs/quality.md).
     """
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)

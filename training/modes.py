@@ -7,20 +7,22 @@ from torch import Tensor
 
 from training.data import Dataset
 from training.measures import class_shares
+from training.networks import with_config
 from training.networks.configs import MAX_OFFSET
 from training.networks.gan import Generator
+from training.networks.vae import VAE
 
 LEAST_SHARE = 1e-4  # of a class; one that is rarer counts as so frequent
 _REACH, _POINTS = 12.0, 4801  # of the grid that normal numbers are integrated on
 _STEPS, _PRECISION = 1000, 1e-7  # of the shares
 
 
-def shared(network: Generator, train: Dataset) -> Generator:
+def shared(network: Generator | VAE, train: Dataset) -> Generator | VAE:
     """The network with its modes in the shares of the training images' classes.
 
     In training all come equally often, so that rare classes are learnt as well. What is drawn is to
-    be as images are: of MNIST's digits 11.2 % are ones and 9.0 % fives, and real digits with equal
-    shares are 1.84 times as far from all training images as a random draw of them (docs/log.md).
+    be as images are: of MNIST's digits 11.2 % are ones and 9.0 % fives, and equal shares alone set
+    real digits apart from all training images (docs/quality.md).
 
     Args:
         network: In eval mode, on any device; mode k draws class k.
@@ -28,13 +30,11 @@ def shared(network: Generator, train: Dataset) -> Generator:
     Returns:
         A copy of it in eval mode; itself where it has no modes.
     """
-    if not network.config.modes:
+    if isinstance(network, VAE) or not network.config.modes:
         return network
     shares = class_shares(train.labels, network.config.modes)
     config = dataclasses.replace(network.config, mode_offsets=offsets_for(shares))
-    found = Generator(config)
-    found.load_state_dict(network.state_dict())
-    return found.to(next(network.parameters()).device).eval().requires_grad_(False)
+    return with_config(network, config)
 
 
 def offsets_for(shares: Tensor) -> tuple[float, ...]:

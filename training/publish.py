@@ -240,10 +240,7 @@ def publish(
     train, test = (part.to(device) for part in load_data(data))
     kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
     averaged = _averaged(folder, kind, run, best, len(train) - kept_out)
-    network = averaged.network.to(device)
-    if isinstance(network, Generator):
-        network = shared(network, train)
-    network = toned(network, train)
+    network = toned(shared(averaged.network.to(device), train), train)
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:

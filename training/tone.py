@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training.data import Dataset
 from training.measures import class_shares, histogram, labels_by_share
+from training.networks import with_config
 from training.networks.configs import Curve
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -48,13 +49,7 @@ def toned(network: Generator | VAE, train: Dataset) -> Generator | VAE:
     curve = fit_curve(values, histogram(train.images).numpy(), isinstance(network, VAE))
     if not curve:
         return network
-    found: Generator | VAE
-    if isinstance(network, VAE):
-        found = VAE(dataclasses.replace(network.config, tone=curve))
-    else:
-        found = Generator(dataclasses.replace(network.config, tone=curve))
-    found.load_state_dict(network.state_dict())
-    return found.to(next(network.parameters()).device).eval().requires_grad_(False)
+    return with_config(network, dataclasses.replace(network.config, tone=curve))
 
 
 @torch.no_grad()

@@ -32,3 +32,10 @@ def build(kind: str, config: Config) -> "Generator | VAE":
     if not isinstance(config, CONFIGS[kind]):
         raise ValueError(f"kind {kind!r} needs a {CONFIGS[kind].__name__}, got {config!r}")
     return Generator(config) if isinstance(config, GanConfig) else VAE(config)
+
+
+def with_config(network: "Generator | VAE", config: Config) -> "Generator | VAE":
+    """A copy of a network in eval mode, with a config that differs in nothing that has weights."""
+    found = type(network)(config)  # type: ignore[arg-type]
+    found.load_state_dict(network.state_dict())
+    return found.to(next(network.parameters()).device).eval().requires_grad_(False)
