@@ -134,6 +134,42 @@ def test_a_perfect_conditional_network_scores_1_in_every_label(reference: Refere
     assert (figures["samples"], figures["seed"]) == (40, SEED)
 
 
+@pytest.mark.parametrize("samples", [20, 40])
+def test_labels_are_asked_for_as_often_as_real_images_beside_them_have_them(
+    painted: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    """Half of the real images stand for all where 20 do: then theirs count."""
+    labels = torch.tensor([0] * 24 + [1] * 12 + [2] * 4)
+    uneven = dataclasses.replace(painted, labels=labels, images=painted.images.clone())
+    reference = Reference(Oracle(), uneven, painted, samples, tmp_path)
+    seen: dict[str, list[int]] = {}
+    for name in ("compare", "compare_by_cas"):
+
+        def kept(_levels: Tensor, asked: Tensor, name: str = name) -> dict[str, Any]:
+            seen[name] = torch.bincount(asked, minlength=10).tolist()
+            return {}
+
+        monkeypatch.setattr(reference, name, kept)
+    effort = Effort(samples=samples, cas_images=30, nll_samples=0)
+    evaluate(Painter(), reference, effort)
+    beside = labels[reference._chosen]
+    assert len(beside) == samples
+    assert seen["compare"] == torch.bincount(beside, minlength=10).tolist()
+    assert (
+        seen["compare_by_cas"]
+        == torch.bincount(labels[reference._order[:30]], minlength=10).tolist()
+    )
+
+
+def test_levelled_labels_come_equally_often() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2] * 3)
+    images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1)
+    shown, given = DAMAGES["equal labels"](images, labels)
+    assert torch.bincount(given).tolist() == [4, 4, 4]
+    assert shown.flatten().tolist() == [0, 1, 2, 3, 6, 7, 8, 6, 9, 10, 11, 9]
+    assert torch.equal(labels[shown.flatten().long()], given)
+
+
 def test_real_images_drawn_again_score_what_real_images_score(reference: Reference) -> None:
     figures = reference.compare(reference.train.images, reference.train.labels)
     assert figures["frechet_test"] == pytest.approx(0, abs=1e-6)
@@ -372,6 +408,7 @@ MOVES: dict[str, dict[str, float]] = {
         "conditional_accuracy_worst": -0.5,
         "class_kl_to_uniform": 0.04,
     },
+    "equal labels": {"exact_duplicates": 3, "class_kl_to_uniform": -0.001},
     BY_HEART: {
         "training_copies": 800,
         "memorised": 0.9,

@@ -43,6 +43,7 @@ def test_a_network_with_modes_draws_them_as_the_images_are(digits: Dataset) -> N
     config = GanConfig(latent_dim=12, image_size=8, channels=(4, 4), modes=10)
     network = Generator(config).eval()
     found = shared(network, few)
+    assert isinstance(found, Generator)
     assert not found.training
     assert config.mode_offsets == ()  # the other is as it was
     z = torch.randn(100_000, 12, generator=torch.Generator().manual_seed(1))

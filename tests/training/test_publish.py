@@ -29,6 +29,8 @@ from training.config import PRESETS
 from training.damage import BY_HEART, DAMAGES
 from training.evaluate import Effort
 from training.figures import BESIDE, MEANINGS, rows
+from training.measures import class_shares
+from training.modes import offsets_for
 from training.networks import build
 from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
@@ -117,6 +119,18 @@ def test_a_card_says_whether_labels_taught_the_modes_of_z(published: Published) 
         shape = dataclasses.replace(shape, mode_offsets=(0.1,) * 10)
         taught = dataclasses.replace(description, network=shape)
         assert "Offsets on these numbers" in card("x", taught, "0" * 64, network, picture)
+
+
+def test_a_gan_that_labels_taught_draws_classes_as_often_as_its_images_have_them(
+    here: Path,
+) -> None:
+    main(["gan", "--data", "digits", "--label-modes", "1", "--max-steps", "1"])
+    main(["publish", "runs/gan-compact-001", "--no-figures", "--threads", "1"])
+    config = load(here / "models_store/digits-gan-v1.safetensors")[1].network
+    data, _ = load_data(data_spec("digits", here))
+    assert isinstance(config, GanConfig)
+    assert config.mode_offsets == offsets_for(class_shares(data.labels, 10))
+    assert len(set(config.mode_offsets)) > 1
 
 
 def test_a_published_checkpoint_is_the_runs_average(published: Published) -> None:
