@@ -36,7 +36,7 @@ ModelName = Annotated[
     Query(
         max_length=_MODEL_LENGTH,
         description="model to use, as GET /models lists them, or pinned to its checkpoint by 12 or "
-        "more digits of its digest, mnist-cgan-v5@31a083f1cfc2: 404 if another is served; none = "
+        "more digits of its digest, mnist-cgan-v6@ae2f504ba156: 404 if another is served; none = "
         "the default, or, when a label is given, the default conditional model, or one that has a "
         "class of this name",
     ),

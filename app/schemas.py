@@ -313,7 +313,7 @@ class TensorMetadata(_Body):
 class ModelMetadata(_Body):
     """What a model takes and gives."""
 
-    name: str = Field(examples=["mnist-cgan-v5"])
+    name: str = Field(examples=["mnist-cgan-v6"])
     versions: list[str] = Field(examples=[["1"]])
     platform: str = Field(examples=["onnx_onnxv1"])
     inputs: list[TensorMetadata]

@@ -135,7 +135,7 @@ def generate(
     """Sample images, of a class if one is asked for.
 
     Args:
-        model: A name, or a name pinned to its checkpoint: ``mnist-cgan-v5@31a083f1cfc2``.
+        model: A name, or a name pinned to its checkpoint: ``mnist-cgan-v6@ae2f504ba156``.
         label: A class's name or index.
         n: Images, 1 if left out.
         seed: Image i has seed + i, and the same seed gives the same image; drawn if left out.
