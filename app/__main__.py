@@ -109,7 +109,8 @@ def main(arguments: list[str]) -> None:
     # Imports make far more objects than the usual 700, and a queue holds far more, none of them in
     # a cycle: the collector would look through them again and again (docs/log.md).
     gc.set_threshold(*_GARBAGE)
-    # Nothing here gives numpy large matrices, and its pool of threads would delay each start.
+    # Before numpy is imported: nothing here gives it large matrices, and a pool of threads would
+    # delay each start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if unknown := unknown_variables():
         _stop(USAGE_STATUS, f"unknown setting in the environment: {', '.join(unknown)}")
