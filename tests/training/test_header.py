@@ -54,7 +54,7 @@ _NO_CURVE: dict[str, Any] = {"tone": []}
 OLDER = [
     *(("4", name, _NO_OFFSETS) for name in ("gan-compact", "cgan")),
     *(("3", name, _NO_MODES) for name in ("gan-compact", "cgan")),
-    *(("2", name, _NO_MODES | _NO_CURVE) for name in ("gan-compact", "cgan")),
+    *((text, name, _NO_MODES | _NO_CURVE) for text in "12" for name in ("gan-compact", "cgan")),
     ("2", "vae-conv", _NO_CURVE),
     ("1", "vae-conv", {"blocks": [1, 1], "prior_mixing": "reverse"} | _NO_CURVE),
 ]
