@@ -14,7 +14,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from training.networks import build
-from training.networks.checkpoint import load
+from training.networks.checkpoint import load, save
 from training.networks.configs import Config, GanConfig, VaeConfig
 from training.networks.gan import Generator
 from training.networks.header import (
@@ -41,15 +41,9 @@ CONFIGS: dict[str, tuple[str, Config]] = {
     ),
 }
 
-
 CURVE = ((0.03125, 0.0), (0.5, 0.625), (1.0, 1.0))
-
-
 CONFIGS["gan-toned"] = ("gan", dataclasses.replace(CONFIGS["gan-dense"][1], tone=CURVE))
-
-
 CONFIGS["vae-toned"] = ("vae", dataclasses.replace(CONFIGS["vae-dense"][1], tone=CURVE))
-
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -74,6 +68,13 @@ def make(name: str) -> tuple[Generator | VAE, Description]:
         training={"seed": 3, "run": {"loss": "hinge"}},
         metrics={"frechet_test": 1.25, "samples": 10},
     )
+
+
+def whole(folder: Path) -> Path:
+    """A checkpoint of an unconditional dense GAN, saved there."""
+    path = folder / "made-up-gan-v1.safetensors"
+    save(path, *make("gan-dense"))
+    return path
 
 
 def taken_apart(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -23,6 +23,7 @@ from tests.training.checkpoints import (
     redigested,
     refusal,
     taken_apart,
+    whole,
     with_network,
     with_tensors,
 )
@@ -37,10 +38,7 @@ from training.networks.vae import VAE
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A whole checkpoint of an unconditional dense GAN."""
-    path = tmp_path / "made-up-gan-v1.safetensors"
-    save(path, *make("gan-dense"))
-    return path
+    return whole(tmp_path)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -15,6 +15,7 @@ from tests.training.checkpoints import (
     CONFIGS,
     make,
     refusal,
+    whole,
     with_metadata,
     with_network,
 )
@@ -33,10 +34,7 @@ from training.networks.header import (
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A whole checkpoint of an unconditional dense GAN."""
-    path = tmp_path / "made-up-gan-v1.safetensors"
-    save(path, *make("gan-dense"))
-    return path
+    return whole(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "found"), [("6", "'6'"), ("", "''"), ("1.0", "'1.0'")])
