@@ -66,7 +66,7 @@ $(BIN)/uv: constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt uv
 	touch $@
 $(SERVE): pyproject.toml constraints.txt $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[client]'
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[client]'
 	touch $@
 $(DEV): pyproject.toml constraints.txt $(BIN)/uv
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,dev]'

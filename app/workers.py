@@ -189,8 +189,9 @@ class Supervisor:
     def run(self) -> int:
         """The exit status: 0, or of a worker that failed to start or to stop well."""
         self._pid = os.getpid()
-        gc.collect()
-        gc.freeze()  # what is loaded now stays shared: no worker's collector writes to it
+        # What is loaded now stays shared: no worker's collector writes to it. Not collected before:
+        # there is hardly any garbage yet, and to look for it delays a start (docs/log.md).
+        gc.freeze()
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)

@@ -27,6 +27,12 @@ class BenchError(Exception):
     """The run cannot go on; the message says what was seen."""
 
 
+def _environment() -> dict[str, str]:
+    """Ours, but that compiled modules are kept, as an installer leaves them: the round that is
+    dropped compiles what was not, and no later start does."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 class Child:
     """A command, stopped with all that it started when ``stack`` is left.
 
@@ -62,7 +68,7 @@ class Child:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, **(env or {}), processes.MARK: self._mark},
+                env={**_environment(), **(env or {}), processes.MARK: self._mark},
             )
         stack.callback(self._stop)
 

@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def logs(stack: ExitStack) -> Path:
-    """A folder for the logs of one run, removed at its end."""
+    """A folder for what one run writes, removed at its end."""
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
 
 

@@ -37,9 +37,10 @@ def install(name: str) -> Path:
     wheels = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")  # as the Makefile
     cpu = [] if wheels else ["--torch-backend", "cpu"]
     env = {**os.environ, **({"UV_FIND_LINKS": wheels} if wheels else {})}
+    packages = ["--python", str(python), *cpu, "-r", str(pins)]
     for command in (
         [uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", "-q", "--python", str(python), *cpu, "-r", str(pins)],
+        [uv, "pip", "install", "-q", "--compile-bytecode", *packages],
     ):
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
@@ -74,9 +75,13 @@ def turn_of_peer(args: argparse.Namespace, checkpoint: Path, peer: Peer, python:
         return measured(server, peer.path, ask, start_s, args)
 
 
-def turn_of_ours(args: argparse.Namespace) -> Turn:
-    """The same of ours."""
+def turn_of_ours(args: argparse.Namespace, checkpoint: Path) -> Turn:
+    """The same of ours, with the one model that the peers have."""
     with ExitStack() as stack:
+        alone = rig.logs(stack)
+        for path in checkpoint.parent.glob(f"{checkpoint.stem}.*"):  # and its graphs
+            shutil.copy(path, alone)
+        args = argparse.Namespace(**{**vars(args), "models_dir": alone})
         ours = rig.Service(stack, rig.logs(stack), args, "--engine", args.engine)
         return measured(ours, "/generate", None, ours.start_s, args)
 
@@ -116,7 +121,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, and so stop the servers
     isolated = loopback.isolate()
     checkpoint = rig.store(args.models_dir) / f"{args.model}.safetensors"
-    turns = {OURS: partial(turn_of_ours, args)}
+    turns = {OURS: partial(turn_of_ours, args, checkpoint)}
     for name, python in pythons.items():
         if PEERS[name].opens_ports and not isolated:
             found.failures[name] = (
