@@ -160,6 +160,11 @@ class VaeRun(RunConfig):
         "what the VAE is shown: grey (levels as means of Bernoullis) or binarised (each pixel "
         "drawn with its level as probability, anew at each step)",
     )
+    distorted: float = setting(
+        0.0,
+        "part of the images, 0 to 1, that are moved, turned, scaled and sheared a little, of which "
+        "the VAE is told; falls with the learning rate; 0 = none. Against learning by heart",
+    )
     prior_fit: str = setting(
         "after",
         "when the learned prior is: after the VAE, which sees N(0, I) until then, or joint, as a "
@@ -181,6 +186,8 @@ class VaeRun(RunConfig):
                 raise ValueError(
                     f"unknown {name} {getattr(self, name)!r}; available: {', '.join(allowed)}"
                 )
+        if not 0 <= self.distorted <= 1:
+            raise ValueError(f"distorted is {self.distorted}; allowed: 0 to 1")
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
             raise ValueError("prior_fit is joint, but the network has no learned prior to fit")

@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from training.augment import Told, distorted, distortions
 from training.config import VaeRun
 from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
@@ -57,10 +58,15 @@ def train_vae(
     vae = hardware.place(VAE(run.network))
     call, log_prior = hardware.compiled(vae), hardware.compiled(vae.prior.log_prob)
     ema = Ema(vae, run.ema_halflife_images)
-    adam = torch.optim.Adam(vae.parameters(), run.lr, fused=True)
-    update = Update(adam, hardware, run.precision)
+    modules: dict[str, nn.Module] = {"vae": vae, "ema": ema.network}
+    parameters = list(vae.parameters())
+    told = hardware.place(Told(vae)) if run.distorted else None
+    if told:
+        modules["told"] = told
+        parameters += told.parameters()
+    update = Update(torch.optim.Adam(parameters, run.lr, fused=True), hardware, run.precision)
     noise = torch.Generator().manual_seed(run.seed)
-    state = RunState({"vae": vae, "ema": ema.network}, {"optimizer": update}, noise)
+    state = RunState(modules, {"optimizer": update}, noise)
     if folder:
         state.load(folder)
 
@@ -86,11 +92,17 @@ def train_vae(
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
+            factor = run.learning_rate_factor(state.step, total_steps)
+            # Distorted less and less, so that it ends with images as they are.
+            amounts = distortions(batch, run.distorted * factor, noise) if told else None
+            if amounts is not None:
+                amounts = amounts[mine].to(device)
+                images = distorted(images, amounts)
             if run.pixels == "binarised":
                 chance = torch.rand(batch, *run.network.image_shape, generator=noise)
                 images = (chance[mine].to(device) < images).float()
 
-            update.learning_rate(run.lr * run.learning_rate_factor(state.step, total_steps))
+            update.learning_rate(run.lr * factor)
             beta = (
                 run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
             )
@@ -98,7 +110,8 @@ def train_vae(
             # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
             epsilon = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             with hardware.autocast(run.precision):
-                logits, mu, logvar = call(images, epsilon)
+                also = told(amounts) if told else (None, None)
+                logits, mu, logvar = call(images, epsilon, also)
             mu, logvar = mu.float(), logvar.float()
             if run.prior_fit == "joint":
                 z = mu + epsilon * torch.exp(logvar / 2)

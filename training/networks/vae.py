@@ -39,7 +39,10 @@ def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """images (B, C, H, W) in [0, 1] -> (mu, logvar), each (B, Z)."""
+    """images (B, C, H, W) in [0, 1] -> (mu, logvar), each (B, Z).
+
+    ``told`` (B, width) is added to the last dense layer: in training, what was done to an image.
+    """
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
@@ -66,14 +69,23 @@ class Encoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(features, 2 * config.latent_dim)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.head(self.trunk(images * 2 - 1)).chunk(2, dim=1)
+    def forward(self, images: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        *layers, activation = self.trunk
+        features = images * 2 - 1
+        for layer in layers:
+            features = layer(features)
+        if told is not None:
+            features = features + told
+        mu, logvar = self.head(activation(features)).chunk(2, dim=1)
         # e^-10 to e^10: beyond any posterior met on images, and its exponential stays finite.
         return mu, logvar.clamp(-10, 10)
 
 
 class Decoder(nn.Module):
-    """z (B, Z) -> logits (B, C, H, W) of the Bernoulli mean of each pixel."""
+    """z (B, Z) -> logits (B, C, H, W) of the Bernoulli mean of each pixel.
+
+    ``told`` (B, width) is added to the first dense layer, as in ``Encoder``.
+    """
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
@@ -102,8 +114,13 @@ class Decoder(nn.Module):
                 nn.PixelShuffle(2),  # (B, C, H, W)
             )
 
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.trunk(z)
+    def forward(self, z: Tensor, told: Tensor | None = None) -> Tensor:
+        first, *layers = self.trunk
+        logits: Tensor = first(z)
+        if told is not None:
+            logits = logits + told
+        for layer in layers:
+            logits = layer(logits)
         return logits
 
 
@@ -123,20 +140,26 @@ class VAE(nn.Module):
             config.latent_dim, config.prior_layers, config.prior_hidden, config.prior_mixing
         )
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        images: Tensor,
+        noise: Tensor,
+        told: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
 
         Args:
             images: (B, C, H, W) in [0, 1].
             noise: (B, Z), standard normal, from the caller's generator.
+            told: What encoder and decoder are told besides; see there.
 
         Returns:
             logits of the pixels (B, C, H, W), mu (B, Z), logvar (B, Z).
 
         Source: Kingma & Welling 2014, section 2.4.
         """
-        mu, logvar = self.encoder(images)
-        logits = self.decoder(mu + noise * torch.exp(logvar / 2))
+        mu, logvar = self.encoder(images, told[0])
+        logits = self.decoder(mu + noise * torch.exp(logvar / 2), told[1])
         return logits, mu, logvar
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
