@@ -7,6 +7,8 @@ BIN  := $(VENV)/bin
 # Two stamps, so that serving installs no training or test package.
 SERVE := $(VENV)/.installed-serve
 DEV   := $(VENV)/.installed-dev
+# Modules compiled as pip does it: else the first start does, and each one that may not write.
+UV_INSTALL := $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e
 
 # Where pip is told of a folder of wheels, tell uv too; elsewhere uv picks torch's CPU or CUDA build.
 ifneq ($(PIP_FIND_LINKS),)
@@ -66,8 +68,8 @@ $(BIN)/uv: constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt uv
 	touch $@
 $(SERVE): pyproject.toml constraints.txt $(BIN)/uv
-	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[client]'
+	$(UV_INSTALL) '.[client]'
 	touch $@
 $(DEV): pyproject.toml constraints.txt $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,dev]'
+	$(UV_INSTALL) '.[train,dev]'
 	touch $@ $(SERVE)

@@ -28,8 +28,8 @@ class BenchError(Exception):
 
 
 def _environment() -> dict[str, str]:
-    """Ours, but that compiled modules are kept, as an installer leaves them: the round that is
-    dropped compiles what was not, and no later start does."""
+    """Ours, but that modules are kept compiled: what an installer left out a first start compiles,
+    and no later one does."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 

@@ -15,7 +15,7 @@ def run(args: Namespace) -> Result:
     workers: int = args.floor_workers
     targets = [OURS, SEEDED, BARE, FASTAPI, MODEL]
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         ours = rig.Service(stack, folder, args)
         floors = {
             BARE: rig.floor(stack, folder, "bare", workers),

@@ -50,7 +50,7 @@ def run(args: Namespace) -> Result:
     samples: Samples = {}
     streams: int = args.floor_workers
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         ours = rig.Service(stack, folder, args)
         fetch(ours.port, "/dataset?n=1&format=npz")
         model = rig.Generators(stack, folder, args.models_dir, ours.model, streams)

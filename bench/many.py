@@ -16,7 +16,7 @@ def run(args: Namespace) -> Result:
     """Images a second of each form, of M, and their ratios within the rounds."""
     samples: Samples = {}
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         ours = rig.Service(stack, folder, args)
         model = rig.Generators(stack, folder, args.models_dir, ours.model, args.floor_workers)
         for number, kind, seconds in rounds([*FORMS, MODEL], args):

@@ -22,7 +22,7 @@ def run(args: Namespace) -> Result:
     loads = [(target, share) for share in SHARES for target in ("ours", "A")]
     kinds: list[tuple[str, float]] = [("capacity", 1.0), *loads]
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         ours = rig.Service(stack, folder, args)
         floor = rig.floor(stack, folder, "bare", args.floor_workers)
         urls = {"ours": ours.url + ours.path, "A": f"{floor.url}/generate"}

@@ -49,7 +49,7 @@ def run(args: Namespace) -> Result:
     samples: Samples = {}
     ours_on, asks_on = halves(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         # What is measured is the queue: connections over the limit would be closed and come again.
         room = str(MOST_CONNECTIONS + 64)
         with on(ours_on):

@@ -32,7 +32,7 @@ def run(args: Namespace) -> Result:
         raise BenchError("no Chromium; install the distribution's package, chromium")
     samples: Samples = {}
     with ExitStack() as stack:
-        ours = rig.Service(stack, rig.logs(stack), args)
+        ours = rig.Service(stack, rig.folder(stack), args)
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu"]

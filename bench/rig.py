@@ -20,7 +20,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def logs(stack: ExitStack) -> Path:
+def folder(stack: ExitStack) -> Path:
     """A folder for what one run writes, removed at its end."""
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
 

@@ -16,7 +16,7 @@ def run(args: Namespace) -> Result:
     model = ""
     for number, _, seconds in rounds(["start"], args):
         with ExitStack() as stack:
-            ours = rig.Service(stack, rig.logs(stack), args)
+            ours = rig.Service(stack, rig.folder(stack), args)
             model = ours.model
             ours.load(CONNECTIONS, seconds)
             found = {

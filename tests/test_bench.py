@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from app.store import load_store
 from bench import aims, children, client, dataset, overload, plot, processes, report, results, wrk
 from bench.__main__ import options
 from bench.children import BenchError
 from bench.peers import turns
+from bench.peers.__main__ import copy_alone
 from bench.peers.table import PEERS
 from bench.report import BARE, FASTAPI, MODEL, OURS, SEEDED, Figure, Result
 from bench.rounds import rounds
+from tests.shipped import CGAN
 
 ROOT = Path(__file__).parent.parent
 
@@ -197,6 +200,22 @@ def test_a_child_is_stopped_with_what_it_left_behind(tmp_path: Path) -> None:
         child.process.stdin.close()
     state = Path(f"/proc/{daemon}/stat")
     assert not state.exists() or processes.parse_stat(state.read_text()).state == "Z"
+
+
+def test_a_child_keeps_compiled_modules_whatever_is_set_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    code = "import sys; print(sys.dont_write_bytecode)"
+    with ExitStack() as stack:
+        child = children.Child(stack, "x", [sys.executable, "-c", code], tmp_path)
+        child.process.wait(60)
+    assert (tmp_path / "x.log").read_text() == "False\n"
+
+
+def test_beside_peers_ours_serves_the_one_model(tmp_path: Path) -> None:
+    copy_alone(ROOT / f"models_store/{CGAN}.safetensors", tmp_path)
+    assert sorted(load_store(tmp_path, "onnx", "cpu", 1)[0]) == [CGAN]
 
 
 def test_a_round_measures_all_and_every_second_one_backwards() -> None:

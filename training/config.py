@@ -160,10 +160,10 @@ class VaeRun(RunConfig):
         "what the VAE is shown: grey (levels as means of Bernoullis) or binarised (each pixel "
         "drawn with its level as probability, anew at each step)",
     )
-    distorted: float = setting(
+    distorted_fraction: float = setting(
         0.0,
         "part of the images, 0 to 1, that are moved, turned, scaled and sheared a little, of which "
-        "the VAE is told; falls with the learning rate; 0 = none. Against learning by heart",
+        "the VAE is told: against learning by heart. Falls with the learning rate; 0 = none",
     )
     prior_fit: str = setting(
         "after",
@@ -186,8 +186,13 @@ class VaeRun(RunConfig):
                 raise ValueError(
                     f"unknown {name} {getattr(self, name)!r}; available: {', '.join(allowed)}"
                 )
-        if not 0 <= self.distorted <= 1:
-            raise ValueError(f"distorted is {self.distorted}; allowed: 0 to 1")
+        if not 0 <= self.distorted_fraction <= 1:
+            raise ValueError(f"distorted_fraction is {self.distorted_fraction}; allowed: 0 to 1")
+        if self.distorted_fraction and not self.decay_fraction:
+            raise ValueError(
+                "decay_fraction is 0, so distorted_fraction would never fall and the run would "
+                "end on distorted images; use one above 0"
+            )
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
             raise ValueError("prior_fit is joint, but the network has no learned prior to fit")

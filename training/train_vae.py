@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.augment import Told, distorted, distortions
+from training.augment import Teller, distorted, distortions
 from training.config import VaeRun
 from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
@@ -60,10 +60,10 @@ def train_vae(
     ema = Ema(vae, run.ema_halflife_images)
     modules: dict[str, nn.Module] = {"vae": vae, "ema": ema.network}
     parameters = list(vae.parameters())
-    told = hardware.place(Told(vae)) if run.distorted else None
-    if told:
-        modules["told"] = told
-        parameters += told.parameters()
+    teller = hardware.place(Teller(vae)) if run.distorted_fraction else None
+    if teller:
+        modules["teller"] = teller
+        parameters += teller.parameters()
     update = Update(torch.optim.Adam(parameters, run.lr, fused=True), hardware, run.precision)
     noise = torch.Generator().manual_seed(run.seed)
     state = RunState(modules, {"optimizer": update}, noise)
@@ -93,9 +93,8 @@ def train_vae(
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
             factor = run.learning_rate_factor(state.step, total_steps)
-            # Distorted less and less, so that it ends with images as they are.
-            amounts = distortions(batch, run.distorted * factor, noise) if told else None
-            if amounts is not None:
+            if teller:  # fewer and fewer are, so that it ends with images as they are
+                amounts = distortions(batch, run.distorted_fraction * factor, noise)
                 amounts = amounts[mine].to(device)
                 images = distorted(images, amounts)
             if run.pixels == "binarised":
@@ -110,8 +109,8 @@ def train_vae(
             # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
             epsilon = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             with hardware.autocast(run.precision):
-                also = told(amounts) if told else (None, None)
-                logits, mu, logvar = call(images, epsilon, also)
+                told = teller(amounts) if teller else (None, None)
+                logits, mu, logvar = call(images, epsilon, told)
             mu, logvar = mu.float(), logvar.float()
             if run.prior_fit == "joint":
                 z = mu + epsilon * torch.exp(logvar / 2)

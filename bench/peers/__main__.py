@@ -52,7 +52,7 @@ def install(name: str) -> Path:
 def turn_of_peer(args: argparse.Namespace, checkpoint: Path, peer: Peer, python: Path) -> Turn:
     """A start of the peer, with its figures."""
     with ExitStack() as stack:
-        folder = rig.logs(stack)
+        folder = rig.folder(stack)
         env = {
             # What they write, they write here; who they are told to call, they do not call.
             "HOME": str(folder),
@@ -75,14 +75,19 @@ def turn_of_peer(args: argparse.Namespace, checkpoint: Path, peer: Peer, python:
         return measured(server, peer.path, ask, start_s, args)
 
 
+def copy_alone(checkpoint: Path, store: Path) -> None:
+    """Copy a checkpoint and its graphs into an empty store."""
+    for path in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
+        shutil.copy(path, store)
+
+
 def turn_of_ours(args: argparse.Namespace, checkpoint: Path) -> Turn:
     """The same of ours, with the one model that the peers have."""
     with ExitStack() as stack:
-        alone = rig.logs(stack)
-        for path in checkpoint.parent.glob(f"{checkpoint.stem}.*"):  # and its graphs
-            shutil.copy(path, alone)
-        args = argparse.Namespace(**{**vars(args), "models_dir": alone})
-        ours = rig.Service(stack, rig.logs(stack), args, "--engine", args.engine)
+        store = rig.folder(stack)
+        copy_alone(checkpoint, store)
+        args = argparse.Namespace(**{**vars(args), "models_dir": store})
+        ours = rig.Service(stack, rig.folder(stack), args, "--engine", args.engine)
         return measured(ours, "/generate", None, ours.start_s, args)
 
 

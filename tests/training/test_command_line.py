@@ -279,6 +279,11 @@ def test_help_without_a_command_names_them_all(
         ("vae --beta nan", "beta is nan; allowed: at least 0"),
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),
         ("vae --pixels gray", "unknown pixels 'gray'; available: grey, binarised"),
+        ("vae --distorted-fraction 1.5", "distorted_fraction is 1.5; allowed: 0 to 1"),
+        (
+            "vae --distorted-fraction .5 --decay-fraction 0",
+            "decay_fraction is 0, so distorted_fraction",
+        ),
         ("vae --prior-fit late", "unknown prior_fit 'late'; available: after, joint"),
         ("vae --preset dense --prior-fit joint", "prior_fit is joint, but the network has no"),
         ("gan --data nowhere", "no data 'nowhere': there is no such folder"),

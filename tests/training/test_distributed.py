@@ -28,6 +28,7 @@ SHARED: dict[str, AnyRun] = {
     "cgan, spectral norm": gan_run("dcgan", num_classes=10),
     "gan, modes of z": RUNS["gan-modes"],
     "vae": RUNS["vae-conv"],
+    "vae, distorted": RUNS["vae-distorted"],
 }
 
 

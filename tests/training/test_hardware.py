@@ -30,6 +30,7 @@ from training.networks.vae import VAE
 MAKERS: dict[str, Callable[..., AnyRun]] = {
     "gan": functools.partial(gan_run, num_classes=10),
     "vae": vae_run,
+    "vae-distorted": functools.partial(vae_run, distorted_fraction=0.8),
 }
 SETTINGS = {kind: make() for kind, make in MAKERS.items()}
 
@@ -121,8 +122,16 @@ def test_moments_come_back_in_the_layout_of_their_weights(digits: Dataset, tmp_p
 
 # Tracing looks for a gradient at every tensor, and torch warns of those that keep none.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize(
+    ("kind", "networks"),
+    [("gan", ["Generator", "Discriminator"]), ("vae-distorted", ["VAE", "FlowPrior"])],
+)
 def test_compiled_networks_train_alike_also_with_r1(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    networks: list[str],
+    digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the tracer alone, which makes no C++: it refuses what the whole compiler refuses."""
     calls = []
@@ -133,10 +142,10 @@ def test_compiled_networks_train_alike_also_with_r1(
         return original(network, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", trace)
-    train(SETTINGS["gan"], digits, tmp_path / "plain", 2)
+    train(SETTINGS[kind], digits, tmp_path / "plain", 2)
     assert calls == []
-    train(SETTINGS["gan"], digits, tmp_path / "compiled", 2, Hardware(compile_networks=True))
-    assert calls == ["Generator", "Discriminator"]
+    train(SETTINGS[kind], digits, tmp_path / "compiled", 2, Hardware(compile_networks=True))
+    assert calls == networks
     plain, compiled = state(tmp_path / "plain"), state(tmp_path / "compiled")
     assert plain.keys() == compiled.keys()
     for key, value in plain.items():

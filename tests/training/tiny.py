@@ -87,7 +87,7 @@ RUNS: dict[str, AnyRun] = {
     "vae-joint": vae_run(
         prior_layers=2, prior_mixing="linear", prior_fit="joint", pixels="binarised"
     ),
-    "vae-distorted": vae_run(distorted=0.8),
+    "vae-distorted": vae_run(distorted_fraction=0.8),
 }
 
 

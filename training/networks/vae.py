@@ -41,7 +41,7 @@ def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
 class Encoder(nn.Module):
     """images (B, C, H, W) in [0, 1] -> (mu, logvar), each (B, Z).
 
-    ``told`` (B, width) is added to the last dense layer: in training, what was done to an image.
+    ``told`` (B, W), as wide as what ``head`` takes, is added to that before its activation.
     """
 
     def __init__(self, config: VaeConfig) -> None:
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """z (B, Z) -> logits (B, C, H, W) of the Bernoulli mean of each pixel.
 
-    ``told`` (B, width) is added to the first dense layer, as in ``Encoder``.
+    ``told`` (B, W), as wide as what the first layer gives, is added to that before its activation.
     """
 
     def __init__(self, config: VaeConfig) -> None:
@@ -151,7 +151,7 @@ class VAE(nn.Module):
         Args:
             images: (B, C, H, W) in [0, 1].
             noise: (B, Z), standard normal, from the caller's generator.
-            told: What encoder and decoder are told besides; see there.
+            told: What encoder and decoder are told of how the images were made; see there.
 
         Returns:
             logits of the pixels (B, C, H, W), mu (B, Z), logvar (B, Z).
