@@ -148,6 +148,11 @@ class VaeRun(RunConfig):
     """Settings of a VAE run."""
 
     lr: float = setting(1e-3, "Adam's learning rate")
+    gradient_limit: float = setting(
+        1000.0,
+        "largest norm of a step's gradient, which is some hundreds at first and tens later: where "
+        "a learned prior gives one latent next to no density, it is 1000 times that; 0 = none",
+    )
     beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
     kl_warmup_epochs: float = setting(
         1.0, "epochs over which that weight rises from 0; 0 = at once"
@@ -178,7 +183,7 @@ class VaeRun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr", "beta", "kl_warmup_epochs"):
+        for name in ("lr", "gradient_limit", "beta", "kl_warmup_epochs"):
             self._check_range(name, 0, math.inf)
         self._check_range("holdout_fraction", 0, 1)
         for name, allowed in (("pixels", PIXELS), ("prior_fit", PRIOR_FITS)):
@@ -255,10 +260,11 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
         "compact": VaeRun(epochs=15, batch_size=128, network=VaeConfig(prior_layers=8)),
         # For samples and reconstructions in grey levels: under 4 million multiply-adds an image.
         "published": VaeRun(
-            epochs=50,
+            epochs=100,
             lr=1.5e-3,
             decay_fraction=0.7,
             beta=0.25,
+            distorted_fraction=0.5,
             prior_fit="joint",
             prior_steps=30_000,
             network=VaeConfig(
@@ -271,10 +277,11 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
         ),
         # For the likelihood of binarised digits.
         "likelihood": VaeRun(
-            epochs=30,
+            epochs=100,
             lr=1.5e-3,
             decay_fraction=0.7,
             pixels="binarised",
+            distorted_fraction=0.8,
             prior_fit="joint",
             network=VaeConfig(
                 latent_dim=40,

@@ -112,13 +112,24 @@ class Update:
     fp16 loses small gradients, so its loss is scaled up before the backward pass and the step is
     skipped where that overflows (Micikevicius et al. 2018, arXiv:1710.03740). bf16 has the range of
     fp32 and needs none.
+
+    Args:
+        optimizer: Of all parameters that learn from the loss.
+        hardware: Of the run.
+        precision: As of the run.
+        limit: Largest norm of the gradient: a longer one is shortened; 0 = none is.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, hardware: Hardware, precision: str
+        self,
+        optimizer: torch.optim.Optimizer,
+        hardware: Hardware,
+        precision: str,
+        limit: float = 0.0,
     ) -> None:
         self.optimizer = optimizer
         self.hardware = hardware
+        self.limit = limit
         self.scaler = torch.amp.GradScaler(
             hardware.device.type, FIRST_SCALE, enabled=precision == "fp16"
         )
@@ -132,6 +143,9 @@ class Update:
         self.scaler.scale(loss).backward()
         if self.hardware.processes > 1:
             distributed.average_gradients(self._parameters())
+        if self.limit:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self._parameters(), self.limit)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

@@ -64,7 +64,8 @@ def train_vae(
     if teller:
         modules["teller"] = teller
         parameters += teller.parameters()
-    update = Update(torch.optim.Adam(parameters, run.lr, fused=True), hardware, run.precision)
+    adam = torch.optim.Adam(parameters, run.lr, fused=True)
+    update = Update(adam, hardware, run.precision, run.gradient_limit)
     noise = torch.Generator().manual_seed(run.seed)
     state = RunState(modules, {"optimizer": update}, noise)
     if folder:

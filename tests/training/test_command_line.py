@@ -275,6 +275,7 @@ def test_help_without_a_command_names_them_all(
         ("gan --seed -1", "seed is -1; allowed: 0 to"),
         (f"vae --seed {2**64}", f"seed is {2**64}; allowed: 0 to"),
         ("vae --lr -0.1", "lr is -0.1; allowed: at least 0"),
+        ("vae --gradient-limit -1", "gradient_limit is -1.0; allowed: at least 0"),
         ("vae --kl-warmup-epochs -1", "kl_warmup_epochs is -1.0; allowed: at least 0"),
         ("vae --beta nan", "beta is nan; allowed: at least 0"),
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),

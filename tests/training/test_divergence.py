@@ -1,4 +1,4 @@
-"""Losses and weights that are no numbers stop a run before they are saved."""
+"""What is no number stops a run before it is saved; gradients have a limit."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny import ALONE, gan_run, lines, state, train, vae_run
+from tests.training.tiny import ALONE, assert_same, gan_run, lines, state, train, vae_run
 from training import train_gan
 from training.data import Dataset
 from training.hardware import Update
@@ -56,3 +56,23 @@ def test_moments_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="moments of optimizer at step 0: not finite"):
         state.save(tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("precision", ["32", "fp16"])  # fp16's gradients are scaled up meanwhile
+@pytest.mark.parametrize(("limit", "length"), [(0.0, 5.0), (10.0, 5.0), (2.0, 2.0)])
+def test_a_longer_gradient_is_shortened_to_the_limit(
+    precision: str, limit: float, length: float
+) -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    update = Update(torch.optim.SGD([weight], lr=1.0), ALONE, precision, limit)
+    update.minimise((weight * torch.tensor([3.0, -4.0])).sum())
+    assert torch.allclose(weight.detach(), torch.tensor([-0.6, 0.8]) * length, rtol=1e-5)
+
+
+def test_a_limit_that_is_not_met_changes_nothing(digits: Dataset, tmp_path: Path) -> None:
+    train(vae_run(gradient_limit=0.0), digits, tmp_path / "none", 6)
+    train(vae_run(), digits, tmp_path / "far", 6)
+    train(vae_run(gradient_limit=1.0), digits, tmp_path / "near", 6)
+    none, far, near = (state(tmp_path / name) for name in ("none", "far", "near"))
+    assert_same(none, far)
+    assert not torch.equal(none["vae.encoder.head.weight"], near["vae.encoder.head.weight"])
