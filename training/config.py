@@ -149,9 +149,9 @@ class VaeRun(RunConfig):
 
     lr: float = setting(1e-3, "Adam's learning rate")
     gradient_limit: float = setting(
-        1000.0,
-        "largest norm of a step's gradient, which is some hundreds at first and tens later: where "
-        "a learned prior gives one latent next to no density, it is 1000 times that; 0 = none",
+        0.0,
+        "largest norm of a step's gradient, which is some hundreds to thousands at first and tens "
+        "later, but far more where a learned prior gives a latent next to no density; 0 = none",
     )
     beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
     kl_warmup_epochs: float = setting(
