@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from tests.training.tiny import ROOT, RUNS, failure, gan_run, lines, small, state, train
+from tests.training.tiny import ROOT, RUNS, failure, gan_run, lines, small, state, train, vae_run
 from training import distributed
 from training.config import AnyRun
 from training.data import Dataset
@@ -29,6 +29,7 @@ SHARED: dict[str, AnyRun] = {
     "gan, modes of z": RUNS["gan-modes"],
     "vae": RUNS["vae-conv"],
     "vae, distorted": RUNS["vae-distorted"],
+    "vae, limited": vae_run(gradient_limit=1.0),
 }
 
 

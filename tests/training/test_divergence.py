@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.training.tiny import ALONE, assert_same, gan_run, lines, state, train, vae_run
 from training import train_gan
 from training.data import Dataset
-from training.hardware import Update
+from training.hardware import FIRST_SCALE, Update
 from training.losses import generator_loss
 from training.run import RunState, TrainingError
 
@@ -59,19 +59,30 @@ def test_moments_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["32", "fp16"])  # fp16's gradients are scaled up meanwhile
+@pytest.mark.parametrize("fused", [True, False])  # fused optimisers scale them down themselves
 @pytest.mark.parametrize(("limit", "length"), [(0.0, 5.0), (10.0, 5.0), (2.0, 2.0)])
 def test_a_longer_gradient_is_shortened_to_the_limit(
-    precision: str, limit: float, length: float
+    precision: str, fused: bool, limit: float, length: float
 ) -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
-    update = Update(torch.optim.SGD([weight], lr=1.0), ALONE, precision, limit)
+    sgd = torch.optim.SGD([weight], lr=1.0, fused=fused)
+    update = Update(sgd, ALONE, precision, limit)
     update.minimise((weight * torch.tensor([3.0, -4.0])).sum())
     assert torch.allclose(weight.detach(), torch.tensor([-0.6, 0.8]) * length, rtol=1e-5)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_overflow_under_fp16_is_no_step_with_a_limit_either(fused: bool) -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    update = Update(torch.optim.Adam([weight], lr=1.0, fused=fused), ALONE, "fp16", 2.0)
+    update.minimise((weight * torch.tensor([3.0, float("inf")])).sum())
+    assert torch.equal(weight.detach(), torch.zeros(2))
+    assert update.scaler.get_scale() == FIRST_SCALE / 2
+
+
 def test_a_limit_that_is_not_met_changes_nothing(digits: Dataset, tmp_path: Path) -> None:
-    train(vae_run(gradient_limit=0.0), digits, tmp_path / "none", 6)
-    train(vae_run(), digits, tmp_path / "far", 6)
+    train(vae_run(), digits, tmp_path / "none", 6)
+    train(vae_run(gradient_limit=1e6), digits, tmp_path / "far", 6)
     train(vae_run(gradient_limit=1.0), digits, tmp_path / "near", 6)
     none, far, near = (state(tmp_path / name) for name in ("none", "far", "near"))
     assert_same(none, far)
