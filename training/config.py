@@ -151,7 +151,7 @@ class VaeRun(RunConfig):
     gradient_limit: float = setting(
         0.0,
         "largest norm of a step's gradient, which is some hundreds to thousands at first and tens "
-        "later, but far more where a learned prior gives a latent next to no density; 0 = none",
+        "later, but can be far more where a learned prior is next to 0 at a latent; 0 = none",
     )
     beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
     kl_warmup_epochs: float = setting(
