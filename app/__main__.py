@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
@@ -19,8 +19,12 @@ from pydantic_settings import CliApp, SettingsError
 from app.errors import StartupError
 from app.limits import processes, shortage
 from app.settings import Settings, unknown_variables
-from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind
+from app.workers import UNAVAILABLE_STATUS, Forerunner, Link, Supervisor, bind
 
+if TYPE_CHECKING:  # with numpy, which is not to be loaded before it is known how
+    from app.prepare import Preparation
+
+_SOON_S = 0.03  # that the probe may take beyond the imports for plain requests
 USAGE_STATUS = 2  # a setting is wrong
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
 # it looks at older ones.
@@ -54,6 +58,22 @@ def _end_at_signals(tidy: Callable[[], None] = lambda: None) -> None:
         signal.signal(number, end)
 
 
+def _send_ahead(
+    settings: Settings, sockets: list[socket.socket], shared: Path, preparation: "Preparation"
+) -> Forerunner | None:
+    """Have plain requests answered while the application is imported.
+
+    Not where the probe takes longer: it would have to be waited for before the other imports, and
+    they would end as late as the workers are there now (docs/log.md).
+    """
+    from app.forerunner import serve
+
+    if not preparation.ends_within(_SOON_S):
+        return None
+    prepared = preparation.result()
+    return Forerunner(lambda end: serve(settings, shared, prepared, sockets, end))
+
+
 def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
     """Several processes; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as name:
@@ -62,8 +82,19 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
         # All that can be is made before the forks, so that they share it.
         from app.prepare import prepare_to_fork
 
+        forerunner = None
         try:
             preparation = prepare_to_fork(settings)
+            if preparation and not settings.keys:  # with keys, no request is plain
+                forerunner = _send_ahead(settings, sockets, Path(name), preparation)
+            if forerunner:
+                stop = forerunner.stop
+
+                def tidy() -> None:
+                    stop()
+                    shutil.rmtree(name, ignore_errors=True)
+
+                _end_at_signals(tidy)
 
             from prometheus_client.multiprocess import mark_process_dead
 
@@ -86,6 +117,7 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
             grace_s=settings.drain_delay_seconds + settings.drain_seconds + 5,
             ready=lambda: _say_ready(sockets),
             ended=lambda pid: mark_process_dead(pid, name),
+            forerunner=forerunner,
         ).run()
 
 

@@ -36,17 +36,16 @@ from app.middleware import (
     told_as,
 )
 from app.negotiation import JSON, NPY, PNG, SHORT, ZIP
-from app.parameters import TIMEOUT_HEADER
 from app.pending import LeftError
 from app.replies import Rendering, images_reply, one_png, origin_of
-from app.service import Generated, Order, Service, refused_for
+from app.service import TIMEOUT_HEADER, Generated, Order, Service, refused_for
 
 PATH = "/generate"
 # In which new requests are looked at before the event loop does anything else. In an overload they
 # come by the thousand in one turn of the loop; the model would stand still until all are refused.
 # Longer, up to so long, where they have waited for as long, for to refuse at once comes first.
 _SLICE_S, _MOST_SLICE_S = 0.005, 0.02
-_MOST_BYTES = 2048
+MOST_BYTES = 2048
 _HEADERS = rb"((?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 _REQUEST = re.compile(
     rb"(GET|POST) " + PATH.encode() + rb"(?:\?([A-Za-z0-9._=&@-]*))? HTTP/1\.1\r\n" + _HEADERS
@@ -204,7 +203,7 @@ class Lean:
 
     def parse(self, data: bytes) -> Plain | None:
         """``parse``; what may be an upload is not even looked up, for a cache keeps its keys."""
-        if len(data) > _MOST_BYTES or not self._may_be.match(data):
+        if len(data) > MOST_BYTES or not self._may_be.match(data):
             return None
         if not (found := _SEED.match(data)):
             return self._parse(data)
@@ -216,7 +215,7 @@ class Lean:
     def livez(self, data: bytes) -> tuple[bytes, bytes, bool] | None:
         """Header lines, body, and whether to close after them, for one whole plain /livez of a
         process that lives; None = let the full route look at it."""
-        if len(data) > _MOST_BYTES or not (request := _LIVEZ.fullmatch(data)):
+        if len(data) > MOST_BYTES or not (request := _LIVEZ.fullmatch(data)):
             return None
         headers, service = _headers(request[1], self._host), self._state.service
         if headers is None or service.not_alive():

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +16,6 @@ from starlette.routing import Route
 
 from app import __doc__ as about
 from app import __version__
-from app.batching import Batcher
-from app.engine import Lane, Result, Row
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,
@@ -35,43 +32,14 @@ from app.oip import build_oip_router
 from app.parameters import query_errors
 from app.prepare import Prepared, prepare
 from app.routes.table import build_router
-from app.runner import DeviceLostError
+from app.running import running
 from app.schemas import add_own_schemas, tell_absent_from_null
-from app.service import Service, measured_lanes
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 Models = Callable[[], Prepared]
 STATIC = Path(__file__).parent / "static"
-
-
-@asynccontextmanager
-async def _lifespan(
-    app: FastAPI, settings: Settings, metrics: Metrics, models: Models | None
-) -> AsyncIterator[None]:
-    """Every model is ready before the first request; what was accepted is finished."""
-    engine, refused = models() if models else prepare(settings)
-    engine.start_thread()  # short calls are made here
-    metrics.refused_files.set(len(refused))
-    batcher: Batcher[Lane, Row, Result] = Batcher(
-        engine.run,
-        ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        lanes=measured_lanes(engine),
-        max_wait_s=settings.max_wait_ms / 1e3,
-        queue_limit=settings.queue_limit,
-        max_queue_s=settings.max_queue_ms / 1e3,
-        max_share=settings.max_share,
-        hang_s=settings.hang_seconds,
-        fatal=(DeviceLostError,),
-        on_batch=metrics.batch,
-        on_drop=metrics.dropped,
-    )
-    try:
-        app.state.service = Service(engine, batcher, metrics, settings, refused)
-        yield
-    finally:
-        await batcher.close()
 
 
 def create_app(
@@ -91,7 +59,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _lifespan(app, settings, metrics, models):
+        prepared = models() if models else prepare(settings)
+        async with running(prepared, settings, metrics) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(

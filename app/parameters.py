@@ -16,6 +16,7 @@ from app.paths import Method
 from app.pictures import Choice
 from app.provenance import Metadata
 from app.schemas import MAX_ENDS
+from app.service import TIMEOUT_HEADER
 
 _PLAIN = re.compile(r"0|-?[1-9][0-9]{0,39}")  # what is out of bounds is told the bounds
 
@@ -269,7 +270,6 @@ Center = Annotated[
     ),
 ]
 
-TIMEOUT_HEADER = "X-Timeout-Ms"
 Timeout = Annotated[
     Annotated[int, Field(ge=1), PLAIN] | None,
     Header(

@@ -6,6 +6,7 @@ import ctypes
 import json
 import logging
 import os
+import select
 import signal
 from typing import NamedTuple, NoReturn
 
@@ -82,6 +83,10 @@ class Preparation:
             _probe(self._engine, writing)
         os.close(writing)
         self._told = os.fdopen(reading, "rb")
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether ``result`` has then nothing to wait for; waits for that, and no longer."""
+        return self._result is not None or bool(select.select([self._told], [], [], seconds)[0])
 
     def result(self) -> Prepared:
         """What can be served; the first call waits for it.

@@ -40,6 +40,7 @@ from app.pending import ClosedError, DeadlineError, HungError, LeftError, Pendin
 from app.settings import Settings
 from app.store import StoredModel
 
+TIMEOUT_HEADER = "X-Timeout-Ms"
 READY_CACHE_S = 1.0
 CANARY_S = 5
 _POLL_S = 0.02
@@ -357,8 +358,8 @@ class Service:
             return _overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(
-                "the images were not ready in the time that the request has; X-Timeout-Ms asks "
-                f"for up to {self._max_timeout_ms}"
+                "the images were not ready in the time that the request has; "
+                f"{TIMEOUT_HEADER} asks for up to {self._max_timeout_ms}"
             )
         if isinstance(error, HungError):
             return NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)

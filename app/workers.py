@@ -9,6 +9,7 @@ runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. 
 """
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -115,6 +116,89 @@ class Link:
             del self._untold[: self._end.send(self._untold)]
 
 
+class Forerunner:
+    """A process that serves what it can until the first worker is there, which needs more.
+
+    It listens itself. When it is relieved it hands over the connections of which it has read
+    nothing yet, and ends when it has answered the others.
+
+    Args:
+        work: What it does with its end of a socket, on which the end of the stream relieves it and
+            to which it gives the connections, a byte with each; returns its exit status.
+
+    Raises:
+        OSError: there may be no more processes or file descriptors, or no memory.
+
+    ``pid`` is its process id, ``alive`` false when it is known to have ended, ``kill_at`` when it
+    is to be killed.
+    """
+
+    def __init__(self, work: Callable[[socket.socket], int]) -> None:
+        self.alive, self.kill_at = True, float("inf")
+        self._end, theirs = socket.socketpair()
+
+        def run() -> int:
+            self._end.close()
+            for number in _STOPS:  # it ends when it is relieved, or when its supervisor has ended
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            return work(theirs)
+
+        try:
+            self.pid = _fork(run)
+        except OSError:
+            self._end.close()
+            raise
+        finally:
+            theirs.close()
+        self._end.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def accept(self) -> tuple[socket.socket, None]:
+        """A connection that it hands over, as of a socket that listens.
+
+        Raises:
+            BlockingIOError: none is there yet.
+            EOFError: no more will come.
+            OSError: one was lost, for this process may open no more.
+        """
+        data, fds, _, _ = socket.recv_fds(self._end, 1, 1)
+        if not data:
+            raise EOFError
+        if not fds:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return socket.socket(fileno=fds[0]), None
+
+    def relieve(self, grace_s: float) -> None:
+        """Have it listen no more, hand over, and end within this time."""
+        self.kill_at = time.monotonic() + grace_s
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Take nothing from it."""
+        self._end.close()
+
+    def reap(self) -> bool:
+        """Whether it has ended; not to be asked again then."""
+        pid, code = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self._say(code)
+        return not self.alive
+
+    def stop(self) -> None:
+        """Relieve it, and return when it has answered what it had read."""
+        self.close()
+        self._say(os.waitpid(self.pid, 0)[1])
+
+    def _say(self, code: int) -> None:
+        self.alive = False
+        if status := os.waitstatus_to_exitcode(code):
+            log.error("the process that served first ended with status %d", status)
+
+
 @dataclass(eq=False)
 class _Worker:
     """The supervisor's idea of a worker; times on the monotonic clock."""
@@ -153,6 +237,37 @@ def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
     return sorted(workers, key=place)
 
 
+def _fork(run: Callable[[], int]) -> int:
+    """Fork a process that does this and no more.
+
+    Until it has handlers of its own, a signal to it would go to a copy of ours: those that stop are
+    blocked there.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        OSError: there may be no more processes, or no memory.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    finally:
+        if os.getpid() == parent:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    if pid:
+        return pid
+    status = 1
+    try:
+        status = run()
+    except BaseException:
+        log.exception("a worker failed")
+    finally:
+        logging.shutdown()
+        os._exit(status)  # nothing of the parent's is to run here
+
+
 @dataclass
 class Supervisor:
     """Runs workers until SIGTERM or SIGINT.
@@ -164,6 +279,7 @@ class Supervisor:
         grace_s: How long a worker that was told to stop may take.
         ready: Called when the first worker can serve.
         ended: Called with the process id of each worker that has ended.
+        forerunner: Serves already, until the first worker can.
     """
 
     sockets: list[socket.socket]
@@ -172,6 +288,7 @@ class Supervisor:
     grace_s: float
     ready: Callable[[], None]
     ended: Callable[[int], None]
+    forerunner: Forerunner | None = None
     _workers: list[_Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _signals: list[int] = field(default_factory=list)
@@ -183,12 +300,10 @@ class Supervisor:
     _deaths: int = 0  # since a worker was steady
     _start_at: float = 0.0
     _watched: float = 0.0
-    _pid: int = 0
     _waiting: socket.socket | None = None  # accepted, and not handed over yet
 
     def run(self) -> int:
         """The exit status: 0, or of a worker that failed to start or to stop well."""
-        self._pid = os.getpid()
         # What is loaded now stays shared: no worker's collector writes to it. Not collected before:
         # there is hardly any garbage yet, and to look for it delays a start (docs/log.md).
         gc.freeze()
@@ -201,7 +316,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
         self._selector.register(woken, selectors.EVENT_READ)
         self._start()  # the first tells whether there is a GPU, and whether it can start at all
-        while self._workers or not self._stopping:
+        while self._workers or not self._stopping or (self.forerunner and self.forerunner.alive):
             for key, _ in self._selector.select(_TICK_S):
                 if key.fileobj is woken:
                     with contextlib.suppress(BlockingIOError):
@@ -225,27 +340,17 @@ class Supervisor:
             OSError: there may be no more processes or file descriptors, or no memory.
         """
         ours, theirs = socket.socketpair()
-        # Until the worker has handlers of its own, a signal to it would go to a copy of ours.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+
+        def run() -> int:
+            self._become_worker(ours)
+            return self.work(Link(theirs))
+
         try:
-            pid = os.fork()
+            pid = _fork(run)
         except OSError:
             ours.close()
             theirs.close()
             raise
-        finally:
-            if os.getpid() == self._pid:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        if pid == 0:
-            status = 1
-            try:
-                self._become_worker(ours)
-                status = self.work(Link(theirs))
-            except BaseException:
-                log.exception("a worker failed")
-            finally:
-                logging.shutdown()
-                os._exit(status)  # nothing of the supervisor's is to run here
         theirs.close()
         ours.setblocking(False)
         now = time.monotonic()
@@ -262,6 +367,8 @@ class Supervisor:
         self._selector.close()
         for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
             end.close()
+        if self.forerunner:
+            self.forerunner.close()
         if self._waiting:  # a client's: open here as well, it would outlive its end elsewhere
             self._waiting.close()
 
@@ -309,9 +416,12 @@ class Supervisor:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
         self._listening = True
+        if self.forerunner:
+            self.forerunner.relieve(self.grace_s)
+            self._selector.register(self.forerunner, selectors.EVENT_READ)
         self.ready()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket | Forerunner) -> None:
         """Take connections and hand them over, as long as a worker takes them; the others wait in
         the kernel."""
         for _ in range(64):
@@ -321,6 +431,9 @@ class Supervisor:
                 try:
                     self._waiting, _ = listener.accept()
                 except BlockingIOError:
+                    return
+                except EOFError:
+                    self._let_go()
                     return
                 except OSError:  # it is gone already, or no file descriptor is left
                     break
@@ -347,12 +460,22 @@ class Supervisor:
             return True
         return False
 
+    def _let_go(self) -> None:
+        """Take nothing more from the forerunner."""
+        if self.forerunner and self.forerunner.fileno() >= 0:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self.forerunner)
+            self.forerunner.close()
+
     def _signal(self, number: int) -> None:
         """The first one stops all in order; a second Ctrl-C does not wait."""
         if self._stopping and number == signal.SIGINT:
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGINT)
         self._stopping = True
+        if self.forerunner and not self._listening:
+            self.forerunner.relieve(self.grace_s)
+            self._let_go()
         for worker in self._workers:
             if not worker.ending:
                 self._end(worker, takes_more=True)
@@ -365,6 +488,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Notice the workers that have ended."""
+        if self.forerunner and self.forerunner.alive and self.forerunner.reap():
+            self.ended(self.forerunner.pid)
         for worker in list(self._workers):
             pid, code = os.waitpid(worker.pid, os.WNOHANG)
             if not pid:
@@ -408,9 +533,12 @@ class Supervisor:
                 worker.ending, worker.ready, worker.kill_at = True, False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
+        if self.forerunner and self.forerunner.alive and now >= self.forerunner.kill_at:
+            os.kill(self.forerunner.pid, signal.SIGKILL)
         if self._stopping:
             if self._listening and not any(worker.ready for worker in self._workers):
                 self._listening = False  # refused at once is better than waiting for nobody
+                self._let_go()
                 for listener in self.sockets:
                     self._selector.unregister(listener)
                     listener.close()

@@ -23,8 +23,8 @@ ROUTES = {
 APP_KNOWS = {
     "anyio": {"app.oip", "app.routes.sample", "app.routes.shared"},
     "asyncio": {
-        *("app.batching", "app.client.session", "app.dataset", "app.idle", "app.lean"),
-        *("app.middleware", "app.pending"),
+        *("app.batching", "app.client.session", "app.dataset", "app.forerunner", "app.idle"),
+        *("app.lean", "app.middleware", "app.pending"),
         *("app.protocol", "app.server", "app.service", "app.streams"),
     },
     "fastapi": {"app.main", "app.oip", "app.parameters", "app.server", *ROUTES},
@@ -42,8 +42,8 @@ APP_KNOWS = {
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {
-        *("app.server", "app.bodies", "app.guard", "app.lean", "app.main", "app.middleware"),
-        *("app.replies", "app.streams"),
+        *("app.server", "app.bodies", "app.forerunner", "app.guard", "app.lean", "app.main"),
+        *("app.middleware", "app.replies", "app.streams"),
     },
     "torch": {"app.cuda_graphs", "app.engine_torch"},
     "uvicorn": {"app.protocol", "app.server"},

@@ -1,0 +1,40 @@
+"""The service at work: its batcher around the models, from the first request to the last."""
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from app.batching import Batcher
+from app.engine import Lane, Result, Row
+from app.metrics import Metrics
+from app.prepare import Prepared
+from app.runner import DeviceLostError
+from app.service import Service, measured_lanes
+from app.settings import Settings
+
+
+@asynccontextmanager
+async def running(
+    prepared: Prepared, settings: Settings, metrics: Metrics
+) -> AsyncIterator[Service]:
+    """A service that takes requests; what was accepted is finished before it ends."""
+    engine, refused = prepared
+    engine.start_thread()  # short calls are made here
+    metrics.refused_files.set(len(refused))
+    batcher: Batcher[Lane, Row, Result] = Batcher(
+        engine.run,
+        ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
+        lanes=measured_lanes(engine),
+        max_wait_s=settings.max_wait_ms / 1e3,
+        queue_limit=settings.queue_limit,
+        max_queue_s=settings.max_queue_ms / 1e3,
+        max_share=settings.max_share,
+        hang_s=settings.hang_seconds,
+        fatal=(DeviceLostError,),
+        on_batch=metrics.batch,
+        on_drop=metrics.dropped,
+    )
+    try:
+        yield Service(engine, batcher, metrics, settings, refused)
+    finally:
+        await batcher.close()
