@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from training.run import (
     load_best,
     read_config,
     read_tensors,
+    revisions,
 )
 from training.sources import DEFAULT, NAMED, data_spec, moved
 from training.sources import load as load_data
@@ -106,21 +106,6 @@ def _averaged(folder: Path, kind: str, run: AnyRun, best: bool, images: int) -> 
         )
         step, seconds = int(about["step"]), float(about["seconds"])
     return _Averaged(network.eval().requires_grad_(False), step, seconds, chosen)
-
-
-def _revision() -> str:
-    """The source's commit, with + when files have changed since; unknown outside a checkout."""
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip()
 
 
 def _command(kind: str, preset: str, run: AnyRun, data: DataSpec, images: int) -> str:
@@ -273,7 +258,7 @@ def publish(
             "images_seen": images_seen,
             "seconds": round(averaged.seconds),
             "weights": averaged.chosen,
-            "revision": _revision(),
+            "revision": ", then ".join(revisions(folder)),
             "torch": torch.__version__,
             "run": {k: v for k, v in as_json(run).items() if k != "network"},
         },

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,10 +128,14 @@ def alone(folder: Path) -> Iterator[None]:
 def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSpec) -> None:
     """Store what the run resolved to, before its first step: whole, or the old one stays.
 
+    So is the revision of the code; of a continued run, after those that have trained it before.
+
     Raises:
         TrainingError: it cannot be written.
     """
+    made_by, known = _revision(), revisions(folder)
     config = {
+        "revisions": [*known, *[made_by] * (made_by not in known[-1:])],
         "kind": kind,
         "preset": preset,
         "data": dataclasses.asdict(data),
@@ -161,6 +166,30 @@ def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise TrainingError(f"{folder}/config.json is not one of this version: {error}") from error
     return kind, preset, run, data
+
+
+def revisions(folder: Path) -> list[str]:
+    """The revisions of the code that trained a run, in their order; none without a config."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError:
+        return []
+    return list(config.get("revisions", ["unknown"]))  # the oldest runs do not tell
+
+
+def _revision() -> str:
+    """The source's commit, with + when files have changed since; unknown outside a checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip()
 
 
 def _runs_beside(folder: Path, most: int = 5) -> str:

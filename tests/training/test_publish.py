@@ -170,7 +170,7 @@ def test_its_header_tells_data_training_and_metrics(published: Published) -> Non
     assert training["weights"] == "the last averaged weights of the run"
     assert training["seconds"] >= 0
     assert training["torch"] == torch.__version__
-    assert training["revision"]
+    assert re.fullmatch(r"[0-9a-f]{12}\+?|unknown", training["revision"])
     assert training["run"]["batch_size"] == 10
     metrics = description.metrics
     assert metrics["samples"] == 60
