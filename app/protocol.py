@@ -311,7 +311,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 self._stop(_headers_too_large(f"over {MOST_FIELDS} lines"))
             if self._bytes > MOST_HEADERS:
                 self._stop(_headers_too_large(f"over {MOST_HEADERS} bytes"))
-            super().on_header(name, value)
+            # Blanks around it are no part of it (RFC 9110, section 5.5), and the parser leaves some.
+            super().on_header(name, value.strip(b" \t"))
 
         def on_headers_complete(self) -> None:
             if self._over and self.url.partition(b"?")[0].decode("latin-1") not in HEALTH:

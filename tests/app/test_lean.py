@@ -207,6 +207,13 @@ async def test_a_plain_request_that_comes_while_another_is_answered_waits(
     assert len({body for _, body in found}) > 200
 
 
+async def test_blanks_around_a_header_are_no_part_of_it(wire: httpx.AsyncClient) -> None:
+    line = b"X-Request-ID:  \t mine \t \r\n\r\n"
+    for end in (line, b"Cookie: a=b\r\n" + line):  # the short way and the full one
+        [(head, _)] = await talk(wire, plain(1)[:-2] + end, answers=1)
+        assert b"\r\nx-request-id: mine\r\n" in head
+
+
 @pytest.mark.parametrize(
     "line",
     [
