@@ -96,6 +96,7 @@ class Plain(NamedTuple):
     timeout_ms: int | None
     request_id: str | None
     media: str = PNG  # of the answer
+    closes: bool = False  # the connection ends with it
 
 
 def _headers(block: bytes, host: Allows) -> dict[bytes, bytes] | None:
@@ -131,7 +132,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
         return None
     method, query, block = request.groups()
     headers = _headers(block, host)
-    if headers is None or _closes(headers):
+    if headers is None:
         return None
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&") if query else ():
@@ -155,6 +156,7 @@ def parse(data: bytes, max_n: int, host: Allows) -> Plain | None:
         int(headers[_TIMEOUT]) if _TIMEOUT in headers else None,
         headers[_ID].decode() if _ID in headers else None,
         _FORMATS[form] if form else _ACCEPTED[headers.get(b"accept", b"*/*")],
+        _closes(headers),
     )
 
 

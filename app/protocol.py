@@ -125,7 +125,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             elif self._is_free() and not self._over and (plain := lean.parse(data)):
                 idle.remove(self)
                 self._await(None)
-                self._answering = True
+                self._answering, self._closing = True, plain.closes
                 lean.ask(plain, self._client, self.transport.is_closing, self._answer)
             elif self._is_free() and not self._over and (alive := lean.livez(data)):
                 idle.remove(self)
@@ -311,7 +311,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 self._stop(_headers_too_large(f"over {MOST_FIELDS} lines"))
             if self._bytes > MOST_HEADERS:
                 self._stop(_headers_too_large(f"over {MOST_HEADERS} bytes"))
-            # Blanks around it are no part of it (RFC 9110, section 5.5), and the parser leaves some.
+            # Blanks around it are no part of it (RFC 9110, section 5.5); the parser leaves some.
             super().on_header(name, value.strip(b" \t"))
 
         def on_headers_complete(self) -> None:

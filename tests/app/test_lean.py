@@ -62,17 +62,23 @@ def comparable(answer: httpx.Response) -> Any:
 
 
 async def both_ways(
-    wire: httpx.AsyncClient, full: Counted, method: str, query: str, accept: str = "*/*"
+    wire: httpx.AsyncClient,
+    full: Counted,
+    method: str,
+    query: str,
+    accept: str = "*/*",
+    **more: str,
 ) -> bool:
     """Compare the two answers to a request; whether one was given by the short way.
 
     An Accept header with a quality is unusual, so it takes the full route to the same answer.
     """
     before = full.requests
-    one = await wire.request(method, f"/generate?{query}", headers={"accept": accept})
+    one = await wire.request(method, f"/generate?{query}", headers=more | {"accept": accept})
     lean = full.requests == before
     before = full.requests
-    other = await wire.request(method, f"/generate?{query}", headers={"accept": f"{accept};q=0.9"})
+    more["accept"] = f"{accept};q=0.9"
+    other = await wire.request(method, f"/generate?{query}", headers=more)
     assert full.requests == before + 1
     assert comparable(one) == comparable(other), (query, accept)
     return lean
@@ -98,6 +104,20 @@ async def test_the_lean_path_gives_every_form_that_the_full_route_gives(
     full = Counted(monkeypatch)
     lean = [await both_ways(wire, full, "POST", query, accept) for query, accept in FORMS]
     assert sum(lean) == 2 * 6 * (1 + 4)  # six Accept headers, no format or one of four
+
+
+@pytest.mark.parametrize("query", ["label=7&seed=42", "n=5&seed=42", "label=10"])
+async def test_the_lean_path_ends_a_connection_as_the_full_route_does(
+    wire: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    full = Counted(monkeypatch)
+    assert await both_ways(wire, full, "GET", query, connection="close")
+    plain_one = f"GET /generate?{query} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection(wire.base_url.host, wire.base_url.port)
+    writer.write(plain_one.encode())
+    head, _, _ = (await reader.read()).partition(b"\r\n\r\n")  # to the end
+    assert b"\r\nconnection: close" in head
+    writer.close()
 
 
 @pytest.mark.parametrize("more", [{}, {"connection": "close"}, {"x-request-id": "mine"}])
@@ -221,7 +241,6 @@ async def test_blanks_around_a_header_are_no_part_of_it(wire: httpx.AsyncClient)
         b"Transfer-Encoding: chunked",
         b"Content-Length: 1",
         b"Content-Length: 00",
-        b"Connection: close",
         b"Connection: upgrade",
         b"Expect: 100-continue",
         b"Accept: image/webp",
