@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +24,8 @@ from app.workers import UNAVAILABLE_STATUS, Forerunner, Link, Supervisor, bind
 
 if TYPE_CHECKING:  # with numpy, which is not to be loaded before it is known how
     from app.prepare import Preparation
+
+log = logging.getLogger(__name__)
 
 _SOON_S = 0.03  # that the probe may take beyond the imports for plain requests
 USAGE_STATUS = 2  # a setting is wrong
@@ -43,14 +46,25 @@ def _address(sockets: list[socket.socket]) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _end_at_signals(tidy: Callable[[], None] = lambda: None) -> None:
+def _end_at_signals(
+    tidy: Callable[[], None] = lambda: None, wait: Callable[[], None] = lambda: None
+) -> None:
     """End in order at SIGTERM or SIGINT, until there is something to stop.
 
-    At once and not by an exception: out of the midst of an import of native code that would come
-    as an ImportError.
+    Not by an exception: out of the midst of an import of native code that would come as an
+    ImportError.
+
+    Args:
+        tidy: Called before the end.
+        wait: Called before that; a second signal ends it.
     """
+    waits = False
 
     def end(*_: object) -> None:
+        nonlocal waits
+        if not waits:
+            waits = True
+            wait()
         tidy()
         os._exit(0)
 
@@ -66,35 +80,44 @@ def _send_ahead(
     Not where the probe takes longer: it would have to be waited for before the other imports, and
     they would end as late as the workers are there now (docs/log.md).
     """
-    from app.forerunner import serve
+    from app.forerunner import answers_s, serve
 
     if not preparation.ends_within(_SOON_S):
         return None
     prepared = preparation.result()
-    return Forerunner(lambda end: serve(settings, shared, prepared, sockets, end))
+    try:
+        return Forerunner(
+            lambda end: serve(settings, shared, prepared, sockets, end), answers_s(settings)
+        )
+    except OSError as error:  # all can do without
+        log.warning("nothing is served before the workers are there: %s", error.strerror)
+        return None
+
+
+def _call_back(forerunner: Forerunner, sockets: list[socket.socket], grace_s: float) -> None:
+    """Nobody else will come, so nobody is to wait for him."""
+    for listener in sockets:
+        listener.close()
+    forerunner.stop(grace_s)
 
 
 def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
     """Several processes; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as name:
-        _end_at_signals(lambda: shutil.rmtree(name, ignore_errors=True))
+        tidy = partial(shutil.rmtree, name, ignore_errors=True)
+        _end_at_signals(tidy)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
         # All that can be is made before the forks, so that they share it.
         from app.prepare import prepare_to_fork
 
         forerunner = None
+        grace_s = settings.drain_delay_seconds + settings.drain_seconds + 5
         try:
             preparation = prepare_to_fork(settings)
             if preparation and not settings.keys:  # with keys, no request is plain
                 forerunner = _send_ahead(settings, sockets, Path(name), preparation)
             if forerunner:
-                stop = forerunner.stop
-
-                def tidy() -> None:
-                    stop()
-                    shutil.rmtree(name, ignore_errors=True)
-
-                _end_at_signals(tidy)
+                _end_at_signals(tidy, wait=partial(_call_back, forerunner, sockets, grace_s))
 
             from prometheus_client.multiprocess import mark_process_dead
 
@@ -114,7 +137,7 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
             sockets,
             settings.workers,
             work,
-            grace_s=settings.drain_delay_seconds + settings.drain_seconds + 5,
+            grace_s=grace_s,
             ready=lambda: _say_ready(sockets),
             ended=lambda pid: mark_process_dead(pid, name),
             forerunner=forerunner,

@@ -9,6 +9,8 @@ connection, so there is no other state to hand over.
 
 import asyncio
 import contextlib
+import errno
+import logging
 import socket
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -25,53 +27,79 @@ from app.prepare import Prepared
 from app.running import running
 from app.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _BACKLOG = 2048
-_MOST = 512  # connections that wait here; others wait in the kernel
+_LINGER_S = 2.0  # in which a client may read its answer, before the connection is closed
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class _Answer(asyncio.Protocol):
     """What is left of a connection whose one request has been read."""
 
     def __init__(self) -> None:
-        self.over = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._sent = False
+        self.over = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
+    def eof_received(self) -> bool:
+        """Who sends no more may still read."""
+        return not self._sent
+
     def connection_lost(self, _: Exception | None) -> None:
         self.over.set_result(None)
 
     def send(self, status: int, lines: bytes, body: bytes) -> None:
+        """The answer; closing at once, while more comes in, would take it back."""
         start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {formatdate(usegmt=True)}"
         head = b"%b\r\n%bconnection: close\r\n\r\n" % (start.encode(), lines)
+        self._sent = True
         self.transport.write(head + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._loop.call_later(_LINGER_S, self.transport.close)
 
 
 class _Connections:
-    """Those that have come, until they are answered or handed over."""
+    """Those that have come, until they are answered or handed over.
 
-    def __init__(self, lean: Lean, listeners: Sequence[socket.socket]) -> None:
+    Args:
+        lean: Reads and answers.
+        listeners: Bound, to listen on.
+        most: How many may wait here. From then on they wait in the kernel, until they are a
+            worker's.
+
+    Raises:
+        OSError: another process listens there.
+    """
+
+    def __init__(self, lean: Lean, listeners: Sequence[socket.socket], most: int) -> None:
         self._lean = lean
         self._listeners = listeners
+        self._most = most
         self._loop = asyncio.get_running_loop()
         self._unread: dict[socket.socket, str] = {}  # and where they come from
         self._answered: set[asyncio.Task[None]] = set()
         for listener in listeners:
             listener.listen(_BACKLOG)
             listener.setblocking(False)
+        for listener in listeners:
             self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, address = listener.accept()
-        except OSError:  # it is gone, or no file descriptor is left
+        except OSError as error:  # it is gone, or there is no room
+            if error.errno in _FULL:
+                self._stop_listening()
             return
         connection.setblocking(False)
         self._unread[connection] = address[0]
         self._loop.add_reader(connection, self._look, connection)
-        if len(self._unread) >= _MOST:
+        if len(self._unread) >= self._most:
             self._stop_listening()
 
     def _stop_listening(self) -> None:
@@ -83,15 +111,19 @@ class _Connections:
         self._loop.remove_reader(connection)
         try:
             data = connection.recv(MOST_BYTES + 1, socket.MSG_PEEK)
-            if not (plain := self._lean.parse(data)):
-                return
-            connection.recv(len(data))
-        except OSError:  # it is gone, and who gets it sees that
-            return
-        client = by_address(self._unread.pop(connection))
-        task = self._loop.create_task(self._answer(connection, client, plain))
-        self._answered.add(task)
-        task.add_done_callback(self._answered.discard)
+            plain = self._lean.parse(data)
+            if plain:
+                connection.recv(len(data))
+        except OSError:
+            data, plain = b"", None
+        if plain:
+            client = by_address(self._unread.pop(connection))
+            task = self._loop.create_task(self._answer(connection, client, plain))
+            self._answered.add(task)
+            task.add_done_callback(self._answered.discard)
+        elif not data:  # it has gone
+            del self._unread[connection]
+            connection.close()
 
     async def _answer(self, connection: socket.socket, client: str | None, plain: Plain) -> None:
         try:
@@ -99,18 +131,24 @@ class _Connections:
         except OSError:  # it was gone already
             connection.close()
             return
-        self._lean.ask(plain, client, transport.is_closing, answer.send)
+        try:
+            self._lean.ask(plain, client, transport.is_closing, answer.send)
+        except Exception:
+            log.exception("a request failed")
+            transport.abort()
         await answer.over
 
     async def hand_over(self, end: socket.socket) -> None:
-        """Give away what is not read, and see to it that the rest is answered."""
+        """Listen no more, give away what is not read, and return when the rest is answered."""
         self._stop_listening()
+        for listener in self._listeners:
+            listener.close()
         end.setblocking(True)
-        with contextlib.suppress(OSError):  # nobody is there to take them
-            for connection in self._unread:
-                self._loop.remove_reader(connection)
+        for connection in self._unread:
+            self._loop.remove_reader(connection)
+            with contextlib.suppress(OSError):  # nobody is there any more to take it
                 socket.send_fds(end, [b"c"], [connection.fileno()])
-                connection.close()
+            connection.close()
         end.close()
         while self._answered:
             await asyncio.wait(self._answered)
@@ -124,15 +162,24 @@ async def _serve(
     end: socket.socket,
 ) -> None:
     state = State()
-    async with running(prepared, settings, metrics) as state.service:
+    # Not on the loop: should a call hang, what is not read must still be handed over.
+    async with running(prepared, settings, metrics, on_loop=False) as state.service:
         hosts = Hosts((settings.allowed_hosts or "").split(","))
         lean = Lean(state, metrics, settings.max_n, hosts.allows, open_to_all=True)
-        connections = _Connections(lean, listeners)
+        try:
+            connections = _Connections(lean, listeners, settings.max_connections)
+        except OSError:  # the supervisor says so, when it comes to listen
+            return
         relieved = asyncio.Event()
         asyncio.get_running_loop().add_reader(end, relieved.set)
         await relieved.wait()
         asyncio.get_running_loop().remove_reader(end)
         await connections.hand_over(end)
+
+
+def answers_s(settings: Settings) -> float:
+    """In this time what was read is answered, and the answer has left."""
+    return settings.max_timeout_ms / 1e3 + settings.stall_seconds + _LINGER_S
 
 
 def serve(

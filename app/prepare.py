@@ -1,8 +1,6 @@
 """The models, loaded and probed before anything is served; once for all processes where a fork can
 take them along."""
 
-import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -15,10 +13,9 @@ from app.errors import StartupError
 from app.runner import DeviceLostError
 from app.settings import Settings
 from app.store import StoredModel, load_store, may_run_torch
+from app.workers import end_with
 
 log = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class Prepared(NamedTuple):
@@ -78,7 +75,7 @@ class Preparation:
         if not self._pid:
             for number in (signal.SIGTERM, signal.SIGINT):  # the handlers are the parent's
                 signal.signal(number, signal.SIG_DFL)
-            _end_with(parent)
+            end_with(parent)
             os.close(reading)
             _probe(self._engine, writing)
         os.close(writing)
@@ -115,14 +112,6 @@ class Preparation:
         found = Findings(lanes, *others)
         self._engine.adopt(found)
         return _ready(self._settings, self._engine, self._refused, found.failed)
-
-
-def _end_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that comes."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone can
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _probe(engine: Engine, told: int) -> NoReturn:

@@ -15,16 +15,23 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def running(
-    prepared: Prepared, settings: Settings, metrics: Metrics
+    prepared: Prepared, settings: Settings, metrics: Metrics, on_loop: bool = True
 ) -> AsyncIterator[Service]:
-    """A service that takes requests; what was accepted is finished before it ends."""
+    """A service that takes requests; what was accepted is finished before it ends.
+
+    Args:
+        prepared: The models.
+        settings: Of the service.
+        metrics: What it counts in.
+        on_loop: As of ``measured_lanes``.
+    """
     engine, refused = prepared
     engine.start_thread()  # short calls are made here
     metrics.refused_files.set(len(refused))
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        lanes=measured_lanes(engine),
+        lanes=measured_lanes(engine, on_loop),
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,

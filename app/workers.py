@@ -5,10 +5,12 @@ The supervisor accepts each connection and passes its file descriptor to the wor
 open (sockets that share a port are spread by a hash, and left a worker idle where connections were
 few). It answers nothing itself, runs no model and has no thread, so it can fork a worker at any
 time: when one has ended, does not answer, or says that it cannot go on. What was made before it
-runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
+runs, its workers share. Until the first of them can serve, a forerunner may do so. Knows neither
+HTTP nor asyncio nor what a worker does. Unix only.
 """
 
 import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -24,11 +26,13 @@ from app.limits import processes, shortage
 
 log = logging.getLogger(__name__)
 
+_NO_DESCRIPTOR = "no file descriptor is left for a connection; see ulimit -n"
 _QUIET_S = 2.5  # without a word from a worker, which has a beat a second
 _CATCH_UP = 16  # connections a second, by which one worker may get more than another
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
 _READY, _READY_ON_GPU, _BEAT, _FAILED, _CLOSED, _CLOSING = b"r", b"g", b"b", b"f", b"c", b"d"
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _TICK_S = 0.5
 _SILENT_S = 15  # without a beat: the event loop of the worker stands still
 _PAUSED_S = 5  # between two looks: it was this process that stood still
@@ -86,7 +90,7 @@ class Link:
             if not data:
                 raise EOFError
             if not fds:  # this process may open no more; the kernel has closed it
-                log.error("no file descriptor is left for a connection; see ulimit -n")
+                log.error(_NO_DESCRIPTOR)
                 self.tell_closed()
             for fd in fds:
                 yield socket.socket(fileno=fd)
@@ -119,33 +123,35 @@ class Link:
 class Forerunner:
     """A process that serves what it can until the first worker is there, which needs more.
 
-    It listens itself. When it is relieved it hands over the connections of which it has read
-    nothing yet, and ends when it has answered the others.
+    It listens itself. When it is relieved it listens no more, hands over the connections of which
+    it has read nothing yet, and ends when it has answered the others. It ends with its parent.
 
     Args:
         work: What it does with its end of a socket, on which the end of the stream relieves it and
             to which it gives the connections, a byte with each; returns its exit status.
+        answers_s: What it has read is answered within this time, if all is well.
 
     Raises:
         OSError: there may be no more processes or file descriptors, or no memory.
 
-    ``pid`` is its process id, ``alive`` false when it is known to have ended, ``kill_at`` when it
-    is to be killed.
+    ``pid`` is its process id, ``alive`` false when it is known to have ended.
     """
 
-    def __init__(self, work: Callable[[socket.socket], int]) -> None:
-        self.alive, self.kill_at = True, float("inf")
+    def __init__(self, work: Callable[[socket.socket], int], answers_s: float) -> None:
+        self.alive, self._answers_s, self._kill_at = True, answers_s, float("inf")
         self._end, theirs = socket.socketpair()
+        parent = os.getpid()
 
         def run() -> int:
+            end_with(parent)
             self._end.close()
-            for number in _STOPS:  # it ends when it is relieved, or when its supervisor has ended
+            for number in _STOPS:  # it ends when it is relieved
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             return work(theirs)
 
         try:
-            self.pid = _fork(run)
+            self.pid = _fork(run, "the process that serves first")
         except OSError:
             self._end.close()
             raise
@@ -168,35 +174,42 @@ class Forerunner:
         if not data:
             raise EOFError
         if not fds:
+            log.error(_NO_DESCRIPTOR)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return socket.socket(fileno=fds[0]), None
 
-    def relieve(self, grace_s: float) -> None:
-        """Have it listen no more, hand over, and end within this time."""
-        self.kill_at = time.monotonic() + grace_s
+    def relieve(self, within_s: float = float("inf")) -> None:
+        """Others listen now; it may answer for so long what it has read."""
+        within_s = min(within_s, self._answers_s)
+        self._kill_at = min(self._kill_at, time.monotonic() + within_s)
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Take nothing from it."""
+        """Take nothing from it: it closes what it has not read."""
         self._end.close()
 
+    def kill(self) -> None:
+        """End it now."""
+        os.kill(self.pid, signal.SIGKILL)
+
     def reap(self) -> bool:
-        """Whether it has ended; not to be asked again then."""
+        """Whether it has ended; ends it if its time has come. Not to be asked again then."""
         pid, code = os.waitpid(self.pid, os.WNOHANG)
         if pid:
-            self._say(code)
+            self.alive = False
+            if status := os.waitstatus_to_exitcode(code):
+                log.error("the process that served first ended with status %d", status)
+        elif time.monotonic() >= self._kill_at:
+            self.kill()
         return not self.alive
 
-    def stop(self) -> None:
-        """Relieve it, and return when it has answered what it had read."""
+    def stop(self, grace_s: float) -> None:
+        """Relieve it, and return when it has answered what it had read, or after that time."""
+        self.relieve(grace_s)
         self.close()
-        self._say(os.waitpid(self.pid, 0)[1])
-
-    def _say(self, code: int) -> None:
-        self.alive = False
-        if status := os.waitstatus_to_exitcode(code):
-            log.error("the process that served first ended with status %d", status)
+        while self.alive and not self.reap():
+            time.sleep(0.01)
 
 
 @dataclass(eq=False)
@@ -237,8 +250,16 @@ def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
     return sorted(workers, key=place)
 
 
-def _fork(run: Callable[[], int]) -> int:
-    """Fork a process that does this and no more.
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent ends, however that comes."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone can
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _fork(run: Callable[[], int], name: str) -> int:
+    """Fork a process that does this and no more, with a name for the log.
 
     Until it has handlers of its own, a signal to it would go to a copy of ours: those that stop are
     blocked there.
@@ -262,7 +283,7 @@ def _fork(run: Callable[[], int]) -> int:
     try:
         status = run()
     except BaseException:
-        log.exception("a worker failed")
+        log.exception("%s failed", name)
     finally:
         logging.shutdown()
         os._exit(status)  # nothing of the parent's is to run here
@@ -346,7 +367,7 @@ class Supervisor:
             return self.work(Link(theirs))
 
         try:
-            pid = _fork(run)
+            pid = _fork(run, "a worker")
         except OSError:
             ours.close()
             theirs.close()
@@ -417,7 +438,7 @@ class Supervisor:
             self._selector.register(listener, selectors.EVENT_READ)
         self._listening = True
         if self.forerunner:
-            self.forerunner.relieve(self.grace_s)
+            self.forerunner.relieve()
             self._selector.register(self.forerunner, selectors.EVENT_READ)
         self.ready()
 
@@ -472,13 +493,22 @@ class Supervisor:
         if self._stopping and number == signal.SIGINT:
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGINT)
-        self._stopping = True
-        if self.forerunner and not self._listening:
-            self.forerunner.relieve(self.grace_s)
-            self._let_go()
+            if self.forerunner and self.forerunner.alive:
+                self.forerunner.kill()
+        self._stop()
         for worker in self._workers:
             if not worker.ending:
                 self._end(worker, takes_more=True)
+
+    def _stop(self) -> None:
+        """There will be no new workers."""
+        self._stopping = True
+        if self.forerunner:
+            self.forerunner.relieve(self.grace_s)
+            if not self._listening:  # and never will: nobody is to wait for that
+                self._let_go()
+                for listener in self.sockets:
+                    listener.close()
 
     def _end(self, worker: _Worker, takes_more: bool = False) -> None:
         """Tell a worker to stop; until it is done, it may be left to answer that it is stopping."""
@@ -507,7 +537,8 @@ class Supervisor:
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
             if not self._was_ready:  # it would be the same for the next one
-                self._stopping, self._status = True, _exit_status(status) or 1
+                self._status = _exit_status(status) or 1
+                self._stop()
                 continue
             self._fail(worker)
 
@@ -533,8 +564,6 @@ class Supervisor:
                 worker.ending, worker.ready, worker.kill_at = True, False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
-        if self.forerunner and self.forerunner.alive and now >= self.forerunner.kill_at:
-            os.kill(self.forerunner.pid, signal.SIGKILL)
         if self._stopping:
             if self._listening and not any(worker.ready for worker in self._workers):
                 self._listening = False  # refused at once is better than waiting for nobody
