@@ -277,15 +277,17 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
         ),
         # For the likelihood of binarised digits.
         "likelihood": VaeRun(
-            epochs=100,
+            epochs=80,
             lr=1.5e-3,
+            gradient_limit=200.0,
             decay_fraction=0.7,
             pixels="binarised",
             distorted_fraction=0.8,
             prior_fit="joint",
+            prior_steps=20_000,
             network=VaeConfig(
                 latent_dim=40,
-                channels=(24, 48),
+                channels=(32, 64),
                 blocks=(1, 2),
                 prior_layers=8,
                 prior_hidden=256,
