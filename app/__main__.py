@@ -56,12 +56,14 @@ def _end_at_signals(
 
     Args:
         tidy: Called before the end.
-        wait: Called before that; a second signal ends it.
+        wait: Called before that; a second Ctrl-C ends it.
     """
     waits = False
 
-    def end(*_: object) -> None:
+    def end(number: int, _: object) -> None:
         nonlocal waits
+        if waits and number != signal.SIGINT:
+            return
         if not waits:
             waits = True
             wait()

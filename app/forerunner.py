@@ -14,6 +14,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -35,10 +36,16 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class _Answer(asyncio.Protocol):
-    """What is left of a connection whose one request has been read."""
+    """What is left of a connection whose one request has been read.
 
-    def __init__(self) -> None:
+    Args:
+        stall_s: It is cut when what was written has not left for so long.
+    """
+
+    def __init__(self, stall_s: float) -> None:
         self._loop = asyncio.get_running_loop()
+        self._stall_s = stall_s
+        self._cut: asyncio.TimerHandle | None = None
         self._sent = False
         self.over = self._loop.create_future()
 
@@ -50,7 +57,15 @@ class _Answer(asyncio.Protocol):
         """Who sends no more may still read."""
         return not self._sent
 
+    def pause_writing(self) -> None:
+        self._cut = self._loop.call_later(self._stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._cut:
+            self._cut.cancel()
+
     def connection_lost(self, _: Exception | None) -> None:
+        self.resume_writing()
         self.over.set_result(None)
 
     def send(self, status: int, lines: bytes, body: bytes) -> None:
@@ -58,9 +73,12 @@ class _Answer(asyncio.Protocol):
         start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {formatdate(usegmt=True)}"
         head = b"%b\r\n%bconnection: close\r\n\r\n" % (start.encode(), lines)
         self._sent = True
-        self.transport.write(head + body)
-        self.transport.write_eof()
         self._loop.call_later(_LINGER_S, self.transport.close)
+        self.transport.write(head + body)
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has left
+            self.transport.abort()
 
 
 class _Connections:
@@ -71,13 +89,17 @@ class _Connections:
         listeners: Bound, to listen on.
         most: How many may wait here. From then on they wait in the kernel, until they are a
             worker's.
+        stall_s: As of ``_Answer``.
 
     Raises:
         OSError: another process listens there.
     """
 
-    def __init__(self, lean: Lean, listeners: Sequence[socket.socket], most: int) -> None:
+    def __init__(
+        self, lean: Lean, listeners: Sequence[socket.socket], most: int, stall_s: float
+    ) -> None:
         self._lean = lean
+        self._protocol = partial(_Answer, stall_s)
         self._listeners = listeners
         self._most = most
         self._loop = asyncio.get_running_loop()
@@ -127,7 +149,7 @@ class _Connections:
 
     async def _answer(self, connection: socket.socket, client: str | None, plain: Plain) -> None:
         try:
-            transport, answer = await self._loop.connect_accepted_socket(_Answer, connection)
+            transport, answer = await self._loop.connect_accepted_socket(self._protocol, connection)
         except OSError:  # it was gone already
             connection.close()
             return
@@ -143,15 +165,19 @@ class _Connections:
         self._stop_listening()
         for listener in self._listeners:
             listener.close()
-        end.setblocking(True)
         for connection in self._unread:
             self._loop.remove_reader(connection)
+        await asyncio.to_thread(self._give, end)  # who takes them may take his time
+        while self._answered:
+            await asyncio.wait(self._answered)
+
+    def _give(self, end: socket.socket) -> None:
+        end.setblocking(True)
+        for connection in self._unread:
             with contextlib.suppress(OSError):  # nobody is there any more to take it
                 socket.send_fds(end, [b"c"], [connection.fileno()])
             connection.close()
         end.close()
-        while self._answered:
-            await asyncio.wait(self._answered)
 
 
 async def _serve(
@@ -167,7 +193,8 @@ async def _serve(
         hosts = Hosts((settings.allowed_hosts or "").split(","))
         lean = Lean(state, metrics, settings.max_n, hosts.allows, open_to_all=True)
         try:
-            connections = _Connections(lean, listeners, settings.max_connections)
+            most, stall_s = settings.max_connections, settings.stall_seconds
+            connections = _Connections(lean, listeners, most, stall_s)
         except OSError:  # the supervisor says so, when it comes to listen
             return
         relieved = asyncio.Event()

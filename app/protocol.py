@@ -255,7 +255,10 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 return
             self._write(status, lines, body, self._closing)
             if self._closing:
-                self.transport.close()
+                if self._held:
+                    self._linger()
+                else:
+                    self.transport.close()
                 return
             idle.add(self, self.loop)
             if self._held:  # in a turn of its own: many of them would end in a deep recursion

@@ -139,6 +139,7 @@ class Forerunner:
 
     def __init__(self, work: Callable[[socket.socket], int], answers_s: float) -> None:
         self.alive, self._answers_s, self._kill_at = True, answers_s, float("inf")
+        self._killed = False
         self._end, theirs = socket.socketpair()
         parent = os.getpid()
 
@@ -191,6 +192,7 @@ class Forerunner:
 
     def kill(self) -> None:
         """End it now."""
+        self._killed = True
         os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> bool:
@@ -198,7 +200,9 @@ class Forerunner:
         pid, code = os.waitpid(self.pid, os.WNOHANG)
         if pid:
             self.alive = False
-            if status := os.waitstatus_to_exitcode(code):
+            if self._killed:
+                log.warning("not all is answered that was asked before there were workers")
+            elif status := os.waitstatus_to_exitcode(code):
                 log.error("the process that served first ended with status %d", status)
         elif time.monotonic() >= self._kill_at:
             self.kill()
@@ -336,7 +340,12 @@ class Supervisor:
             signal.signal(number, lambda number, _: self._signals.append(number))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
         self._selector.register(woken, selectors.EVENT_READ)
-        self._start()  # the first tells whether there is a GPU, and whether it can start at all
+        try:
+            self._start()  # the first tells whether there is a GPU, and whether it can start at all
+        except OSError as error:
+            log.error("cannot start a worker: %s", error.strerror)
+            self._status = 1
+            self._stop()
         while self._workers or not self._stopping or (self.forerunner and self.forerunner.alive):
             for key, _ in self._selector.select(_TICK_S):
                 if key.fileobj is woken:
@@ -352,6 +361,8 @@ class Supervisor:
             self._watch()
             if self._waiting:
                 self._hand_over()
+        for number in _STOPS:  # a late one is not to change the status
+            signal.signal(number, signal.SIG_IGN)
         return self._status
 
     def _start(self) -> None:
@@ -434,6 +445,7 @@ class Supervisor:
                 self._status = UNAVAILABLE_STATUS
                 self._signal(signal.SIGTERM)
                 return
+        for listener in self.sockets:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
         self._listening = True

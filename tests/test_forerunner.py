@@ -203,6 +203,14 @@ def told(process: "subprocess.Popen[str]") -> str:
     return process.stderr.read()
 
 
+def unread(connection: socket.socket) -> int:
+    """Bytes that have come at the other end, on this machine, and are not read yet."""
+    here, there = (f":{end[1]:04X}" for end in (connection.getsockname(), connection.getpeername()))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (queues,) = [r[4] for r in rows if r[1].endswith(there) and r[2].endswith(here)]
+    return int(queues.partition(":")[2], 16)
+
+
 def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}/exe").exists()
 
@@ -274,10 +282,41 @@ def test_who_sends_no_more_or_too_much_is_answered_as_well(start: Any) -> None:
         with early.ask(SLOW_SEED) as ended, early.connect() as eager:
             ended.shutdown(socket.SHUT_WR)
             eager.sendall(ASKS % 5)
-            time.sleep(0.1)
+            until(lambda: not unread(eager))
             eager.sendall(ASKS % 6)
             early.release()
             assert answer(ended)[0] == answer(eager)[0] == 200
+
+
+def test_who_leaves_while_he_waits_leaves_nothing_behind(start: Any) -> None:
+    with start() as early:
+        forerunner = early.serves()
+
+        def sockets() -> int:
+            links = [os.readlink(link) for link in Path(f"/proc/{forerunner}/fd").iterdir()]
+            return sum(link.startswith("socket:") for link in links)
+
+        before = sockets()
+        for connection in [early.ask(SLOW_SEED) for _ in range(10)]:
+            until(lambda: not unread(connection))  # noqa: B023
+            connection.close()
+        early.release()
+        until(lambda: sockets() == before)
+        assert "Traceback" not in early.stop()
+
+
+def test_who_does_not_read_his_answer_holds_up_nothing(start: Any) -> None:
+    with start("--max-n", "4096", "--stall-seconds", "1") as early:
+        forerunner = early.serves()
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", early.port))
+            connection.sendall((ASKS % 10_000).replace(b"?", b"?n=4096&format=json&"))
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            early.ready()
+            until(lambda: gone(forerunner))
+            log = early.stop()
+        assert "not all is answered" not in log  # it has ended by itself
 
 
 def test_what_it_works_on_when_it_is_relieved_is_answered_and_no_more(start: Any) -> None:
