@@ -117,7 +117,7 @@ class Early:
     def listens(self) -> bool:
         try:
             self.connect().close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # reset: it has just ended to
             return False
         return True
 
@@ -301,7 +301,7 @@ def test_who_leaves_while_he_waits_leaves_nothing_behind(start: Any) -> None:
             until(lambda: not unread(connection))  # noqa: B023
             connection.close()
         early.release()
-        until(lambda: sockets() == before)
+        until(lambda: sockets() <= before)  # it may have counted one that came to see
         assert "Traceback" not in early.stop()
 
 
