@@ -18,9 +18,10 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
+from app.forks import Forerunner
 from app.limits import processes, shortage
 from app.settings import Settings, unknown_variables
-from app.workers import UNAVAILABLE_STATUS, Forerunner, Link, Supervisor, bind
+from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind
 
 if TYPE_CHECKING:  # with numpy, which is not to be loaded before it is known how
     from app.prepare import Preparation

@@ -216,14 +216,14 @@ def serve(
     listeners: Sequence[socket.socket],
     end: socket.socket,
 ) -> int:
-    """What a ``workers.Forerunner`` does.
+    """What a ``forks.Forerunner`` does.
 
     Args:
         settings: Of the service, which asks for no key.
         shared: As of ``Metrics``.
         prepared: The models, made before the fork.
         listeners: Bound, to listen on.
-        end: As ``workers.Forerunner`` gives it.
+        end: As ``forks.Forerunner`` gives it.
 
     Returns:
         The exit status.

@@ -10,10 +10,10 @@ from typing import NamedTuple, NoReturn
 
 from app.engine import Engine, Findings
 from app.errors import StartupError
+from app.forks import end_with
 from app.runner import DeviceLostError
 from app.settings import Settings
 from app.store import StoredModel, load_store, may_run_torch
-from app.workers import end_with
 
 log = logging.getLogger(__name__)
 

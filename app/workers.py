@@ -10,8 +10,6 @@ HTTP nor asyncio nor what a worker does. Unix only.
 """
 
 import contextlib
-import ctypes
-import errno
 import gc
 import logging
 import os
@@ -22,17 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from app.forks import NO_DESCRIPTOR, STOPS, Forerunner, fork
 from app.limits import processes, shortage
 
 log = logging.getLogger(__name__)
 
-_NO_DESCRIPTOR = "no file descriptor is left for a connection; see ulimit -n"
 _QUIET_S = 2.5  # without a word from a worker, which has a beat a second
 _CATCH_UP = 16  # connections a second, by which one worker may get more than another
-_STOPS = (signal.SIGTERM, signal.SIGINT)
 # What a worker tells, one byte each.
 _READY, _READY_ON_GPU, _BEAT, _FAILED, _CLOSED, _CLOSING = b"r", b"g", b"b", b"f", b"c", b"d"
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _TICK_S = 0.5
 _SILENT_S = 15  # without a beat: the event loop of the worker stands still
 _PAUSED_S = 5  # between two looks: it was this process that stood still
@@ -90,7 +86,7 @@ class Link:
             if not data:
                 raise EOFError
             if not fds:  # this process may open no more; the kernel has closed it
-                log.error(_NO_DESCRIPTOR)
+                log.error(NO_DESCRIPTOR)
                 self.tell_closed()
             for fd in fds:
                 yield socket.socket(fileno=fd)
@@ -118,102 +114,6 @@ class Link:
         # A broken pipe: it is gone, and the reader sees that.
         with contextlib.suppress(OSError):
             del self._untold[: self._end.send(self._untold)]
-
-
-class Forerunner:
-    """A process that serves what it can until the first worker is there, which needs more.
-
-    It listens itself. When it is relieved it listens no more, hands over the connections of which
-    it has read nothing yet, and ends when it has answered the others. It ends with its parent.
-
-    Args:
-        work: What it does with its end of a socket, on which the end of the stream relieves it and
-            to which it gives the connections, a byte with each; returns its exit status.
-        answers_s: What it has read is answered within this time, if all is well.
-
-    Raises:
-        OSError: there may be no more processes or file descriptors, or no memory.
-
-    ``pid`` is its process id, ``alive`` false when it is known to have ended.
-    """
-
-    def __init__(self, work: Callable[[socket.socket], int], answers_s: float) -> None:
-        self.alive, self._answers_s, self._kill_at = True, answers_s, float("inf")
-        self._killed = False
-        self._end, theirs = socket.socketpair()
-        parent = os.getpid()
-
-        def run() -> int:
-            end_with(parent)
-            self._end.close()
-            for number in _STOPS:  # it ends when it is relieved
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-            return work(theirs)
-
-        try:
-            self.pid = _fork(run, "the process that serves first")
-        except OSError:
-            self._end.close()
-            raise
-        finally:
-            theirs.close()
-        self._end.setblocking(False)
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def accept(self) -> tuple[socket.socket, None]:
-        """A connection that it hands over, as of a socket that listens.
-
-        Raises:
-            BlockingIOError: none is there yet.
-            EOFError: no more will come.
-            OSError: one was lost, for this process may open no more.
-        """
-        data, fds, _, _ = socket.recv_fds(self._end, 1, 1)
-        if not data:
-            raise EOFError
-        if not fds:
-            log.error(_NO_DESCRIPTOR)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return socket.socket(fileno=fds[0]), None
-
-    def relieve(self, within_s: float = float("inf")) -> None:
-        """Others listen now; it may answer for so long what it has read."""
-        within_s = min(within_s, self._answers_s)
-        self._kill_at = min(self._kill_at, time.monotonic() + within_s)
-        with contextlib.suppress(OSError):
-            self._end.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Take nothing from it: it closes what it has not read."""
-        self._end.close()
-
-    def kill(self) -> None:
-        """End it now."""
-        self._killed = True
-        os.kill(self.pid, signal.SIGKILL)
-
-    def reap(self) -> bool:
-        """Whether it has ended; ends it if its time has come. Not to be asked again then."""
-        pid, code = os.waitpid(self.pid, os.WNOHANG)
-        if pid:
-            self.alive = False
-            if self._killed:
-                log.warning("not all is answered that was asked before there were workers")
-            elif status := os.waitstatus_to_exitcode(code):
-                log.error("the process that served first ended with status %d", status)
-        elif time.monotonic() >= self._kill_at:
-            self.kill()
-        return not self.alive
-
-    def stop(self, grace_s: float) -> None:
-        """Relieve it, and return when it has answered what it had read, or after that time."""
-        self.relieve(grace_s)
-        self.close()
-        while self.alive and not self.reap():
-            time.sleep(0.01)
 
 
 @dataclass(eq=False)
@@ -252,45 +152,6 @@ def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
         return worker.recent + more, worker.last
 
     return sorted(workers, key=place)
-
-
-def end_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that comes."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone can
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _fork(run: Callable[[], int], name: str) -> int:
-    """Fork a process that does this and no more, with a name for the log.
-
-    Until it has handlers of its own, a signal to it would go to a copy of ours: those that stop are
-    blocked there.
-
-    Returns:
-        Its process id.
-
-    Raises:
-        OSError: there may be no more processes, or no memory.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    parent = os.getpid()
-    try:
-        pid = os.fork()
-    finally:
-        if os.getpid() == parent:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-    if pid:
-        return pid
-    status = 1
-    try:
-        status = run()
-    except BaseException:
-        log.exception("%s failed", name)
-    finally:
-        logging.shutdown()
-        os._exit(status)  # nothing of the parent's is to run here
 
 
 @dataclass
@@ -336,7 +197,7 @@ class Supervisor:
         for end in (woken, waker):
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno())
-        for number in _STOPS:
+        for number in STOPS:
             signal.signal(number, lambda number, _: self._signals.append(number))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
         self._selector.register(woken, selectors.EVENT_READ)
@@ -361,7 +222,7 @@ class Supervisor:
             self._watch()
             if self._waiting:
                 self._hand_over()
-        for number in _STOPS:  # a late one is not to change the status
+        for number in STOPS:  # a late one is not to change the status
             signal.signal(number, signal.SIG_IGN)
         return self._status
 
@@ -378,7 +239,7 @@ class Supervisor:
             return self.work(Link(theirs))
 
         try:
-            pid = _fork(run, "a worker")
+            pid = fork(run, "a worker")
         except OSError:
             ours.close()
             theirs.close()
@@ -393,9 +254,9 @@ class Supervisor:
     def _become_worker(self, ours: socket.socket) -> None:
         """Let go of what is the supervisor's."""
         signal.set_wakeup_fd(-1)
-        for number in (*_STOPS, signal.SIGCHLD):
+        for number in (*STOPS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         self._selector.close()
         for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
             end.close()
@@ -544,7 +405,7 @@ class Supervisor:
             self.ended(worker.pid)
             if worker.ending:
                 # Ended by the signal itself, it had not begun to serve.
-                well = status in (0, *(-number for number in _STOPS)) or not self._stopping
+                well = status in (0, *(-number for number in STOPS)) or not self._stopping
                 self._status = self._status if well else _exit_status(status)
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
