@@ -1,0 +1,74 @@
+"""Shared by the explorer's tests: services with stores that are not ours."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import TINY, TINY_GAN, MakeStore
+from training.networks.configs import GanConfig, VaeConfig
+from training.networks.header import Description
+
+# What the tiny store lacks. Photos are in colour and of their own data, so no other model
+# knows what they show.
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
+PHOTOS = {"name": "photos", "licence": "CC0"}
+RGB: dict[str, Any] = {"image_channels": 3, "image_size": 32}
+DENSE = GanConfig(architecture="dense", latent_dim=4, channels=(8,))
+OTHERS = {
+    "photos-cgan-v1": Description(
+        "cgan", replace(TINY_GAN, num_classes=10, **RGB), tuple(NAMES), PHOTOS
+    ),
+    "photos-vae-v1": Description(
+        "vae", VaeConfig(latent_dim=3, channels=(4, 4), hidden=8, **RGB), (), PHOTOS
+    ),
+    "letters-cgan-v1": Description("cgan", replace(DENSE, num_classes=47), tuple(LETTERS)),
+    "pets-cgan-v1": Description("cgan", replace(DENSE, num_classes=2), ("cat", "dog")),
+    "tiny-gan-v2": Description("gan", DENSE),
+    "tiny-vae-v2": Description(
+        "vae", VaeConfig(architecture="dense", latent_dim=20, channels=(8,))
+    ),
+}
+STORES = {
+    "gan": ["tiny-gan-v1"],
+    "vae": ["tiny-vae-v1"],
+    "cgan": ["tiny-cgan-v1"],
+    "photos": ["photos-cgan-v1", "photos-vae-v1"],
+    "letters": ["letters-cgan-v1", "tiny-vae-v1"],
+    "several": [
+        *("pets-cgan-v1", "tiny-cgan-v1", "tiny-gan-v1", "tiny-gan-v2", "tiny-vae-v1"),
+        "tiny-vae-v2",
+    ],
+}
+
+Serve = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def serve(
+    start_server: Any,
+    make_store: MakeStore,
+    tiny_store: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Serve]:
+    """``serve("photos")``: where a service of that store is, one for all tests of the module."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def started(store: str) -> str:
+            if store not in urls:
+                folder = tmp_path_factory.mktemp(store)
+                for name in STORES[store]:
+                    source = tiny_store if name in TINY else make_store(OTHERS)
+                    for path in source.glob(f"{name}.*"):
+                        shutil.copy(path, folder)
+                options = ("--models-dir", str(folder), "--workers", "1")
+                urls[store] = stack.enter_context(start_server(*options)).url
+            return urls[store]
+
+        yield started

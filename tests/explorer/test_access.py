@@ -1,0 +1,177 @@
+"""For everybody: axe-core's rules, phones, colours of one's own, no motion."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.explorer.conftest import Serve
+from tests.explorer.page import (
+    VIEWS,
+    cell,
+    hold,
+    nothing_overflows,
+    opened,
+    pixels,
+    settled,
+    slow,
+    watched,
+)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_on_a_phone_and_nothing_overflows(
+    browser: Any, shipped: Any, view: str
+) -> None:
+    """axe-core's rules (WCAG 2 A and AA, best practices); dark on every other view."""
+    dark = view in ("draw", "write", "models")
+    page = browser.new_page(
+        viewport={"width": 360, "height": 740}, color_scheme="dark" if dark else "light"
+    )
+    page.goto(f"{shipped.url}/#{view}")
+    expect(page.get_by_role("tabpanel")).to_be_visible()
+    settled(page)
+    source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    page.evaluate(source)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    told = [(v["id"], [node["html"] for node in v["nodes"]]) for v in found["violations"]]
+    assert told == []
+    assert len(found["passes"]) > 30  # it did look
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"forced_colors": "active", "reduced_motion": "reduce"},
+        {"viewport": {"width": 640, "height": 400}, "device_scale_factor": 2},  # 1280 at 200 %
+    ],
+    ids=["forced colours", "200 percent"],
+)
+def test_axe_finds_nothing_and_nothing_overflows(
+    browser: Any, serve: Serve, wish: dict[str, Any]
+) -> None:
+    url = serve("letters")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    with watched(browser, url, **wish) as page:
+        for view, query in [*((view, "") for view in VIEWS), ("board", "label=Q&pick=3")]:
+            opened(page, url, view, query)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")
+            told = [(one["id"], [n["html"] for n in one["nodes"]]) for one in found["violations"]]
+            assert told == [], view
+            assert len(found["passes"]) > 20  # it did look
+            nothing_overflows(page)
+
+
+# Phones, and colours of one's own
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_all_tabs_are_seen_on_a_phone(browser: Any, shipped: Any, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 740})
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    for tab in page.get_by_role("tab").all():
+        expect(tab).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.fixture
+def forced(browser: Any) -> Iterator[Page]:
+    opened = browser.new_page(
+        viewport={"width": 1000, "height": 900}, forced_colors="active", color_scheme="dark"
+    )
+    yield opened
+    opened.close()
+
+
+def colours(page: Page, selector: str, prop: str) -> list[str]:
+    return list(
+        page.locator(selector).evaluate_all(
+            "(found, prop) => found.map(each => getComputedStyle(each)[prop])", prop
+        )
+    )
+
+
+def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any) -> None:
+    page = forced
+    page.goto(f"{shipped.url}/#cost")
+    page.get_by_label("Images in each").select_option("1")
+    page.get_by_role("button", name="Send 200 at once").click()
+    expect(page.locator("#cost-summary")).to_contain_text("answers in", timeout=60_000)
+    (ground,) = colours(page, "body", "backgroundColor")
+    assert ground not in colours(page, "#cost-batches .fill", "backgroundColor")
+    parts = colours(page, "#cost-last .part", "backgroundColor")
+    assert len(set(parts)) == 4
+    assert parts == colours(page, "#cost-last .swatch", "backgroundColor")
+    assert ground not in parts
+    # One tab is underlined, one button pressed.
+    lines = colours(page, "[role=tab]", "borderBottomColor")
+    assert [line == ground for line in lines] == [view != "cost" for view in VIEWS]
+    curl, python = (
+        colours(page, f"#made-{name}", "backgroundColor") for name in ("curl", "python")
+    )
+    assert curl != python
+    words = pixels(page.locator("#made-curl").screenshot())
+    height, width = words.shape
+    middle = words[height // 2 - 6 : height // 2 + 6, width // 2 - 12 : width // 2 + 12]
+    assert np.ptp(middle) > 60  # they can be read
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.locator("#announce")).to_have_text("Request copied")
+    assert np.ptp(pixels(page.locator("#announce").screenshot())[4:-4, 16:-16]) > 100
+    # Numerals of the map are painted for a dark ground, whatever the page's is.
+    page.emulate_media(color_scheme="light", forced_colors="active")
+    page.get_by_role("tab", name="Draw").click()
+    assert colours(page, ".plane", "backgroundColor") == ["rgb(11, 12, 13)"]
+    strip = pixels(page.locator("#latents input").first.screenshot())[:, :12]
+    assert np.ptp(strip) > 100  # a line, and the ground around it
+
+
+# Without motion
+
+
+@pytest.mark.parametrize("wish", ["reduce", "no-preference"])
+def test_nothing_moves_by_itself_for_who_wants_that(browser: Any, shipped: Any, wish: Any) -> None:
+    page = browser.new_page(reduced_motion=wish)
+    page.goto(f"{shipped.url}/#morph")
+    expect(page.locator("#morph-frame")).to_be_visible()
+    settled(page)
+    let_go = hold(page, "/generate")
+    page.locator("#morph-b").get_by_role("button", name="Other style").click()
+    expect(page.locator("#progress")).to_be_visible()
+    moving = page.evaluate("document.getAnimations().length")
+    assert (moving == 0) == (wish == "reduce")
+    let_go()
+    settled(page)
+    # A morph plays when it is told to, and is at rest before and after.
+    place = page.locator("#morph-scrub")
+    assert place.input_value() == "0"
+    page.wait_for_timeout(300)
+    assert place.input_value() == "0"
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('#morph-scrub').value > 1")
+    page.get_by_role("button", name="Pause").click()
+    stopped = place.input_value()
+    page.wait_for_timeout(300)
+    assert place.input_value() == stopped
+    page.close()
+
+
+def test_nothing_moves_for_who_wants_that(browser: Any, serve: Serve) -> None:
+    """Nor while it is waited for an answer."""
+    url = serve("letters")
+    with watched(browser, url, reduced_motion="reduce") as page:
+        page.add_init_script(slow(300))
+        for view in VIEWS:
+            page.goto("about:blank")
+            page.goto(f"{url}/#{view}")
+            expect(page.locator(f"#view-{view}")).to_be_visible()
+            if view not in ("verify",):
+                expect(page.locator("#progress")).to_be_visible()
+            assert page.evaluate("document.getAnimations().length") == 0

@@ -1,0 +1,275 @@
+"""When answers are late, or none, or strange: what is told, and how it goes on."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.explorer.conftest import Serve
+from tests.explorer.page import (
+    VIEWS,
+    at_rest,
+    broken,
+    cell,
+    file_of,
+    opened,
+    png,
+    settled,
+    slow,
+    watched,
+)
+from tests.shipped import CGAN
+
+
+def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    settled(page)
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        problem = {"title": "The service has more to do than it can in time", "status": 503}
+        headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
+        route.fulfill(status=503, headers=headers, body=json.dumps(problem))
+
+    page.route("**/generate?*format=json", refuse_once)
+    page.get_by_role("button", name="New styles").click()
+    expect(page.locator("#notice")).to_contain_text("The service is overloaded. Trying again in 1")
+    settled(page)
+    expect(page.locator("#notice")).to_be_hidden()
+    assert len(refused) == 10  # one a column, each asked again and answered
+    expect(page.locator("#board-table img.loading")).to_have_count(0)
+
+
+def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    cell(page, 0, 0)
+    settled(page)
+    # What a screen reader is told: changes of live regions but for what is hidden from it.
+    page.evaluate(
+        """() => {
+            window.told = [];
+            const said = (region) => {
+                const copy = region.cloneNode(true);
+                const out = copy.querySelectorAll("[aria-hidden=true], [hidden]");
+                for (const element of out) element.remove();
+                return copy.textContent.trim();
+            };
+            const look = (records) => {
+                for (const { target, type } of records) {
+                    const element = target.nodeType === 1 ? target : target.parentElement;
+                    const region = element?.closest("[role=status]");
+                    const unheard = type !== "attributes" && element.closest("[aria-hidden=true]");
+                    if (!region || unheard) continue;
+                    const text = said(region);
+                    if (text && told[told.length - 1] !== text) told.push(text);
+                }
+            };
+            const what = { subtree: true, childList: true, characterData: true, attributes: true };
+            new MutationObserver(look).observe(document.body, what);
+        }"""
+    )
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        headers = {"Retry-After": "3", "Content-Type": "application/problem+json"}
+        status = 503 if len(refused) % 2 else 429  # of the service, or of this page's share
+        route.fulfill(status=status, headers=headers, body=json.dumps({"title": "Overload"}))
+
+    page.route("**/generate?*format=json", refuse_once)
+    page.get_by_role("button", name="New styles").click()
+    expect(page.locator("#notice")).to_contain_text("Trying again in 3 s")
+    expect(page.locator("#notice")).to_contain_text("Trying again in 2 s")  # seen
+    settled(page)
+    assert page.evaluate("told") == ["The service is overloaded. Trying again"]
+
+
+def test_a_service_that_is_gone_is_told_and_asked_again(
+    other_page: Page, start_server: Any, tiny_store: Path
+) -> None:
+    page = other_page
+    with start_server("--models-dir", str(tiny_store)) as server:
+        page.goto(server.url)
+        cell(page, 0, 0)
+        settled(page)
+        gone = page.url
+        server.stop()
+        page.get_by_role("button", name="New styles").click()
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text("The service does not answer")
+        again = f"--models-dir {tiny_store} --port {urlsplit(gone).port}".split()
+        with start_server(*again):
+            page.get_by_role("button", name="Try again").click()
+            cell(page, 5, 9)
+            settled(page)
+            expect(notice).to_be_hidden()
+
+
+def test_what_fails_under_an_open_dialog_is_told_and_tried_again_there(
+    other_page: Page, shipped: Any
+) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    cell(page, 1, 7)
+    settled(page)
+    page.route("**/generate?*", broken)
+    cell(page, 1, 7).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("#notice")).to_contain_text("Internal error: it is logged")
+    large = page.locator("#detail-image")
+    expect(large).not_to_have_class(re.compile("loading"))
+    page.unroute("**/generate?*")
+    dialog.get_by_role("button", name="Try again").click()  # it is not covered by anything
+    expect(page.get_by_role("img", name=f"A 7 in style 2 from {CGAN}")).to_be_visible()
+    assert page.evaluate("document.activeElement.id") == "detail"
+    expect(page.locator("#notice")).to_be_hidden()
+    page.route("**/generate?*", broken)
+    dialog.get_by_role("button", name="4", exact=True).click()
+    expect(dialog.locator("#notice")).to_contain_text("Internal error: it is logged")
+    assert large.get_attribute("src") is None  # not the 7 under the 4's name
+    page.keyboard.press("Escape")
+    expect(page.locator("main #notices")).to_have_count(1)  # back where it was
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("text/html", "<p>Please log in"), ("application/json", '{"items": [{"im')]
+)
+def test_an_answer_that_cannot_be_read_is_no_fault_of_the_page(
+    other_page: Page, shipped: Any, kind: str, body: str
+) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    settled(page)
+    page.route("**/generate?*", lambda route: route.fulfill(content_type=kind, body=body))
+    page.get_by_role("button", name="New styles").click()
+    expect(page.locator("#notice")).to_contain_text("No answer: What came is not JSON")
+    # Nothing is on its way, and nothing looks as if it were.
+    expect(page.locator("#board-table")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#board-table .loading")).to_have_count(0)
+    page.get_by_role("tab", name="Models").click()
+    expect(page.locator("#notice")).to_contain_text("No answer: What came is not a picture")
+    expect(page.locator("#model-cards .loading")).to_have_count(0)
+    page.unroute("**/generate?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("img", name=f"16 samples of {CGAN}")).to_be_visible()
+
+
+# In each view
+
+
+API = re.compile(r"/(generate|encode|decode|reconstruct|interpolate|traverse|verify|status)\b")
+ASKING = [view for view in VIEWS if view != "verify"]  # that one asks when it is given a picture
+
+
+def test_late_answers_are_waited_for_and_shown(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    with watched(browser, url) as page:
+        page.add_init_script(slow(150))
+        for view in ASKING:
+            opened(page, url, view)
+            expect(page.locator("#notice")).to_be_hidden()
+            assert page.locator(f"#view-{view} img:visible").count() > 0 or view == "cost"
+
+
+def broken_html(route: Route) -> None:
+    body = "<!doctype html><h1>Internal</h1><img src=x onerror='window.pwned = 1'>"
+    route.fulfill(status=500, content_type="text/html", body=body)
+
+
+def shut(route: Route) -> None:
+    route.abort("connectionreset")
+
+
+BREAK: dict[str, tuple[Callable[[Route], None], str]] = {
+    "cut": (shut, "No answer: The service does not answer. Is it still running?"),
+    "html": (broken_html, "Status 500"),
+}
+
+
+@pytest.mark.parametrize("way", BREAK)
+def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
+    browser: Any, serve: Serve, way: str
+) -> None:
+    url = serve("several")
+    answer, sentence = BREAK[way]
+    with watched(browser, url, refusals=True) as page:
+        for view in ASKING:
+            opened(page, url, "verify")
+            page.route(API, answer)
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            notice = page.locator("#notice")
+            expect(notice).to_contain_text(sentence)
+            at_rest(page)
+            assert page.evaluate("window.pwned") is None
+            assert "<" not in notice.inner_text()
+            page.unroute(API)
+            page.get_by_role("button", name="Try again").click()
+            expect(notice).to_be_hidden()
+            at_rest(page)
+            shows = "#cost-last .stack" if view == "cost" else f"#view-{view} img:visible"
+            expect(page.locator(shows).first).to_be_visible()
+
+
+def test_offline_is_told_in_each_view(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    with watched(browser, url, refusals=True) as page:
+        opened(page, url, "verify")
+        page.context.set_offline(True)
+        for view in ASKING:
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            expect(page.locator("#notice")).to_contain_text("The service does not answer")
+            at_rest(page)
+        page.get_by_role("tab", name="Verify").click()
+        expect(page.locator("#notice")).to_be_hidden()  # of what is left behind
+        page.set_input_files("#verify-file", file_of("own.png", png(28, 28)))
+        expect(page.locator("#notice")).to_contain_text("The service does not answer")
+        at_rest(page)
+        page.context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#verify-result")).to_contain_text("The picture has no recipe")
+
+
+def test_an_overload_passes_in_each_view(browser: Any, serve: Serve) -> None:
+    url = serve("several")
+    refused: set[str] = set()
+
+    def refuse_once(route: Route) -> None:
+        request = f"{route.request.url} {route.request.post_data_buffer!r}"
+        if request in refused or urlsplit(route.request.url).path == "/status":
+            route.continue_()
+            return
+        refused.add(request)
+        problem = {"title": "The service has more to do than it can in time", "status": 503}
+        headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
+        route.fulfill(status=503, headers=headers, body=json.dumps(problem))
+
+    with watched(browser, url, refusals=True) as page:
+        page.clock.install()
+        page.goto(f"{url}/#verify")
+        expect(page.locator("#verify-drop")).to_be_visible()
+        page.route(API, refuse_once)
+        for view in ASKING:
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
+            expect(page.locator("#notice")).to_contain_text("The service is overloaded")
+            for _ in range(60):
+                page.clock.run_for(500)
+                if not page.locator("body[data-working]").count():
+                    break
+            at_rest(page)
+            expect(page.locator("#notice")).to_be_hidden()
+        assert len(refused) >= 10

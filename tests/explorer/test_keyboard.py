@@ -1,0 +1,151 @@
+"""The explorer by keyboard alone."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.explorer.conftest import Serve
+from tests.explorer.page import VIEWS, at_rest, is_shown, opened, watched
+
+# What has the focus, and what is wrong with how that is seen. A field that is not seen itself (a
+# file's) lies under a label that stands for it.
+FOCUS = """() => {
+    const one = document.activeElement;
+    if (!one || one === document.body) return null;
+    one.dataset.visited = "";
+    const seen = one.matches(".visually-hidden") ? one.closest("label") : one;
+    const name = `${one.tagName} ${one.id || one.textContent.trim().slice(0, 30)}`;
+    const wrong = [];
+    if (!one.matches(":focus-visible")) wrong.push("no :focus-visible");
+    const { outlineStyle, outlineWidth } = getComputedStyle(seen);
+    if (outlineStyle === "none" || parseFloat(outlineWidth) < 2) wrong.push("no outline");
+    const box = seen.getBoundingClientRect();
+    const x = box.left + box.width / 2;
+    const shows = (y) => {
+        const top = document.elementFromPoint(x, y);
+        // On the map what is focused may lie under the point.
+        return top && (seen.contains(top) || top.contains(seen) || seen.closest("#plane"));
+    };
+    const places = [0.1, 0.5, 0.9].map((share) => box.top + share * box.height);
+    if (!places.some(shows)) wrong.push("out of sight");
+    return { name, wrong };
+}"""
+
+# What the Tab key has to reach and has not.
+MISSED = """() => [...document.querySelectorAll(
+        "a[href], button, select, input, summary, textarea, [tabindex]")]
+    .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility()
+        && !("visited" in one.dataset))
+    .map((one) => one.outerHTML.slice(0, 90))"""
+
+
+def walk(page: Page, key: str) -> list[str]:
+    """Press Tab, or Shift+Tab, until the page is left; what is wrong on the way."""
+    found: list[str] = []
+    for _ in range(250):
+        page.keyboard.press(key)
+        focus = page.evaluate(FOCUS)
+        if focus is None:
+            return found
+        found += [f"{focus['name']}: {wrong}" for wrong in focus["wrong"]]
+    raise AssertionError(f"{key} does not lead out of the page; it is at {focus}")
+
+
+@pytest.mark.parametrize(("view", "width"), [*((view, 1000) for view in VIEWS), ("draw", 390)])
+def test_tab_leads_through_everything_and_out_again(
+    browser: Any, serve: Serve, view: str, width: int
+) -> None:
+    url = serve("several")
+    with watched(browser, url, viewport={"width": width, "height": 700}) as page:
+        opened(page, url, view)
+        assert walk(page, "Tab") == []
+        assert page.evaluate(MISSED) == []
+        assert walk(page, "Shift+Tab") == []
+
+
+def tab_to(page: Page, wanted: Locator, key: str = "Tab") -> None:
+    for _ in range(250):
+        if wanted.evaluate("one => one === document.activeElement"):
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"{key} does not lead to {wanted}")
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) -> None:
+    url = serve("letters")
+    with watched(browser, url, viewport={"width": 1000, "height": 700}) as page:
+        # Who listens only when the key is pressed may be too late for the browser to hear of it.
+        page.on("filechooser", lambda _: None)
+        # The board: skip to it, enlarge a picture, another label, and back.
+        opened(page, url, "board")
+        press(page, "Tab", "Enter")
+        expect(page.locator("#panel")).to_be_focused()
+        tab_to(page, page.locator("#board-table td").first)
+        press(page, "ArrowDown", "ArrowRight", "Enter")
+        dialog = page.get_by_role("dialog", name="1 in style 2")
+        expect(dialog).to_be_visible()
+        tab_to(page, dialog.get_by_role("button", name="A", exact=True))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="A A in style 2 from letters-cgan-v1"))
+        # It is encoded, and the point moved.
+        tab_to(page, page.get_by_role("button", name="Encode it"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="Reconstruction of your picture"))
+        at_rest(page)
+        tab_to(page, page.get_by_role("slider", name="Drag the point"))
+        press(page, "ArrowRight", "Shift+ArrowUp")
+        is_shown(page.get_by_role("img", name="What the moved point decodes to"))
+        page.wait_for_url(re.compile(r"#draw\?.*z="))
+        tab_to(page, page.locator("#traverse summary"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="varied, a row each"))
+        # Back to the tabs, on to Morph.
+        tab_to(page, page.get_by_role("tab", name="Draw"), "Shift+Tab")
+        press(page, "ArrowRight")
+        is_shown(page.get_by_role("img", name="Picture 1 of 16 on the way"))
+        end = page.get_by_role("group", name="End")
+        tab_to(page, end.get_by_role("combobox", name="Label"))
+        press(page, "Q")
+        expect(end.locator("h3")).to_have_text("End: Q, style 4")
+        at_rest(page)
+        tab_to(page, page.get_by_role("button", name="Play"), "Shift+Tab")
+        press(page, " ")
+        expect(page.get_by_role("button", name="Pause")).to_be_focused()
+        press(page, " ")
+        tab_to(page, page.locator("#tab-morph"), "Shift+Tab")
+        # Write.
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_label("Text"))
+        press(page, "Control+a", "C", "A", "T")
+        is_shown(page.get_by_role("img", name="CAT in style 4"))
+        tab_to(page, page.get_by_role("button", name="Style 6"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="CAT in style 6"))
+        tab_to(page, page.locator("#tab-write"), "Shift+Tab")
+        # Cost.
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_role("button", name="Ask for one picture"))
+        with page.expect_response(re.compile("/generate")):
+            press(page, "Enter")
+        tab_to(page, page.locator("#tab-cost"), "Shift+Tab")
+        # Models, and from a card to the board and back.
+        press(page, "ArrowRight")
+        card = page.get_by_role("article", name="tiny-vae-v1")
+        tab_to(page, card.get_by_role("button", name="On the board"))
+        press(page, "Enter")
+        expect(page.locator("#board-lead")).to_contain_text("This model knows no labels")
+        page.go_back()
+        at_rest(page)
+        # Verify.
+        tab_to(page, page.locator("#tab-models"))
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_label("Drop a PNG or WebP here"))
+        with page.expect_file_chooser():
+            press(page, "Enter")

@@ -1,0 +1,53 @@
+"""The cards of the models."""
+
+from typing import Any
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from tests.explorer.page import VIEWS, pixels, settled, shown
+from tests.shipped import CGAN, GAN, VAE
+
+
+def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#models")
+    for name in (CGAN, GAN, VAE):
+        sheet = page.get_by_role("img", name=f"16 samples of {name}, seeds 1 to 16")
+        expect(sheet).to_be_visible()
+        query = f"model={name}&seed=1&n=16&scale=3"
+        expected = httpx.get(f"{shipped.url}/generate?{query}").content
+        assert (shown(sheet) == pixels(expected)).all()
+    card = page.get_by_role("article", name=CGAN)
+    (told,) = [
+        model
+        for model in httpx.get(f"{shipped.url}/models").json()["models"]
+        if model["name"] == CGAN
+    ]
+    expect(card).to_contain_text(str(told["metrics"]["frechet_test_ratio"]))
+    card.get_by_text("Pictures of its card").click()
+    nearest = card.get_by_role("img", name="below each, the nearest training images")
+    nearest.scroll_into_view_if_needed()
+    assert shown(nearest).shape[1] > 100
+    expect(card).to_contain_text("CC BY-SA 3.0")
+
+
+def test_what_a_figure_means_stands_beside_it(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#models")
+    card = page.get_by_role("article", name=CGAN)
+    meaning = card.get_by_text("share of samples that a classifier takes for the label asked for")
+    expect(meaning).to_be_visible()
+    assert page.locator("[title]").count() == 0  # neither fingers nor keys reach those
+
+
+def test_a_link_to_the_models_opens_at_the_top(browser: Any, shipped: Any) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 400})
+    page.goto(f"{shipped.url}/#models")
+    settled(page)
+    expect(page.get_by_role("img", name=f"16 samples of {VAE}")).to_be_visible()
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.documentElement.scrollHeight") > 800  # it could be elsewhere
+    assert page.evaluate("scrollY") == 0
+    # A browser would take a view's name for a place in the page.
+    for view in VIEWS:
+        assert page.evaluate("view => document.getElementById(view)", view) is None
+    page.close()

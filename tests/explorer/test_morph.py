@@ -1,0 +1,105 @@
+"""Morphing: from one picture to another, played and saved."""
+
+import base64
+import re
+from typing import Any
+
+import httpx
+from PIL import Image as PillowImage
+from playwright.sync_api import Page, expect
+
+from tests.explorer.page import (
+    PNG,
+    cell,
+    draw_a_seven,
+    hold,
+    open_draw,
+    pixels,
+    settled,
+    shown,
+)
+from tests.shipped import CGAN, VAE
+
+
+def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#morph")
+    frame = page.locator("#morph-frame")
+    expect(frame).to_be_visible()
+    expect(page.locator("#morph-how")).to_contain_text(VAE)  # 3 to 8: through pictures
+    start, end = page.locator("#morph-a"), page.locator("#morph-b")
+    end.get_by_label("Label").select_option("3")
+    expect(page.locator("#morph-how")).to_contain_text(CGAN)  # one label: by seeds
+    assert start.locator("h3").inner_text() == "Start: 3, style 2"
+    path = httpx.get(
+        f"{shipped.url}/interpolate?label=3&seeds=2,4&steps=16&method=slerp&format=json"
+    ).json()["items"]
+    page.locator("#morph-scrub").focus()
+    page.keyboard.press("End")
+    expect(frame).to_have_attribute("alt", "Picture 16 of 16 on the way")
+    assert (shown(frame) == pixels(base64.b64decode(path[15]["image"]))).all()
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('#morph-scrub').value < 10")
+    page.get_by_role("button", name="Pause").click()
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as animated PNG").click()
+    with PillowImage.open(saving.value.path()) as film:
+        assert film.format == "PNG"
+        assert getattr(film, "n_frames", 1) == 16
+        assert film.size == (8 * 28, 8 * 28)
+    page.wait_for_url(re.compile(r"a=.*,3,2,1&b=.*,3,4,1"))
+
+
+def test_a_morph_takes_the_drawing_and_cells_of_the_board(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    draw_a_seven(page)
+    settled(page)
+    page.get_by_role("tab", name="Board").click()
+    cell(page, 3, 0).click()
+    page.get_by_role("button", name="Morph to it").click()
+    expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
+    page.locator("#morph-a").get_by_role("button", name="My drawing").click()
+    expect(page.locator("#morph-a h3")).to_have_text("Start: a drawing")
+    expect(page.locator("#morph-how")).to_contain_text("both ends are encoded")
+    settled(page)
+    page.wait_for_url(re.compile(r"a=strokes%3A"))
+    # The last picture is what the VAE keeps of the cell.
+    zero = httpx.get(f"{shipped.url}/generate?label=0&seed=4").content
+    kept = httpx.post(
+        f"{shipped.url}/reconstruct", content=zero, headers={"content-type": PNG}
+    ).content
+    page.locator("#morph-scrub").focus()
+    page.keyboard.press("End")
+    assert (shown(page.locator("#morph-frame")) == pixels(kept)).all()
+
+
+def test_no_picture_of_an_end_is_left_in_memory(page: Page, shipped: Any) -> None:
+    page.add_init_script(
+        """window.alive = new Set();
+        const make = URL.createObjectURL, drop = URL.revokeObjectURL;
+        URL.createObjectURL = (blob) => {
+            const address = make(blob);
+            alive.add(address);
+            return address;
+        };
+        URL.revokeObjectURL = (address) => {
+            alive.delete(address);
+            drop(address);
+        };"""
+    )
+    page.goto(f"{shipped.url}/#morph")
+    expect(page.locator("#morph-frame")).to_be_visible()
+    settled(page)
+    digit = httpx.get(f"{shipped.url}/generate?label=5&seed=9").content
+    page.locator("#morph-a input[type=file]").set_input_files(
+        {"name": "five.png", "mimeType": PNG, "buffer": digit}
+    )
+    expect(page.locator("#morph-a h3")).to_have_text("Start: a file")
+    settled(page)
+    let_go = hold(page, "/generate")
+    for _ in range(3):  # each is overdue when the next one comes
+        page.locator("#morph-b").get_by_role("button", name="Other style").click()
+        page.wait_for_timeout(200)
+    let_go()
+    settled(page)
+    shown_now = page.locator("#morph-a img").get_attribute("src")
+    assert page.evaluate("[...alive]") == [shown_now]

@@ -1,0 +1,237 @@
+"""Each view with stores that are not ours: one kind alone, photos with names, letters, several."""
+
+import re
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from playwright.sync_api import Locator, Page, expect
+
+from tests.explorer.conftest import STORES, Serve
+from tests.explorer.page import VIEWS, at_rest, cell, is_shown, nothing_overflows, opened, watched
+
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
+
+CONTROLS = (
+    "a[href]:visible, button:visible, select:visible, input:visible, summary:visible, "
+    "[role=slider]:visible"
+)
+
+# Elements of a snapshot that a screen reader's user chooses by name.
+NAMED = re.compile(
+    r"^\s*- '?(button|link|textbox|combobox|slider|spinbutton|tab|tabpanel|grid|option|img"
+    r"|dialog)\b(?! \")",
+    re.MULTILINE,
+)
+
+
+def everything_has_a_name(page: Page) -> None:
+    snapshot = page.locator("body").aria_snapshot()
+    unnamed = [line for line in snapshot.splitlines() if NAMED.match(line)]
+    assert unnamed == []
+
+
+def board_is_full(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    model = next(m for m in models if m["name"] == panel.locator("select").evaluate(OPTION))
+    columns = len(model["labels"]) or 10
+    images = panel.locator("td img")
+    expect(images).to_have_count(6 * columns)
+    size = model["image_shape"][1]
+    widths = images.evaluate_all("all => all.map(image => image.naturalWidth)")
+    assert set(widths) == {size}
+    heads = panel.locator("thead th")
+    assert heads.all_inner_texts()[1:] == model["labels"]
+
+
+OPTION = "select => select.selectedOptions[0].textContent"
+
+
+def draw_is_usable(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    if not any("encode" in model["operations"] for model in models):
+        expect(panel.locator(".empty")).to_have_text(
+            "None of the served models can encode: that takes a VAE."
+        )
+        expect(panel.locator(CONTROLS)).to_have_count(0)
+        return
+    expect(panel.locator("#decoded, #decoded-blank").locator("visible=true")).to_have_count(1)
+    panel.get_by_role("slider", name="z0").fill("2")
+    is_shown(panel.get_by_role("img", name="What the moved point decodes to"))
+
+
+def morph_plays(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    is_shown(panel.get_by_role("img", name="Picture 1 of 16 on the way"))
+    scrub = panel.get_by_role("slider", name="Place on the way")
+    scrub.focus()
+    page.keyboard.press("End")
+    is_shown(panel.get_by_role("img", name="Picture 16 of 16 on the way"))
+
+
+def write_writes(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    if not any(len(label) == 1 for model in models for label in model["labels"]):
+        expect(panel.locator(".empty")).to_have_text(
+            "No served model has single characters as its labels."
+        )
+        expect(panel.locator(CONTROLS)).to_have_count(0)
+        return
+    is_shown(panel.get_by_role("img", name="2026 in style 4"))
+    assert panel.get_by_role("button", name="Style", exact=False).count() == 6
+
+
+def cost_is_told(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    expect(panel.locator("#cost-last .stack")).to_be_visible()
+    facts = panel.locator("#cost-now div")
+    expect(facts).to_have_count(9)
+    for text in facts.all_inner_texts():
+        assert not re.search(r"undefined|NaN|null|Infinity|^$", text.split("\n")[1])
+
+
+def models_are_shown(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    expect(panel.get_by_role("article")).to_have_count(len(models))
+    for model in models:
+        sheet = panel.get_by_role("img", name=f"16 samples of {model['name']}, seeds 1 to 16")
+        is_shown(sheet)
+
+
+def verify_waits(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    expect(panel.get_by_label("Drop a PNG or WebP here")).to_be_visible()
+
+
+USABLE: dict[str, Callable[[Page, Locator, list[dict[str, Any]]], None]] = {
+    "board": board_is_full,
+    "draw": draw_is_usable,
+    "morph": morph_plays,
+    "write": write_writes,
+    "cost": cost_is_told,
+    "models": models_are_shown,
+    "verify": verify_waits,
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_each_view_is_usable_whatever_is_served(browser: Any, serve: Serve, store: str) -> None:
+    url = serve(store)
+    models = httpx.get(f"{url}/models").json()["models"]
+    with watched(browser, url, **PHONE) as page:
+        for view in VIEWS:
+            panel = opened(page, url, view)
+            expect(page.locator("#notice")).to_be_hidden()
+            USABLE[view](page, panel, models)
+            at_rest(page)
+            nothing_overflows(page)
+            everything_has_a_name(page)
+            # Words on buttons and over columns are whole.
+            cut = panel.locator("button:visible, .button:visible, thead th").evaluate_all(
+                "all => all.filter(one => one.scrollWidth > one.clientWidth + 1)"
+                ".map(one => one.textContent)"
+            )
+            assert cut == []
+
+
+MANY = ("Send 200 at once",)  # test_cost.py sends them
+
+
+@pytest.mark.parametrize("store", ["gan", "vae", "photos"])
+def test_each_button_of_each_view_does_no_harm(browser: Any, serve: Serve, store: str) -> None:
+    url = serve(store)
+    with watched(browser, url, accept_downloads=True) as page:
+        for view in VIEWS:
+            panel = opened(page, url, view)
+            buttons = panel.get_by_role("button")
+            for index in range(min(buttons.count(), 12)):
+                button = buttons.nth(index)
+                if button.is_disabled() or button.inner_text() in MANY:
+                    continue
+                if button.evaluate("one => one.matches('input, label')"):  # a file chooser
+                    continue
+                button.click()
+                if panel.is_hidden():
+                    page.go_back()
+                if view == "morph":
+                    page.get_by_role("button", name=re.compile("Play|Pause")).wait_for()
+            playing = page.get_by_role("button", name="Pause")
+            if playing.is_visible():
+                playing.click()
+            at_rest(page)
+            expect(page.locator("#notice")).to_be_hidden()
+
+
+@pytest.mark.parametrize("store", ["photos", "vae"])
+def test_a_picture_goes_round_in_its_colours(browser: Any, serve: Serve, store: str) -> None:
+    """Saved, verified, restored: the board shows the very pixels again."""
+    url = serve(store)
+    model = httpx.get(f"{url}/models").json()["models"][0]
+    query = {"model": model["name"], "seed": "5", "label": (model["labels"] or [None])[-1]}
+    answer = httpx.get(f"{url}/generate", params={k: v for k, v in query.items() if v})
+    with watched(browser, url, viewport={"width": 1000, "height": 800}) as page:
+        opened(page, url, "verify")
+        page.set_input_files(
+            "#verify-file",
+            {"name": "ours.png", "mimeType": "image/png", "buffer": answer.content},
+        )
+        expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
+        page.get_by_role("button", name="Restore its settings").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        at_rest(page)
+        large = page.locator("#detail-image")
+        with PillowImage.open(BytesIO(answer.content)) as picture:
+            expected = np.asarray(picture.convert("RGB"))
+        assert (colours(large) == expected).all()
+
+
+def colours(image: Locator) -> Any:
+    """The pixels of an <img> in its own size, (H, W, 3)."""
+    width, height, data = image.evaluate(
+        """async image => {
+            await image.decode();
+            const [width, height] = [image.naturalWidth, image.naturalHeight];
+            const pen = new OffscreenCanvas(width, height).getContext("2d");
+            pen.drawImage(image, 0, 0);
+            return [width, height, [...pen.getImageData(0, 0, width, height).data]];
+        }"""
+    )
+    return np.array(data, dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
+
+
+# What is offered
+
+
+def test_what_the_served_models_cannot_do_is_said(
+    other_page: Page, start_server: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    page = other_page
+    for path in tiny_store.glob("tiny-gan-v1*"):
+        shutil.copy(path, tmp_path)
+    with start_server("--models-dir", str(tmp_path)) as server:
+        page.goto(server.url)
+        expect(page.locator("#board-lead")).to_contain_text("This model knows no labels")
+        cell(page, 5, 9)
+        for tab, text in (
+            ("Draw", "None of the served models can encode"),
+            ("Write", "No served model has single characters as its labels"),
+        ):
+            page.get_by_role("tab", name=tab).click()
+            expect(page.get_by_role("tabpanel", name=tab)).to_contain_text(text)
+        page.get_by_role("tab", name="Morph").click()
+        expect(page.locator("#morph-how")).to_contain_text("through the latent space of tiny-gan")
+
+
+def test_encoding_is_offered_where_something_encodes(
+    other_page: Page, start_server: Any, tiny_store: Path, tmp_path: Path, shipped: Any
+) -> None:
+    page = other_page
+    page.goto(shipped.url)
+    cell(page, 0, 0).click()
+    expect(page.get_by_role("button", name="Encode it")).to_be_visible()
+    for path in tiny_store.glob("tiny-cgan-v1*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with start_server("--models-dir", str(tmp_path)) as server:
+        page.goto(server.url)
+        cell(page, 0, 0).click()
+        expect(page.get_by_role("button", name="Morph from it")).to_be_visible()
+        expect(page.get_by_role("button", name="Encode it")).to_be_hidden()
