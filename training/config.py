@@ -154,6 +154,14 @@ class VaeRun(RunConfig):
         "later, but can be far more where a learned prior is next to 0 at a latent; 0 = none",
     )
     beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
+    draws: int = setting(
+        1,
+        "latents drawn an image in a step: 1 = the loss is the negative ELBO, more = the importance"
+        "-weighted bound, which is closer to the likelihood; each costs a pass of the decoder",
+    )
+    draws_fraction: float = setting(
+        1.0, "last part of the run, 0 to 1, in which so many are drawn; one before it"
+    )
     kl_warmup_epochs: float = setting(
         1.0, "epochs over which that weight rises from 0; 0 = at once"
     )
@@ -198,9 +206,27 @@ class VaeRun(RunConfig):
                 "decay_fraction is 0, so distorted_fraction would never fall and the run would "
                 "end on distorted images; use one above 0"
             )
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws}; it must be at least 1")
+        if not 0 <= self.draws_fraction <= 1:
+            raise ValueError(f"draws_fraction is {self.draws_fraction}; allowed: 0 to 1")
+        if self.draws > 1 and self.beta != 1:
+            raise ValueError(
+                f"draws is {self.draws} and beta {self.beta}; a bound on the likelihood has no "
+                "weight of the KL, so use 1 for one of the two"
+            )
+        if self.draws > 1 and self.prior_fit == "after" and self.network.prior_layers:
+            raise ValueError(
+                f"draws is {self.draws}, and they are weighed by the prior, which is fitted after "
+                "the VAE; use prior_fit joint"
+            )
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
             raise ValueError("prior_fit is joint, but the network has no learned prior to fit")
+
+    def draws_at(self, step: int, total_steps: int) -> int:
+        """Latents drawn an image at a step (counted from 0) of the run."""
+        return self.draws if step >= total_steps * (1 - self.draws_fraction) else 1
 
 
 AnyRun = GanRun | VaeRun
@@ -283,6 +309,8 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
             decay_fraction=0.7,
             pixels="binarised",
             distorted_fraction=0.8,
+            draws=4,
+            draws_fraction=0.5,
             prior_fit="joint",
             prior_steps=20_000,
             network=VaeConfig(

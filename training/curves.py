@@ -19,6 +19,8 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "negative_elbo": "negative ELBO, training",
             "heldout_negative_elbo": "negative ELBO, held out",
+            "negative_bound": "negative bound of several draws, training",
+            "heldout_negative_bound": "negative bound of several draws, held out",
             "reconstruction": "reconstruction",
             "kl": "KL(q(z|x) ‖ p(z))",
         },

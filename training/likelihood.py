@@ -1,13 +1,17 @@
 """Figures of a VAE: likelihood of the test images, reconstructions, use of the latent space."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from training.data import import_torchvision
-from training.losses import kl_to_standard_normal, log_posterior, reconstruction_nats
+from training.losses import (
+    kl_to_standard_normal,
+    log_posterior,
+    negative_bound,
+    reconstruction_nats,
+)
 from training.networks.vae import VAE
 from training.record import progress_of
 
@@ -47,9 +51,8 @@ def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def importance_weights(vae: VAE, images: Tensor, samples: int, seed: int) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) of ``samples`` draws of z ~ q(z|x): (N, samples), nats.
 
-    Their mean is the ELBO; their log-mean-exp estimates log p(x), from below in expectation, the
-    closer the more draws (Burda et al. 2016, arXiv:1509.00519, equation 8). An image's draws
-    depend on the seed and its place alone, not on how rows are batched.
+    Their mean is the ELBO; ``losses.negative_bound`` estimates the likelihood from them. An image's
+    draws depend on the seed and its place alone, not on how rows are batched.
     """
     noise = torch.Generator().manual_seed(seed)
     rows = ROWS.get(images.device.type, ROWS["cpu"])
@@ -100,7 +103,7 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     order = order.to(images.device)
     weights = importance_weights(vae, images[order[:weighed]], samples, seed).double()
-    nll = math.log(samples) - torch.logsumexp(weights, dim=1)
+    nll = negative_bound(weights)
     rest = images[order[weighed:]]
     if not len(rest):
         return Likelihood(float(nll.mean()), 0.0, weighed)

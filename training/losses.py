@@ -1,4 +1,4 @@
-"""Adversarial losses and the terms of the negative ELBO."""
+"""Adversarial losses, the terms of the negative ELBO, and the tighter bound of several draws."""
 
 import math
 
@@ -113,3 +113,16 @@ def negative_elbo(
     """
     reconstruction = reconstruction_nats(logits, images)
     return reconstruction + beta * kl, reconstruction
+
+
+def negative_bound(log_weights: Tensor) -> Tensor:
+    """The importance-weighted bound of K draws an image, negative, (B, K) -> (B,), in nats.
+
+    -log mean exp of the weights: the negative ELBO for one draw, and for more in expectation the
+    closer to the negative log-likelihood, from above. Source: Burda et al. 2016, arXiv:1509.00519,
+    equation 8.
+
+    Args:
+        log_weights: log p(x|z) + log p(z) - log q(z|x) of z ~ q(z|x).
+    """
+    return math.log(log_weights.shape[1]) - torch.logsumexp(log_weights, dim=1)

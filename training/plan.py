@@ -1,5 +1,6 @@
 """``--dry-run``: what a run would do, how long it would take and what it would write."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -53,7 +54,14 @@ def networks_of(run: AnyRun) -> dict[str, tuple[int, int]]:
 
 
 def seconds_a_step(run: AnyRun, data: Dataset, hardware: Hardware) -> float:
-    """Of the loop itself, over a few of its steps, forward and backward; nothing is written."""
+    """Of the loop itself, over a few of its steps, forward and backward; nothing is written.
+
+    The mean over the run, where steps late in it draw more latents.
+    """
+    if isinstance(run, VaeRun) and run.draws > 1 and run.draws_fraction < 1:
+        early = seconds_a_step(dataclasses.replace(run, draws=1), data, hardware)
+        late = seconds_a_step(dataclasses.replace(run, draws_fraction=1.0), data, hardware)
+        return early + (late - early) * run.draws_fraction
 
     def clock(steps: int) -> float:
         started = time.perf_counter()

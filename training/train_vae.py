@@ -11,9 +11,14 @@ from training.config import VaeRun
 from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
 from training.hardware import Hardware, Update
-from training.heldout import HeldOutElbo, split
+from training.heldout import HeldOutBound, split
 from training.likelihood import binarised
-from training.losses import kl_to_standard_normal, log_posterior, negative_elbo
+from training.losses import (
+    kl_to_standard_normal,
+    log_posterior,
+    negative_bound,
+    negative_elbo,
+)
 from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 from training.record import Recorder, Stopped, progress_of, save_grid
@@ -81,7 +86,7 @@ def train_vae(
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
     folder = folder if hardware.rank == 0 else None  # one process writes
-    measure = HeldOutElbo(held_out, device, run.beta, run.pixels == "binarised")
+    measure = HeldOutBound(held_out, device, run.beta, run.pixels == "binarised", run.draws)
     best = Best(state, measure.name)
 
     with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
@@ -107,19 +112,23 @@ def train_vae(
                 run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
             )
 
-            # Update: the negative ELBO, the mean over the batch of sums over pixels and latents.
-            epsilon = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
+            # Update: the bound, the mean over the batch of sums over pixels and latents.
+            draws = run.draws_at(state.step, total_steps)
+            epsilon = torch.randn(batch, draws, run.network.latent_dim, generator=noise)[mine]
+            epsilon = epsilon.flatten(0, 1).to(device)
             with hardware.autocast(run.precision):
                 told = teller(amounts) if teller else (None, None)
                 logits, mu, logvar = call(images, epsilon, told)
             mu, logvar = mu.float(), logvar.float()
-            if run.prior_fit == "joint":
+            if run.prior_fit == "joint" or draws > 1:
                 z = mu + epsilon * torch.exp(logvar / 2)
                 kl = log_posterior(epsilon, logvar) - log_prior(z)
             else:
                 kl = kl_to_standard_normal(mu, logvar)
-            loss, recon = negative_elbo(logits.float(), images, kl, beta)
-            update.minimise(loss.mean())
+            drawn = images.repeat_interleave(draws, dim=0) if draws > 1 else images
+            loss, recon = negative_elbo(logits.float(), drawn, kl, beta)
+            bound = negative_bound(-loss.view(-1, draws))
+            update.minimise(bound.mean())
 
             state.step += 1
             ema.update(vae, batch, state.step * batch)
@@ -134,6 +143,8 @@ def train_vae(
                     "reconstruction": recon.mean(),
                     "kl": kl.mean(),
                 }
+                if run.draws > 1:
+                    losses["negative_bound"] = bound.mean()
                 record.losses(hardware.mean(losses))
             ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
             if folder and ended:

@@ -29,6 +29,7 @@ SHARED: dict[str, AnyRun] = {
     "gan, modes of z": RUNS["gan-modes"],
     "vae": RUNS["vae-conv"],
     "vae, distorted": RUNS["vae-distorted"],
+    "vae, several draws": RUNS["vae-draws"],
     "vae, limited": vae_run(gradient_limit=1.0),
 }
 

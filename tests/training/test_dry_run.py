@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.tiny import ALONE, vae_run
 from training import plan
 from training.__main__ import main
-from training.config import PRESETS
+from training.config import PRESETS, VaeRun
+from training.data import Dataset
+from training.hardware import Hardware
 
 EVERY = [(kind, preset) for kind, presets in PRESETS.items() for preset in presets]
 
@@ -33,6 +36,26 @@ def test_every_preset_of_every_kind_has_one(
     names = ("encoder", "decoder") if kind == "vae" else ("generator", "discriminator")
     for name in names:
         assert re.search(rf"{name} [0-9,]+ parameters, [0-9.]+ million multiply-adds", shown)
+
+
+def test_the_time_counts_draws_for_the_part_of_the_run_that_has_them(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def clocked(
+        run: VaeRun, _data: Dataset, _folder: None, _hardware: Hardware, steps: int
+    ) -> None:
+        drawn.extend(run.draws_at(step, 1000) for step in range(steps))
+
+    # A step takes as many seconds as it draws latents.
+    monkeypatch.setattr(plan, "train_vae", clocked)
+    monkeypatch.setattr("time.perf_counter", lambda: float(sum(drawn)))
+    times = [
+        plan.seconds_a_step(vae_run(draws=5, draws_fraction=fraction), digits, ALONE)
+        for fraction in (0.0, 0.25, 1.0)
+    ]
+    assert times == [1.0, 2.0, 5.0]
 
 
 @pytest.mark.parametrize("preset", PRESETS["gan"])

@@ -12,8 +12,8 @@ from tests.training.tiny import CPU, assert_same, gan_run, measured, state, trai
 from training import heldout, judge
 from training.config import VaeRun
 from training.data import Dataset, epoch_order, to_pixels
-from training.heldout import FrechetToTraining, HeldOutElbo, pixel_features, split
-from training.likelihood import binarised
+from training.heldout import FrechetToTraining, HeldOutBound, pixel_features, split
+from training.likelihood import binarised, importance_nll
 from training.losses import log_posterior, negative_elbo
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -88,9 +88,21 @@ def test_the_held_out_elbo_is_the_mean_over_its_images(
             kl = log_posterior(noise, logvar) - vae.prior.log_prob(z)
             values += negative_elbo(logits, images, kl, beta)[0].tolist()
     assert len(values) == 40
-    measure = HeldOutElbo(digits, CPU, beta, binarise)
+    measure = HeldOutBound(digits, CPU, beta, binarise, 1)
     assert measure(vae) == pytest.approx(sum(values) / 40, rel=1e-6)
     assert measure(vae) == measure(vae)
+
+
+def test_of_several_draws_the_held_out_figure_is_their_bound(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    vae = VAE(vae_run(prior_layers=2).network).eval().requires_grad_(False)
+    for parameter in vae.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # draws that differ
+    one, four, many = (HeldOutBound(digits, CPU, 1.0, True, draws) for draws in (1, 4, 400))
+    assert (one.name, four.name) == ("heldout_negative_elbo", "heldout_negative_bound")
+    assert one(vae) > four(vae) > many(vae)
+    nll = importance_nll(vae, binarised(to_pixels(digits.images), heldout.SEED), 400, 40, 1).nll
+    assert many(vae) == pytest.approx(nll, abs=0.3)
 
 
 def test_held_out_images_are_not_trained_on(
@@ -125,7 +137,7 @@ def test_the_best_epochs_average_is_kept(
         return figures[len(seen) - 1]
 
     monkeypatch.setattr(FrechetToTraining, "__call__", figure)
-    monkeypatch.setattr(HeldOutElbo, "__call__", figure)
+    monkeypatch.setattr(HeldOutBound, "__call__", figure)
     settings = gan_run("dense") if kind == "gan" else vae_run("dense", holdout_fraction=0.05)
     train(settings, digits, tmp_path, 5)
     train(settings, digits, tmp_path)  # the best so far is known after a restart
@@ -142,7 +154,7 @@ def test_the_best_vae_gets_its_prior_too(
     figures: list[float], digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = iter(figures)
-    monkeypatch.setattr(HeldOutElbo, "__call__", lambda _self, _network: next(ends))
+    monkeypatch.setattr(HeldOutBound, "__call__", lambda _self, _network: next(ends))
     settings = vae_run("dense", prior_layers=2, holdout_fraction=0.05)
     train(settings, digits, tmp_path)
     best = load_file(tmp_path / "best.safetensors")

@@ -22,7 +22,7 @@ from tests.training.tiny import (
 from training import train_gan, train_vae
 from training.config import GanRun
 from training.data import Dataset, epoch_order, to_pixels
-from training.losses import negative_elbo, reconstruction_nats
+from training.losses import negative_bound, negative_elbo, reconstruction_nats
 from training.networks.gan import Discriminator, DiscriminatorConfig, Generator
 from training.networks.vae import VAE
 
@@ -38,6 +38,8 @@ def test_every_loop_trains_to_its_end(name: str, digits: Dataset, tmp_path: Path
         if isinstance(network, VAE)
         else {"loss_d", "loss_g", "r1"}
     )
+    if name == "vae-draws":
+        expected |= {"negative_bound"}
     assert all(set(line) == {"step", "epoch", "images"} | expected for line in log)
     assert not network.training
     stored = state(tmp_path)
@@ -232,6 +234,47 @@ def test_a_joint_prior_learns_and_the_kl_is_to_it(digits: Dataset, tmp_path: Pat
     assert lines(tmp_path)[-1]["kl"] == pytest.approx(kl.mean().item(), rel=1e-4)
     recon = reconstruction_nats(logits, images).mean().item()
     assert lines(tmp_path)[-1]["reconstruction"] == pytest.approx(recon, rel=1e-4)
+
+
+def test_several_draws_are_weighed_once_the_run_is_that_far(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def note(log_weights: Tensor) -> Tensor:
+        shown.append(log_weights.detach())
+        return negative_bound(log_weights)
+
+    monkeypatch.setattr(train_vae, "negative_bound", note)
+    train(RUNS["vae-draws"], digits, tmp_path)
+    assert [tuple(weights.shape) for weights in shown] == [(10, 1)] * 4 + [(10, 3)] * 8
+    for weights, line in zip(shown, lines(tmp_path), strict=True):
+        bound = negative_bound(weights).mean().item()
+        assert line["negative_bound"] == pytest.approx(bound, rel=1e-6)
+    for weights, line in zip(shown[4:], lines(tmp_path)[4:], strict=True):  # the KL counts in full
+        assert line["negative_elbo"] == pytest.approx(-weights.mean().item(), rel=1e-6)
+    for line in lines(tmp_path)[4:]:
+        assert line["negative_bound"] < line["negative_elbo"]
+
+
+def test_the_draws_of_an_image_share_its_pixels_and_have_their_own_noise(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(logits: Tensor, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        seen.append((logits.detach(), images))
+        return negative_elbo(logits, images, *rest)
+
+    monkeypatch.setattr(train_vae, "negative_elbo", note)
+    train(vae_run(draws=3, pixels="binarised"), digits, tmp_path, 2)  # no learned prior: N(0, I)
+    for logits, images in seen:
+        assert len(images) == 30
+        first, *others = images.view(10, 3, -1).unbind(1)
+        assert all(torch.equal(first, other) for other in others)
+        first, second, third = logits.view(10, 3, -1).unbind(1)
+        assert not torch.allclose(first, second)
+        assert not torch.allclose(second, third)
 
 
 def test_binarised_pixels_are_drawn_anew_at_each_step(

@@ -13,6 +13,7 @@ from training.losses import (
     gradient_penalty_r1,
     kl_to_standard_normal,
     log_posterior,
+    negative_bound,
     negative_elbo,
     reconstruction_nats,
 )
@@ -186,6 +187,22 @@ def test_negative_elbo_is_reconstruction_plus_beta_times_kl(beta: float) -> None
 def test_negative_elbo_weighs_the_kl_by_1_unless_told() -> None:
     zeros, kl = torch.zeros(1, 1, 1, 1), torch.ones(1)
     assert negative_elbo(zeros, zeros, kl)[0].item() == pytest.approx(math.log(2) + 1)
+
+
+def test_the_bound_of_several_draws_is_the_mean_of_their_weights() -> None:
+    weights = torch.tensor([[1.0, 2.0, 6.0], [3.0, 3.0, 3.0]]).log()
+    torch.testing.assert_close(negative_bound(weights), -torch.tensor([3.0, 3.0]).log())
+    one = torch.tensor([[-93.7], [-81.2]])
+    assert torch.equal(negative_bound(one), -one[:, 0])  # of one draw it is the negative ELBO
+    far = torch.tensor([[-5000.0, -100.0]])  # next to nothing beside the other: no overflow
+    torch.testing.assert_close(negative_bound(far), torch.tensor([100 + math.log(2)]))
+
+
+def test_draws_count_by_their_weight() -> None:
+    weights = torch.tensor([[1.0, 2.0, 7.0]]).log().requires_grad_()
+    negative_bound(weights).sum().backward()
+    assert weights.grad is not None
+    torch.testing.assert_close(weights.grad, -torch.tensor([[0.1, 0.2, 0.7]]))
 
 
 def test_the_log_posterior_of_a_draw_is_the_normals_log_density() -> None:

@@ -291,6 +291,21 @@ def test_a_vae_decodes_to_probabilities_and_forward_gives_their_logits(architect
 
 
 @pytest.mark.parametrize("architecture", VAE_ARCHITECTURES)
+def test_several_draws_of_an_image_are_as_if_it_came_several_times(architecture: str) -> None:
+    network, images, noise = make_vae(architecture), rand(2, 1, 28, 28), randn(6, 3)
+    first = network.decoder.trunk[0]
+    assert isinstance(first, torch.nn.Linear)
+    to_encoder = randn(2, network.encoder.head.in_features)
+    to_decoder = randn(2, first.out_features)
+    thrice = (rows.repeat_interleave(3, dim=0) for rows in (images, to_encoder, to_decoder))
+    again, *told = thrice
+    together = network(images, noise, (to_encoder, to_decoder))
+    for found, expected in zip(together, network(again, noise, tuple(told)), strict=True):
+        assert len(found) == 6
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", VAE_ARCHITECTURES)
 def test_a_vae_tells_images_and_latents_apart(architecture: str) -> None:
     network = make_vae(architecture)
     mu, logvar = network.encode(rand(2, 1, 28, 28))

@@ -88,6 +88,10 @@ RUNS: dict[str, AnyRun] = {
         prior_layers=2, prior_mixing="linear", prior_fit="joint", pixels="binarised"
     ),
     "vae-distorted": vae_run(distorted_fraction=0.8),
+    # Several from the fifth step of 12 on.
+    "vae-draws": vae_run(
+        prior_layers=2, prior_fit="joint", distorted_fraction=0.8, draws=3, draws_fraction=0.7
+    ),
 }
 
 

@@ -150,16 +150,22 @@ class VAE(nn.Module):
 
         Args:
             images: (B, C, H, W) in [0, 1].
-            noise: (B, Z), standard normal, from the caller's generator.
+            noise: (B K, Z), standard normal, from the caller's generator: K draws an image, mostly
+                one, those of an image one after the other.
             told: What encoder and decoder are told of how the images were made; see there.
 
         Returns:
-            logits of the pixels (B, C, H, W), mu (B, Z), logvar (B, Z).
+            logits of the pixels (B K, C, H, W), mu (B K, Z), logvar (B K, Z): one row a draw.
 
         Source: Kingma & Welling 2014, section 2.4.
         """
-        mu, logvar = self.encoder(images, told[0])
-        logits = self.decoder(mu + noise * torch.exp(logvar / 2), told[1])
+        to_encoder, to_decoder = told
+        mu, logvar = self.encoder(images, to_encoder)
+        draws = len(noise) // len(images)
+        if draws > 1:
+            mu, logvar = (stats.repeat_interleave(draws, dim=0) for stats in (mu, logvar))
+            to_decoder = None if to_decoder is None else to_decoder.repeat_interleave(draws, dim=0)
+        logits = self.decoder(mu + noise * torch.exp(logvar / 2), to_decoder)
         return logits, mu, logvar
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
