@@ -127,8 +127,7 @@ def train_vae(
                 kl = kl_to_standard_normal(mu, logvar)
             drawn = images.repeat_interleave(draws, dim=0) if draws > 1 else images
             loss, recon = negative_elbo(logits.float(), drawn, kl, beta)
-            bound = negative_bound(-loss.view(-1, draws))
-            update.minimise(bound.mean())
+            update.minimise(negative_bound(-loss.view(-1, draws)).mean())
 
             state.step += 1
             ema.update(vae, batch, state.step * batch)
@@ -144,7 +143,7 @@ def train_vae(
                     "kl": kl.mean(),
                 }
                 if run.draws > 1:
-                    losses["negative_bound"] = bound.mean()
+                    losses["negative_bound"] = negative_bound(-(recon + kl).view(-1, draws)).mean()
                 record.losses(hardware.mean(losses))
             ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
             if folder and ended:
