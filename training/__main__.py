@@ -54,9 +54,12 @@ def main(argv: list[str]) -> None:
         *(DataError, TrainingError, HardwareError, CheckpointError, ValueError, OSError),
     ) as error:
         raise SystemExit(f"error: {error}") from error
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in said:
+            raise
         raise SystemExit(
-            f"error: {str(error).splitlines()[0]} Take a smaller --batch-size, or --device cpu"
+            f"error: {said} Take a smaller --batch-size, fewer --draws of a vae, or --device cpu"
         ) from error
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)

@@ -157,13 +157,14 @@ class VaeRun(RunConfig):
     draws: int = setting(
         1,
         "latents drawn an image in a step: 1 = the loss is the negative ELBO, more = the importance"
-        "-weighted bound, which is closer to the likelihood; each costs a pass of the decoder",
+        "-weighted bound, which is closer to the likelihood; each costs a pass of the decoder. For "
+        "beta 1, and a prior that is joint or N(0, I)",
     )
     draws_fraction: float = setting(
-        1.0, "last part of the run, 0 to 1, in which so many are drawn; one before it"
+        1.0, "last part of the run, above 0 and up to 1, in which so many are drawn; one before it"
     )
     kl_warmup_epochs: float = setting(
-        1.0, "epochs over which that weight rises from 0; 0 = at once"
+        1.0, "epochs over which the KL's weight rises from 0; 0 = at once"
     )
     holdout_fraction: float = setting(
         0.02, "part of the training images kept out, to measure each epoch on; 0 = none"
@@ -208,17 +209,19 @@ class VaeRun(RunConfig):
             )
         if self.draws < 1:
             raise ValueError(f"draws is {self.draws}; it must be at least 1")
-        if not 0 <= self.draws_fraction <= 1:
-            raise ValueError(f"draws_fraction is {self.draws_fraction}; allowed: 0 to 1")
+        if not 0 < self.draws_fraction <= 1:
+            raise ValueError(
+                f"draws_fraction is {self.draws_fraction}; allowed: above 0 and up to 1"
+            )
         if self.draws > 1 and self.beta != 1:
             raise ValueError(
-                f"draws is {self.draws} and beta {self.beta}; a bound on the likelihood has no "
-                "weight of the KL, so use 1 for one of the two"
+                f"draws is {self.draws} and beta {self.beta}; with such a weight of the KL there "
+                "is no bound on the likelihood, so use 1 for one of the two"
             )
         if self.draws > 1 and self.prior_fit == "after" and self.network.prior_layers:
             raise ValueError(
                 f"draws is {self.draws}, and they are weighed by the prior, which is fitted after "
-                "the VAE; use prior_fit joint"
+                "the VAE; use prior_fit joint, or draws 1"
             )
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
@@ -226,7 +229,8 @@ class VaeRun(RunConfig):
 
     def draws_at(self, step: int, total_steps: int) -> int:
         """Latents drawn an image at a step (counted from 0) of the run."""
-        return self.draws if step >= total_steps * (1 - self.draws_fraction) else 1
+        late = total_steps - step <= round(total_steps * self.draws_fraction)
+        return self.draws if late else 1
 
 
 AnyRun = GanRun | VaeRun

@@ -81,7 +81,8 @@ class HeldOutBound:
     Args:
         beta: Weight of the KL, as in training; only 1 is the ELBO.
         binarise: Show the images as ``binarised`` draws them, the same each time.
-        draws: As in training; of several the bound is ``negative_bound``, and beta counts as 1.
+        draws: 1 = the negative ELBO. Of several the figure is ``negative_bound``, and beta counts
+            as 1.
     """
 
     def __init__(

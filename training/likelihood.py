@@ -1,5 +1,6 @@
 """Figures of a VAE: likelihood of the test images, reconstructions, use of the latent space."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,29 +49,35 @@ def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(recons), torch.cat(kls)
 
 
-def importance_weights(vae: VAE, images: Tensor, samples: int, seed: int) -> Tensor:
+def importance_weights(
+    vae: VAE,
+    images: Tensor,
+    samples: int,
+    seed: int,
+    done: Callable[[int], object] = lambda _images: None,
+) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) of ``samples`` draws of z ~ q(z|x): (N, samples), nats.
 
     Their mean is the ELBO; ``losses.negative_bound`` estimates the likelihood from them. An image's
-    draws depend on the seed and its place alone, not on how rows are batched.
+    draws depend on the seed and its place alone, not on how rows are batched. ``done`` is told of
+    every few images that are.
     """
     noise = torch.Generator().manual_seed(seed)
     rows = ROWS.get(images.device.type, ROWS["cpu"])
     weights = []
-    with progress_of(len(images), 0, 1) as progress:
-        for part in images.split(max(1, rows // samples)):
-            mu, logvar = (stats[:, None] for stats in vae.encode(part))  # (B, 1, Z)
-            draws = [torch.randn(samples, vae.latent_dim, generator=noise) for _ in part]
-            epsilon = torch.stack(draws).to(part.device)  # (B, samples, Z)
-            z = (mu + epsilon * torch.exp(logvar / 2)).flatten(0, 1)
-            shown = part.repeat_interleave(samples, dim=0)
-            log_likelihood = [
-                -reconstruction_nats(vae.decoder(some), images_of_some)
-                for some, images_of_some in zip(z.split(rows), shown.split(rows), strict=True)
-            ]
-            log_joint = torch.cat(log_likelihood) + vae.prior.log_prob(z)
-            weights.append(log_joint.view(len(part), samples) - log_posterior(epsilon, logvar))
-            progress.update(len(part))
+    for part in images.split(max(1, rows // samples)):
+        mu, logvar = (stats[:, None] for stats in vae.encode(part))  # (B, 1, Z)
+        draws = [torch.randn(samples, vae.latent_dim, generator=noise) for _ in part]
+        epsilon = torch.stack(draws).to(part.device)  # (B, samples, Z)
+        z = (mu + epsilon * torch.exp(logvar / 2)).flatten(0, 1)
+        shown = part.repeat_interleave(samples, dim=0)
+        log_likelihood = [
+            -reconstruction_nats(vae.decoder(some), images_of_some)
+            for some, images_of_some in zip(z.split(rows), shown.split(rows), strict=True)
+        ]
+        log_joint = torch.cat(log_likelihood) + vae.prior.log_prob(z)
+        weights.append(log_joint.view(len(part), samples) - log_posterior(epsilon, logvar))
+        done(len(part))
     return torch.cat(weights)
 
 
@@ -102,7 +109,9 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
         )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     order = order.to(images.device)
-    weights = importance_weights(vae, images[order[:weighed]], samples, seed).double()
+    with progress_of(weighed, 0, 1) as progress:
+        few = images[order[:weighed]]
+        weights = importance_weights(vae, few, samples, seed, progress.update).double()
     nll = negative_bound(weights)
     rest = images[order[weighed:]]
     if not len(rest):

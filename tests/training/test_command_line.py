@@ -279,8 +279,10 @@ def test_help_without_a_command_names_them_all(
         ("vae --kl-warmup-epochs -1", "kl_warmup_epochs is -1.0; allowed: at least 0"),
         ("vae --beta nan", "beta is nan; allowed: at least 0"),
         ("vae --draws 0", "draws is 0; it must be at least 1"),
-        ("vae --draws-fraction 2", "draws_fraction is 2.0; allowed: 0 to 1"),
-        ("vae --preset likelihood --beta 2", "draws is 4 and beta 2.0; a bound on the likelihood"),
+        ("vae --draws-fraction 2", "draws_fraction is 2.0; allowed: above 0 and up to 1"),
+        ("vae --draws-fraction 0", "draws_fraction is 0.0; allowed: above 0 and up to 1"),
+        ("vae --preset published --draws 2", "draws is 2 and beta 0.25; with such a weight"),
+        ("vae --preset likelihood --beta 2", "draws is 4 and beta 2.0; with such a weight"),
         ("vae --draws 4", "draws is 4, and they are weighed by the prior, which is fitted after"),
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),
         ("vae --pixels gray", "unknown pixels 'gray'; available: grey, binarised"),
@@ -370,3 +372,9 @@ def test_resuming_with_another_preset_is_refused(made_up_mnist: Path, here: Path
 def test_training_that_diverges_is_one_line(made_up_mnist: Path, here: Path) -> None:
     options = [*small(made_up_mnist), "--preset", "dense", "--lr", "1e20", "--log-every", "1"]
     assert "training diverged. Lower the learning rates" in failure("vae", *options)
+
+
+def test_what_does_not_fit_into_memory_is_told_with_what_to_take_less_of(here: Path) -> None:
+    message = failure("vae", "--data", "digits", "--preset", "dense", "--draws", str(10**13))
+    assert re.search(r"allocat|memory", message)
+    assert message.endswith("Take a smaller --batch-size, fewer --draws of a vae, or --device cpu")

@@ -53,9 +53,9 @@ def test_the_time_counts_draws_for_the_part_of_the_run_that_has_them(
     monkeypatch.setattr("time.perf_counter", lambda: float(sum(drawn)))
     times = [
         plan.seconds_a_step(vae_run(draws=5, draws_fraction=fraction), digits, ALONE)
-        for fraction in (0.0, 0.25, 1.0)
+        for fraction in (0.25, 1.0)
     ]
-    assert times == [1.0, 2.0, 5.0]
+    assert times == [2.0, 5.0]
 
 
 @pytest.mark.parametrize("preset", PRESETS["gan"])

@@ -21,7 +21,7 @@ from training.networks.vae import VAE
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 ALONE = Hardware()
-MEASURES = {"frechet_pixels", "frechet_judge", "heldout_negative_elbo"}
+MEASURES = {"frechet_pixels", "frechet_judge", "heldout_negative_elbo", "heldout_negative_bound"}
 
 
 def gan_run(architecture: str = "compact", num_classes: int = 0, **settings: Any) -> GanRun:
@@ -88,9 +88,14 @@ RUNS: dict[str, AnyRun] = {
         prior_layers=2, prior_mixing="linear", prior_fit="joint", pixels="binarised"
     ),
     "vae-distorted": vae_run(distorted_fraction=0.8),
-    # Several from the fifth step of 12 on.
+    # Several from the fifth step of 12 on, the weight of the KL at 1 from the eighth.
     "vae-draws": vae_run(
-        prior_layers=2, prior_fit="joint", distorted_fraction=0.8, draws=3, draws_fraction=0.7
+        prior_layers=2,
+        prior_fit="joint",
+        distorted_fraction=0.8,
+        draws=3,
+        draws_fraction=0.7,
+        kl_warmup_epochs=2.0,
     ),
 }
 
