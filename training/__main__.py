@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     ) as error:
         raise SystemExit(f"error: {error}") from error
     except RuntimeError as error:
-        said = str(error).splitlines()[0]
+        said = str(error).partition("\n")[0]
         if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in said:
             raise
         raise SystemExit(

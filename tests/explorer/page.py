@@ -199,18 +199,6 @@ def draw_a_seven(page: Page) -> None:
     page.mouse.up()
 
 
-def draw_again(page: Page) -> None:
-    """A seven, after a button has moved the page."""
-    page.evaluate("scrollTo(0, 0)")
-    draw_a_seven(page)
-
-
-def blackened(page: Page) -> bool:
-    """Whether nothing is on the pad."""
-    drawn = page.evaluate("document.getElementById('pad').toDataURL()").split(",")[1]
-    return not pixels(base64.b64decode(drawn)).any()
-
-
 def middle_of(element: Locator, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
     box = element.bounding_box()
     assert box

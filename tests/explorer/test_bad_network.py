@@ -26,23 +26,34 @@ from tests.explorer.page import (
 from tests.shipped import CGAN
 
 
+def refusing_once(page: Page, statuses: tuple[int, ...], wait: int) -> list[str]:
+    """Each of the board's requests is refused when it comes first, by these statuses in turn.
+
+    Returns:
+        The addresses refused, as they come.
+    """
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+            return
+        status = statuses[len(refused) % len(statuses)]
+        refused.append(route.request.url)
+        problem = {"title": "The service has more to do than it can in time", "status": status}
+        headers = {"Retry-After": str(wait), "Content-Type": "application/problem+json"}
+        route.fulfill(status=status, headers=headers, body=json.dumps(problem))
+
+    page.route("**/generate?*format=json", refuse)
+    return refused
+
+
 def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> None:
     page = other_page
     page.goto(shipped.url)
     cell(page, 0, 0)
     settled(page)
-    refused: list[str] = []
-
-    def refuse_once(route: Route) -> None:
-        if route.request.url in refused:
-            route.continue_()
-            return
-        refused.append(route.request.url)
-        problem = {"title": "The service has more to do than it can in time", "status": 503}
-        headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
-        route.fulfill(status=503, headers=headers, body=json.dumps(problem))
-
-    page.route("**/generate?*format=json", refuse_once)
+    refused = refusing_once(page, (503,), wait=1)
     page.get_by_role("button", name="New styles").click()
     expect(page.locator("#notice")).to_contain_text("The service is overloaded. Trying again in 1")
     settled(page)
@@ -80,18 +91,7 @@ def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
             new MutationObserver(look).observe(document.body, what);
         }"""
     )
-    refused: list[str] = []
-
-    def refuse_once(route: Route) -> None:
-        if route.request.url in refused:
-            route.continue_()
-            return
-        refused.append(route.request.url)
-        headers = {"Retry-After": "3", "Content-Type": "application/problem+json"}
-        status = 503 if len(refused) % 2 else 429  # of the service, or of this page's share
-        route.fulfill(status=status, headers=headers, body=json.dumps({"title": "Overload"}))
-
-    page.route("**/generate?*format=json", refuse_once)
+    refusing_once(page, (503, 429), wait=3)  # of the service, or of this page's share
     page.get_by_role("button", name="New styles").click()
     expect(page.locator("#notice")).to_contain_text("Trying again in 3 s")
     expect(page.locator("#notice")).to_contain_text("Trying again in 2 s")  # seen

@@ -15,10 +15,8 @@ from playwright.sync_api import Page, expect
 from tests.explorer.page import (
     HOLD,
     PNG,
-    blackened,
     cell,
     draw_a_seven,
-    draw_again,
     drop,
     held,
     hold,
@@ -30,6 +28,18 @@ from tests.explorer.page import (
     shown,
     written,
 )
+
+
+def draw_again(page: Page) -> None:
+    """A seven, after a button has moved the page."""
+    page.evaluate("scrollTo(0, 0)")
+    draw_a_seven(page)
+
+
+def blackened(page: Page) -> bool:
+    """Whether nothing is on the pad."""
+    drawn = page.evaluate("document.getElementById('pad').toDataURL()").split(",")[1]
+    return not pixels(base64.b64decode(drawn)).any()
 
 
 def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
