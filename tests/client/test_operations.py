@@ -1,20 +1,15 @@
-"""The client against a real service: every method, both ways, and what goes wrong."""
+"""The client against a real service: every method, both ways."""
 
 import asyncio
 import base64
 import hashlib
-import http.client
 import inspect
 import json
 import threading
-import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Coroutine
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -23,22 +18,18 @@ from PIL import Image as PillowImage
 
 from app import schemas
 from app.client import (
-    AnswerError,
     AsyncClient,
     Client,
     Dataset,
-    GenserveError,
     Images,
     ProblemError,
-    UnreachableError,
     answers,
     ask,
     download,
 )
-from app.client.errors import problem_of
 from app.client.pictures import picture_bytes
 from tests.client.conftest import Asks
-from tests.conftest import Server, running_server
+from tests.conftest import Server
 
 
 def get(server: Server, address: str) -> bytes:
@@ -271,235 +262,6 @@ def test_a_problem_carries_what_the_service_says(served: Server, asks: Asks) -> 
     assert problem.detail in str(problem)
     with pytest.raises(ProblemError, match="unknown model"):
         asks(served.url, "model", "a?b")
-
-
-def test_nobody_there_and_another_program_are_told_apart(asks: Asks) -> None:
-    with pytest.raises(UnreachableError, match=r"no whole answer from http://127\.0\.0\.1:1: "):
-        asks("http://127.0.0.1:1", "models")
-    for address in ("127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://[:::1"):
-        with pytest.raises(GenserveError, match="is no address"):
-            Client(address)
-    with other_program(200, b"<html>hello</html>", "text/html") as (url, _):
-        for method in ("generate", "models"):
-            with pytest.raises(AnswerError, match=r"18 bytes \(text/html\) is not what"):
-                asks(url, method)
-        with pytest.raises(AnswerError, match="is no dataset of Genserve"):
-            asks(url, "dataset", "x.zip")
-    with (
-        other_program(200, b'{"model": "m", "items": [{"image": "?"}]}') as (url, _),
-        pytest.raises(AnswerError, match="is not what Genserve gives"),
-    ):
-        asks(url, "generate")
-    with other_program(502, b"<html>bad gateway</html>", "text/html") as (url, _):
-        with pytest.raises(ProblemError, match="not an answer of Genserve") as caught:
-            asks(url, "generate")
-        assert caught.value.status == 502
-
-
-def test_an_answer_of_another_kind_is_never_written_as_a_file() -> None:
-    with other_program(200, b"<html>log in</html>", "text/html") as (url, _), Client(url) as client:
-        for call in (ask.generate().file("png"), ask.models().raw(), ask.model("..").raw()):
-            with pytest.raises(AnswerError, match=r"\(text/html\) is not what Genserve gives"):
-                client.send(call)
-    with (
-        other_program(200, b"{") as (url, _),
-        Client(url) as client,
-        pytest.raises(AnswerError, match="is not what Genserve gives"),
-    ):
-        client.send(ask.models().raw())
-
-
-def test_a_redirection_is_told_and_not_followed(asks: Asks) -> None:
-    with (
-        other_program(301, b"", "text/html", Location="https://example.com/") as (url, asked),
-        pytest.raises(ProblemError, match=r"it points to 'https://example\.com/'") as caught,
-    ):
-        asks(url, "models")
-    assert (caught.value.status, len(asked)) == (301, 1)
-
-
-@pytest.mark.parametrize("client", [Client, AsyncClient])
-def test_what_the_environment_has_wrong_is_told(
-    client: type[Client] | type[AsyncClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for proxy in ("http://a b:x", "socks4://127.0.0.1:9"):
-        monkeypatch.setenv("HTTP_PROXY", proxy)
-        with pytest.raises(GenserveError, match="the environment's proxies"):
-            client("http://service.invalid")
-
-
-def test_this_machine_is_not_asked_by_a_proxy(
-    served: Server, asks: Asks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert asks(served.url, "models")["models"]
-    local = served.url.replace("127.0.0.1", "localhost")
-    assert asks(local, "models")["models"]
-
-
-def test_an_address_is_checked_and_its_password_is_not_shown() -> None:
-    for address in ("http://127.0.0.1:99999", "http://127.0.0.1?x=1", "http://xn--/", "http://a#b"):
-        with pytest.raises(GenserveError, match="is no address"):
-            Client(address)
-    with (
-        Client("http://me:s3cret@127.0.0.1:1/") as client,
-        pytest.raises(UnreachableError) as caught,
-    ):
-        client.models()
-    assert "s3cret" not in str(caught.value)
-    assert "does the service run there? --url or GENSERVE_URL" in str(caught.value)
-
-
-@contextmanager
-def other_program(
-    status: int, body: bytes, media: str = "application/json", **headers: str
-) -> Iterator[tuple[str, list[Any]]]:
-    """One that answers everything alike, and the headers of what it was asked."""
-    asked: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.headers)
-            self.send_response(status)
-            self.send_header("Content-Type", media)
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_a_key_is_sent_as_a_bearer_token_and_the_environment_fills_in(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with other_program(200, b'{"models": []}') as (url, asked):
-        with Client(url) as client:
-            client.models()
-        with Client(url, "s3cret") as client:
-            client.models()
-        monkeypatch.setenv("GENSERVE_URL", url)
-        monkeypatch.setenv("GENSERVE_KEY", "other")
-        with Client() as client:
-            client.models()
-    assert [headers["authorization"] for headers in asked] == [
-        None,
-        "Bearer s3cret",
-        "Bearer other",
-    ]
-    assert asked[0]["user-agent"].startswith("genserve/")
-    with pytest.raises(GenserveError, match="the key has characters"):
-        Client(url, "s3\ncret")
-
-
-@pytest.fixture
-def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits of both clients, which are not waited for."""
-    waits: list[float] = []
-    really = asyncio.sleep
-
-    async def sleep(seconds: float, *_: object) -> None:
-        if seconds >= 1:
-            waits.append(seconds)
-        await really(min(seconds, 0.05))
-
-    monkeypatch.setattr("app.client.session.time.sleep", waits.append)
-    monkeypatch.setattr("app.client.session.asyncio.sleep", sleep)
-    return waits
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_service_is_asked_again_when_it_says_so_and_not_for_ever(
-    asks: Asks, waited: list[float], status: int
-) -> None:
-    with other_program(status, b"{}", "application/problem+json", Retry_After="3") as (url, asked):
-        with pytest.raises(ProblemError) as caught:
-            asks(url, "models", settings={"retries": 4})
-        assert (caught.value.status, caught.value.retry_after) == (status, 3)
-        assert (waited, len(asked)) == ([3, 3, 3, 3], 5)
-        waited.clear()
-        with pytest.raises(ProblemError):
-            asks(url, "models", settings={"longest_wait_s": 8})
-        assert waited == [3, 3]
-        waited.clear()
-        with pytest.raises(ProblemError):
-            asks(url, "models", settings={"retries": 0})
-        assert waited == []
-
-
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [(503, {}), (503, {"Retry_After": "soon"}), (500, {"Retry_After": "1"}), (504, {})],
-)
-def test_nothing_else_is_asked_again(
-    asks: Asks, waited: list[float], status: int, headers: dict[str, str]
-) -> None:
-    with (
-        other_program(status, b"{}", "application/problem+json", **headers) as (url, asked),
-        pytest.raises(ProblemError),
-    ):
-        asks(url, "models")
-    assert (waited, len(asked)) == ([], 1)
-
-
-def test_a_date_says_when_too() -> None:
-    for told, seconds in (
-        ("Thu, 01 Jan 1970 00:02:00 GMT", 20),
-        ("Thu, 01 Jan 1970 00:01:00 GMT", 0),
-        ("7", 7),
-    ):
-        problem = problem_of(503, "Busy", {"retry-after": told}, b"", now=100)
-        assert problem.retry_after == seconds
-    told_wrong = problem_of(503, "Busy", {"content-type": "application/problem+json"}, b"{", 0)
-    assert (told_wrong.detail, told_wrong.errors) == ("Busy", [])
-
-
-def test_a_service_with_no_place_for_a_dataset_gets_the_request_again(
-    tiny_store: Path, asks: Asks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real 503 and its Retry-After; the place is freed while the client waits."""
-    options = ("--models-dir", str(tiny_store), "--workers", "1", "--max-datasets", "1")
-    with running_server(*options) as server:
-        host = urlsplit(server.url).netloc
-        other = http.client.HTTPConnection(host)
-        other.request("GET", "/dataset?n=1000000&seed=1")
-        assert other.getresponse().read(1)  # it is being made, and goes no further unread
-        refused = httpx.get(f"{server.url}/dataset?n=10&seed=1")
-        assert refused.status_code == 503
-        waits: list[float] = []
-        really, really_async = time.sleep, asyncio.sleep
-
-        def sleep(seconds: float) -> None:
-            waits.append(seconds)
-            other.close()
-            really(0.2)
-
-        async def sleep_async(seconds: float) -> None:
-            if seconds >= 1:
-                waits.append(seconds)
-                other.close()
-            await really_async(min(seconds, 0.2))
-
-        monkeypatch.setattr("app.client.session.time.sleep", sleep)
-        monkeypatch.setattr("app.client.session.asyncio.sleep", sleep_async)
-        settings = {"retries": 50, "longest_wait_s": 1e6}
-        made = asks(server.url, "dataset", tmp_path / "ten.zip", n=10, seed=1, settings=settings)
-        assert made.path.read_bytes() == get(server, made.permalink)
-        assert waits
-        assert all(wait >= 1 for wait in waits)
 
 
 def test_a_client_is_of_use_to_several_threads(served: Server) -> None:

@@ -487,7 +487,7 @@ class MixedMachine(BatcherMachine):
 
 
 # The same examples each time, so that the gate gives the same verdict twice. After a change of the
-# batcher, try many at random: HYPOTHESIS_EXAMPLES=2000 pytest tests/app/test_batching_machine.py
+# batcher, try many at random: HYPOTHESIS_EXAMPLES=2000 pytest tests/app/batching/test_machine.py
 _EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
 _SETTINGS = settings(
     max_examples=_EXAMPLES, derandomize=_EXAMPLES == 60, stateful_step_count=40, deadline=None
