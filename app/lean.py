@@ -36,8 +36,9 @@ from app.middleware import (
     told_as,
 )
 from app.negotiation import JSON, NPY, PNG, SHORT, ZIP
+from app.origins import Rendering, origin_of
 from app.pending import LeftError
-from app.replies import Rendering, images_reply, one_png, origin_of
+from app.replies import images_reply, one_png
 from app.service import TIMEOUT_HEADER, Generated, Order, Service, refused_for
 
 PATH = "/generate"

@@ -32,9 +32,10 @@ from app.errors import (
 from app.images import Image
 from app.middleware import V2, has_left, v2_status
 from app.negotiation import JSON
+from app.origins import AS_PNG, Origin, origin_of, upload_origin
 from app.parameters import PLAIN, Timeout, check_query
 from app.pending import Timing
-from app.replies import AS_PNG, Origin, origin_of, pngs, server_timing, upload_origin
+from app.replies import pngs, server_timing
 from app.schemas import (
     InferenceError,
     InferenceRequest,

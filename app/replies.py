@@ -2,28 +2,22 @@
 
 import base64
 import hashlib
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
-from urllib.parse import urlencode
+from typing import Literal, NamedTuple
 
-import numpy as np
 from starlette.responses import Response
 
 from app import __version__
 from app.archive import ZipStream
 from app.choice import pinned_name
 from app.dataset import Dataset, npz_size
-from app.engine import Sample
 from app.errors import InvalidParameterError
 from app.images import (
     MAX_WEBP_SIDE,
     WRITERS,
     Image,
-    Layout,
     places,
     sheet,
     to_animation,
@@ -32,60 +26,16 @@ from app.images import (
     to_webp,
 )
 from app.manifest import HEADER, MANIFEST, Listing
-from app.negotiation import JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
+from app.negotiation import NPY, NPZ, PNG, SHORT, WEBP, ZIP
+from app.origins import ANIMATION, Identity, Origin, Rendering, address_of, caching, tag
 from app.pending import Timing
 from app.pictures import Picture, summary
-from app.provenance import FROM_UPLOAD, GENERATED, Metadata, Told, recipe_start
+from app.provenance import GENERATED, Told, recipe_start
 from app.schemas import ImageItem, ImageList, PictureNote
 from app.seeds import list_text
 from app.service import Generated, Order
-from app.store import StoredModel
-from app.walks import Walk
-
-Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
-
-IMMUTABLE = "public, max-age=31536000, immutable"  # a year: of addresses that pin the model
-_TAG = re.compile(r'"[^"]*"')
 
 APNG = "image/apng"  # of a PNG that is an animation
-
-ANIMATION: Layout = "animation"
-FRAME_MS = 100
-OFFERS = (PNG, JSON, NPY, ZIP, WEBP)  # of equals that a client takes, the first
-
-
-class Rendering(NamedTuple):
-    """How images are to be given."""
-
-    media: str = PNG  # one of OFFERS: PNG and WebP are one sheet, the others one by one
-    scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
-    layout: Layout = "grid"
-    metadata: Metadata = "full"
-    frame_ms: int = FRAME_MS  # of an animation
-
-
-AS_PNG = Rendering()
-
-
-class Origin(NamedTuple):
-    """What an answer says of its images besides their pixels."""
-
-    model: str
-    seeds: Sequence[int | None]
-    labels: Sequence[str | None]
-    permalinks: Sequence[str | None]  # asked for as JSON only
-    classes: Sequence[str] = ()  # all class names of the model, where the images have labels
-    location: str | None = None  # of the whole answer
-    etag: str | None = None  # known before anything is computed
-    cache: str = "no-store"
-    drawn: Sequence[Sample] = ()  # with the labels that were drawn
-    order: Order | None = None  # None = there is no recipe
-    source: str = GENERATED
-    columns: int | None = None  # of a grid; None = as many as make it square
-    tiles: Sequence[Image] | None = None  # what a sheet or animation shows; None = the images
-    items: Sequence[Mapping[str, Any]] | None = None  # more about each image, asked for as JSON
-    headers: Mapping[str, str] = MappingProxyType({})
-    pictures: Sequence[Picture] = ()  # uploads that the images were made from, one each
 
 
 class _OnePng(NamedTuple):
@@ -201,125 +151,12 @@ def without_images(media: str, origin: Origin, status: Literal[200, 304]) -> Res
     return reply
 
 
-def has_it(if_none_match: str, etag: str) -> bool:
-    """Whether If-None-Match names the tag (RFC 9110, section 13.1.2)."""
-    return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
-
-
-@lru_cache(4096)
-def _address(model: str, label: str | None, path: str = "/generate") -> str:
-    """The beginning of a permalink, up to the seeds.
-
-    Args:
-        model: Pinned to its digest, so that the address never gives another checkpoint's images.
-        label: The class's name.
-        path: Of the operation.
-    """
-    label_part = {} if label is None else {"label": label}
-    return f"{path}?" + urlencode({"model": model, **label_part}, safe="@")
-
-
-@lru_cache(1024)
-def _options(truncation: float, rendering: Rendering, several: bool) -> str:
-    """The end of a permalink: what is not as it is by default, and matters."""
-    media, scale, layout, metadata, frame_ms = rendering
-    options: dict[str, str | int] = {}
-    if truncation != 1:
-        options["truncation"] = f"{truncation:g}"
-    if media != NPY and scale != 1:
-        options["scale"] = scale
-    if media in (PNG, WEBP) and several and layout != "grid":
-        options["layout"] = layout
-        if layout == ANIMATION and frame_ms != FRAME_MS:
-            options["frame_ms"] = frame_ms
-    if media != NPY and metadata != "full":
-        options["metadata"] = metadata
-    if media != PNG:
-        options["format"] = SHORT[media]
-    return f"&{urlencode(options)}" if options else ""
-
-
-def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> str:
-    """The one canonical address of an answer of /generate."""
-    model, total, first = order.model, len(samples), samples[0].seed
-    # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
-    label = samples[0].label if total == 1 else order.label
-    name = None if label is None else model.description.labels[label]
-    address = _address(pinned_name(model), name)
-    listed = str(first) if total == 1 else list_text(order.seeds)
-    if "," in listed:
-        address += f"&seeds={listed}"
-    else:
-        address += f"&seed={first}" if total == 1 else f"&seed={first}&n={total}"
-    return address + _options(order.truncation, rendering, total > 1)
-
-
-def _tag(*depends_on: str) -> str:
-    """A strong entity tag: another one if anything is another that the bytes depend on."""
-    return f'"{hashlib.sha256(" ".join(depends_on).encode()).hexdigest()[:32]}"'
-
-
-def _kept(
-    location: str, media: str, model: StoredModel, pinned: bool, identity: Identity
-) -> tuple[str | None, str]:
-    """The ETag, known before anything is computed, and the Cache-Control of seeded images."""
-    if (depends_on := identity(model)) is None:
-        return None, "no-cache"
-    etag = _tag(location, media, depends_on, WRITERS)
-    return etag, IMMUTABLE if pinned else "no-cache"
-
-
-def origin_of(
-    order: Order,
-    samples: Sequence[Sample],
-    rendering: Rendering,
-    seeded: bool,
-    pinned: bool,
-    identity: Identity,
-) -> Origin:
-    """Where the images of /generate come from, with the addresses that give them again.
-
-    All of it is known before anything is computed.
-
-    Args:
-        order: What was asked for.
-        samples: ``Service.samples(order)``.
-        rendering: How it is to be given.
-        seeded: Whether the request named seeds: only then is the answer the same next time.
-        pinned: Whether it named the model's digest: only then is it the same for ever.
-        identity: ``Service.identity``.
-    """
-    model, names = order.model, order.model.description.labels
-    location = _location(order, samples, rendering)
-    etag, cache = None, "no-store"
-    if seeded:
-        etag, cache = _kept(location, rendering.media, model, pinned, identity)
-    permalinks: list[str] = []
-    if rendering.media == JSON:
-        one = Rendering(scale=rendering.scale, metadata=rendering.metadata)
-        for sample in samples:
-            single = order._replace(label=sample.label, seeds=(sample.seed,))
-            permalinks.append(_location(single, (sample,), one))
-    return Origin(
-        model=model.name,
-        seeds=[sample.seed for sample in samples],
-        labels=[None if sample.label is None else names[sample.label] for sample in samples],
-        permalinks=permalinks,
-        classes=names,
-        location=location,
-        etag=etag,
-        cache=cache,
-        drawn=samples,
-        order=order,
-    )
-
-
 @lru_cache(4096)
 def _one_png(pin: str, model: str, digest: str, index: int | None, label: str | None) -> _OnePng:
     """What all answers with one image of a label have in common; see ``one_png``."""
     return _OnePng(
         b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\n" % model.encode(),
-        f"{_address(pin, label)}&seed=",
+        f"{address_of(pin, label)}&seed=",
         recipe_start(model, digest, index, 1, "grid", 1),
     )
 
@@ -346,7 +183,7 @@ def one_png(
     location = address + text
     kept = "cache-control: no-store\r\n"
     if seeded:
-        etag, cache = _kept(location, PNG, model, pinned, identity)
+        etag, cache = caching(location, PNG, model, pinned, identity)
         kept = f"cache-control: {cache}\r\n" + (f"etag: {etag}\r\n" if etag else "")
     spent = server_timing(timing, time.perf_counter() - started)
     lines = (
@@ -354,85 +191,6 @@ def one_png(
         f"{kept}server-timing: {spent}\r\n"
     )
     return head + lines.encode(), body
-
-
-def walk_origin(
-    found: Walk,
-    address: tuple[str, Mapping[str, str | int]],
-    total: int,
-    rendering: Rendering,
-    pinned: bool,
-    identity: Identity,
-) -> Origin:
-    """Where the images of a walk through the latents come from.
-
-    Args:
-        found: The walk; what depends on more than seeds has no address.
-        address: The path, and the parameters that are its own.
-        total: Images.
-        rendering: How they are to be given.
-        pinned: Whether the request named the model's digest.
-        identity: ``Service.identity``.
-    """
-    model, names = found.model, found.model.description.labels
-    label = None if found.label is None else names[found.label]
-    origin = upload_origin(model, total, FROM_UPLOAD if found.shows_upload else GENERATED)
-    origin = origin._replace(labels=[label] * total, classes=names)
-    if not found.by_seeds:
-        return origin
-    path, parameters = address
-    location = f"{_address(pinned_name(model), label, path)}&{urlencode(parameters, safe=',')}"
-    location += _options(found.truncation, rendering, total > 1)
-    etag, cache = _kept(location, rendering.media, model, pinned, identity)
-    return origin._replace(location=location, etag=etag, cache=cache)
-
-
-def upload_origin(
-    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Picture] = ()
-) -> Origin:
-    """What is made from an upload has no seed, address or recipe, and is not to be stored.
-
-    Args:
-        model: What made the images.
-        total: Images.
-        source: GENERATED, or FROM_UPLOAD for what shows somebody's picture.
-        pictures: The uploads, one for each image; none where latents were sent.
-    """
-    nothing: list[None] = [None] * total
-    return Origin(
-        *(model.name, nothing, nothing, nothing),
-        source=source,
-        pictures=pictures,
-    )
-
-
-def from_pictures(origin: Origin, pictures: Sequence[Picture]) -> Origin:
-    """Say in a header what was done to the uploads that all the images come from."""
-    if not pictures:
-        return origin
-    return origin._replace(headers={**origin.headers, "X-Picture": summary(pictures)})
-
-
-def compared(
-    origin: Origin, pictures: Sequence[Image], images: Sequence[Image], columns: int | None
-) -> Origin:
-    """Beside each reconstruction its picture, and their difference.
-
-    Args:
-        origin: Of the reconstructions.
-        pictures: As the model took them.
-        images: The reconstructions.
-        columns: What a sheet shows: 2 = picture and reconstruction, 3 = the difference as well;
-            None = reconstructions alone.
-    """
-    items, tiles = [], []
-    for picture, image in zip(pictures, images, strict=True):
-        difference = np.maximum(picture, image) - np.minimum(picture, image)
-        items.append({"error": float(np.mean(np.square(difference / 255)))})
-        tiles += [picture, image, difference][:columns]
-    if columns is None:
-        return origin._replace(items=items)
-    return origin._replace(items=items, tiles=tiles, columns=columns)
 
 
 def check_size(
@@ -473,7 +231,7 @@ def dataset_headers(
     name, count, seed = made.model.name, len(made.seeds), made.seeds.start
     label = None if made.label is None else made.model.description.labels[made.label]
     metadata = "" if media == NPZ or made.metadata == "mark" else f"&metadata={made.metadata}"
-    ending, address = SHORT[media], _address(pinned_name(made.model), label, "/dataset")
+    ending, address = SHORT[media], address_of(pinned_name(made.model), label, "/dataset")
     location = f"{address}&seed={seed}&n={count}{metadata}&format={ending}"
     headers = {
         "X-Model": name,
@@ -485,7 +243,7 @@ def dataset_headers(
     }
     if seeded and identity is not None:
         # The version, for no release promises to pack a file as the one before.
-        headers["ETag"] = _tag(location, media, identity, WRITERS, __version__)
+        headers["ETag"] = tag(location, media, identity, WRITERS, __version__)
         headers["Accept-Ranges"] = "bytes"
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app import bodies, replies
+from app import bodies, origins, replies
 from app.middleware import has_left
 from app.parameters import (
     AxisValue,
@@ -59,7 +59,7 @@ def interpolate(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = replies.FRAME_MS,
+        frame_ms: FrameMs = origins.FRAME_MS,
         metadata: MetadataOf = "full",
         invert: Invert = "auto",
         center: Center = "auto",
@@ -74,7 +74,7 @@ def interpolate(settings: Settings) -> Endpoint:
         """
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
-            rendering = replies.Rendering(
+            rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             ends: Sequence[bodies.End]
@@ -90,7 +90,7 @@ def interpolate(settings: Settings) -> Endpoint:
                 parameters["seeds"] = list_text([end for end in ends if isinstance(end, int)])
             pinned = model is not None and "@" in model
             address = "/interpolate", parameters
-            origin = replies.walk_origin(found, address, steps, rendering, pinned, service.identity)
+            origin = origins.walk_origin(found, address, steps, rendering, pinned, service.identity)
             if (known := known_already(request, origin, rendering.media)) is not None:
                 return known
             how = fitting(found.model.description.data, invert, center)
@@ -99,7 +99,7 @@ def interpolate(settings: Settings) -> Endpoint:
             way, places = path(latents, steps, method)
             images, timing = await found.images(service, way, caller)
             items = [{"at": place} for place in places.tolist()]
-            origin = replies.from_pictures(origin, pictures)._replace(items=items)
+            origin = origins.from_pictures(origin, pictures)._replace(items=items)
             return await rendered(rendering, images, origin, timing)
 
     return interpolate
@@ -132,7 +132,7 @@ def traverse(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = replies.FRAME_MS,
+        frame_ms: FrameMs = origins.FRAME_MS,
         metadata: MetadataOf = "full",
         invert: Invert = "auto",
         center: Center = "auto",
@@ -147,7 +147,7 @@ def traverse(settings: Settings) -> Endpoint:
         """
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
-            rendering = replies.Rendering(
+            rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             end: bodies.End
@@ -173,7 +173,7 @@ def traverse(settings: Settings) -> Endpoint:
                 parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
             pinned = model is not None and "@" in model
             address = "/traverse", parameters
-            origin = replies.walk_origin(found, address, total, rendering, pinned, service.identity)
+            origin = origins.walk_origin(found, address, total, rendering, pinned, service.identity)
             origin = origin._replace(columns=steps, headers={"X-Axes": listed})
             if seed is None:
                 origin = origin._replace(etag=None, cache="no-store")
@@ -185,7 +185,7 @@ def traverse(settings: Settings) -> Endpoint:
             values = np.linspace(low, high, steps).tolist()
             images, timing = await found.images(service, traversal(start, chosen, values), caller)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
-            origin = replies.from_pictures(origin, pictures)._replace(items=items)
+            origin = origins.from_pictures(origin, pictures)._replace(items=items)
             return await rendered(rendering, images, origin, timing)
 
     return traverse

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
-from app import pages, replies
+from app import origins, pages
 from app.choice import pinned_name
 from app.errors import PROBLEMS, NotFoundError, ServiceError, shown
 from app.negotiation import PNG
@@ -47,7 +47,7 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
         have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
     # A name alone leads to whatever is served under it tomorrow.
-    cache = replies.IMMUTABLE if "@" in name else "no-cache"
+    cache = origins.IMMUTABLE if "@" in name else "no-cache"
     return FileResponse(path, media_type=PNG, headers={"Cache-Control": cache})
 
 

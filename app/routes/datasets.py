@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app import bodies, replies
+from app import bodies, origins, replies
 from app.dataset import Dataset, Datasets
 from app.middleware import is_head
 from app.negotiation import NPZ, ZIP
@@ -63,7 +63,7 @@ def dataset(settings: Settings) -> Endpoint:
         if "ETag" in headers and request.method == "GET":
             etag, length = headers["ETag"], headers.get("Content-Length")
             tags = request.headers.getlist("if-none-match")
-            if tags and replies.has_it(", ".join(tags), etag):
+            if tags and origins.has_it(", ".join(tags), etag):
                 headers.pop("Content-Length", None)
                 return Response(status_code=304, headers=headers)
             if not is_head(request.scope):

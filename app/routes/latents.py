@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import Query, Request, Response
 
-from app import bodies, replies
+from app import bodies, origins, replies
 from app.engine import Latent, Posterior
 from app.middleware import has_left
 from app.parameters import (
@@ -71,7 +71,7 @@ def decode(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = replies.FRAME_MS,
+        frame_ms: FrameMs = origins.FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -79,7 +79,7 @@ def decode(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             decoder = service.choice.encoder(model)
-            rendering = replies.Rendering(
+            rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             latents = await bodies.read_latents(
@@ -87,7 +87,7 @@ def decode(settings: Settings) -> Endpoint:
             )
             replies.check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
-            origin = replies.upload_origin(decoder, len(images))
+            origin = origins.upload_origin(decoder, len(images))
             return await rendered(rendering, images, origin, timing)
 
     return decode
@@ -102,7 +102,7 @@ def reconstruct(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = replies.FRAME_MS,
+        frame_ms: FrameMs = origins.FRAME_MS,
         metadata: MetadataOf = "full",
         show: Annotated[
             Literal["reconstruction", "beside", "error"],
@@ -120,7 +120,7 @@ def reconstruct(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             encoder = service.choice.encoder(model)
-            rendering = replies.Rendering(
+            rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             how = fitting(encoder.description.data, invert, center)
@@ -132,8 +132,8 @@ def reconstruct(settings: Settings) -> Endpoint:
             posteriors, _ = await service.encode(encoder, originals, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = replies.upload_origin(encoder, len(images), FROM_UPLOAD, pictures)
-            origin = replies.compared(origin, originals, images, columns)
+            origin = origins.upload_origin(encoder, len(images), FROM_UPLOAD, pictures)
+            origin = origins.compared(origin, originals, images, columns)
             return await rendered(rendering, images, origin, timing)
 
     return reconstruct

@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app import bodies, provenance, replies
+from app import bodies, origins, provenance, replies
 from app.middleware import has_left
 from app.parameters import (
     PLAIN,
@@ -54,7 +54,7 @@ def generate(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = replies.FRAME_MS,
+        frame_ms: FrameMs = origins.FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -65,7 +65,7 @@ def generate(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, has_left(request.receive)) as caller:
             await bodies.refuse_body(request)
-            rendering = replies.Rendering(
+            rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
             numbers = seeds_in(request, seeds, settings.max_n)
@@ -73,7 +73,7 @@ def generate(settings: Settings) -> Endpoint:
             replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
             seeded = seed is not None or numbers is not None
             pinned = model is not None and "@" in model
-            origin = replies.origin_of(
+            origin = origins.origin_of(
                 order, service.samples(order), rendering, seeded, pinned, service.identity
             )
             if (known := known_already(request, origin, rendering.media)) is not None:

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from app import bodies, replies
+from app import bodies, origins, replies
 from app.images import Image
 from app.middleware import is_head
 from app.negotiation import FORMATS, HTML, JSON, WEBP, choose
@@ -30,7 +30,7 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def media_for(request: Request, format: str | None, offers: Sequence[str] = replies.OFFERS) -> str:
+def media_for(request: Request, format: str | None, offers: Sequence[str] = origins.OFFERS) -> str:
     """The type of the answer: the parameter's, else what Accept likes best.
 
     Raises:
@@ -41,21 +41,21 @@ def media_for(request: Request, format: str | None, offers: Sequence[str] = repl
     return choose(", ".join(request.headers.getlist("accept")), offers)
 
 
-def known_already(request: Request, origin: replies.Origin, media: str) -> Response | None:
+def known_already(request: Request, origin: origins.Origin, media: str) -> Response | None:
     """The answer where the tag says all: to HEAD, and to who has these images already."""
     if origin.etag is None or request.method != "GET":
         return None
     tags = request.headers.getlist("if-none-match")
-    if tags and replies.has_it(", ".join(tags), origin.etag):
+    if tags and origins.has_it(", ".join(tags), origin.etag):
         return replies.without_images(media, origin, 304)
     return replies.without_images(media, origin, 200) if is_head(request.scope) else None
 
 
 async def rendered(
-    rendering: replies.Rendering, images: Sequence[Image], origin: replies.Origin, timing: Timing
+    rendering: origins.Rendering, images: Sequence[Image], origin: origins.Origin, timing: Timing
 ) -> Response:
     """The reply; WebP and films, which take long to find few bytes, are made off the event loop."""
-    if rendering.media != WEBP and rendering.layout != replies.ANIMATION:
+    if rendering.media != WEBP and rendering.layout != origins.ANIMATION:
         return replies.images_reply(rendering, images, origin, timing)
     return await to_thread.run_sync(
         replies.images_reply, rendering, images, origin, timing, limiter=CODERS
