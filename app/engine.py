@@ -245,6 +245,10 @@ class Engine:
             lane: Model and operation.
             rows: ``Sample`` or ``Point``, latents (Z,) float32, or images (H, W[, 3]) uint8, by
                 operation.
+
+        Raises:
+            DeviceLostError: the device computes nothing more in this process.
+            Exception: whatever else the runner raises, of any of these rows.
         """
         if len(rows) == 1 and lane in self._beside:
             return [self._run_one(lane, rows[0])]

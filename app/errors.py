@@ -176,8 +176,9 @@ class NoRecipeError(ServiceError):
     status, slug, title = 422, "no-recipe", "The picture has no recipe"
     about = (
         "There is nothing to verify: the picture does not say how this service made it. It is not "
-        "one of ours, was asked for with metadata=mark or none, or has been through a program that "
-        "drops what it does not know, as most that resize or convert do."
+        "one of ours, is of an operation other than /generate, is an animation, was asked for with "
+        "metadata=mark or none, or has been through a program that drops what it does not know, as "
+        "most that resize or convert do."
     )
 
 
@@ -218,7 +219,9 @@ class OverShareError(ServiceError):
 
 class ModelFailureError(ServiceError):
     status, slug, title = 500, "model-failure", "The model failed on this input"
-    about = "The forward pass raised, or gave values that are not finite, for this request's rows."
+    about = (
+        "The forward pass raised an error for this request's rows. Other requests are not affected."
+    )
 
 
 class NotFiniteError(ServiceError):

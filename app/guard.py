@@ -25,7 +25,7 @@ _HOST = re.compile(
 _LOCAL = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 # Asked by machines that look after the service, under whatever name and with no key.
 HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
-_SAFE = ("GET", "HEAD", "OPTIONS")
+SAFE = ("GET", "HEAD", "OPTIONS")
 # What a person reads in a browser, with what those pages load; the service's data are not in it.
 _PAGES = re.compile(r"/|/(docs|redoc|openapi\.json)|/(static|static-offline-docs|problems)(/.*)?")
 
@@ -106,7 +106,7 @@ def check_site(method: str, site: list[str], origin: list[str], host: str) -> No
     Raises:
         CrossSiteError: it is from another origin.
     """
-    if method in _SAFE or (not site and not origin):
+    if method in SAFE or (not site and not origin):
         return
     if site:
         if site[0] in ("same-origin", "none") and len(site) == 1:

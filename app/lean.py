@@ -227,11 +227,16 @@ class Lean:
         request_id = headers[_ID] if _ID in headers else new_request_id().encode()
         return _ALIVE_LINES + _own_lines(request_id), _ALIVE, _closes(headers)
 
-    def refusal(self, error: ServiceError) -> tuple[int, bytes, bytes]:
-        """Status, header lines and body for what no application could be given."""
+    def refusal(self, error: ServiceError, path: str = "") -> tuple[int, bytes, bytes]:
+        """Status, header lines and body for what no application could be given.
+
+        Args:
+            error: Why.
+            path: What was asked for, as far as it is known.
+        """
         request_id = new_request_id()
         self._metrics.request("other", "other", error.status)
-        status, headers, body = problem(error, request_id, "")
+        status, headers, body = problem(error, request_id, path)
         return status, header_lines([*headers, *common_headers(request_id)]), body
 
     def ask(

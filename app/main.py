@@ -33,8 +33,8 @@ from app.parameters import query_errors
 from app.prepare import Prepared, prepare
 from app.routes.table import build_router
 from app.running import running
-from app.schemas import add_own_schemas, tell_absent_from_null
 from app.settings import Settings
+from app.spec import complete
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ def create_app(
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
             spec = made_by_fastapi()
-            add_own_schemas(spec)
-            tell_absent_from_null(spec)
+            complete(spec)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]

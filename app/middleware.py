@@ -131,11 +131,16 @@ def v2_status(status: int) -> int:
     return 400 if status == 422 else status
 
 
+def is_v2(path: str) -> bool:
+    """Whether the path is one of the Open Inference Protocol's."""
+    return path == V2 or path.startswith(f"{V2}/")
+
+
 def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Headers, bytes]:
     """The one place where an error becomes an answer: RFC 9457, or as /v2's protocol has it."""
     status, media = error.status, PROBLEM
     content = error.problem(request_id)
-    if path == V2 or path.startswith(f"{V2}/"):
+    if is_v2(path):
         status, media = v2_status(status), JSON
         content = {"error": error.detail}
     body = json.dumps(content).encode()

@@ -25,14 +25,13 @@ from app.engine import Sample
 from app.errors import (
     PROBLEMS,
     InvalidParameterError,
-    NotReadyError,
     UnknownModelError,
     shown,
 )
 from app.images import Image
 from app.middleware import V2, has_left, v2_status
 from app.negotiation import JSON
-from app.origins import AS_PNG, Origin, origin_of, upload_origin
+from app.origins import AS_PNG, Origin, origin_of, plain_origin
 from app.parameters import PLAIN, Timeout, check_query
 from app.pending import Timing
 from app.replies import pngs, server_timing
@@ -217,7 +216,7 @@ async def _run(
     if served.operation == "decode":
         images, timing = await service.decode(model, list(given["z"]), caller)
         done = time.perf_counter()
-        return _images(images, wanted, partial(upload_origin, model, len(images))), timing, done
+        return _images(images, wanted, partial(plain_origin, model, len(images))), timing, done
     numbers: Sequence[int]
     if "seed" in given:
         numbers = given["seed"].tolist()
@@ -314,14 +313,13 @@ def build_oip_router(settings: Settings) -> APIRouter:
     @router.get("/health/live", operation_id="oip_server_live", responses=_errors(503))
     async def live(request: Request) -> Liveness:
         """As /livez: the process runs and answers."""
-        if reason := _service(request).not_alive():
-            raise NotReadyError(reason)
+        _service(request).check_alive()
         return Liveness(live=True)
 
     @router.get("/health/ready", operation_id="oip_server_ready", responses=_errors(503))
     async def ready(request: Request) -> ServerReadiness:
         """As /readyz: every model answers a canary sent through the real queue."""
-        _check_ready(await _service(request).not_ready())
+        await _service(request).check_ready()
         return ServerReadiness(ready=True)
 
     @router.post(
@@ -358,12 +356,6 @@ def build_oip_router(settings: Settings) -> APIRouter:
     return router
 
 
-def _check_ready(failing: dict[str, str]) -> None:
-    if failing:
-        detail = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
-        raise NotReadyError(detail, retry_after_s=1)
-
-
 def _entry(name: str, reason: str) -> RepositoryEntry:
     return RepositoryEntry(
         name=name, version=VERSION, state="UNAVAILABLE" if reason else "READY", reason=reason
@@ -383,8 +375,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
     )
     async def ready(request: Request, served: Annotated[Served, found]) -> ModelReadiness:
         """Whether a model answers a canary sent through the real queue."""
-        failing = await _service(request).not_ready()
-        _check_ready({k: v for k, v in failing.items() if k in ("service", served.model.name)})
+        await _service(request).check_ready(served.model.name)
         return ModelReadiness(name=served.name, ready=True)
 
     @router.post(

@@ -198,7 +198,7 @@ def walk_origin(
     """
     model, names = found.model, found.model.description.labels
     label = None if found.label is None else names[found.label]
-    origin = upload_origin(model, total, FROM_UPLOAD if found.shows_upload else GENERATED)
+    origin = plain_origin(model, total, FROM_UPLOAD if found.shows_upload else GENERATED)
     origin = origin._replace(labels=[label] * total, classes=names)
     if not found.by_seeds:
         return origin
@@ -209,10 +209,11 @@ def walk_origin(
     return origin._replace(location=location, etag=etag, cache=cache)
 
 
-def upload_origin(
+def plain_origin(
     model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Picture] = ()
 ) -> Origin:
-    """What is made from an upload has no seed, address or recipe, and is not to be stored.
+    """Of images that have no seed, address or recipe, and are not to be stored: those made from
+    latents or an upload.
 
     Args:
         model: What made the images.

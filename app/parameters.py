@@ -248,8 +248,9 @@ MetadataOf = Annotated[
     Metadata,
     Query(
         description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
-        "digital source type, in XMP) and, where it comes from a seed, the recipe that makes it "
-        "again and that /verify reads; mark = the mark alone; none = nothing",
+        "digital source type, in XMP) and, of pictures of /generate that are no animation, the "
+        "recipe that makes them again and that /verify reads; mark = the mark alone; none = "
+        "nothing",
     ),
 ]
 

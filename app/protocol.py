@@ -209,7 +209,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             else:
                 begun = self._headed
             if not begun:
-                self._write(*lean.refusal(error), closing=True)
+                self._write(*lean.refusal(error, self._path()), closing=True)
             self._linger()
 
         def _end(self) -> None:
@@ -318,7 +318,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             super().on_header(name, value.strip(b" \t"))
 
         def on_headers_complete(self) -> None:
-            if self._over and self.url.partition(b"?")[0].decode("latin-1") not in HEALTH:
+            if self._over and self._path() not in HEALTH:
                 count = settings.max_connections
                 detail = f"all {count} connections of this process are in use"
                 self._stop(OverloadedError(detail, retry_after_s=1))
@@ -328,6 +328,10 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if self._over or self.parser.should_upgrade():
                 # What follows a wish to speak another protocol is not read, so nothing may follow.
                 self.cycle.keep_alive = False
+
+        def _path(self) -> str:
+            """Of the request that is coming in, as far as it is there."""
+            return self.url.partition(b"?")[0].decode("latin-1") if self._inside else ""
 
         def _take_authority(self) -> None:
             """Of a whole address as the target, the host in it is the one that counts (RFC 9112,

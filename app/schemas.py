@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from pydantic.json_schema import models_json_schema
 
 from app.pictures import Step
 from app.seeds import MAX_SEED
@@ -403,38 +402,13 @@ class InferenceResponse(_Body):
 
 
 # Bodies that the routes parse or write themselves, which FastAPI therefore does not collect.
-_OWN = (
+OWN = (
     *(Problem, ImageList, Latents, Pictures, End, Ends),
     *(InferenceError, InferenceRequest, InferenceResponse),
 )
 
 
 def reference(schema: type[BaseModel]) -> dict[str, str]:
-    """How the OpenAPI points to one of _OWN."""
-    assert schema in _OWN
+    """How the OpenAPI points to one of OWN."""
+    assert schema in OWN
     return {"$ref": f"#/components/schemas/{schema.__name__}"}
-
-
-def add_own_schemas(spec: dict[str, Any]) -> None:
-    """Add _OWN to the components of an OpenAPI document."""
-    _, definitions = models_json_schema(
-        [(schema, "validation") for schema in _OWN], ref_template="#/components/schemas/{model}"
-    )
-    schemas = spec.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= definitions["$defs"]
-
-
-def tell_absent_from_null(spec: dict[str, Any]) -> None:
-    """Take null out of the parameters' schemas.
-
-    FastAPI writes "may be absent" as "may be null", but a query or header that says null is text
-    that no parameter takes.
-    """
-    for item in spec["paths"].values():
-        for operation in item.values():
-            for parameter in operation.get("parameters", ()):
-                schema = parameter["schema"]
-                kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-                if len(kinds) == 1:
-                    del schema["anyOf"]
-                    parameter["schema"] = kinds[0] | schema

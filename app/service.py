@@ -227,6 +227,10 @@ class Service:
             caller: As ``accepted`` gives it.
             numbers: A seed an image, instead of ``count`` and ``seed``.
             truncation: As in ``Sample``.
+
+        Raises:
+            UnknownModelError, WrongModelError: ``name``, or a label for a model without.
+            InvalidParameterError: ``label``, or a seed out of range.
         """
         if numbers is not None:  # none is to be drawn
             count, seed = 1, numbers[0]
@@ -236,7 +240,8 @@ class Service:
     def choose(
         self, name: str | None, label: str | None, count: int, seed: int | None
     ) -> tuple[StoredModel, int | None, range]:
-        """The model, the label's index and a seed an image; the arguments are ``order``'s."""
+        """The model, the label's index and a seed an image; arguments and errors are
+        ``order``'s."""
         model, index = self.choice.of(name, label)
         if seed is None:
             seed = self.engine.seed(model.name, index, count)
@@ -244,7 +249,15 @@ class Service:
         return model, index, range(seed, seed + count)
 
     async def generate(self, order: Order) -> Generated:
-        """The images of an order."""
+        """The images of an order.
+
+        Raises:
+            OverloadedError, OverShareError: at once, and nothing is computed.
+            DeadlineExceededError: the order's deadline passed in the queue.
+            NotReadyError: the service stops, or a model hangs.
+            ModelFailureError, NotFiniteError: of this order's rows.
+            LeftError: the caller has gone.
+        """
         samples = self.samples(order)
         images, timing = await self.sample(order.model, samples, order.caller)
         return Generated(images, samples, timing)
@@ -252,7 +265,8 @@ class Service:
     async def sample(
         self, model: StoredModel, samples: Sequence[Sample | Point], caller: Caller
     ) -> tuple[list[Image], Timing]:
-        """The image of each row, whatever labels and seeds they have."""
+        """The image of each row, whatever labels and seeds they have. Raises what ``generate``
+        does."""
         if ready := self._ready(model, samples):
             return ready
         images, timing = await self._submit((model.name, "generate"), samples, caller)
@@ -334,14 +348,15 @@ class Service:
     async def encode(
         self, model: StoredModel, images: Sequence[Image], caller: Caller
     ) -> tuple[list[Posterior], Timing]:
-        """The posterior of each image, as ``pictures.read_picture`` makes them."""
+        """The posterior of each image, as ``pictures.read_picture`` makes them. Raises what
+        ``generate`` does."""
         results, timing = await self._submit((model.name, "encode"), images, caller)
         return results, timing  # type: ignore[return-value]
 
     async def decode(
         self, model: StoredModel, latents: Sequence[Latent], caller: Caller
     ) -> tuple[list[Image], Timing]:
-        """The image of each latent (Z,)."""
+        """The image of each latent (Z,). Raises what ``generate`` does."""
         results, timing = await self._submit((model.name, "decode"), latents, caller)
         return results, timing  # type: ignore[return-value]
 
@@ -421,6 +436,29 @@ class Service:
                 self._not_ready = {name: reason for name, reason in found if reason}
                 self._ready_at = time.monotonic()
             return self._not_ready
+
+    def check_alive(self) -> None:
+        """For probes.
+
+        Raises:
+            NotReadyError: as ``not_alive`` says.
+        """
+        if reason := self.not_alive():
+            raise NotReadyError(reason, retry_after_s=STOPPED_RETRY_S)
+
+    async def check_ready(self, name: str | None = None) -> None:
+        """For probes.
+
+        Args:
+            name: Of the one model that matters; None = all do.
+
+        Raises:
+            NotReadyError: as ``not_ready`` says.
+        """
+        failing = await self.not_ready()
+        told = [f"{n}: {why}" for n, why in failing.items() if name in (None, n) or n == "service"]
+        if told:
+            raise NotReadyError("; ".join(told), retry_after_s=1)
 
     async def _canary(self, name: str) -> tuple[str, str | None]:
         try:

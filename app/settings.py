@@ -52,8 +52,7 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 = any free one")
     models_dir: Path = Field(
-        default_factory=_default_store,
-        description="folder of *.safetensors checkpoints to serve (default: models_store)",
+        default=_default_store(), description="folder of *.safetensors checkpoints to serve"
     )
     default_model: str | None = Field(
         default=None,

@@ -38,7 +38,7 @@ APP_KNOWS = {
     "prometheus_client": {"app.__main__", "app.metrics", "app.routes.operation"},
     "pydantic": {
         *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.schemas", "app.settings"),
-        *("app.routes.between", "app.routes.datasets", "app.routes.sample"),
+        *("app.routes.between", "app.routes.datasets", "app.routes.sample", "app.spec"),
     },
     "pydantic_settings": {"app.__main__", "app.settings"},
     "starlette": {

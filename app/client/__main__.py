@@ -1,7 +1,8 @@
 """The command line for people: ``genserve generate --label 7 --n 16 --seed 42 -o sevens.png``.
 
 Exit status: 0 done; 1 a verified picture is different; 2 it could not be done, and standard error
-says why in a line; 130 interrupted.
+says why in a line (of a picture whose model is not served, the line that tells its verdict);
+130 interrupted.
 """
 
 import argparse
@@ -349,8 +350,8 @@ def _parser() -> argparse.ArgumentParser:
     def truncation(made: _Parser) -> None:
         made.add_argument("--truncation", type=float, help="0 to 1: more usual, less varied")
 
-    def pictures(made: _Parser) -> None:
-        about = "PNG, JPEG or WebP; - = standard input"
+    def pictures(made: _Parser, forms: str = "PNG, JPEG or WebP") -> None:
+        about = f"{forms}; - = standard input"
         made.add_argument("pictures", metavar="PICTURE", nargs="+", help=about)
 
     made = command("generate", _generate, "sample images")
@@ -415,7 +416,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--metadata", choices=get_args(Metadata))
 
     made = command("verify", _verify, "whether pictures are what their recipes make")
-    pictures(made)
+    pictures(made, "PNG or WebP")
     waits(made)
 
     made = command("models", _models, "what is served; a model's card")

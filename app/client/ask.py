@@ -271,6 +271,7 @@ def interpolate(
 
     Raises:
         OSError, ValueError: a picture cannot be read.
+        ValueError: an end is a bool.
     """
     query = _query(
         model=model,
@@ -319,6 +320,7 @@ def traverse(
 
     Raises:
         OSError, ValueError: a picture cannot be read.
+        ValueError: ``start`` is a bool.
     """
     query = _query(
         model=model,
@@ -348,6 +350,7 @@ def verify(file: FileArgument, *, timeout_ms: int | None = None) -> Call[Verific
 
     Raises:
         OSError: it cannot be read.
+        ValueError: it is an opened image.
     """
     if isinstance(file, PillowImage.Image):
         raise ValueError("an opened image has lost its recipe; give the file's path or bytes")

@@ -119,7 +119,8 @@ def traverse(settings: Settings) -> Endpoint:
             Query(
                 max_length=1000,
                 description="indices of the latent's numbers to change, such as 0-3,17; none = "
-                "the 8 that tell most (of most KL, where the model's card has it)",
+                "the 8 that tell most (of most KL, where the model's card has it), or as many as "
+                f"{settings.max_n} images allow",
                 json_schema_extra={"pattern": f"^{LIST_PATTERN}$"},
             ),
         ] = None,

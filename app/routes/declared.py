@@ -108,20 +108,27 @@ PAGE: Responses = {
         "headers": {"Vary": _header("Accept")},
     }
 }
+_OF_FILES = (
+    _MADE_BY
+    | _ETAG
+    | {
+        "Content-Disposition": _header("a name for the file"),
+        "Accept-Ranges": _header("bytes, where the answer has an ETag"),
+    }
+)
 DATASET: Responses = {
     200: {
         "description": "ZIP: a PNG an image in a folder a class, then manifest.csv (file, label, "
         "name of the class, seed). NPZ: images (n, H, W), labels and seeds",
         "content": {ZIP: BINARY, NPZ: BINARY},
-        "headers": _MADE_BY | _ETAG,
+        "headers": _OF_FILES,
     }
 }
 DATASET_REST: Responses = {
     206: {
         "description": "The rest of the file that Range and If-Range ask for",
         "content": DATASET[200]["content"],
-        "headers": _MADE_BY
-        | _ETAG
+        "headers": _OF_FILES
         | {"Content-Range": _header("first-last/length; of a ZIP first-asked/*")},
     }
 }

@@ -87,7 +87,7 @@ def decode(settings: Settings) -> Endpoint:
             )
             replies.check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
-            origin = origins.upload_origin(decoder, len(images))
+            origin = origins.plain_origin(decoder, len(images))
             return await rendered(rendering, images, origin, timing)
 
     return decode
@@ -132,7 +132,7 @@ def reconstruct(settings: Settings) -> Endpoint:
             posteriors, _ = await service.encode(encoder, originals, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = origins.upload_origin(encoder, len(images), FROM_UPLOAD, pictures)
+            origin = origins.plain_origin(encoder, len(images), FROM_UPLOAD, pictures)
             origin = origins.compared(origin, originals, images, columns)
             return await rendered(rendering, images, origin, timing)
 

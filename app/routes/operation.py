@@ -5,18 +5,14 @@ from typing import Any
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.errors import NotReadyError
 from app.routes.shared import service_of
-from app.schemas import (
-    Readiness,
-)
+from app.schemas import Readiness
 from app.status import status
 
 
 async def livez(request: Request) -> dict[str, str]:
     """The process runs and answers, and so do the model and what feeds it."""
-    if reason := service_of(request).not_alive():
-        raise NotReadyError(reason)
+    service_of(request).check_alive()
     return {"status": "alive"}
 
 
@@ -26,10 +22,7 @@ async def readyz(request: Request) -> Any:
     Being busy is no reason to be taken out of service; stopping is one.
     """
     service = service_of(request)
-    failing = await service.not_ready()
-    if failing:
-        detail = "; ".join(f"{name}: {reason}" for name, reason in failing.items())
-        raise NotReadyError(detail, retry_after_s=1)
+    await service.check_ready()
     return Readiness(ready=True, models=sorted(service.models))
 
 
