@@ -24,6 +24,7 @@ def main(argv: list[str]) -> None:
 
     from training import commands, distributed
     from training.arguments import parser_for
+    from training.config import PRESETS
     from training.data import DataError
     from training.hardware import HardwareError
     from training.networks.header import CheckpointError
@@ -58,9 +59,9 @@ def main(argv: list[str]) -> None:
         said = str(error).partition("\n")[0]
         if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in said:
             raise
-        raise SystemExit(
-            f"error: {said} Take a smaller --batch-size, fewer --draws of a vae, or --device cpu"
-        ) from error
+        trains = arguments.command in PRESETS
+        smaller = "a smaller --batch-size, fewer --draws of a vae, or " if trains else ""
+        raise SystemExit(f"error: {said} Take {smaller}--device cpu") from error
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

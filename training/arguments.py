@@ -9,6 +9,7 @@ from typing import Any
 from training.config import PRESETS
 from training.evaluate import Effort
 from training.judge import CACHE
+from training.publish import STORE
 from training.sources import DEFAULT, NAMED, SIZES, default_data_root
 
 DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"
@@ -160,7 +161,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     publish.add_argument(
         "--store",
         type=Path,
-        default=Path("models_store"),
+        default=STORE,
         help="folder to publish to (default: models_store)",
     )
     publish.add_argument(
@@ -203,9 +204,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "gap (default: %(default)s)",
     )
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    measure.add_argument(
-        "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
-    )
+    measure.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
     _add_data(measure, "the set that the checkpoint names")
     _add_device(measure)
     export = subparsers.add_parser(
@@ -213,9 +212,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     )
     export.add_argument("name", help="name in the store, such as mnist-cgan-v6")
     export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
-    export.add_argument(
-        "--store", type=Path, default=Path("models_store"), help="(default: models_store)"
-    )
+    export.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
     judge = subparsers.add_parser(
         "judge",
         help="train a data set's judge anew, and compare it with the one in use",

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
+from training.judge import CACHE
+from training.networks.header import write_whole
 from training.record import progress_of
 
 VERSION = 1  # to be raised when what is trained here changes: two classifiers do not compare
@@ -86,9 +88,7 @@ def accuracy(classifier: nn.Module, test: Dataset) -> float:
     return float((named == test.labels).double().mean())
 
 
-def real_classifier(
-    train: Dataset, chosen: Tensor, cache: Path = Path("runs/judges")
-) -> nn.Sequential:
+def real_classifier(train: Dataset, chosen: Tensor, cache: Path = CACHE) -> nn.Sequential:
     """The classifier trained on the ``chosen`` (N,) real images: once, then kept in ``cache``."""
     path = cache / f"{train.name}-{train.digest()[:12]}-cas-{len(chosen)}-v{VERSION}.safetensors"
     channels, height, width = train.images.shape[1:]
@@ -99,8 +99,5 @@ def real_classifier(
         return classifier.to(train.images.device).eval().requires_grad_(False)
     print(f"training the classifier of CAS on {len(chosen)} real images, once", flush=True)
     classifier = train_classifier(train.images[chosen], train.labels[chosen], num_classes)
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.cpu() for name, tensor in classifier.state_dict().items()}, temporary)
-    temporary.replace(path)
+    write_whole(path, save({n: tensor.cpu() for n, tensor in classifier.state_dict().items()}))
     return classifier

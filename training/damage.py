@@ -16,7 +16,7 @@ from torch import Tensor
 from training.data import Dataset, to_pixels
 from training.evaluate import Effort, as_served
 from training.figures import rounded
-from training.judge import Judge
+from training.judge import CACHE, Judge
 from training.reference import SEED, Reference
 
 NOISE = 0.05  # standard deviation; the range of a pixel is 1
@@ -93,7 +93,7 @@ def figures_of_damage(
     train: Dataset,
     test: Dataset,
     effort: Effort | None = None,
-    cache: Path = Path("runs/judges"),
+    cache: Path = CACHE,
 ) -> dict[str, dict[str, Any]]:
     """Damage -> figures of ``effort.samples`` held-out training images that suffered it.
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
 from training.ema import Ema
+from training.networks.header import write_whole
 from training.record import progress_of
 
 CACHE = Path("runs/judges")
@@ -51,7 +52,8 @@ def _conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 class Judge(nn.Module):
-    """images (B, C, H, W) in [0, 1] -> features (B, 128) and class logits (B, K)."""
+    """images (B, C, H, W) in [0, 1] -> class logits (B, K) and the images redrawn, as logits;
+    ``features`` is what both come from."""
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -73,7 +75,8 @@ class Judge(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 128), the layer that both heads read."""
+        """(B, 128) of images (B, C, H, W) in [0, 1], before the ReLU through which both heads read
+        them."""
         features: Tensor = self.trunk(images * 2 - 1)
         return features
 
@@ -163,10 +166,6 @@ def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
 
 
 def save_judge(judge: Judge, path: Path) -> None:
-    """Write the weights: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in judge.state_dict().items()}, temporary
-    )
-    temporary.replace(path)
+    """Write the weights, whole or not at all: others may measure with the same judge."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in judge.state_dict().items()}
+    write_whole(path, save(weights))

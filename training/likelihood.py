@@ -35,6 +35,11 @@ def binarised(images: Tensor, seed: int) -> Tensor:
 def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Reconstruction and KL of the negative ELBO, (N,) each, in nats: one draw of z an image.
 
+    Args:
+        vae: In eval mode.
+        images: (N, C, H, W) in [0, 1], on the VAE's device, as those of every function here.
+        seed: Of the draws.
+
     The KL is to the VAE's prior, which may be a flow without closed form, so it comes from the
     same draw: log q(z|x) - log p(z).
     """
@@ -90,6 +95,19 @@ class Likelihood:
     images: int  # weighed
 
 
+def check_effort(samples: int, weighed: int, images: int) -> None:
+    """Refuse what ``importance_nll`` cannot work with; its arguments, and how many images.
+
+    Raises:
+        ValueError: as ``importance_nll``.
+    """
+    if weighed < images and min(weighed, samples) < 2:
+        raise ValueError(
+            f"{samples} draws for each of {weighed} of {images} images tell no standard error; use "
+            "at least 2 of both, or weigh all images"
+        )
+
+
 def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: int) -> Likelihood:
     """Mean negative log-likelihood of binarised images (N, C, H, W), by importance sampling.
 
@@ -100,13 +118,11 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
     the plain mean.
 
     Raises:
-        ValueError: fewer than two draws or images, of which no standard error can be told.
+        ValueError: not all images are weighed, and fewer than two or with fewer than two draws
+            each: no standard error can be told of that.
     """
+    check_effort(samples, weighed, len(images))
     weighed = min(weighed, len(images))
-    if weighed < len(images) and min(weighed, samples) < 2:
-        raise ValueError(
-            f"{samples} draws for each of {weighed} images tell no standard error; use at least 2"
-        )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     order = order.to(images.device)
     with progress_of(weighed, 0, 1) as progress:
@@ -126,7 +142,7 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
 
 
 def encodings(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
-    """mu and logvar, (N, Z) each."""
+    """mu and logvar, (N, Z) each, of images (N, C, H, W) in [0, 1]."""
     parts = [vae.encode(part) for part in images.split(BATCH)]
     mu, logvar = (torch.cat(column) for column in zip(*parts, strict=True))
     return mu, logvar

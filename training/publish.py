@@ -42,6 +42,8 @@ from training.sources import load as load_data
 from training.tone import toned
 from training.train_vae import PRIOR_FITTED
 
+STORE = Path("models_store")  # where checkpoints go if nothing else is said
+
 
 @dataclasses.dataclass(frozen=True)
 class _Averaged:
@@ -270,7 +272,8 @@ def publish(
         if curves.exists():
             shutil.copyfile(curves, staged.with_name(f"{name}-curves.png"))
             pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
-        staged.with_suffix(".md").write_text(card(name, description, digest, network, pictures))
+        page = card(name, store, description, digest, network, pictures)
+        staged.with_suffix(".md").write_text(page)
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     served = shlex.quote(str(store))
     print(f"serve it with: python -m app --models-dir {served}")
@@ -319,6 +322,7 @@ def _staged(path: Path) -> Iterator[Path]:
 
 def card(
     name: str,
+    store: Path,
     description: Description,
     digest: str,
     network: Generator | VAE,
@@ -327,6 +331,7 @@ def card(
     """The checkpoint's page for people, in Markdown: what its header says, with meanings.
 
     Args:
+        store: Where it is published; of a folder outside this one the page does not tell the path.
         pictures: (file beside the card, caption), the samples first.
     """
     training, data = description.training, description.data
@@ -348,6 +353,8 @@ def card(
     ]
     pictured = "\n\n".join(shown[1:])
     folder = " --data FOLDER" if data["source"] == "folder" else ""
+    if store != STORE:
+        folder += f" --store {'STORE' if store.is_absolute() else shlex.quote(str(store))}"
     again = f"`python -m training evaluate {name}{folder}` measures"
     if description.metrics:
         figures = f"{again} them again; docs/quality.md says how.\n\n"

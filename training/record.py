@@ -102,7 +102,7 @@ def summary_writer_class() -> Any:
 
 
 @contextmanager
-def _progress(total_steps: int, done: int, batch_images: int) -> Iterator[Any]:
+def progress_of(total_steps: int, done: int, batch_images: int) -> Iterator[Any]:
     """A tqdm bar on a terminal; elsewhere, such as in a log file, a line every half minute."""
     from tqdm import tqdm  # of the extra: a lean environment gets as far as a clear error
 
@@ -151,13 +151,6 @@ class _Lines:
         self.postfix = text
 
 
-@contextmanager
-def progress_of(total_steps: int, done: int, batch_images: int) -> Iterator[Any]:
-    """The bar, or lines, of another loop than the main one (the prior's fit)."""
-    with _progress(total_steps, done, batch_images) as bar:
-        yield bar
-
-
 class Recorder:
     """A run's reports: to its folder, to the terminal, and to TensorBoard where that is asked for.
 
@@ -202,7 +195,7 @@ class Recorder:
         with ExitStack() as stack:
             if self.folder:
                 self.bar = stack.enter_context(
-                    _progress(self.total_steps, self.step, self.batch_images)
+                    progress_of(self.total_steps, self.step, self.batch_images)
                 )
             if self.board:
                 stack.callback(self.board.close)

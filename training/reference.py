@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training import cas, measures
 from training.data import DataError, Dataset, to_pixels
-from training.judge import VERSION, Judge
+from training.judge import CACHE, VERSION, Judge
 from training.measures import Manifold, nearest
 
 BATCH = 500
@@ -75,7 +75,7 @@ class Reference:
         train: Dataset,
         test: Dataset,
         samples: int = SAMPLES,
-        cache: Path = Path("runs/judges"),
+        cache: Path = CACHE,
     ) -> None:
         if len(train) < 4 or len(test) < 2:
             raise DataError(

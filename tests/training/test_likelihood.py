@@ -10,6 +10,7 @@ from training import likelihood
 from training.likelihood import (
     active_units,
     binarised,
+    check_effort,
     elbo_terms,
     encodings,
     importance_nll,
@@ -96,8 +97,10 @@ def test_images_that_are_not_weighed_count_as_their_elbo_less_the_mean_gap() -> 
 def test_too_few_for_a_standard_error_are_refused(
     samples: int, weighed: int, images: Tensor
 ) -> None:
-    with pytest.raises(ValueError, match=f"{samples} draws for each of {weighed} images"):
+    with pytest.raises(ValueError, match=f"{samples} draws for each of {weighed} of 12 images"):
         importance_nll(make_vae(), images, samples, weighed, seed=0)
+    with pytest.raises(ValueError, match="tell no standard error"):
+        check_effort(samples, weighed, len(images))
 
 
 def test_the_elbo_is_its_definition(images: Tensor) -> None:

@@ -34,7 +34,7 @@ from training.modes import offsets_for
 from training.networks import build
 from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
-from training.publish import card
+from training.publish import STORE, card
 from training.run import new_run_folder, write_config
 from training.sources import data_spec
 from training.sources import load as load_data
@@ -109,16 +109,29 @@ def at_published(published: Published, monkeypatch: pytest.MonkeyPatch) -> Publi
 def test_a_card_says_whether_labels_taught_the_modes_of_z(published: Published) -> None:
     network, description = load(published.path)
     picture = [("samples.png", "80 samples, none chosen.")]
-    assert "chooses the class" not in card("x", description, "0" * 64, network, picture)
+    assert "chooses the class" not in card("x", STORE, description, "0" * 64, network, picture)
     if isinstance(description.network, GanConfig) and not description.labels:
         shape = dataclasses.replace(description.network, modes=10)
         taught = dataclasses.replace(description, network=shape)
-        shown = card("x", taught, "0" * 64, network, picture)
+        shown = card("x", STORE, taught, "0" * 64, network, picture)
         assert "the largest of z's first 10 numbers chooses the class." in shown
         assert "Offsets" not in shown
         shape = dataclasses.replace(shape, mode_offsets=(0.1,) * 10)
         taught = dataclasses.replace(description, network=shape)
-        assert "Offsets on these numbers" in card("x", taught, "0" * 64, network, picture)
+        assert "Offsets on these numbers" in card("x", STORE, taught, "0" * 64, network, picture)
+
+
+def test_a_cards_command_finds_the_checkpoint_and_tells_no_path(published: Published) -> None:
+    network, description = load(published.path)
+    picture = [("samples.png", "80 samples, none chosen.")]
+    for store, option in (
+        (STORE, ""),
+        (Path("models_more"), " --store models_more"),
+        (Path("/home/me/my models"), " --store STORE"),
+    ):
+        shown = card("x", store, description, "0" * 64, network, picture)
+        assert f"`python -m training evaluate x{option}` measures" in shown
+        assert "/home" not in shown
 
 
 def test_a_gan_that_labels_taught_draws_classes_as_often_as_its_images_have_them(

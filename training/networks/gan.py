@@ -134,7 +134,7 @@ class Generator(nn.Module):
         self.config = config
         self.latent_dim = config.latent_dim
         self.num_classes = config.num_classes
-        self.image_shape = (config.image_channels, config.image_size, config.image_size)
+        self.image_shape = config.image_shape
         self.offsets: Tensor | None  # of z (Z,), 0 where a number chooses no mode
         offsets = None
         if config.mode_offsets:

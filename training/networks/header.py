@@ -8,9 +8,11 @@ header's metadata are text values:
 ``kind``        a key of ``training.networks.configs.CONFIGS``
 ``network``     JSON: every field of that kind's config class
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
-``data``        JSON: data set, licence, images; ``fit`` = how the service makes a picture of
-                another shape fit: ``crop`` to its middle square, else black is put around it
-``training``    JSON: preset, seed, data digest, images seen, source revision, torch version, time
+``data``        JSON: data set and where it is from, its digest, licence, images; ``fit`` = how the
+                service makes a picture of another shape fit: ``crop`` to its middle square, else
+                black is put around it
+``training``    JSON: command, preset, every setting of the run, seed, images seen, seconds, which
+                weights these are, source revision, torch version
 ``metrics``     JSON: name -> figure
 ``graphs``      JSON: operation -> fields of ``Graph``; ``{}``, or missing in the oldest files, =
                 the network was not exported
@@ -81,7 +83,7 @@ class Graph:
 
     sha256: str  # of the file, 64 hex digits
     samples: int  # outputs compared with torch's
-    max_difference: float  # of a pixel in 0 to 1, or of an encoding's number
+    max_difference: float  # of a pixel in 0 to 1; of an encoding's number, over its size if above 1
     differing_pixels: float  # share of the pixels, after rounding to 8 bits; 0 for encodings
 
 

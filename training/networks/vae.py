@@ -133,7 +133,7 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         self.latent_dim = config.latent_dim
-        self.image_shape = (config.image_channels, config.image_size, config.image_size)
+        self.image_shape = config.image_shape
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.prior = FlowPrior(
