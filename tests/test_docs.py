@@ -56,10 +56,21 @@ def test_the_figures_in_the_readme_are_those_of_the_checkpoints() -> None:
         assert str(metrics["frechet_train_ratio"]) in figures, path.stem
 
 
+def anchors(document: Path) -> set[str]:
+    """What links into a document may name: its headings, as GitHub writes them, and ids."""
+    text = document.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | set(re.findall(r'id="([^"]+)"', text))
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
     for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models_*/*.md")):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text()):
+            name, _, anchor = target.partition("#")
+            file = document.parent / name if name else document
+            assert file.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in anchors(file), f"{document.name}: {target}"
 
 
 def test_the_version_is_one() -> None:

@@ -1,4 +1,5 @@
-"""Every block of docs/tour.md, run in order against the shipped service."""
+"""Every block of docs/tour.md, and those of the README that ask a service, run in order against the
+shipped one."""
 
 import os
 import re
@@ -14,20 +15,20 @@ from typing import Any, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOUR = ROOT / "docs/tour.md"
-URL = "http://127.0.0.1:8000"  # as the tour has it
+TOUR, README = ROOT / "docs/tour.md", ROOT / "README.md"
+HOST = "127.0.0.1:8000"  # as both have it
 
 
 class Block(NamedTuple):
-    line: int  # of its first line in the tour
+    line: int  # of its first line in the document
     language: str
     code: str
     prints: str | None  # None = anything
 
 
-def blocks() -> Iterator[Block]:
+def blocks(document: Path = TOUR) -> Iterator[Block]:
     """What there is to run, each with the ``text`` that stands right behind it."""
-    text = TOUR.read_text()
+    text = document.read_text()
     fence = re.compile(
         r"^```(\w+)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
     )
@@ -46,9 +47,9 @@ def unversioned(text: str) -> str:
     return re.sub(r"\b(mnist-[a-z]+)-v[0-9]+\b", r"\1-vN", text.replace("\r", ""))
 
 
-def test_the_blocks_of_the_tour_print_what_it_says(
-    shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def served_here(shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder to work in, with ``genserve`` on the path; where the service is."""
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["genserve"]
     module, _, function = script.partition(":")
     program = tmp_path / "bin" / "genserve"  # as an installer writes it
@@ -62,24 +63,49 @@ def test_the_blocks_of_the_tour_print_what_it_says(
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("GENSERVE_URL", shipped.url)
+    return str(shipped.url).removeprefix("http://")
 
+
+def run(code: str, where: str) -> str:
+    """What bash prints of it."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code], capture_output=True, timeout=240
+    )
+    assert done.returncode == 0, f"{where}: {done.stdout.decode()}{done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+def test_the_blocks_of_the_tour_print_what_it_says(served_here: str) -> None:
     names: dict[str, Any] = {}
     for block in blocks():
         where = f"{TOUR.name}:{block.line}"
-        code = block.code.replace(URL, shipped.url)
+        code = block.code.replace(HOST, served_here)
         if block.language == "python":
             with redirect_stdout(StringIO()) as out:
                 exec(compile("\n" * (block.line - 1) + code, str(TOUR), "exec"), names)
             printed = out.getvalue()
         else:
             assert block.language == "sh", where
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", code], capture_output=True, timeout=240
-            )
-            printed = done.stdout.decode()
-            assert done.returncode == 0, f"{where}: {printed}{done.stderr.decode()}"
+            printed = run(code, where)
         if block.prints is not None:
             assert like(block.prints).fullmatch(unversioned(printed)), f"{where}: {printed}"
+
+
+def test_what_the_readme_asks_is_answered(served_here: str) -> None:
+    failing = 'curl() { command curl -sS --fail-with-body "$@"; }\n'
+    names: dict[str, Any] = {}
+    asked = 0
+    for block in blocks(README):
+        where = f"{README.name}:{block.line}"
+        code = block.code.replace(HOST, served_here)
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + code, str(README), "exec"), names)
+        elif code.startswith(("curl", "genserve")):
+            run(failing + code, where)
+            asked += code.count("curl ") + code.count("genserve ")
+    assert asked > 20
+    for array in (names["mu"], names["images"]):
+        assert f"# {array.dtype} {array.shape}" in README.read_text()
 
 
 def test_the_tour_is_found_and_has_both_languages() -> None:
