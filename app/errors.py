@@ -36,6 +36,8 @@ class ServiceError(Exception):
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
     about: ClassVar[str] = "The service failed. The log has the whole story under the request id."
+    # Such as ``detail`` may be.
+    example: ClassVar[str] = "the service failed on this request; it is logged under its id"
 
     def __init__(
         self,
@@ -72,11 +74,13 @@ class ServiceError(Exception):
 class MalformedBodyError(ServiceError):
     status, slug, title = 400, "malformed-body", "The body cannot be parsed"
     about = "The body is not what its Content-Type says: JSON with an error, a broken form."
+    example = "the body is not JSON: Expecting value: line 1 column 1 (char 0)"
 
 
 class MalformedRequestError(ServiceError):
     status, slug, title = 400, "malformed-request", "The request cannot be parsed"
     about = "It is not HTTP/1.1, or its Host header is missing, given twice or not a host."
+    example = "Host is 'a b'; it must be given once, a name or an address, perhaps with a port"
 
 
 class UnauthorizedError(ServiceError):
@@ -85,6 +89,7 @@ class UnauthorizedError(ServiceError):
         "This service was set up with keys. Send one of them as Authorization: Bearer KEY; the "
         "answer does not say what is wrong with one that does not fit."
     )
+    example = "send one of this service's keys as Authorization: Bearer KEY"
 
 
 class CrossSiteError(ServiceError):
@@ -94,26 +99,40 @@ class CrossSiteError(ServiceError):
         "Anybody's page could use a visitor's machine and network in this way. Pages of this "
         "service itself, and programs that are no browsers, may ask."
     )
+    example = (
+        "Origin is 'https://example.com': a page of another origin asks for this. Ask "
+        "from this service's own pages, without a browser, or through a server of yours"
+    )
 
 
 class NotFoundError(ServiceError):
     status, slug, title = 404, "not-found", "There is nothing here"
     about = "No resource has this path. The paths are listed at /docs."
+    example = "nothing at '/generat'; the paths are listed at /docs"
 
 
 class UnknownModelError(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
     about = "No model of this name is loaded. GET /models lists the names."
+    example = (
+        "unknown model 'mnist-cgan'; available: mnist-cgan-v6, mnist-vae-v5; did you "
+        "mean mnist-cgan-v6?"
+    )
 
 
 class MethodNotAllowedError(ServiceError):
     status, slug, title = 405, "method-not-allowed", "The resource does not take this method"
     about = "The Allow header names the methods that it takes."
+    example = "'DELETE' is not possible here; allowed: GET, HEAD, OPTIONS, POST"
 
 
 class NotAcceptableError(ServiceError):
     status, slug, title = 406, "not-acceptable", "No such representation"
     about = "The Accept header asks for types that this resource does not give; it lists those."
+    example = (
+        "available types: image/png, application/json, application/x-npy, "
+        "application/zip, image/webp; or leave Accept out"
+    )
 
 
 class RequestTimeoutError(ServiceError):
@@ -122,26 +141,34 @@ class RequestTimeoutError(ServiceError):
         "Its headers, and then its body, have to be there whole within limits that the operator "
         "sets (header_seconds, body_seconds), however steadily they trickle in."
     )
+    example = "the request's body is not there after 30 s"
 
 
 class BodyTooLargeError(ServiceError):
     status, slug, title = 413, "body-too-large", "The body is too large"
     about = "A body has a limit in bytes, and a picture one in pixels, checked before decoding."
+    example = "the picture has 8000 x 6000 = 48000000 pixels; at most 16000000 are read"
 
 
 class UriTooLongError(ServiceError):
     status, slug, title = 414, "uri-too-long", "The address is too long"
     about = "An address has 65536 bytes at most. Long lists of seeds can be asked for in parts."
+    example = "the address has over 65536 bytes"
 
 
 class UnsupportedMediaTypeError(ServiceError):
     status, slug, title = 415, "unsupported-media-type", "The body's type is not supported"
     about = "The Content-Type is none of those the operation reads; it lists those."
+    example = (
+        "Content-Type is 'text/plain'; this operation reads image/png, image/jpeg, "
+        "image/webp, multipart/form-data, application/json"
+    )
 
 
 class RangeNotSatisfiableError(ServiceError):
     status, slug, title = 416, "range-not-satisfiable", "The file ends before that"
     about = "The Range header asks for bytes behind the file's end; Content-Range tells its length."
+    example = "the file has 3136434 bytes; asked for is what follows the first 9000000"
 
     @classmethod
     def at(cls, first: int, length: int) -> "RangeNotSatisfiableError":
@@ -160,16 +187,23 @@ class MisdirectedRequestError(ServiceError):
         "trusted as this service's own (DNS rebinding). IP addresses, localhost and local names "
         "always work."
     )
+    example = (
+        "Host is 'example.com', which this service does not answer to; ask for it by "
+        "its IP address, localhost or a local name, or list the name in "
+        "GENSERVE_ALLOWED_HOSTS"
+    )
 
 
 class InvalidParameterError(ServiceError):
     status, slug, title = 422, "invalid-parameter", "A parameter is not acceptable"
     about = "A parameter is unknown, given twice, of the wrong form or out of its range."
+    example = "seed is '-1'; it must be greater than or equal to 0"
 
 
 class UnreadableImageError(ServiceError):
     status, slug, title = 422, "unreadable-image", "The picture cannot be read"
     about = "The upload is not a whole PNG, JPEG or WebP picture."
+    example = "the 5 bytes, which begin with 'hello', are not a whole PNG, JPEG or WebP picture"
 
 
 class NoRecipeError(ServiceError):
@@ -180,16 +214,21 @@ class NoRecipeError(ServiceError):
         "metadata=mark or none, or has been through a program that drops what it does not know, as "
         "most that resize or convert do."
     )
+    example = (
+        "the picture has no recipe of this service; those of /generate have one, but for animations"
+    )
 
 
 class WrongModelError(ServiceError):
     status, slug, title = 422, "wrong-model", "This model cannot do that"
     about = "Labels need a conditional model; encoding and decoding need a VAE."
+    example = "mnist-gan-v7 is unconditional and takes no label; models that do: mnist-cgan-v6"
 
 
 class HeadersTooLargeError(ServiceError):
     status, slug, title = 431, "headers-too-large", "The headers are too large"
     about = "A request has 100 headers and 65536 bytes of headers at most."
+    example = "the headers have over 65536 bytes; at most 100 lines and 65536 bytes are read"
 
 
 class OverShareError(ServiceError):
@@ -200,6 +239,7 @@ class OverShareError(ServiceError):
         "waiting is. Its images are the quota that RateLimit-Policy tells, and RateLimit and "
         "Retry-After say in how many seconds there should be room again."
     )
+    example = "3277 of the 3413 images that wait are yours, and others ask too; try again in 2 s"
 
     @classmethod
     def of(cls, own: int, waiting: int, retry_after_s: int) -> "OverShareError":
@@ -222,6 +262,7 @@ class ModelFailureError(ServiceError):
     about = (
         "The forward pass raised an error for this request's rows. Other requests are not affected."
     )
+    example = "mnist-cgan-v6 failed to generate (RuntimeError)"
 
 
 class NotFiniteError(ServiceError):
@@ -230,6 +271,7 @@ class NotFiniteError(ServiceError):
         "An output of this request's rows is infinite or not a number, so there is no picture. "
         "The same request gives the same; other requests are not affected."
     )
+    example = "mnist-vae-v5 gave values that are not finite for this request"
 
 
 class OverloadedError(ServiceError):
@@ -239,11 +281,13 @@ class OverloadedError(ServiceError):
         "allows or what X-Timeout-Ms leaves. Nothing was computed. Try again after Retry-After "
         "seconds, when all that is queued now should be done."
     )
+    example = "the predicted wait is 1.42 s; at most 1.00 s are allowed; try again in 2 s"
 
 
 class NotReadyError(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
     about = "It is stopping, or a model does not answer. Try again after Retry-After seconds."
+    example = "the service is stopping"
 
 
 class DeadlineExceededError(ServiceError):
@@ -252,7 +296,23 @@ class DeadlineExceededError(ServiceError):
         "The request was accepted, but its images were not ready within X-Timeout-Ms or the "
         "service's own limit. What was still queued was not computed."
     )
+    example = (
+        "the images were not ready in the time that the request has; X-Timeout-Ms asks "
+        "for up to 30000"
+    )
 
 
 _ALL: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]
 PROBLEMS = {error.slug: error for error in sorted(_ALL, key=lambda e: (e.status, e.slug))}
+# Of operations that read a body, and of those that run a model.
+OF_BODIES = (MalformedBodyError, BodyTooLargeError, UnsupportedMediaTypeError)
+OF_RUNS = (
+    *(OverShareError, ModelFailureError, NotFiniteError, OverloadedError, NotReadyError),
+    DeadlineExceededError,
+)
+DECLARED = "x-errors"
+
+
+def declared(*errors: type[ServiceError]) -> dict[str, list[str]]:
+    """The errors of an operation, for FastAPI's ``openapi_extra``; ``app.spec`` writes them out."""
+    return {DECLARED: [error.slug for error in errors]}

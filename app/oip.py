@@ -23,20 +23,22 @@ from pydantic import Field
 from app import __version__, bodies, seeds, strict_json, tensors
 from app.engine import Sample
 from app.errors import (
-    PROBLEMS,
+    OF_BODIES,
+    OF_RUNS,
     InvalidParameterError,
+    NotReadyError,
     UnknownModelError,
+    declared,
     shown,
 )
 from app.images import Image
-from app.middleware import V2, has_left, v2_status
+from app.middleware import V2, has_left
 from app.negotiation import JSON
 from app.origins import AS_PNG, Origin, origin_of, plain_origin
 from app.parameters import PLAIN, Timeout, check_query
 from app.pending import Timing
 from app.replies import pngs, server_timing
 from app.schemas import (
-    InferenceError,
     InferenceRequest,
     InferenceResponse,
     Liveness,
@@ -148,16 +150,6 @@ async def _versioned(
             f"unknown version {shown(version)} of {served.name}; it has version {VERSION} alone"
         )
     return served
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI's account of an operation's errors."""
-    content = {JSON: {"schema": reference(InferenceError)}}
-    told: dict[int | str, dict[str, Any]] = {"default": {"description": "An error"}}
-    for status in statuses:
-        titles = [e.title for e in PROBLEMS.values() if v2_status(e.status) == status]
-        told[status] = {"description": " or ".join(titles)}
-    return {status: about | {"content": content} for status, about in told.items()}
 
 
 async def _body(request: Request, limit: int) -> tuple[bytes, str | None]:
@@ -301,7 +293,6 @@ def build_oip_router(settings: Settings) -> APIRouter:
         prefix=V2,
         tags=["open inference protocol"],
         dependencies=[Depends(check_query)],
-        responses=_errors(400, 500),
     )
 
     @router.get("/", include_in_schema=False)  # as the protocol's own OpenAPI writes it
@@ -310,20 +301,24 @@ def build_oip_router(settings: Settings) -> APIRouter:
         """The server, and the extensions that it knows."""
         return ServerMetadata(name="genserve", version=__version__, extensions=list(EXTENSIONS))
 
-    @router.get("/health/live", operation_id="oip_server_live", responses=_errors(503))
+    @router.get(
+        "/health/live", operation_id="oip_server_live", openapi_extra=declared(NotReadyError)
+    )
     async def live(request: Request) -> Liveness:
         """As /livez: the process runs and answers."""
         _service(request).check_alive()
         return Liveness(live=True)
 
-    @router.get("/health/ready", operation_id="oip_server_ready", responses=_errors(503))
+    @router.get(
+        "/health/ready", operation_id="oip_server_ready", openapi_extra=declared(NotReadyError)
+    )
     async def ready(request: Request) -> ServerReadiness:
         """As /readyz: every model answers a canary sent through the real queue."""
         await _service(request).check_ready()
         return ServerReadiness(ready=True)
 
     @router.post(
-        "/repository/index", operation_id="oip_repository_index", responses=_errors(413, 415)
+        "/repository/index", operation_id="oip_repository_index", openapi_extra=declared(*OF_BODIES)
     )
     async def index(request: Request) -> list[RepositoryEntry]:
         """Every model, and the files of the store that are not served. The body is empty, or JSON:
@@ -365,13 +360,17 @@ def _entry(name: str, reason: str) -> RepositoryEntry:
 def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suffix: str) -> None:
     """The three operations on a model, under one of its two paths."""
 
-    @router.get(path, operation_id=f"oip_model_metadata{suffix}", responses=_errors(404))
+    @router.get(
+        path, operation_id=f"oip_model_metadata{suffix}", openapi_extra=declared(UnknownModelError)
+    )
     async def metadata(request: Request, served: Annotated[Served, found]) -> ModelMetadata:
         """The tensors that a model takes and gives."""
         return _metadata(_service(request), served)
 
     @router.get(
-        f"{path}/ready", operation_id=f"oip_model_ready{suffix}", responses=_errors(404, 503)
+        f"{path}/ready",
+        operation_id=f"oip_model_ready{suffix}",
+        openapi_extra=declared(UnknownModelError, NotReadyError),
     )
     async def ready(request: Request, served: Annotated[Served, found]) -> ModelReadiness:
         """Whether a model answers a canary sent through the real queue."""
@@ -381,8 +380,8 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
     @router.post(
         f"{path}/infer",
         operation_id=f"oip_infer{suffix}",
-        responses=_INFERRED | _errors(400, 404, 413, 415, 429, 500, 503, 504),
-        openapi_extra=_INFER_BODY,
+        responses=_INFERRED,
+        openapi_extra=declared(UnknownModelError, *OF_BODIES, *OF_RUNS) | _INFER_BODY,
         response_class=Response,
     )
     async def infer(

@@ -100,7 +100,11 @@ def problems_page(problems: Mapping[str, type[ServiceError]]) -> str:
 
 def problem_page(error: type[ServiceError]) -> str:
     """One kind of error."""
-    return page(error.title, f"<p>Status {error.status}.</p>\n<p>{escape(error.about)}</p>\n")
+    return page(
+        error.title,
+        f"<p>Status {error.status}.</p>\n<p>{escape(error.about)}</p>\n"
+        f"<p>Such as: <q>{escape(error.example)}</q></p>\n",
+    )
 
 
 def _section(title: str, values: Mapping[str, Any]) -> str:

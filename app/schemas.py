@@ -34,6 +34,7 @@ class ProblemKind(_Body):
     status: int
     title: str
     about: str = Field(description="what it means, and what to do")
+    example: str = Field(description="a detail as it may be told")
 
 
 class PictureNote(_Body):

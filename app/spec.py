@@ -5,24 +5,39 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from app.errors import PROBLEMS
+from app.errors import (
+    DECLARED,
+    PROBLEMS,
+    CrossSiteError,
+    HeadersTooLargeError,
+    InvalidParameterError,
+    MalformedRequestError,
+    MisdirectedRequestError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServiceError,
+    UnauthorizedError,
+    UriTooLongError,
+)
 from app.guard import HEALTH, SAFE, needs_key
 from app.middleware import PROBLEM, is_v2, v2_status
 from app.negotiation import JSON
 from app.schemas import OWN, InferenceError, Problem, reference
 
+Kind = type[ServiceError]
+
 _KEY = "key"
 _RETRY = {"Retry-After": ("seconds after which to try again", "integer")}
 # Headers of errors, by status.
-_HEADERS: dict[str, dict[str, tuple[str, str]]] = {
-    "401": {"WWW-Authenticate": ("Bearer", "string")},
-    "416": {"Content-Range": ("bytes */length", "string")},
-    "429": _RETRY
+_HEADERS: dict[int, dict[str, tuple[str, str]]] = {
+    401: {"WWW-Authenticate": ("Bearer", "string")},
+    416: {"Content-Range": ("bytes */length", "string")},
+    429: _RETRY
     | {
         "RateLimit-Policy": ("your share of the queue, in images", "string"),
         "RateLimit": ("what is left of it, and in how many seconds there is room", "string"),
     },
-    "503": _RETRY,
+    503: _RETRY,
 }
 
 
@@ -30,7 +45,7 @@ def complete(spec: dict[str, Any]) -> None:
     """Add to FastAPI's OpenAPI document, in place."""
     _add_own_schemas(spec)
     _tell_absent_from_null(spec)
-    _tell_refusals(spec)
+    _tell_errors(spec)
 
 
 def _add_own_schemas(spec: dict[str, Any]) -> None:
@@ -57,17 +72,19 @@ def _tell_absent_from_null(spec: dict[str, Any]) -> None:
                     parameter["schema"] = kinds[0] | schema
 
 
-def _refused_before(method: str, path: str) -> list[int]:
-    """Statuses of what never comes to the operation: by the transport, the guard or a bug."""
-    statuses = [408, 414, 431, 500]
+def _of_all(method: str, path: str) -> list[Kind]:
+    """What never comes to the operation, by the transport, the guard or a bug, and 422, for each
+    operation refuses parameters that it does not have."""
+    errors = [RequestTimeoutError, UriTooLongError, HeadersTooLargeError, ServiceError]
+    errors += [InvalidParameterError]
     if path not in HEALTH:
-        statuses += [400, 421, 503]
-        statuses += [403] * (method not in SAFE) + [401] * needs_key(method, path)
-    return statuses
+        errors += [MalformedRequestError, MisdirectedRequestError, OverloadedError]
+    errors += [CrossSiteError] * (path not in HEALTH and method not in SAFE)
+    return errors + [UnauthorizedError] * needs_key(method, path)
 
 
-def _tell_refusals(spec: dict[str, Any]) -> None:
-    """Every status that an operation can give, the headers of errors, and where a key counts."""
+def _tell_errors(spec: dict[str, Any]) -> None:
+    """Every error that an operation can give, with an example, and where a key counts."""
     components = spec["components"]
     components["securitySchemes"] = {
         _KEY: {
@@ -79,34 +96,48 @@ def _tell_refusals(spec: dict[str, Any]) -> None:
     shared: dict[str, Any] = {}
     for path, item in spec["paths"].items():
         for method, operation in item.items():
+            v2 = is_v2(path)
+            own = {PROBLEMS[slug] for slug in operation.pop(DECLARED, ())}
             answers = operation["responses"]
-            for status in _refused_before(method.upper(), path):
-                if str(status) not in answers:
-                    name = f"{'v2' if is_v2(path) else 'problem'}-{status}"
-                    shared[name] = _error(status, is_v2(path))
-                    answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
-            operation["responses"] = {
-                status: answer if "$ref" in answer else answer | _headers(status)
-                for status, answer in sorted(answers.items())
-            }
+            answers.pop("422", None)  # FastAPI's own, whose form no answer has
+            of_status: dict[int, list[Kind]] = {}
+            for error in PROBLEMS.values():
+                if error in own or error in _of_all(method.upper(), path):
+                    status = v2_status(error.status) if v2 else error.status
+                    of_status.setdefault(status, []).append(error)
+            for status, errors in of_status.items():
+                name = ".".join((["v2"] if v2 else []) + [error.slug for error in errors])
+                shared[name] = _told(status, errors, v2)
+                answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
+            operation["responses"] = dict(sorted(answers.items()))
             if needs_key(method.upper(), path):
                 operation["security"] = [{}, {_KEY: []}]
     components["responses"] = dict(sorted(shared.items()))
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
 
 
-def _error(status: int, v2: bool) -> dict[str, Any]:
-    """What the document says of an error."""
-    errors = PROBLEMS.values()
-    told = [e.title for e in errors if (v2_status(e.status) if v2 else e.status) == status]
+def _told(status: int, errors: list[Kind], v2: bool) -> dict[str, Any]:
+    """What the document says of an operation's errors of one status."""
     media, schema = (JSON, InferenceError) if v2 else (PROBLEM, Problem)
-    content = {media: {"schema": reference(schema)}}
-    return {"description": " or ".join(told), "content": content} | _headers(str(status))
-
-
-def _headers(status: str) -> dict[str, Any]:
-    """The headers of an error, if it has some of its own."""
+    examples = {
+        error.slug: {
+            "summary": error.title,
+            "value": {"error": error.example} if v2 else _problem(error),
+        }
+        for error in errors
+    }
     headers = {
         name: {"description": about, "schema": {"type": kind}}
         for name, (about, kind) in _HEADERS.get(status, {}).items()
     }
-    return {"headers": headers} if headers else {}
+    return {
+        "description": " or ".join(error.title for error in errors),
+        "content": {media: {"schema": reference(schema), "examples": examples}},
+    } | ({"headers": headers} if headers else {})
+
+
+def _problem(error: Kind) -> dict[str, Any]:
+    """One as it may be answered."""
+    retry_after_s = 2 if "Retry-After" in _HEADERS.get(error.status, {}) else None
+    return error(error.example, retry_after_s=retry_after_s).problem("5f1c0a2e9b7d4c38")

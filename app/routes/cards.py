@@ -66,7 +66,9 @@ async def get_problem(request: Request, slug: str) -> Any:
 
 
 def _about(error: type[ServiceError]) -> ProblemKind:
-    return ProblemKind(status=error.status, title=error.title, about=error.about)
+    return ProblemKind(
+        status=error.status, title=error.title, about=error.about, example=error.example
+    )
 
 
 def _card(service: Service, model: StoredModel) -> ModelCard:

@@ -7,9 +7,7 @@ import numpy as np
 from fastapi import Response
 
 from app import bodies, replies
-from app.errors import PROBLEMS
 from app.images import to_png
-from app.middleware import PROBLEM
 from app.negotiation import HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP
 from app.schemas import (
     MAX_ENDS,
@@ -18,7 +16,6 @@ from app.schemas import (
     ImageList,
     Latents,
     Pictures,
-    Problem,
     reference,
 )
 
@@ -38,17 +35,6 @@ class ZipResponse(Response):
     """The same for an archive."""
 
     media_type = ZIP
-
-
-def problems(*statuses: int) -> Responses:
-    """The OpenAPI's account of an operation's errors."""
-    return {
-        status: {
-            "description": " or ".join(e.title for e in PROBLEMS.values() if e.status == status),
-            "content": {PROBLEM: {"schema": reference(Problem)}},
-        }
-        for status in statuses
-    }
 
 
 def _header(description: str, kind: str = "string") -> dict[str, Any]:

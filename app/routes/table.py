@@ -4,6 +4,21 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Response
 
+from app.errors import (
+    OF_BODIES,
+    OF_RUNS,
+    NoRecipeError,
+    NotAcceptableError,
+    NotFoundError,
+    NotReadyError,
+    OverShareError,
+    RangeNotSatisfiableError,
+    ServiceError,
+    UnknownModelError,
+    UnreadableImageError,
+    WrongModelError,
+    declared,
+)
 from app.parameters import check_query
 from app.routes.between import interpolate, traverse
 from app.routes.cards import (
@@ -33,7 +48,6 @@ from app.routes.declared import (
     PngResponse,
     Responses,
     ZipResponse,
-    problems,
 )
 from app.routes.latents import decode, encode, reconstruct
 from app.routes.operation import get_status, livez, metrics, readyz
@@ -50,14 +64,21 @@ from app.schemas import (
 )
 from app.settings import Settings
 
-# Statuses of errors. 422 is every operation's, since each refuses parameters that it does not have.
-_ASKED = (404, 406, 422, 429, 500, 503, 504)  # a model makes images
-_SENT = (400, 404, 406, 413, 415, 422, 429, 500, 503, 504)  # from a body
-_ENCODES = (400, 404, 413, 415, 422, 429, 500, 503, 504)
-_VERIFIES = (400, 413, 415, 422, 429, 500, 503, 504)
-_STREAMS = (404, 406, 422, 500, 503, 504)  # a dataset; not 429, for all others go first anyway
-_RESUMES = (*_STREAMS, 416)
-_NAMED = (404, 406)  # a document, as JSON or as a page
+Errors = tuple[type[ServiceError], ...]
+
+_ASKED: Errors = (UnknownModelError, NotAcceptableError, WrongModelError, *OF_RUNS)
+_SENT: Errors = (*_ASKED, *OF_BODIES)
+_SEEN: Errors = (*_SENT, UnreadableImageError)  # with pictures in the body
+_ENCODES: Errors = (UnknownModelError, WrongModelError, *OF_BODIES, UnreadableImageError, *OF_RUNS)
+_VERIFIES: Errors = (*OF_BODIES, UnreadableImageError, NoRecipeError, *OF_RUNS)
+# A dataset; never over its share, for all others go first anyway.
+_STREAMS: Errors = tuple(error for error in _ASKED if error is not OverShareError)
+_RESUMES: Errors = (*_STREAMS, RangeNotSatisfiableError)
+_PAGES: Errors = (NotAcceptableError,)  # a document, as JSON or as a page
+_CARD: Errors = (UnknownModelError, *_PAGES)
+_KIND: Errors = (NotFoundError, *_PAGES)
+_DRAWN: Errors = (UnknownModelError, NotFoundError)
+_HEALTH: Errors = (NotReadyError,)
 
 _PICTURE = "/models/{name}/pictures/{file}"
 
@@ -72,7 +93,7 @@ class Row(NamedTuple):
     endpoint: Endpoint
     gives: Any  # a class of answers, or the type of the JSON that FastAPI writes
     answers: Responses
-    errors: tuple[int, ...]  # statuses
+    errors: Errors  # besides what every operation refuses (``app.spec``)
     extra: dict[str, Any] | None = None  # body or headers that the endpoint reads by itself
 
 
@@ -92,27 +113,27 @@ def _table(settings: Settings) -> tuple[Row, ...]:
         Row("GET", "/dataset", "dataset_get", "images", archive, file, rest, _RESUMES, RANGE),
         Row("POST", "/encode", "encode", "latents", code, points, ENCODED, _ENCODES, PICTURES),
         Row("POST", "/decode", "decode", "latents", images, png, IMAGES, _SENT, LATENTS),
-        Row("POST", "/reconstruct", "reconstruct", "latents", again, png, REBUILT, _SENT, PICTURES),
-        Row("POST", "/interpolate", "interpolate", "latents", path, png, WALKED, _SENT, ENDS),
+        Row("POST", "/reconstruct", "reconstruct", "latents", again, png, REBUILT, _SEEN, PICTURES),
+        Row("POST", "/interpolate", "interpolate", "latents", path, png, WALKED, _SEEN, ENDS),
         Row("GET", "/interpolate", "interpolate_get", "latents", path, png, walked, _ASKED),
-        Row("POST", "/traverse", "traverse", "latents", axes, png, WALKED, _SENT, END),
+        Row("POST", "/traverse", "traverse", "latents", axes, png, WALKED, _SEEN, END),
         Row("GET", "/traverse", "traverse_get", "latents", axes, png, walked, _ASKED),
         Row("POST", "/verify", "verify", "images", proof, Verification, {}, _VERIFIES, FILE),
-        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, (406,)),
-        Row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _NAMED),
-        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, {}, (404,)),
-        Row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, (503,)),
-        Row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, (503,)),
+        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, _PAGES),
+        Row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _CARD),
+        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, {}, _DRAWN),
+        Row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, _HEALTH),
+        Row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, _HEALTH),
         Row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
         Row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
-        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, (406,)),
-        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _NAMED),
+        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _PAGES),
+        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _KIND),
     )
 
 
 def build_router(settings: Settings) -> APIRouter:
     """Every operation of the interface; ``settings`` gives the limits that the OpenAPI states."""
-    router = APIRouter(dependencies=[Depends(check_query)], responses=problems(422))
+    router = APIRouter(dependencies=[Depends(check_query)])
     for row in _table(settings):
         of_files = isinstance(row.gives, type) and issubclass(row.gives, Response)
         kind = {"response_class": row.gives} if of_files else {"response_model": row.gives}
@@ -122,8 +143,8 @@ def build_router(settings: Settings) -> APIRouter:
             methods=[row.method],
             operation_id=row.id,
             tags=[row.tag],
-            responses=row.answers | problems(*row.errors),
-            openapi_extra=row.extra,
+            responses=row.answers,
+            openapi_extra=declared(*row.errors) | (row.extra or {}),
             **kind,
         )
     return router

@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.errors import PROBLEMS
 from app.main import create_app
+from app.schemas import Problem
 from app.settings import Settings
 
 KEY = "k" * 16
@@ -50,10 +52,13 @@ def answer_of(spec: Any, method: str, path: str, status: int) -> Any:
 
 
 def is_told(spec: Any, method: str, path: str, answer: httpx.Response) -> bool:
-    """Whether an error has the form that the document gives it."""
+    """Whether an error has the form that the document gives it, and is among its examples."""
     (media,) = told = answer_of(spec, method, path, answer.status_code)["content"]
     schema = told[media]["schema"]["$ref"].rpartition("/")[2]
     assert set(spec["components"]["schemas"][schema]["required"]) <= set(answer.json())
+    changing = {"request_id": None, "retry_after": None}
+    examples = [example["value"] | changing for example in told[media]["examples"].values()]
+    assert answer.json() | changing in examples
     return bool(answer.headers["content-type"] == media)
 
 
@@ -93,6 +98,42 @@ async def test_a_key_is_declared_where_one_is_asked_for(make_wire: Any, spec: An
             needed = answer.status_code == 401
             assert operation.get("security", []) == ([{}, {scheme: []}] if needed else []), path
             assert ("401" in operation["responses"]) == needed
+
+
+def test_every_error_has_an_example_of_its_own_form(spec: Any) -> None:
+    shown = {
+        slug: example["value"]
+        for answer in spec["components"]["responses"].values()
+        for media, content in answer["content"].items()
+        for slug, example in content["examples"].items()
+        if media == "application/problem+json"
+    }
+    # 405 is of methods that are no operation.
+    assert set(shown) == set(PROBLEMS) - {"method-not-allowed"}
+    assert len({error.example for error in PROBLEMS.values()}) == len(PROBLEMS)
+    for slug, value in shown.items():
+        assert Problem.model_validate(value).type == f"/problems/{slug}"
+
+
+def test_no_operation_declares_errors_of_others(spec: Any) -> None:
+    told = {
+        operation["operationId"]: {
+            slug
+            for status in operation["responses"]
+            for content in answer_of(spec, method, path, status).get("content", {}).values()
+            for slug in content.get("examples", {})
+        }
+        for path, item in spec["paths"].items()
+        for method, operation in item.items()
+    }
+    assert {name for name, slugs in told.items() if "no-recipe" in slugs} == {"verify"}
+    assert {name for name, slugs in told.items() if "range-not-satisfiable" in slugs} == {
+        "dataset_get"
+    }
+    pictured = {"encode", "reconstruct", "interpolate", "traverse", "verify"}
+    assert {name for name, slugs in told.items() if "unreadable-image" in slugs} == pictured
+    # FastAPI's own account of 422, whose form no answer has, is gone.
+    assert "HTTPValidationError" not in str(spec)
 
 
 def test_errors_declare_their_headers(spec: Any) -> None:

@@ -143,7 +143,7 @@ async def test_the_openapi_has_the_protocol_with_its_own_errors(
             for status, answer in operation["responses"].items():
                 if "$ref" in answer:  # told once for all operations
                     name = answer["$ref"].rpartition("/")[2]
-                    assert name == f"v2-{status}"
+                    assert name.startswith("v2.")
                     answer = spec["components"]["responses"][name]
                 if status != "200":
                     schema = answer["content"]["application/json"]["schema"]
