@@ -17,7 +17,7 @@ from PIL import ImageDraw
 
 from app.main import create_app
 from app.settings import Settings
-from training import cas, judge, measures, train_vae
+from training import cas, judge, measures, prior_fit
 from training.__main__ import main
 from training.evaluate import Effort
 from training.networks.checkpoint import load
@@ -60,7 +60,7 @@ def _as_it_was() -> Iterator[None]:
         monkeypatch.setattr(Effort.__init__, "__defaults__", (50, 20, 3, 10))
         monkeypatch.setattr(cas, "STEPS", 2)
         monkeypatch.setattr(measures, "KID_SUBSETS", 2)
-        monkeypatch.setattr(train_vae, "PRIOR_BATCH", 16)
+        monkeypatch.setattr(prior_fit, "BATCH", 16)
         yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)

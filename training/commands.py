@@ -179,7 +179,7 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
     except KeyboardInterrupt as interrupt:
         if chief:
             lost = (
-                f"step {interrupt.args[0]} is saved"
+                f"{interrupt.args[0]} is saved"
                 if isinstance(interrupt, Stopped)
                 else f"at most {run.save_every} steps are lost"
             )

@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended the run after a whole step; its state is saved."""
+    """Ctrl-C or SIGTERM ended the run after a whole step, which the argument names; it is saved."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -151,11 +151,34 @@ class _Lines:
         self.postfix = text
 
 
+class Interrupts:
+    """As a context manager, takes Ctrl-C and SIGTERM: the first sets ``stop``, so that a loop can
+    end after a whole step and save; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, self._ask_to_stop)
+                self._stack.callback(signal.signal, number, before)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _ask_to_stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stop = True
+
+
 class Recorder:
     """A run's reports: to its folder, to the terminal, and to TensorBoard where that is asked for.
 
-    As a context manager it also takes Ctrl-C and SIGTERM: the first sets ``stop_asked``, so that
-    the loop can end after a whole step and save; a second Ctrl-C ends it at once.
+    As a context manager it also takes Ctrl-C and SIGTERM, as ``Interrupts``.
 
     Args:
         folder: The run's folder; None = write nothing and stay silent (a dry run, and all but
@@ -179,7 +202,7 @@ class Recorder:
         self.total_steps = total_steps
         self.batch_images = batch_images
         self.steps_per_epoch = steps_per_epoch
-        self.stop_asked = False
+        self._interrupts = Interrupts()
         self.log = LossLog(folder, step) if folder else None
         self.board: Any = None
         if folder and tensorboard:
@@ -199,10 +222,7 @@ class Recorder:
                 )
             if self.board:
                 stack.callback(self.board.close)
-            if threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    before = signal.signal(number, self._ask_to_stop)
-                    stack.callback(signal.signal, number, before)
+            stack.enter_context(self._interrupts)
             self.stack = stack.pop_all()
         return self
 
@@ -214,10 +234,10 @@ class Recorder:
     ) -> None:
         self.stack.__exit__(kind, error, trace)
 
-    def _ask_to_stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.stop_asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stop_asked = True
+    @property
+    def stop_asked(self) -> bool:
+        """Whether Ctrl-C or SIGTERM has come."""
+        return self._interrupts.stop
 
     def advance(self) -> None:
         """One step more is done."""

@@ -245,6 +245,10 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return about, tensors
 
 
+def _state_in(path: Path) -> Path:
+    return path / STATE if path.is_dir() else path
+
+
 def in_a_line(error: Exception) -> str:
     """An error's text; of torch's lists of what does not fit, the head and the first."""
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
@@ -273,8 +277,11 @@ class RunState:
         self.seconds = 0.0  # time spent training, over all restarts
         self.carried: dict[str, float] = {}  # figures that a loop reports again at later steps
 
-    def save(self, folder: Path) -> None:
-        """Write the state; a kill meanwhile leaves the old one whole.
+    def save(self, path: Path) -> None:
+        """Write the state: a kill meanwhile leaves the old one whole.
+
+        Args:
+            path: A run's folder, for its ``STATE``, or another file.
 
         Raises:
             TrainingError: a weight or a moment is not finite, or the file cannot be written. The
@@ -295,19 +302,19 @@ class RunState:
             "carried": json.dumps(self.carried),
             "scalers": json.dumps({n: u.scaler.state_dict() for n, u in self.updates.items()}),
         }
-        _replace_file(folder / STATE, tensors, metadata)
+        _replace_file(_state_in(path), tensors, metadata)
 
     def _check_finite(self, what: str, tensors: Mapping[str, Tensor]) -> None:
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise TrainingError(f"{what} at step {self.step}: {DIVERGED}")
 
-    def load(self, folder: Path) -> None:
-        """Take up the state that ``save`` left, or stay at step 0 if there is none yet.
+    def load(self, path: Path) -> None:
+        """Take up the state that ``save`` left there, or stay at step 0 if there is none yet.
 
         Raises:
             TrainingError: the file is damaged, or of another network.
         """
-        path = folder / STATE
+        path = _state_in(path)
         if not path.exists():
             return
         try:

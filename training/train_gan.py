@@ -189,5 +189,5 @@ def train_gan(
         if folder and state.step == last_step:
             record.curves()
     if stop and state.step < last_step:
-        raise Stopped(state.step)
+        raise Stopped(f"step {state.step}")
     return ema.network

@@ -12,20 +12,18 @@ from training.data import Dataset, epoch_order, some_images, to_pixels
 from training.ema import Ema
 from training.hardware import Hardware, Update
 from training.heldout import HeldOutBound, split
-from training.likelihood import binarised
 from training.losses import (
     kl_to_standard_normal,
     log_posterior,
     negative_bound,
     negative_elbo,
 )
-from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
-from training.record import Recorder, Stopped, progress_of, save_grid
+from training.prior_fit import fit_prior
+from training.record import Recorder, Stopped, save_grid
 from training.run import Best, RunState, load_best
 
 MOST_DRAWS = 16  # of the held-out bound: a minute a report would be too much
-PRIOR_BATCH = 512
 PRIOR_FITTED = "prior_fitted"  # in the state, once it is
 
 
@@ -164,12 +162,12 @@ def train_vae(
         if folder and state.step == last_step:
             record.curves()
     if stop and state.step < last_step:
-        raise Stopped(state.step)
+        raise Stopped(f"step {state.step}")
 
     # The prior, fitted to where the finished encoder puts the images; also the best epoch's.
     unfitted = run.network.prior_layers and PRIOR_FITTED not in state.carried
     if folder and state.step == total_steps and unfitted:
-        _fit_prior(run, ema.network, data)
+        state.seconds += fit_prior(run, ema.network, data, folder / "prior.safetensors")
         grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
         save_grid(folder / "samples" / "prior.png", grid, columns=10)
         if len(held_out):
@@ -178,50 +176,10 @@ def train_vae(
             if int(about["step"]) == state.step:
                 best_vae = ema.network
             else:
-                _fit_prior(run, best_vae, data)
+                state.seconds += fit_prior(run, best_vae, data, folder / "best-prior.safetensors")
             best.save(folder, best_vae, int(about["step"]), float(about["value"]))
-        state.seconds = time.monotonic() - started
         state.carried[PRIOR_FITTED] = 1.0
         state.save(folder)
+        for name in ("prior.safetensors", "best-prior.safetensors"):
+            (folder / name).unlink(missing_ok=True)
     return ema.network
-
-
-def _fit_prior(run: VaeRun, vae: VAE, data: Dataset) -> None:
-    """Fit ``vae.prior`` to where the finished encoder puts the training images.
-
-    Maximum likelihood of z ~ q(z|x), a fresh draw each time. A prior that was trained jointly goes
-    on from where it is. If it is cut off it starts anew, so a resumed run ends with the same prior.
-    """
-    with torch.no_grad():
-        parts = []
-        for seed, levels in enumerate(data.images.split(1000), run.seed):
-            images = to_pixels(levels)
-            parts += [vae.encode(binarised(images, seed) if run.pixels == "binarised" else images)]
-    mu, logvar = (torch.cat(column) for column in zip(*parts, strict=True))  # (N, Z)
-    if run.prior_fit == "after":
-        torch.manual_seed(run.seed)
-        shape = run.network
-        fresh = FlowPrior(
-            shape.latent_dim, shape.prior_layers, shape.prior_hidden, shape.prior_mixing
-        )
-        vae.prior.load_state_dict(fresh.state_dict())
-    vae.prior.requires_grad_(True)
-    optimizer = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
-    noise = torch.Generator().manual_seed(run.seed)
-
-    with progress_of(run.prior_steps, 0, PRIOR_BATCH) as progress:
-        for step in range(run.prior_steps):
-            chosen = torch.randint(len(mu), (PRIOR_BATCH,), generator=noise).to(mu.device)
-            epsilon = torch.randn(PRIOR_BATCH, mu.shape[1], generator=noise).to(mu.device)
-            z = mu[chosen] + epsilon * torch.exp(logvar[chosen] / 2)
-            loss = -vae.prior.log_prob(z).mean()
-            optimizer.param_groups[0]["lr"] = run.lr * (1 - step / run.prior_steps)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            progress.update()
-            if step % run.log_every == 0:
-                progress.set_postfix_str(
-                    f"prior's cross-entropy {float(loss.detach()):.2f} nats", False
-                )
-    vae.prior.requires_grad_(False)

@@ -1,16 +1,24 @@
 """The VAE's prior: fitted once, at the end, to where the encoder puts images."""
 
 import dataclasses
+import os
+import signal
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.training.tiny import RUNS, assert_same, state, train, vae_run
-from training import train_vae
+from training import prior_fit
 from training.data import Dataset
+from training.heldout import HeldOutBound
 from training.networks.vae import VAE
+from training.prior_fit import fit_prior
+from training.record import Stopped
 
 
 def test_a_finished_run_ends_with_the_same_prior_when_it_was_interrupted(
@@ -37,6 +45,64 @@ def test_the_prior_is_fitted_only_at_the_end(digits: Dataset, tmp_path: Path) ->
     assert (tmp_path / "samples/prior.png").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fit_that_was_stopped_goes_on_and_ends_the_same(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Stopped twice in the first fit and once in the second, of the epoch that measured best: the
+    first, since all measure the same."""
+    monkeypatch.setattr(HeldOutBound, "__call__", lambda *_: 1.0)
+    run = dataclasses.replace(RUNS["vae-flow"], prior_steps=12, save_every=4, holdout_fraction=0.2)
+    whole = train(run, digits, tmp_path / "whole")
+    train(run, digits, tmp_path / "parts", 8)
+    steps = -1  # its last one comes first
+    minimise = prior_fit.Update.minimise
+
+    def stopping(self: Any, loss: Tensor) -> None:
+        nonlocal steps
+        minimise(self, loss)
+        if (steps := steps + 1) in (3, 9, 17):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(prior_fit.Update, "minimise", stopping)
+    for said in ("step 3 of 12", "step 9 of 12", "step 5 of 12"):
+        with pytest.raises(Stopped, match=f"{said} of the prior's fit"):
+            train(run, digits, tmp_path / "parts")
+    parts = train(run, digits, tmp_path / "parts")
+    assert steps == 24
+    assert_same(whole.state_dict(), parts.state_dict())
+    for name in ("state", "best"):
+        one, other = (
+            load_file(tmp_path / part / f"{name}.safetensors") for part in ("whole", "parts")
+        )
+        assert_same(one, other)
+    assert not list((tmp_path / "parts").glob("*prior.safetensors"))
+
+
+def test_a_fit_that_was_killed_loses_an_interval_at_most(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dataclasses.replace(RUNS["vae-flow"], prior_steps=12, save_every=4)
+    whole = train(run, digits, tmp_path / "whole")
+    train(run, digits, tmp_path / "parts", 11)
+    rate = prior_fit.Update.learning_rate
+    taken: list[float] = []
+
+    def killed(self: Any, value: float) -> None:
+        taken.append(value)
+        if len(taken) == 7:
+            raise RuntimeError("killed")
+        rate(self, value)
+
+    monkeypatch.setattr(prior_fit.Update, "learning_rate", killed)
+    taken.append(0)  # of the run's last step
+    with pytest.raises(RuntimeError, match="killed"):
+        train(run, digits, tmp_path / "parts")
+    parts = train(run, digits, tmp_path / "parts")
+    assert_same(whole.state_dict(), parts.state_dict())
+    assert len(taken) < 1 + 12 + 1 + 4
+
+
 def test_the_fitted_prior_goes_where_the_encoder_puts_images(
     digits: Dataset, tmp_path: Path
 ) -> None:
@@ -46,7 +112,7 @@ def test_the_fitted_prior_goes_where_the_encoder_puts_images(
     vae.encoder.head.weight.mul_(0.1)
     vae.encoder.head.bias.copy_(torch.tensor([2.0, -1.0, 0.5, -3.0, -3.0, -3.0]))
     decoder = {key: value.clone() for key, value in vae.decoder.state_dict().items()}
-    train_vae._fit_prior(settings, vae, digits)
+    fit_prior(settings, vae, digits)
     drawn = vae.prior(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)))
     assert drawn.mean(0).tolist() == pytest.approx([2.0, -1.0, 0.5], abs=0.3)
     assert (drawn.std(0) < 0.6).all()  # the posteriors' own deviation is e^-1.5 = 0.22
@@ -75,6 +141,6 @@ def test_fitting_a_prior_warns_of_nothing(digits: Dataset) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            train_vae._fit_prior(settings, vae, digits)
+            fit_prior(settings, vae, digits)
     finally:
         torch.set_warn_always(False)

@@ -23,7 +23,7 @@ from tests.training.tiny import (
     small,
     state,
 )
-from training import cas, heldout, judge, measures, train_vae
+from training import cas, heldout, judge, measures, prior_fit
 from training.__main__ import main
 from training.config import PRESETS
 from training.damage import BY_HEART, DAMAGES
@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Effort.__init__, "__defaults__", (60, 20, 3, 10))
     monkeypatch.setattr(cas, "STEPS", 2)
     monkeypatch.setattr(measures, "KID_SUBSETS", 2)
-    monkeypatch.setattr(train_vae, "PRIOR_BATCH", 16)
+    monkeypatch.setattr(prior_fit, "BATCH", 16)
 
 
 @pytest.fixture(scope="module", params=["gan", "cgan", "vae"])
