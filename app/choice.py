@@ -25,6 +25,8 @@ class _Labels:
     def __init__(self, model: StoredModel) -> None:
         self.indices = {name: i for i, name in enumerate(model.description.labels)}
         self._classes = model.network.num_classes
+        # Of classes called 1, 3 and 5 a 0 would be the 1: numbers that are names are names alone.
+        self.numbered = all(map(_plain, self.indices))
 
     def named(self, text: str) -> int | None:
         """The index of the class of this name, its accents written joined or apart."""
@@ -35,10 +37,14 @@ class _Labels:
     def index(self, text: str) -> int | None:
         """The index that a class name, else an index in plain digits, stands for, if any."""
         index = self.named(text)
-        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-        if index is None and plain and len(text) <= 6 and int(text) < self._classes:
+        if index is None and not self.numbered and _plain(text) and int(text) < self._classes:
             index = int(text)
         return index
+
+
+def _plain(text: str) -> bool:
+    """Whether a text is a number as an index is written."""
+    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 6
 
 
 def pinned_name(model: StoredModel) -> str:
@@ -154,7 +160,9 @@ class Choice:
             )
         allowed = f"0 to {len(names) - 1}"
         if names != tuple(str(i) for i in range(len(names))):
-            allowed += f", or a name: {', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
+            listed = f"{', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
+            numbered = self._labels[model.name].numbered
+            allowed = listed if numbered else f"{allowed}, or a name: {listed}"
             if near := difflib.get_close_matches(text.casefold(), names, 1):
                 allowed += f"; did you mean {near[0]}?"
         raise InvalidParameterError(

@@ -20,7 +20,10 @@ from app.settings import Settings
 from training import cas, judge, measures, prior_fit
 from training.__main__ import main
 from training.evaluate import Effort
-from training.networks.checkpoint import load
+from training.networks.checkpoint import load, save
+from training.networks.configs import GanConfig
+from training.networks.gan import Generator
+from training.networks.header import Description
 from training.pictures import read_picture
 
 NAMES = ("ankle boot", "sneaker", "été & 写真", "100%/+")
@@ -141,6 +144,21 @@ async def test_a_sample_of_a_class_is_asked_for_by_its_name(
     ).json()["items"][0]
     assert item["label"] == name
     assert (await photos_client.get(item["permalink"])).content == answer.content
+
+
+async def test_numbers_that_are_names_are_no_indices(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    """Of classes 1, 3 and 5 a 0 would be the 1: a picture of another digit than was asked for."""
+    path = tmp_path / "odd-cgan-v1.safetensors"
+    network = Generator(GanConfig("dense", latent_dim=2, num_classes=3, channels=(4,)))
+    save(path, network.eval(), Description("cgan", network.config, ("1", "3", "5")))
+    client = await make_client(models_dir=tmp_path)
+    assert (await client.get("/generate?label=3&seed=1")).status_code == 200
+    for label in ("0", "2"):
+        answer = await client.get(f"/generate?label={label}&seed=1")
+        assert answer.status_code == 422
+        assert "1, 3, 5" in answer.json()["detail"]
 
 
 async def test_a_name_may_have_its_accents_apart(photos_client: httpx.AsyncClient) -> None:

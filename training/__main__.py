@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
     """
     # Here, since torch takes seconds to import, and Ctrl-C meanwhile is to be one line as well.
     import torch
+    from safetensors import SafetensorError
 
     from training import commands, distributed
     from training.arguments import parser_for
@@ -53,15 +54,20 @@ def main(argv: list[str]) -> None:
         raise SystemExit(PIPE_CLOSED) from None
     except (
         *(DataError, TrainingError, HardwareError, CheckpointError, ValueError, OSError),
+        SafetensorError,
     ) as error:
         raise SystemExit(f"error: {error}") from error
     except RuntimeError as error:
         said = str(error).partition("\n")[0]
         if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in said:
             raise
-        trains = arguments.command in PRESETS
-        smaller = "a smaller --batch-size, fewer --draws of a vae, or " if trains else ""
-        raise SystemExit(f"error: {said} Take {smaller}--device cpu") from error
+        ways = []
+        if arguments.command in PRESETS:
+            ways += ["a smaller --batch-size", "fewer --draws of a vae"]
+        if isinstance(error, torch.OutOfMemoryError) and hasattr(arguments, "device"):
+            ways += ["--device cpu"]
+        advice = f" Take {' or '.join(ways)}" if ways else ""
+        raise SystemExit(f"error: {said}{advice}") from error
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

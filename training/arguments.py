@@ -14,6 +14,8 @@ from training.sources import DEFAULT, NAMED, SIZES, default_data_root
 
 DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"
 
+MOST_THREADS = 1024
+
 ABOUT = {
     "gan": "generative adversarial network: images without labels",
     "cgan": "conditional GAN: images of a label you ask for",
@@ -26,6 +28,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _threads(text: str) -> int:
+    """An argparse type: no more than torch can start."""
+    if (count := _positive(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is over {MOST_THREADS}")
+    return count
 
 
 def _default_threads() -> int:
@@ -45,7 +54,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=_positive,
+        type=_threads,
         default=_default_threads(),
         help="CPU threads of a process (default: OMP_NUM_THREADS, else one a core: %(default)s)",
     )

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from training.data import Dataset, epoch_order, to_pixels
-from training.judge import CACHE
-from training.networks.header import write_whole
+from training.judge import CACHE, filled, keep
 from training.record import progress_of
 
 VERSION = 1  # to be raised when what is trained here changes: two classifiers do not compare
@@ -93,11 +91,10 @@ def real_classifier(train: Dataset, chosen: Tensor, cache: Path = CACHE) -> nn.S
     path = cache / f"{train.name}-{train.digest()[:12]}-cas-{len(chosen)}-v{VERSION}.safetensors"
     channels, height, width = train.images.shape[1:]
     num_classes = len(train.class_names)
-    if path.exists():
-        classifier = _classifier((channels, height, width), num_classes)
-        classifier.load_state_dict(load_file(path))
+    classifier = _classifier((channels, height, width), num_classes)
+    if filled(classifier, path):
         return classifier.to(train.images.device).eval().requires_grad_(False)
     print(f"training the classifier of CAS on {len(chosen)} real images, once", flush=True)
     classifier = train_classifier(train.images[chosen], train.labels[chosen], num_classes)
-    write_whole(path, save({n: tensor.cpu() for n, tensor in classifier.state_dict().items()}))
+    keep(classifier, path)
     return classifier

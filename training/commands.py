@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,10 +21,13 @@ from training.evaluate import Effort, evaluate
 from training.export import export_checkpoint
 from training.figures import plain_table, rounded
 from training.hardware import Hardware, check_devices, pick_device, pick_hardware
+from training.heldout import held_out_count
 from training.judge import judge_path, load_judge, save_judge, train_judge
+from training.likelihood import check_effort
 from training.networks.checkpoint import load
 from training.networks.graphs import graph_path
 from training.networks.header import read
+from training.networks.vae import VAE
 from training.plan import plan
 from training.publish import check_data, data_of, publish, reference_for
 from training.record import Stopped, summary_writer_class
@@ -108,9 +112,8 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
     preset = arguments.preset or next(iter(PRESETS[kind]))
     usual = PRESETS[kind][preset]
     asked = dataclasses.replace(usual, **chosen)  # refuses bad settings before images are read
-    spec = data_spec(
-        arguments.data or DEFAULT,
-        arguments.data_root,
+    spec = _spec_of(
+        arguments,
         image_size=arguments.image_size or 0,
         image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
         licence=arguments.data_licence or "",
@@ -118,6 +121,8 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
     data, _ = load_data(spec)
     modes = asked.label_modes if isinstance(asked, GanRun) else 0
     run = dataclasses.replace(_fitted(usual, kind, data, modes), **chosen)
+    if isinstance(run, VaeRun):
+        held_out_count(len(data), run.holdout_fraction)  # refuses one that leaves nothing
     return _Resolved(kind, preset, run, spec.filled_in(data), data, None)
 
 
@@ -133,13 +138,14 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
         summary_writer_class()
     resolved = _resolve(arguments)
     kind, run = resolved.kind, resolved.run
+    if arguments.devices > 1:
+        Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
     if arguments.dry_run:
         where = resolved.folder or next_run_folder(arguments.runs, kind, resolved.preset)
         hardware = pick_hardware(arguments.device, arguments.compile)
         print(plan(kind, resolved.preset, run, resolved.data, hardware, where))
         return
     if arguments.devices > 1 and not distributed.is_worker():
-        Hardware(processes=arguments.devices).rows(min(run.batch_size, len(resolved.data)))
         if resolved.folder:
             with alone(resolved.folder):  # the first of them locks it; said before all are started
                 pass
@@ -165,6 +171,7 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
             f"run {folder}: {kind}, preset {resolved.preset}, {len(resolved.data)} images, "
             f"on {hardware.device}{processes}"
         )
+        print(f"classes: {resolved.data.counted()}")
         print("\n".join(described(run)), flush=True)
         names = resolved.data.class_names
         if run.network.num_classes > PICTURED:
@@ -183,14 +190,12 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
                 if isinstance(interrupt, Stopped)
                 else f"at most {run.save_every} steps are lost"
             )
-            print(
-                f"\nstopped; {lost}. Continue with: python -m training {kind} --resume {folder}",
-                file=sys.stderr,
-            )
+            again = f"python -m training {kind} --resume {shlex.quote(str(folder))}"
+            print(f"\nstopped; {lost}. Continue with: {again}", file=sys.stderr)
         raise SystemExit(130) from None
     if chief:
         print(f"pictures: {folder}/samples   losses: {folder}/losses.jsonl, {folder}/curves.png")
-        print(f"publish it with: python -m training publish {folder}")
+        print(f"publish it with: python -m training publish {shlex.quote(str(folder))}")
 
 
 def _check_published(store: Path, names: Sequence[str]) -> list[str]:
@@ -222,30 +227,59 @@ def measure(arguments: argparse.Namespace) -> None:
     if not arguments.damage:
         known = _check_published(arguments.store, names)
         names = known if arguments.all else names
-    # Read them all before the first is measured: a wrong name would be met after minutes.
-    loaded = {name: load(arguments.store / f"{name}.safetensors") for name in names}
     device = pick_device(arguments.device)
     effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
     if arguments.quick:
         effort = dataclasses.replace(effort, cas_images=0, nll_samples=0)
-    found = {}
+    if arguments.json:
+        arguments.json.open("a").close()  # what cannot be written is met before minutes of work
     if arguments.damage:
-        spec = data_spec(arguments.data or DEFAULT, arguments.data_root)
+        spec = _spec_of(arguments)
         reference = reference_for(*load_data(spec), device, effort)
         found = figures_of_damage(reference.judge, reference.train, reference.test, effort)
         print(damage_table(found))
-    references: dict[DataSpec, Reference] = {}  # several checkpoints of one set share it
-    for name, (network, description) in loaded.items():
+        _write_json(arguments.json, found)
+        return
+    # All are read and compared with their data before the first is measured, for the same reason.
+    sets: dict[DataSpec, tuple[Dataset, Dataset]] = {}
+    loaded, left = {}, []
+    for name in names:
         path = arguments.store / f"{name}.safetensors"
-        spec = data_of(path, description, arguments.data, arguments.data_root)
+        network, description = load(path)
+        try:
+            spec = data_of(path, description, arguments.data, arguments.data_root)
+            if spec not in sets:
+                sets[spec] = load_data(spec)
+            check_data(path, description, sets[spec][0])
+            if isinstance(network, VAE) and effort.nll_samples:
+                check_effort(effort.nll_samples, effort.nll_images, len(sets[spec][1]))
+        except DataError as error:
+            if not arguments.all:
+                raise
+            left.append(f"{name}: {error}")
+            continue
+        loaded[name] = network, description, spec
+    references: dict[DataSpec, Reference] = {}  # several checkpoints of one set share it
+    found = {}
+    for name, (network, description, spec) in loaded.items():
         if spec not in references:
-            references[spec] = reference_for(*load_data(spec), device, effort)
-        reference = references[spec]
-        check_data(path, description, reference.train)
-        found[name] = evaluate(network.to(device), reference, effort)
+            references[spec] = reference_for(*sets[spec], device, effort)
+        found[name] = evaluate(network.to(device), references[spec], effort)
         print(f"\n{name}\n{plain_table(found[name], description.metrics)}", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        _write_json(arguments.json, found)
+    if left:
+        raise TrainingError("not measured: " + "; ".join(left))
+
+
+def _write_json(path: Path | None, found: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _spec_of(arguments: argparse.Namespace, **wanted: Any) -> DataSpec:
+    """The data that ``--data`` names, else the default set."""
+    source = DEFAULT if arguments.data is None else arguments.data
+    return data_spec(source, arguments.data_root, **wanted)
 
 
 def release(arguments: argparse.Namespace) -> None:
@@ -277,7 +311,7 @@ def export(arguments: argparse.Namespace) -> None:
 def judge(arguments: argparse.Namespace) -> None:
     """``judge``: train one by the fixed seeds, and say how it differs from the one in use."""
     device = pick_device(arguments.device)
-    loaded = load_data(data_spec(arguments.data or DEFAULT, arguments.data_root))
+    loaded = load_data(_spec_of(arguments))
     train, test = (part.to(device) for part in loaded)
     in_use = judge_path(train)
     path = arguments.folder / in_use.name

@@ -20,6 +20,7 @@ def setting(default: Any, help: str) -> Any:
 SMALL_SET = 5000  # images
 SMALL_BATCH = 32
 LEAST_STEPS = 1000
+MOST_EPOCHS = 1_000_000
 
 # Epochs whose ends are pictured and measured, at most; fewer in a short run, where such an end
 # takes as long as some 20 steps. A run of few steps may have LEAST_REPORTS all the same.
@@ -62,6 +63,8 @@ class RunConfig:
         for name in ("epochs", "batch_size", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.epochs > MOST_EPOCHS:
+            raise ValueError(f"epochs is {self.epochs}; allowed: at most {MOST_EPOCHS}")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"decay_fraction is {self.decay_fraction}; allowed: 0 to 1")
         if not 0 <= self.seed < 2**32:

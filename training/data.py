@@ -69,6 +69,8 @@ class DataSpec:
     image_channels: int = 0  # 1 = grey, 3 = RGB; 0 = as the images are
     licence: str = ""  # of the images; "" = the source's own, UNKNOWN_LICENCE for a folder
     digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
+    # Class and images, to tell what has changed since; () = not loaded yet, or by an older version.
+    counts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.licence) > 200 or not self.licence.isprintable():
@@ -100,6 +102,7 @@ class DataSpec:
             image_channels=channels,
             licence=train.licence,
             digest=train.digest(),
+            counts=tuple(train.counts.items()),
         )
 
 
@@ -125,6 +128,18 @@ class Dataset:
             self.labels.to(device),
             self.class_names,
         )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class -> images."""
+        counts = self.labels.bincount(minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    def counted(self, most: int = 12) -> str:
+        """Classes with their images, for a line of text."""
+        told = [f"{name} ({count:,})" for name, count in self.counts.items()]
+        more = [f"and {len(told) - most} more"] if len(told) > most else []
+        return ", ".join(told[:most] + more)
 
     def digest(self) -> str:
         """SHA-256 of images and labels, 64 hex digits."""

@@ -6,6 +6,9 @@ from typing import Any
 MEANINGS = {
     "samples": "samples drawn, none rejected, no truncation",
     "seed": "seed of those samples",
+    "real_images": "real training images that stand beside them, and of which the floors are; as "
+    "many samples are taken for the distances between distributions",
+    "test_images": "real test images",
     "judge_version": "version of the judge; figures of two versions do not compare",
     "judge_accuracy": "accuracy of the judge on real test images",
     "judge_accuracy_worst": "the same for the worst label",
@@ -31,8 +34,8 @@ MEANINGS = {
     "exact_duplicates": "samples equal to an earlier one in every pixel",
     "near_duplicates": "samples nearer to another one than 99.9 % of real images are to theirs",
     "training_copies": "samples equal to a training image in every pixel",
-    "memorised": "samples less than a third as far from the nearest training image as from the "
-    "second nearest, in pixels",
+    "memorised": "samples less than a third as far from the nearest training images, one or up to "
+    "16 that are alike, as from the next, in pixels",
     "nearest_pixels_ratio": "median distance to the nearest training image, in pixels, over that "
     "of test images",
     "nearest_pixels_closer": "samples nearer to it than 99 % of test images are",
@@ -145,7 +148,8 @@ def on_memorisation(figures: Mapping[str, Any]) -> str:
     return (
         f"{verdict}: of {figures['samples']:,} samples {copies} equal one in every pixel, and "
         f"{100 * memorised:.3g} % (of test images {100 * real:.3g} %) lie less than a third as far "
-        "from the nearest as from the second nearest. The nearest is, in the median, "
+        "from the nearest, or several that are alike, as from the next. The nearest is, in the "
+        "median, "
         f"{figures['nearest_pixels_ratio']:.3g} times as far as from a test image, in pixels, and "
         f"{figures['nearest_features_ratio']:.3g} times in the judge's features."
     )

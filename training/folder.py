@@ -38,7 +38,7 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
     """The pictures of a folder, decoded once, as training and test set.
 
     ``FOLDER/<class>/**`` are the pictures of a class; links are followed, names that begin with a
-    dot are not looked at. With ``FOLDER/train`` and ``FOLDER/test`` each holds such classes;
+    dot are not looked at. With ``FOLDER/train`` and ``FOLDER/test`` each holds all the classes;
     otherwise a tenth of each class is held out for the test, chosen by the SHA-256 of the files'
     bytes: the same for ever, whatever the files are called, and equal files stay on one side. That
     digest is also the order of the images, so classes are mixed. A file that is no whole picture
@@ -51,20 +51,21 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
         DataError: the folder cannot be used; the message says what to do.
     """
     folder, size = Path(spec.source), spec.image_size or DEFAULT_SIZE
-    split = (folder / "train").is_dir() and (folder / "test").is_dir()
-    sides = [folder / "train", folder / "test"] if split else [folder]
+    entries = {path.name.lower(): path for path in _visible(folder) if path.is_dir()}
+    split = "train" in entries and "test" in entries
+    sides = [entries["train"], entries["test"]] if split else [folder]
     if split:
-        beside = [path.name for path in _visible(folder) if path.name not in ("train", "test")]
+        beside = [path.name for path in _visible(folder) if path not in sides]
         _note(f"beside train and test in {folder}", beside)
-    elif any(path.is_dir() for path in _visible(folder / "train")):
+    elif "train" in entries and any(path.is_dir() for path in _visible(entries["train"])):
         raise DataError(
-            f"{folder} has train/ but no test/: add one, or name {folder / 'train'}, of which a "
+            f"{folder} has train/ but no test/: add one, or name {entries['train']}, of which a "
             "tenth is then held out"
         )
     found = [_classes(side) for side in sides]
     names = tuple(found[0])
     if surplus := [name for classes in found for name in classes if name not in names]:
-        raise DataError(f"{folder}/test has classes that train has not: {_listed(surplus)}")
+        raise DataError(f"{sides[1]} has classes that train has not: {_listed(surplus)}")
     count = sum(len(files) for classes in found for files in classes.values())
     _check_room(folder, count, spec.image_channels or 3, size)
     pictures = _read_all(found, names, size, spec.image_channels)
@@ -84,6 +85,12 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
         )
     if split:
         train, test = pictures
+        shown = {picture.label for picture in test}
+        if unseen := [name for label, name in enumerate(names) if label not in shown]:
+            raise DataError(
+                f"{sides[1]} has no readable picture of these classes: {_listed(unseen)}; add "
+                "some, for samples of every class are measured"
+            )
     else:
         held = held_out([p.key for p in pictures[0]], [p.label for p in pictures[0]])
         train = [picture for picture, is_test in zip(pictures[0], held, strict=True) if not is_test]
@@ -137,6 +144,17 @@ def _classes(folder: Path) -> Classes:
             else:
                 empty.append(name)
     _note(f"empty class folders in {folder}", empty)
+    deep = [
+        name
+        for name, files in classes.items()
+        if all(file.parent.name != name for file in files) and len({f.parent for f in files}) > 1
+    ]
+    if deep:
+        print(
+            f"all pictures of these classes in {folder} lie in sub-folders: {_listed(deep)}. If "
+            f"those are the classes, name their own folder, such as {folder / deep[0]}",
+            file=sys.stderr,
+        )
     if not classes and loose:
         return {UNLABELLED: loose}
     _note(f"files of no class, directly in {folder}", [path.name for path in loose])

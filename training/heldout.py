@@ -110,8 +110,17 @@ class HeldOutBound:
 
 
 def held_out_count(images: int, fraction: float) -> int:
-    """Images that ``split`` keeps out: rounded, at least one unless the fraction is 0."""
-    return max(1, round(images * fraction)) if fraction else 0
+    """Images that ``split`` keeps out: rounded, at least one unless the fraction is 0.
+
+    Raises:
+        ValueError: that would be all of them.
+    """
+    count = max(1, round(images * fraction)) if fraction else 0
+    if count >= images:
+        raise ValueError(
+            f"holdout_fraction is {fraction}, which keeps out all {images} images; use less"
+        )
+    return count
 
 
 def split(data: Dataset, fraction: float) -> tuple[Dataset, Dataset]:

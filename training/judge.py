@@ -10,10 +10,12 @@ other data set's is trained when it is first asked for.
 """
 
 import math
+import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -151,10 +153,38 @@ def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge
     Training takes about a quarter of an hour for 60,000 digits on one CPU core.
     """
     path = judge_path(data, cache)
-    if not path.exists():
+    channels, height, width = data.images.shape[1:]
+    judge = Judge((channels, height, width), len(data.class_names))
+    if not filled(judge, path):
         print(f"training the judge on {len(data)} images, once", flush=True)
-        save_judge(train_judge(data, device), path)
-    return load_judge(path, data, device)
+        trained = train_judge(data, device)
+        keep(trained, path)
+        # Weights laid out as those from a file: the figures are the same to the bit next time.
+        judge.load_state_dict(trained.state_dict())
+    return judge.to(device).eval().requires_grad_(False)
+
+
+def filled(network: nn.Module, path: Path) -> bool:
+    """Fill a network from a file of weights; False = there is none that is whole."""
+    if not path.exists():
+        return False
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        print(f"{path} cannot be used ({said}): trained anew", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def keep(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all; where that cannot be, it is said."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    try:
+        write_whole(path, save(weights))
+    except OSError as error:
+        said = error.strerror or error
+        print(f"could not keep {path} for the next time: {said}", file=sys.stderr, flush=True)
 
 
 def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
@@ -166,6 +196,6 @@ def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
 
 
 def save_judge(judge: Judge, path: Path) -> None:
-    """Write the weights, whole or not at all: others may measure with the same judge."""
+    """Write the weights, whole or not at all; OSError where that cannot be."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in judge.state_dict().items()}
     write_whole(path, save(weights))

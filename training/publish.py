@@ -1,6 +1,7 @@
 """Releases a run: measures it, and writes checkpoint, picture and card to the store."""
 
 import dataclasses
+import html
 import json
 import shlex
 import shutil
@@ -27,7 +28,7 @@ from training.networks.configs import GanConfig
 from training.networks.gan import Generator
 from training.networks.header import NAME, CheckpointError, Description
 from training.networks.vae import VAE
-from training.reference import Reference
+from training.reference import SAMPLES, Reference
 from training.run import (
     STATE,
     TrainingError,
@@ -42,6 +43,7 @@ from training.sources import load as load_data
 from training.tone import toned
 from training.train_vae import PRIOR_FITTED
 
+FEW = 1_000  # real images, by which figures are mostly chance
 STORE = Path("models_store")  # where checkpoints go if nothing else is said
 
 
@@ -65,11 +67,11 @@ def _averaged(folder: Path, kind: str, run: AnyRun, best: bool, images: int) -> 
         TrainingError: there are none, a file is damaged, or a VAE's prior is not fitted yet.
     """
     path = folder / STATE
+    again = f"python -m training {kind} --resume {shlex.quote(str(folder))}"
     if not path.exists():
         raise TrainingError(
             f"{folder} has no {STATE} yet: nothing to publish. A run saves one every "
-            f"{run.save_every} steps and when it is stopped: python -m training {kind} --resume "
-            f"{folder}"
+            f"{run.save_every} steps and when it is stopped: {again}"
         )
     network = build(kind, run.network)
     try:
@@ -89,14 +91,14 @@ def _averaged(folder: Path, kind: str, run: AnyRun, best: bool, images: int) -> 
     if unfitted and not fitted:
         raise TrainingError(
             f"{folder} has not fitted its prior yet, at step {step:,} of {total:,}; finish it "
-            f"with: python -m training {kind} --resume {folder}"
+            f"with: {again}"
         )
     chosen = "the last averaged weights of the run"
     if step < total:
         chosen += f", which stood at step {step:,} of {total:,}"
         print(
             f"{folder} is not finished: step {step:,} of {total:,}. It is published as it stands; "
-            f"to go on: python -m training {kind} --resume {folder}",
+            f"to go on: {again}",
             file=sys.stderr,
             flush=True,
         )
@@ -215,7 +217,7 @@ def publish(
     """
     kind, preset, run, data = read_config(folder)
     data = moved(data, source, data_root)
-    name = name or f"{data.name}-{kind}-v1"
+    name = f"{data.name}-{kind}-v1" if name is None else name
     path = store / f"{name}.safetensors"
     if not NAME.fullmatch(name):
         raise CheckpointError(
@@ -224,9 +226,12 @@ def publish(
     if path.exists():
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     _check_writable(store)  # before minutes of measuring
-    train, test = (part.to(device) for part in load_data(data))
-    kept_out = held_out_count(len(train), run.holdout_fraction) if isinstance(run, VaeRun) else 0
-    averaged = _averaged(folder, kind, run, best, len(train) - kept_out)
+    train, test = (part.to(device) for part in _real_images(data, measured))
+    # What the run has learnt from, of which some may be gone.
+    digest_of_images = data.digest or train.digest()
+    images = sum(count for _, count in data.counts) or len(train)
+    kept_out = held_out_count(images, run.holdout_fraction) if isinstance(run, VaeRun) else 0
+    averaged = _averaged(folder, kind, run, best, images - kept_out)
     network = toned(shared(averaged.network.to(device), train), train)
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
@@ -239,7 +244,7 @@ def publish(
         real = reference_for(train, test, device, effort)
         figures = evaluate(network, real, effort)
     data = data.filled_in(train)  # the oldest runs left its shape open
-    images_seen = averaged.step * min(run.batch_size, len(train) - kept_out)
+    images_seen = averaged.step * min(run.batch_size, images - kept_out)
     curves = folder / "curves.png"
     description = Description(
         kind=kind,
@@ -250,11 +255,11 @@ def publish(
             "source": "folder" if data.is_folder else data.source,
             "fit": "crop" if data.is_folder else "pad",
             "licence": train.licence,
-            "training_images": len(train) - kept_out,
-            "digest": train.digest(),
+            "training_images": images - kept_out,
+            "digest": digest_of_images,
         },
         training={
-            "command": _command(kind, preset, run, data, len(train)),
+            "command": _command(kind, preset, run, data, images),
             "preset": preset,
             "seed": run.seed,
             "images_seen": images_seen,
@@ -279,6 +284,25 @@ def publish(
     print(f"serve it with: python -m app --models-dir {served}")
     print(f"and ask for: /generate?model={name}")
     return path
+
+
+def _real_images(data: DataSpec, measured: bool) -> tuple[Dataset, Dataset]:
+    """The run's images; where nothing is measured on them, what is left of them will do.
+
+    Raises:
+        DataError: they are not there, or others than the run's.
+    """
+    try:
+        return load_data(data)
+    except DataError as error:
+        names = tuple(name for name, _ in data.counts)
+        if measured or not data.digest or not Path(data.source).is_dir():
+            raise
+        train, test = load_data(dataclasses.replace(data, digest=""))
+        if train.class_names != names:
+            raise
+        print(f"{error}. Published all the same, as nothing is measured", file=sys.stderr)
+        return train, test
 
 
 def _check_writable(store: Path) -> None:
@@ -320,6 +344,11 @@ def _staged(path: Path) -> Iterator[Path]:
         ) from error
 
 
+def _text(text: str) -> str:
+    """A person's words for a cell of a Markdown table: no markup, and no end of the cell."""
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
 def card(
     name: str,
     store: Path,
@@ -353,11 +382,20 @@ def card(
     ]
     pictured = "\n\n".join(shown[1:])
     folder = " --data FOLDER" if data["source"] == "folder" else ""
-    if store != STORE:
-        folder += f" --store {'STORE' if store.is_absolute() else shlex.quote(str(store))}"
+    here = Path.cwd()
+    place = (here / store).resolve()
+    if place != (here / STORE).resolve():
+        inside = place.is_relative_to(here.resolve())
+        folder += f" --store {shlex.quote(str(store)) if inside else 'STORE'}"
     again = f"`python -m training evaluate {name}{folder}` measures"
     if description.metrics:
         figures = f"{again} them again; docs/quality.md says how.\n\n"
+        real = description.metrics.get("real_images", SAMPLES)
+        if real < FEW:
+            figures += (
+                f"There are {real:,} real images to stand beside the samples: distances, their "
+                "floors and all that is compared with neighbours say little of so few.\n\n"
+            )
         figures += markdown_table(description.metrics)
         copies = on_memorisation(description.metrics)
     else:
@@ -382,12 +420,12 @@ def card(
 | parameters | {parameters:,} |
 | latent dimensions | {network.latent_dim} |
 | image | {" x ".join(str(side) for side in network.image_shape)} (channels, height, width) |
-| labels | {", ".join(description.labels) or "none"} |
+| labels | {_text(", ".join(description.labels)) or "none"} |
 | digest | `{digest}` |
 
 ## Data
 
-{data["name"]}, {data["training_images"]:,} training images, licence {data["licence"]}.
+{data["name"]}, {data["training_images"]:,} training images, licence {_text(data["licence"])}.
 
 ## Recipe
 

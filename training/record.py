@@ -30,7 +30,7 @@ class Stopped(KeyboardInterrupt):
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The objects of a run's log, up to a line that a kill or a full disk cut off."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
             record["step"]

@@ -21,6 +21,7 @@ SAMPLES = 10_000
 # repeated. Yoon et al. 2023, "Diffusion Probabilistic Models Generalize when They Fail to
 # Memorize".
 MEMORISED_RATIO = 1 / 3
+ALIKE = 16  # training images that may be all but the same: bursts, copies saved anew
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,14 @@ class Reference:
 
     @cached_property
     def test_to_train(self) -> tuple[Tensor, Tensor]:
-        """Distances of test images to the two nearest training images, (M, 2): pixels, features."""
+        """Distances of test images to the nearest training images: pixels (M, ALIKE + 1 at most),
+        features (M, 1)."""
         return self._to_train(self.judged_test)
 
     def _to_train(self, images: Judged) -> tuple[Tensor, Tensor]:
         return (
-            nearest(images.points, self.judged_train.points, k=2),
-            nearest(images.features, self.judged_train.features, k=2),
+            nearest(images.points, self.judged_train.points, k=min(ALIKE + 1, len(self.train))),
+            nearest(images.features, self.judged_train.features),
         )
 
     @cached_property
@@ -159,10 +161,12 @@ class Reference:
 
     @cached_property
     def judge_figures(self) -> dict[str, Any]:
-        """How the judge reads real images."""
+        """How many real images there are, and how the judge reads them."""
         right = self.judged_test.classes == self.test.labels
         right_train = self.judged_train.classes == self.train.labels
         return {
+            "real_images": len(self._chosen),
+            "test_images": len(self.test),
             "judge_version": VERSION,
             "judge_accuracy": float(right.double().mean()),
             "judge_accuracy_worst": min(by_label(right, self.test.labels, self.num_classes)),
@@ -194,6 +198,14 @@ class Reference:
             "kid_train": measures.kernel_distance(features, train, SEED),
         }
 
+    def _as_many(self, features: Tensor) -> Tensor:
+        """A seeded choice of no more than the real images, whose number is that of the floors: of
+        fewer images a Fréchet distance is greater."""
+        if len(features) <= len(self._chosen):
+            return features
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(SEED))
+        return features[order[: len(self._chosen)].to(features.device)]
+
     def _sets(self, images: Judged, to_train: tuple[Tensor, Tensor]) -> dict[str, Any]:
         """Figures of any images that have no labels of their own."""
         shares = measures.class_shares(images.classes, self.num_classes)
@@ -201,7 +213,8 @@ class Reference:
         levels = measures.histogram(images.levels)
         pixels, features = to_train
         test_pixels, test_features = self.test_to_train
-        memorised = pixels[:, 0] < MEMORISED_RATIO * pixels[:, 1]
+        # A copy of a picture that is there several times has all of those near, and then a gap.
+        memorised = (pixels[:, :-1] < MEMORISED_RATIO * pixels[:, 1:]).any(dim=1)
         figures: dict[str, Any] = {}
         if min(len(images), len(self.real)) > measures.NEIGHBOURS:
             shared = measures.overlap(Manifold.of(images.features), self.manifold)
@@ -248,7 +261,7 @@ class Reference:
         """
         images = Judged.by(self.judge, levels)
         figures: dict[str, Any] = {}
-        for name, distance in self._distances(images.features).items():
+        for name, distance in self._distances(self._as_many(images.features)).items():
             floor = self.floors[name]
             figures |= {name: distance, f"{name}_floor": floor}
             if name.startswith("frechet"):

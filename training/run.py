@@ -158,7 +158,9 @@ def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:
             raise ValueError(f"it has no preset {preset!r} of a kind {kind!r}")
         run = from_json(kind, config["run"])
         # Runs of before there was a choice of data say only where MNIST lies.
-        data = DataSpec(**(config.get("data") or {"source": "mnist", "root": config["data_root"]}))
+        about = config.get("data") or {"source": "mnist", "root": config["data_root"]}
+        counts = tuple((str(name), int(count)) for name, count in about.get("counts", ()))
+        data = DataSpec(**{**about, "counts": counts})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TrainingError(
             f"{folder} is no run folder: it has no config.json{_runs_beside(folder)}"
@@ -174,7 +176,8 @@ def revisions(folder: Path) -> list[str]:
         config = json.loads((folder / "config.json").read_text())
     except OSError:
         return []
-    return list(config.get("revisions", ["unknown"]))  # the oldest runs do not tell
+    known = config.get("revisions", ["unknown"])  # the oldest runs do not tell
+    return [str(revision) for revision in known] if isinstance(known, list) else ["unknown"]
 
 
 def _revision() -> str:
@@ -225,6 +228,7 @@ def _replace_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # as all else in a run's folder
             os.replace(temporary, path)
         except (OSError, SafetensorError):
             temporary.unlink(missing_ok=True)
@@ -235,8 +239,14 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """What a state or best file says of itself, and its tensors.
 
     Raises:
-        ValueError, OSError, SafetensorError: it is not a whole one.
+        TrainingError: it may not be read. ValueError, OSError, SafetensorError: it is not whole.
     """
+    try:
+        path.open(
+            "rb"
+        ).close()  # safe_open says of any file that it may not read that there is none
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror or error}") from error
     with safe_open(path, "pt") as file:
         about: dict[str, str] = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -209,6 +209,8 @@ def data_spec(source: str, root: Path | None = None, **wanted: Any) -> DataSpec:
     Raises:
         DataError: it is neither.
     """
+    if not source:
+        raise DataError(f"--data is empty: name a folder, or one of {', '.join(NAMED)}")
     place = str(root or default_data_root())
     if source in NAMED:
         return DataSpec(source, place, **wanted)
@@ -257,11 +259,25 @@ def load(spec: DataSpec) -> tuple[Dataset, Dataset]:
         train, test = (_dataset(spec, named, split) for split in named.read(Path(spec.root)))
     if spec.digest and train.digest() != spec.digest:
         raise DataError(
-            f"the training images of {spec.source} are not those of before: their digest is "
-            f"{train.digest()[:12]}…, it was {spec.digest[:12]}…. Bring the old ones back "
-            "(--data says where they are), or start a new run"
+            f"the training images of {spec.source} are not those of before: "
+            f"{_difference(spec, train)}. Bring the old ones back (--data says where they are), "
+            "or start a new run"
         )
     return train, test
+
+
+def _difference(spec: DataSpec, train: Dataset) -> str:
+    """What has changed since ``spec`` was filled in, as far as that is known."""
+    before, now = dict(spec.counts), train.counts
+    if before and before != now:
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        told = [f"{name!r} has {now.get(name, 0)} for {before.get(name, 0)}" for name in names[:5]]
+        more = [f"{len(names) - 5} more classes differ"] if len(names) > 5 else []
+        return ", ".join(told + more)
+    return (
+        f"their digest is {train.digest()[:12]}…, it was {spec.digest[:12]}…, so files are others, "
+        "or are decoded otherwise here"
+    )
 
 
 def _dataset(spec: DataSpec, named: Named, split: Split) -> Dataset:

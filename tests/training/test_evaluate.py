@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training import cas, measures
+from tests.training.tiny import assert_same
+from training import cas, judge, measures
 from training import evaluate as evaluate_module
 from training.damage import BY_HEART, DAMAGES, damage_table, figures_of_damage
 from training.data import Dataset, to_pixels
@@ -222,6 +224,76 @@ def test_copies_of_training_images_are_counted(reference: Reference, painted: Da
     assert on_memorisation(figures).startswith("It repeats training images: of 40 samples 40 equal")
     fresh = apart.compare(test.images, test.labels) | {"samples": 40}
     assert on_memorisation(fresh).startswith("It does not repeat training images: of 40 samples 0")
+
+
+@pytest.mark.parametrize("alike", [0, 4])
+def test_copies_of_training_images_that_are_there_several_times_are_seen(alike: int) -> None:
+    """Pictures saved anew, or bursts that differ by a few levels."""
+    random = torch.Generator().manual_seed(0)
+
+    def shaken(images: Tensor, levels: int) -> Tensor:
+        noise = torch.randint(-levels, levels + 1, images.shape, generator=random)
+        return (images.int() + noise).clamp(0, 255).to(torch.uint8)
+
+    apart = torch.randint(0, 256, (60, 1, 8, 8), generator=random, dtype=torch.uint8)
+    images = torch.cat([shaken(apart[:30], alike) for _ in range(3)])
+    names = tuple("0123456789")
+    train = Dataset("bursts", "none", images, torch.arange(90) % 10, names)
+    test = Dataset("bursts", "none", apart[30:], torch.arange(30) % 10, names)
+    several = Reference(Oracle(), train, test, 40)
+    copied = several.compare(shaken(apart[:30], 3), None)
+    assert (copied["memorised"], copied["memorised_real"]) == (1, 0)
+    verdict = on_memorisation(copied | {"samples": 30})
+    assert verdict.startswith("It repeats training images: of 30 samples 0 equal one")
+    fresh = torch.randint(0, 256, (30, 1, 8, 8), generator=random, dtype=torch.uint8)
+    assert several.compare(fresh, None)["memorised"] == 0
+
+
+def test_distances_are_of_as_many_samples_as_real_images(painted: Dataset) -> None:
+    few = Reference(Oracle(), painted, painted, 20)
+    figures = few.compare(draw(Painter(), 400, SEED)[0], None)
+    whole = measures.frechet_distance(
+        few._as_many(few.judge.features(to_pixels(draw(Painter(), 400, SEED)[0]))),
+        few.judged_test.features,
+    )
+    assert figures["frechet_test"] == pytest.approx(whole)
+    assert len(few._as_many(torch.zeros(400, 3))) == few.judge_figures["real_images"] == 20
+    assert len(few._as_many(torch.zeros(7, 3))) == 7
+
+
+def test_a_judge_that_cannot_be_kept_is_used_and_a_broken_one_is_trained_anew(
+    painted: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained = []
+
+    def train(data: Dataset, device: torch.device) -> Judge:
+        trained.append(data)
+        torch.manual_seed(len(trained))
+        return Judge((1, 8, 8), 10)
+
+    monkeypatch.setattr(judge, "train_judge", train)
+    cpu = torch.device("cpu")
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    first = judge_for(painted, cpu, blocked)
+    assert not first.training
+    assert f"could not keep {blocked}/painted" in capsys.readouterr().err
+
+    kept = judge_for(painted, cpu, tmp_path / "judges")
+    again = judge_for(painted, cpu, tmp_path / "judges")
+    assert_same(kept.state_dict(), again.state_dict())
+    assert len(trained) == 2
+    (path,) = (tmp_path / "judges").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.write_bytes(path.read_bytes()[:1000])
+    judge_for(painted, cpu, tmp_path / "judges")
+    assert len(trained) == 3
+    assert re.search(rf"{path} cannot be used \(.*\): trained anew", capsys.readouterr().err)
+    judge_for(painted, cpu, tmp_path / "judges")
+    assert len(trained) == 3
 
 
 def test_a_judge_that_errs_on_real_images_is_said_to(painted: Dataset) -> None:

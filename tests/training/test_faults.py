@@ -1,5 +1,6 @@
 """What goes wrong around training and publishing: one line that says what to do, nothing half."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -7,12 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.training.tiny import ROOT, assert_same, failure, lines, small, state
-from training import publish, run
+from training import commands, publish, run
 from training.__main__ import main
 from training.networks.checkpoint import load
 from training.run import TrainingError, writing
@@ -170,6 +172,64 @@ def test_a_config_that_names_what_is_not_there_is_one_line(
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     assert message in failure("gan", "--resume", RUN, *ONE)
     assert message in failure(*RELEASE)
+
+
+def test_a_state_that_may_not_be_read_is_not_called_damaged(trained: Path) -> None:
+    path = Path(RUN, "state.safetensors")
+    assert path.stat().st_mode & 0o777 == 0o644  # as the config beside it
+    path.unlink()
+    path.mkdir()
+    for command in (RELEASE, ["gan", "--resume", RUN, *ONE]):
+        assert f"cannot read {path}: Is a directory" in failure(*command)
+
+
+def test_a_log_with_odd_bytes_and_odd_revisions_do_not_keep_a_run_from_going_on(
+    trained: Path,
+) -> None:
+    log, config = Path(RUN, "losses.jsonl"), Path(RUN, "config.json")
+    log.write_bytes(log.read_bytes() + b"\xff\xfe")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"revisions": 3}))
+    main(["gan", "--resume", RUN, "--max-steps", "3", *ONE])
+    assert [line["step"] for line in lines(Path(RUN))] == [1, 2, 3]
+    assert json.loads(config.read_text())["revisions"][0] == "unknown"
+
+
+def test_commands_to_copy_are_quoted(
+    made_up_mnist: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["gan", *small(made_up_mnist), *DENSE, "--max-steps", "2", "--runs", "my runs"])
+    assert "publish 'my runs/gan-dense-001'" in capsys.readouterr().out
+    main(["publish", "my runs/gan-dense-001", "--no-figures", *ONE])
+    assert "--resume 'my runs/gan-dense-001'" in capsys.readouterr().err
+
+
+def test_all_is_measured_that_can_be_and_the_rest_is_named(
+    trained: Path, made_up_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*RELEASE, "--name", "b-v1"])
+    sets: list[Any] = []
+
+    def other(path: Path) -> Any:
+        network, about = load(path)
+        if path.stem == "a-v1":
+            data = {**about.data, "source": "folder", "name": "photos"}
+            about = dataclasses.replace(about, data=data)
+        return network, about
+
+    main([*RELEASE, "--name", "a-v1"])
+    monkeypatch.setattr(commands, "load", other)
+    monkeypatch.setattr(commands, "reference_for", lambda *data: sets.append(data))
+    monkeypatch.setattr(commands, "evaluate", lambda *_: {"samples": 1})
+    options = ["--data-root", str(made_up_mnist), "--json", "x.json", *ONE]
+    message = failure("evaluate", "--all", *options)
+    assert "not measured: a-v1: models_store/a-v1.safetensors was trained on a folder" in message
+    assert json.loads(Path("x.json").read_text()) == {"b-v1": {"samples": 1}}
+    sets.clear()
+    assert "was trained on a folder" in failure("evaluate", "b-v1", "a-v1", *options)
+    assert not sets  # nothing was measured, nor a judge trained, before that was found
+    options[3] = "no/where/x.json"
+    assert "no/where/x.json" in failure("evaluate", "b-v1", *options)
+    assert not sets
 
 
 def test_evaluate_and_export_name_what_the_store_holds(trained: Path) -> None:

@@ -1,5 +1,6 @@
 """A folder of pictures: which are read, what becomes of them, who is held out, what is refused."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from app import pictures as served
+from tests.training.tiny import failure
 from training import folder as folder_module
 from training import pictures
+from training.__main__ import main
 from training.data import DataError, Dataset
+from training.networks.header import read
 from training.pictures import PictureError, read_picture
 from training.sources import data_spec, load
 
@@ -245,13 +249,53 @@ def test_sub_folders_train_and_test_are_the_split(tmp_path: Path) -> None:
     fill(tmp_path / "train/cat", 12)
     fill(tmp_path / "train/dog", 9, first=100)
     fill(tmp_path / "test/dog", 4, first=200)
+    with pytest.raises(DataError, match="test has no readable picture of these classes: cat"):
+        loaded(tmp_path)
+    fill(tmp_path / "test/cat", 1, first=250)
     train, test = loaded(tmp_path)
     assert train.class_names == test.class_names == ("cat", "dog")
     assert torch.bincount(train.labels).tolist() == [12, 9]
-    assert test.labels.tolist() == [1] * 4
-    fill(tmp_path / "test/cow", 1, first=300)
-    with pytest.raises(DataError, match="test has classes that train has not: cow"):
+    assert torch.bincount(test.labels).tolist() == [1, 4]
+    for side in ("train", "test"):  # under whatever name the eye takes for the same
+        (tmp_path / side).rename(tmp_path / side.capitalize())
+    assert loaded(tmp_path)[0].digest() == train.digest()
+    fill(tmp_path / "Test/cow", 1, first=300)
+    with pytest.raises(DataError, match="Test has classes that train has not: cow"):
         loaded(tmp_path)
+
+
+def test_a_folder_around_the_classes_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path / "shoes/boot", 12)
+    fill(tmp_path / "shoes/sneaker", 12, first=100)
+    assert loaded(tmp_path)[0].class_names == ("shoes",)
+    said = capsys.readouterr().err
+    assert "lie in sub-folders: shoes. If those are the classes, name their own folder" in said
+    assert f"such as {tmp_path}/shoes" in said
+    loaded(tmp_path / "shoes")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_whose_pictures_have_changed_says_which_and_can_be_published_unmeasured(
+    photos: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["cgan", "--data", str(photos), "--preset", "dense", "--threads", "1"]
+    main([*command, "--max-steps", "1"])
+    run = "runs/cgan-dense-001"
+    kept = sorted((photos / "dog").iterdir())
+    for path in kept[:3]:
+        path.unlink()
+    said = re.escape("'dog' has ") + r"1[0-9] for 18"
+    assert re.search(said, failure("cgan", "--resume", run, "--threads", "1"))
+    publish = ["publish", run, "--threads", "1"]
+    assert re.search(said, failure(*publish))
+    main([*publish, "--no-figures"])
+    assert "Published all the same, as nothing is measured" in capsys.readouterr().err
+    about = read(Path("models_store/photos-cgan-v1.safetensors")).description
+    config = json.loads(Path(run, "config.json").read_text())
+    assert about.data["training_images"] == 36
+    assert about.data["digest"] == config["data"]["digest"]
 
 
 def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:

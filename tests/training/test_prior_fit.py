@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.training.tiny import RUNS, assert_same, state, train, vae_run
-from training import prior_fit
 from training.data import Dataset
+from training.hardware import Update
 from training.heldout import HeldOutBound
 from training.networks.vae import VAE
 from training.prior_fit import fit_prior
@@ -52,11 +52,11 @@ def test_a_fit_that_was_stopped_goes_on_and_ends_the_same(
     """Stopped twice in the first fit and once in the second, of the epoch that measured best: the
     first, since all measure the same."""
     monkeypatch.setattr(HeldOutBound, "__call__", lambda *_: 1.0)
-    run = dataclasses.replace(RUNS["vae-flow"], prior_steps=12, save_every=4, holdout_fraction=0.2)
+    run = vae_run(prior_layers=2, prior_steps=12, save_every=4, holdout_fraction=0.2)
     whole = train(run, digits, tmp_path / "whole")
     train(run, digits, tmp_path / "parts", 8)
     steps = -1  # its last one comes first
-    minimise = prior_fit.Update.minimise
+    minimise = Update.minimise
 
     def stopping(self: Any, loss: Tensor) -> None:
         nonlocal steps
@@ -64,7 +64,7 @@ def test_a_fit_that_was_stopped_goes_on_and_ends_the_same(
         if (steps := steps + 1) in (3, 9, 17):
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(prior_fit.Update, "minimise", stopping)
+    monkeypatch.setattr(Update, "minimise", stopping)
     for said in ("step 3 of 12", "step 9 of 12", "step 5 of 12"):
         with pytest.raises(Stopped, match=f"{said} of the prior's fit"):
             train(run, digits, tmp_path / "parts")
@@ -82,10 +82,10 @@ def test_a_fit_that_was_stopped_goes_on_and_ends_the_same(
 def test_a_fit_that_was_killed_loses_an_interval_at_most(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = dataclasses.replace(RUNS["vae-flow"], prior_steps=12, save_every=4)
+    run = vae_run(prior_layers=2, prior_steps=12, save_every=4)
     whole = train(run, digits, tmp_path / "whole")
     train(run, digits, tmp_path / "parts", 11)
-    rate = prior_fit.Update.learning_rate
+    rate = Update.learning_rate
     taken: list[float] = []
 
     def killed(self: Any, value: float) -> None:
@@ -94,7 +94,7 @@ def test_a_fit_that_was_killed_loses_an_interval_at_most(
             raise RuntimeError("killed")
         rate(self, value)
 
-    monkeypatch.setattr(prior_fit.Update, "learning_rate", killed)
+    monkeypatch.setattr(Update, "learning_rate", killed)
     taken.append(0)  # of the run's last step
     with pytest.raises(RuntimeError, match="killed"):
         train(run, digits, tmp_path / "parts")

@@ -128,10 +128,33 @@ def test_a_cards_command_finds_the_checkpoint_and_tells_no_path(published: Publi
         (STORE, ""),
         (Path("models_more"), " --store models_more"),
         (Path("/home/me/my models"), " --store STORE"),
+        (Path("../home/me"), " --store STORE"),
+        (STORE.resolve(), ""),
     ):
         shown = card("x", store, description, "0" * 64, network, picture)
         assert f"`python -m training evaluate x{option}` measures" in shown
-        assert "/home" not in shown
+        assert "home" not in shown
+
+
+def test_a_persons_words_are_no_markup_in_a_card(published: Published) -> None:
+    network, description = load(published.path)
+    picture = [("samples.png", "80 samples, none chosen.")]
+    odd = dataclasses.replace(
+        description, labels=("a|b", "<b>x<"), data={**description.data, "licence": "<i>mine"}
+    )
+    shown = card("x", STORE, odd, "0" * 64, network, picture)
+    assert "| labels | a\\|b, &lt;b&gt;x&lt; |" in shown
+    assert "licence &lt;i&gt;mine." in shown
+
+
+def test_a_card_says_when_there_are_too_few_real_images(published: Published) -> None:
+    network, description = load(published.path)
+    picture = [("samples.png", "80 samples, none chosen.")]
+    assert description.metrics["real_images"] == 20
+    few = "There are 20 real images to stand beside the samples"
+    assert few in card("x", STORE, description, "0" * 64, network, picture)
+    many = dataclasses.replace(description, metrics=description.metrics | {"real_images": 1000})
+    assert "There are" not in card("x", STORE, many, "0" * 64, network, picture)
 
 
 def test_a_gan_that_labels_taught_draws_classes_as_often_as_its_images_have_them(
@@ -349,7 +372,8 @@ def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it
     shown = capsys.readouterr().out
     assert path.exists()
     assert re.search(
-        rf"{path}: judge_version 2, judge_accuracy [0-9.]+, .*frechet_test [0-9]", shown
+        rf"{path}: real_images 20, .*judge_accuracy [0-9.]+, .*frechet_test [0-9]",
+        shown,
     )
     assert "they" not in shown  # nothing was there to compare it with
     assert f"error: {path} is there already; name another --folder" in failure(*command)
