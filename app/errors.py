@@ -147,7 +147,7 @@ class RequestTimeoutError(ServiceError):
 class BodyTooLargeError(ServiceError):
     status, slug, title = 413, "body-too-large", "The body is too large"
     about = "A body has a limit in bytes, and a picture one in pixels, checked before decoding."
-    example = "the picture has 8000 x 6000 = 48000000 pixels; at most 16000000 are read"
+    example = "the body has 9000000 bytes; at most 8388608 are read"
 
 
 class UriTooLongError(ServiceError):
@@ -197,7 +197,7 @@ class MisdirectedRequestError(ServiceError):
 class InvalidParameterError(ServiceError):
     status, slug, title = 422, "invalid-parameter", "A parameter is not acceptable"
     about = "A parameter is unknown, given twice, of the wrong form or out of its range."
-    example = "seed is '-1'; it must be greater than or equal to 0"
+    example = "unknown parameter 'lable'; did you mean label?"
 
 
 class UnreadableImageError(ServiceError):
@@ -210,12 +210,13 @@ class NoRecipeError(ServiceError):
     status, slug, title = 422, "no-recipe", "The picture has no recipe"
     about = (
         "There is nothing to verify: the picture does not say how this service made it. It is not "
-        "one of ours, is of an operation other than /generate, is an animation, was asked for with "
-        "metadata=mark or none, or has been through a program that drops what it does not know, as "
-        "most that resize or convert do."
+        "one of ours, is of an operation other than /generate and /dataset, is an animation, was "
+        "asked for with metadata=mark or none, or has been through a program that drops what it "
+        "does not know, as most that resize or convert do."
     )
     example = (
-        "the picture has no recipe of this service; those of /generate have one, but for animations"
+        "the picture has no recipe of this service; those of /generate have one, and of /dataset "
+        "with metadata=full, but no animations"
     )
 
 
@@ -310,9 +311,9 @@ OF_RUNS = (
     *(OverShareError, ModelFailureError, NotFiniteError, OverloadedError, NotReadyError),
     DeadlineExceededError,
 )
-DECLARED = "x-errors"
+RAISES = "x-errors"
 
 
-def declared(*errors: type[ServiceError]) -> dict[str, list[str]]:
+def raises(*errors: type[ServiceError]) -> dict[str, list[str]]:
     """The errors of an operation, for FastAPI's ``openapi_extra``; ``app.spec`` writes them out."""
-    return {DECLARED: [error.slug for error in errors]}
+    return {RAISES: [error.slug for error in errors]}

@@ -28,7 +28,7 @@ from app.errors import (
     InvalidParameterError,
     NotReadyError,
     UnknownModelError,
-    declared,
+    raises,
     shown,
 )
 from app.images import Image
@@ -281,7 +281,12 @@ _INFERRED: dict[int | str, dict[str, Any]] = {
             JSON_SIZE_HEADER: {
                 "description": "bytes of the body that are JSON, where binary tensors follow",
                 "schema": {"type": "integer"},
-            }
+            },
+            "Cache-Control": {"description": "no-store", "schema": {"type": "string"}},
+            "Server-Timing": {
+                "description": "queue, batch, compute and encode; milliseconds",
+                "schema": {"type": "string"},
+            },
         },
     }
 }
@@ -301,16 +306,14 @@ def build_oip_router(settings: Settings) -> APIRouter:
         """The server, and the extensions that it knows."""
         return ServerMetadata(name="genserve", version=__version__, extensions=list(EXTENSIONS))
 
-    @router.get(
-        "/health/live", operation_id="oip_server_live", openapi_extra=declared(NotReadyError)
-    )
+    @router.get("/health/live", operation_id="oip_server_live", openapi_extra=raises(NotReadyError))
     async def live(request: Request) -> Liveness:
         """As /livez: the process runs and answers."""
         _service(request).check_alive()
         return Liveness(live=True)
 
     @router.get(
-        "/health/ready", operation_id="oip_server_ready", openapi_extra=declared(NotReadyError)
+        "/health/ready", operation_id="oip_server_ready", openapi_extra=raises(NotReadyError)
     )
     async def ready(request: Request) -> ServerReadiness:
         """As /readyz: every model answers a canary sent through the real queue."""
@@ -318,7 +321,7 @@ def build_oip_router(settings: Settings) -> APIRouter:
         return ServerReadiness(ready=True)
 
     @router.post(
-        "/repository/index", operation_id="oip_repository_index", openapi_extra=declared(*OF_BODIES)
+        "/repository/index", operation_id="oip_repository_index", openapi_extra=raises(*OF_BODIES)
     )
     async def index(request: Request) -> list[RepositoryEntry]:
         """Every model, and the files of the store that are not served. The body is empty, or JSON:
@@ -361,7 +364,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
     """The three operations on a model, under one of its two paths."""
 
     @router.get(
-        path, operation_id=f"oip_model_metadata{suffix}", openapi_extra=declared(UnknownModelError)
+        path, operation_id=f"oip_model_metadata{suffix}", openapi_extra=raises(UnknownModelError)
     )
     async def metadata(request: Request, served: Annotated[Served, found]) -> ModelMetadata:
         """The tensors that a model takes and gives."""
@@ -370,7 +373,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
     @router.get(
         f"{path}/ready",
         operation_id=f"oip_model_ready{suffix}",
-        openapi_extra=declared(UnknownModelError, NotReadyError),
+        openapi_extra=raises(UnknownModelError, NotReadyError),
     )
     async def ready(request: Request, served: Annotated[Served, found]) -> ModelReadiness:
         """Whether a model answers a canary sent through the real queue."""
@@ -381,7 +384,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
         f"{path}/infer",
         operation_id=f"oip_infer{suffix}",
         responses=_INFERRED,
-        openapi_extra=declared(UnknownModelError, *OF_BODIES, *OF_RUNS) | _INFER_BODY,
+        openapi_extra=raises(UnknownModelError, *OF_BODIES, *OF_RUNS) | _INFER_BODY,
         response_class=Response,
     )
     async def infer(

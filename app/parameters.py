@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Header, Query, Request
@@ -248,9 +248,9 @@ MetadataOf = Annotated[
     Metadata,
     Query(
         description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
-        "digital source type, in XMP) and, of pictures of /generate that are no animation, the "
-        "recipe that makes them again and that /verify reads; mark = the mark alone; none = "
-        "nothing",
+        "digital source type, in XMP) and, of what /generate and /dataset make and is no "
+        "animation, the recipe that makes it again and that /verify reads; mark = the mark alone; "
+        "none = nothing",
     ),
 ]
 
@@ -298,14 +298,8 @@ async def check_query(request: Request) -> None:
     given = [name for name, _ in request.query_params.multi_items()]
     for name in dict.fromkeys(given):
         if name not in known:
-            near = difflib.get_close_matches(name.lower()[:40], known, 1)
-            hint = f"did you mean {near[0]}?" if near else _listed(known)
-            errors.append(
-                {
-                    "pointer": f"?{shown(name)[1:-1]}",
-                    "detail": f"unknown parameter {shown(name)}; {hint}",
-                }
-            )
+            detail = unknown_parameter(name, known)
+            errors.append({"pointer": f"?{shown(name)[1:-1]}", "detail": detail})
         elif given.count(name) > 1:
             detail = f"{name} is given {given.count(name)} times; once is allowed"
             errors.append({"pointer": f"?{name}", "detail": detail})
@@ -317,9 +311,12 @@ async def check_query(request: Request) -> None:
     refuse(errors)
 
 
-def _listed(known: Iterable[str]) -> str:
-    names = ", ".join(known)
-    return f"known: {names}" if names else "this operation has none"
+def unknown_parameter(name: str, known: Sequence[str]) -> str:
+    """What is said of a parameter that an operation does not have; it has the ``known`` ones."""
+    near = difflib.get_close_matches(name.lower()[:40], known, 1)
+    listed = f"known: {', '.join(known)}" if known else "this operation has none"
+    hint = f"did you mean {near[0]}?" if near else listed
+    return f"unknown parameter {shown(name)}; {hint}"
 
 
 def refuse(errors: list[FieldError]) -> None:

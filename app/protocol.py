@@ -7,7 +7,9 @@ import math
 import os
 import re
 from typing import Any, Literal
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.clients import by_address
@@ -52,7 +54,16 @@ class _Lingering:
         return getattr(self._transport, name)
 
 
-def answer_last(connection: int, lean: Lean, waits: bool) -> None:
+def _path_of(target: bytes) -> str:
+    """What an application would be asked for; of a target that is none, what stands first."""
+    try:
+        path = httptools.parse_url(target).path or b""
+    except httptools.HttpParserInvalidURLError:
+        path = target.partition(b"?")[0]
+    return unquote(path.decode("latin-1"))
+
+
+def answer_last(connection: int, lean: Lean, waits: bool, path: str = "") -> None:
     """Answer a client before the process ends whose event loop stands still; for another thread.
 
     What is given to a transport would not leave any more, so it goes straight to the socket. What
@@ -62,14 +73,17 @@ def answer_last(connection: int, lean: Lean, waits: bool) -> None:
         connection: File descriptor of a socket that does not block.
         lean: For the answer.
         waits: Whether a request is known of; otherwise one may have come since.
+        path: Of that one, if it is known.
     """
+    came = b""
     with contextlib.suppress(OSError):
         with contextlib.suppress(BlockingIOError):
             for _ in range(16):  # who sends more is not waited for
-                waits = bool(os.read(connection, 65536)) or waits
-        if waits:
+                came += os.read(connection, 65536)
+        if waits or came:
+            path = path or _path_of(came.partition(b" ")[2].partition(b" ")[0])
             error = NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
-            status, lines, body = lean.refusal(error)
+            status, lines, body = lean.refusal(error, path)
             os.write(connection, STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body)
 
 
@@ -245,7 +259,8 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
             if running and self.cycle.response_started:
                 return
             end = self.transport.get_extra_info("socket").fileno()
-            answer_last(end, lean, self._answering or running)
+            waits = self._answering or running
+            answer_last(end, lean, waits, self.scope["path"] if running else "")
 
         def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""
@@ -331,7 +346,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
 
         def _path(self) -> str:
             """Of the request that is coming in, as far as it is there."""
-            return self.url.partition(b"?")[0].decode("latin-1") if self._inside else ""
+            return _path_of(self.url) if self._inside else ""
 
         def _take_authority(self) -> None:
             """Of a whole address as the target, the host in it is the one that counts (RFC 9112,

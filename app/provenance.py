@@ -154,7 +154,10 @@ def read(data: bytes) -> Picture:
 def _recipe(texts: list[bytes]) -> re.Match[str]:
     if len(texts) != 1:
         found = f"has {len(texts)} recipes" if texts else "has no recipe of this service"
-        raise NoRecipeError(f"the picture {found}; those of /generate have one, but for animations")
+        raise NoRecipeError(
+            f"the picture {found}; those of /generate have one, and of /dataset with "
+            "metadata=full, but no animations"
+        )
     if len(texts[0]) > MAX_RECIPE:
         raise NoRecipeError(f"the recipe has {len(texts[0])} bytes; at most {MAX_RECIPE} are read")
     text = texts[0].decode("latin-1")

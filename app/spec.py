@@ -6,31 +6,47 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from app.errors import (
-    DECLARED,
     PROBLEMS,
+    RAISES,
     CrossSiteError,
     HeadersTooLargeError,
     InvalidParameterError,
     MalformedRequestError,
     MisdirectedRequestError,
+    NotAcceptableError,
+    NotReadyError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
     UnauthorizedError,
+    UnsupportedMediaTypeError,
     UriTooLongError,
 )
 from app.guard import HEALTH, SAFE, needs_key
 from app.middleware import PROBLEM, is_v2, v2_status
-from app.negotiation import JSON
+from app.negotiation import HTML, JSON, NPZ, ZIP
+from app.origins import OFFERS
+from app.parameters import unknown_parameter
 from app.schemas import OWN, InferenceError, Problem, reference
 
-Kind = type[ServiceError]
+Error = type[ServiceError]
 
 _KEY = "key"
+_REQUEST_ID = {
+    "description": "the request's own, or one made for it; the log has it",
+    "schema": {"type": "string"},
+}
 _RETRY = {"Retry-After": ("seconds after which to try again", "integer")}
 # Headers of errors, by status.
 _HEADERS: dict[int, dict[str, tuple[str, str]]] = {
-    401: {"WWW-Authenticate": ("Bearer", "string")},
+    401: {"WWW-Authenticate": ('Bearer realm="genserve"', "string")},
+    415: {
+        "Accept-Post": (
+            "types that the operation reads, where it was the type",
+            "string",
+        ),
+        "Accept-Encoding": ("codings of bodies, where it was the coding", "string"),
+    },
     416: {"Content-Range": ("bytes */length", "string")},
     429: _RETRY
     | {
@@ -72,14 +88,14 @@ def _tell_absent_from_null(spec: dict[str, Any]) -> None:
                     parameter["schema"] = kinds[0] | schema
 
 
-def _of_all(method: str, path: str) -> list[Kind]:
-    """What never comes to the operation, by the transport, the guard or a bug, and 422, for each
-    operation refuses parameters that it does not have."""
-    errors = [RequestTimeoutError, UriTooLongError, HeadersTooLargeError, ServiceError]
-    errors += [InvalidParameterError]
+def _of_all(method: str, path: str) -> list[Error]:
+    """What may never come to the operation, by the transport, the guard, a stop or a bug, and 422:
+    each operation refuses parameters that it does not have."""
+    errors = [MalformedRequestError, RequestTimeoutError, UriTooLongError, HeadersTooLargeError]
+    errors += [InvalidParameterError, ServiceError, NotReadyError]
     if path not in HEALTH:
-        errors += [MalformedRequestError, MisdirectedRequestError, OverloadedError]
-    errors += [CrossSiteError] * (path not in HEALTH and method not in SAFE)
+        errors += [MisdirectedRequestError, OverloadedError]
+        errors += [CrossSiteError] * (method not in SAFE)
     return errors + [UnauthorizedError] * needs_key(method, path)
 
 
@@ -97,17 +113,23 @@ def _tell_errors(spec: dict[str, Any]) -> None:
     for path, item in spec["paths"].items():
         for method, operation in item.items():
             v2 = is_v2(path)
-            own = {PROBLEMS[slug] for slug in operation.pop(DECLARED, ())}
+            own = {PROBLEMS[slug] for slug in operation.pop(RAISES, ())}
+            own |= set(_of_all(method.upper(), path))
             answers = operation["responses"]
             answers.pop("422", None)  # FastAPI's own, whose form no answer has
-            of_status: dict[int, list[Kind]] = {}
+            for answer in answers.values():
+                answer.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID
+            of_status: dict[int, list[Error]] = {}
             for error in PROBLEMS.values():
-                if error in own or error in _of_all(method.upper(), path):
+                if error in own:
                     status = v2_status(error.status) if v2 else error.status
                     of_status.setdefault(status, []).append(error)
             for status, errors in of_status.items():
+                examples = {error: _example(error, path, operation) for error in errors}
                 name = ".".join((["v2"] if v2 else []) + [error.slug for error in errors])
-                shared[name] = _told(status, errors, v2)
+                if examples != {error: error.example for error in errors}:
+                    name += f".{operation['operationId']}"
+                shared[name] = _told(status, examples, v2)
                 answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
             operation["responses"] = dict(sorted(answers.items()))
             if needs_key(method.upper(), path):
@@ -117,27 +139,45 @@ def _tell_errors(spec: dict[str, Any]) -> None:
         components["schemas"].pop(name, None)
 
 
-def _told(status: int, errors: list[Kind], v2: bool) -> dict[str, Any]:
+def _example(error: Error, path: str, operation: dict[str, Any]) -> str:
+    """What the operation says, where that is not as anywhere else."""
+    if error is InvalidParameterError:
+        parameters = operation.get("parameters", ())
+        known = [found["name"] for found in parameters if found["in"] == "query"]
+        return unknown_parameter("colour", known)
+    if error is NotAcceptableError:
+        images = OFFERS if path != "/dataset" else (ZIP, NPZ)
+        offers = (JSON, HTML) if path.startswith(("/models", "/problems")) else images
+        return f"available types: {', '.join(offers)}; or leave Accept out"
+    if error is UnsupportedMediaTypeError:
+        body = operation.get("requestBody", {"content": (JSON, "application/octet-stream")})
+        reads = ", ".join(body["content"])
+        return f"Content-Type is 'text/plain'; this operation reads {reads}"
+    return error.example
+
+
+def _told(status: int, examples: dict[Error, str], v2: bool) -> dict[str, Any]:
     """What the document says of an operation's errors of one status."""
     media, schema = (JSON, InferenceError) if v2 else (PROBLEM, Problem)
-    examples = {
+    shown = {
         error.slug: {
             "summary": error.title,
-            "value": {"error": error.example} if v2 else _problem(error),
+            "value": {"error": detail} if v2 else _problem(error, detail),
         }
-        for error in errors
+        for error, detail in examples.items()
     }
     headers = {
         name: {"description": about, "schema": {"type": kind}}
         for name, (about, kind) in _HEADERS.get(status, {}).items()
     }
     return {
-        "description": " or ".join(error.title for error in errors),
-        "content": {media: {"schema": reference(schema), "examples": examples}},
-    } | ({"headers": headers} if headers else {})
+        "description": " or ".join(error.title for error in examples),
+        "content": {media: {"schema": reference(schema), "examples": shown}},
+        "headers": headers | {"X-Request-ID": _REQUEST_ID},
+    }
 
 
-def _problem(error: Kind) -> dict[str, Any]:
+def _problem(error: Error, detail: str) -> dict[str, Any]:
     """One as it may be answered."""
     retry_after_s = 2 if "Retry-After" in _HEADERS.get(error.status, {}) else None
-    return error(error.example, retry_after_s=retry_after_s).problem("5f1c0a2e9b7d4c38")
+    return error(detail, retry_after_s=retry_after_s).problem("5f1c0a2e9b7d4c38")

@@ -21,7 +21,7 @@ ROUTES = {
 }
 # Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
 APP_KNOWS = {
-    "anyio": {"app.oip", "app.routes.sample", "app.routes.shared"},
+    "anyio": {"app.oip", "app.routes.cards", "app.routes.sample", "app.routes.shared"},
     "asyncio": {
         *("app.batching", "app.client.session", "app.dataset", "app.forerunner", "app.idle"),
         *("app.lean", "app.middleware", "app.pending"),
@@ -29,6 +29,7 @@ APP_KNOWS = {
     },
     "fastapi": {"app.main", "app.oip", "app.parameters", "app.server", *ROUTES},
     "fastapi_offline": {"app.main"},
+    "httptools": {"app.protocol"},
     "httpx": {"app.client.session"},
     "onnxruntime": {"app.engine_onnx"},
     "PIL": {

@@ -1,9 +1,10 @@
 """What is served, and what can go wrong: documents as JSON or as pages."""
 
+import hashlib
 from typing import Any
 
+from anyio import to_thread
 from fastapi import Request, Response
-from fastapi.responses import FileResponse
 
 from app import origins, pages
 from app.choice import pinned_name
@@ -48,7 +49,12 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
     # A name alone leads to whatever is served under it tomorrow.
     cache = origins.IMMUTABLE if "@" in name else "no-cache"
-    return FileResponse(path, media_type=PNG, headers={"Cache-Control": cache})
+    picture = await to_thread.run_sync(path.read_bytes)
+    headers = {"Cache-Control": cache, "ETag": origins.tag(hashlib.sha256(picture).hexdigest())}
+    tags = ", ".join(request.headers.getlist("if-none-match"))
+    if tags and origins.has_it(tags, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(picture, media_type=PNG, headers=headers)
 
 
 async def list_problems(request: Request) -> Any:

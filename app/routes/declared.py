@@ -61,6 +61,10 @@ _PICTURE = {
 }
 _TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
 _ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
+_KEPT = {
+    "Cache-Control": _header("no-cache; immutable: the address names the model's digest"),
+    "ETag": _header("strong"),
+}
 NOT_MODIFIED: Responses = {
     304: {
         "description": "If-None-Match names these images; no model was asked",
@@ -82,6 +86,11 @@ IMAGES: Responses = {
         "headers": _PLAIN_HEADERS | _TIMING,
     }
 }
+DRAWN: Responses = {
+    200: {"headers": _KEPT},
+    304: {"description": "If-None-Match names the picture", "headers": _KEPT},
+}
+PROOF: Responses = {200: {"headers": {"Cache-Control": _header("no-store")}}}
 REBUILT: Responses = {200: IMAGES[200] | {"headers": _PLAIN_HEADERS | _TIMING | _PICTURE}}
 ENCODED: Responses = {
     200: {"headers": {k: v for k, v in _PLAIN_HEADERS.items() if k != "Vary"} | _PICTURE}
@@ -110,6 +119,7 @@ DATASET: Responses = {
         "headers": _OF_FILES,
     }
 }
+DATASET_KNOWN: Responses = {304: NOT_MODIFIED[304] | {"headers": _OF_FILES}}
 DATASET_REST: Responses = {
     206: {
         "description": "The rest of the file that Range and If-Range ask for",
@@ -151,6 +161,12 @@ WALKED: Responses = {
             "X-Picture": _header("what was done to uploaded pictures"),
         }
     }
+}
+
+
+WALK_KNOWN: Responses = {
+    304: NOT_MODIFIED[304]
+    | {"headers": {k: v for k, v in WALKED[200]["headers"].items() if k != "Server-Timing"}}
 }
 
 

@@ -17,7 +17,7 @@ from app.errors import (
     UnknownModelError,
     UnreadableImageError,
     WrongModelError,
-    declared,
+    raises,
 )
 from app.parameters import check_query
 from app.routes.between import interpolate, traverse
@@ -31,7 +31,9 @@ from app.routes.cards import (
 from app.routes.datasets import dataset
 from app.routes.declared import (
     DATASET,
+    DATASET_KNOWN,
     DATASET_REST,
+    DRAWN,
     ENCODED,
     END,
     ENDS,
@@ -42,8 +44,10 @@ from app.routes.declared import (
     NOT_MODIFIED,
     PAGE,
     PICTURES,
+    PROOF,
     RANGE,
     REBUILT,
+    WALK_KNOWN,
     WALKED,
     PngResponse,
     Responses,
@@ -74,9 +78,9 @@ _VERIFIES: Errors = (*OF_BODIES, UnreadableImageError, NoRecipeError, *OF_RUNS)
 # A dataset; never over its share, for all others go first anyway.
 _STREAMS: Errors = tuple(error for error in _ASKED if error is not OverShareError)
 _RESUMES: Errors = (*_STREAMS, RangeNotSatisfiableError)
-_PAGES: Errors = (NotAcceptableError,)  # a document, as JSON or as a page
-_CARD: Errors = (UnknownModelError, *_PAGES)
-_KIND: Errors = (NotFoundError, *_PAGES)
+_DOCUMENT: Errors = (NotAcceptableError,)  # a document, as JSON or as a page
+_CARD: Errors = (UnknownModelError, *_DOCUMENT)
+_PROBLEM: Errors = (NotFoundError, *_DOCUMENT)
 _DRAWN: Errors = (UnknownModelError, NotFoundError)
 _HEALTH: Errors = (NotReadyError,)
 
@@ -104,8 +108,8 @@ def _table(settings: Settings) -> tuple[Row, ...]:
     png, file, points, kind = PngResponse, ZipResponse, PosteriorList, ProblemKind
     kinds = dict[str, ProblemKind]
     # GET is the same call as POST where the query says all: for <img src>, links and caches.
-    found, walked = GENERATED | NOT_MODIFIED, WALKED | NOT_MODIFIED
-    rest = DATASET | NOT_MODIFIED | DATASET_REST
+    found, walked = GENERATED | NOT_MODIFIED, WALKED | WALK_KNOWN
+    rest = DATASET | DATASET_KNOWN | DATASET_REST
     return (
         Row("POST", "/generate", "generate", "images", generated, png, GENERATED, _ASKED),
         Row("GET", "/generate", "generate_get", "images", generated, png, found, _ASKED),
@@ -118,16 +122,16 @@ def _table(settings: Settings) -> tuple[Row, ...]:
         Row("GET", "/interpolate", "interpolate_get", "latents", path, png, walked, _ASKED),
         Row("POST", "/traverse", "traverse", "latents", axes, png, WALKED, _SEEN, END),
         Row("GET", "/traverse", "traverse_get", "latents", axes, png, walked, _ASKED),
-        Row("POST", "/verify", "verify", "images", proof, Verification, {}, _VERIFIES, FILE),
-        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, _PAGES),
+        Row("POST", "/verify", "verify", "images", proof, Verification, PROOF, _VERIFIES, FILE),
+        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, _DOCUMENT),
         Row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _CARD),
-        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, {}, _DRAWN),
+        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, DRAWN, _DRAWN),
         Row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, _HEALTH),
         Row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, _HEALTH),
         Row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
         Row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
-        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _PAGES),
-        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _KIND),
+        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _DOCUMENT),
+        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _PROBLEM),
     )
 
 
@@ -144,7 +148,7 @@ def build_router(settings: Settings) -> APIRouter:
             operation_id=row.id,
             tags=[row.tag],
             responses=row.answers,
-            openapi_extra=declared(*row.errors) | (row.extra or {}),
+            openapi_extra=raises(*row.errors) | (row.extra or {}),
             **kind,
         )
     return router

@@ -32,6 +32,15 @@ async def test_a_card_lists_its_pictures_and_they_are_served(
     plain = await client.get("/models/tiny-gan-v1/pictures/samples.png")
     assert plain.content == PNG
     assert plain.headers["cache-control"] == "no-cache"
+    for tag in (plain.headers["etag"], "*"):
+        known = await client.get(str(plain.url), headers={"if-none-match": tag})
+        assert (known.status_code, known.content) == (304, b"")
+        assert known.headers["etag"] == plain.headers["etag"] != answer.headers["etag"]
+    for ranged in ("bytes=0-9", "bytes=99999999-", "bytes=abc"):  # not offered, so not looked at
+        whole = await client.get(str(plain.url), headers={"range": ranged})
+        assert (whole.status_code, whole.content) == (200, PNG)
+    head = await client.head(str(plain.url))
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(PNG)))
     # Nothing but what the table names: no other file of the store, no way out of it.
     for file in ("secret.png", "nearest.png", "samples", "..%2Ftiny-gan-v1.png", "tiny-gan-v1.png"):
         answer = await client.get(f"/models/tiny-gan-v1/pictures/{file}")

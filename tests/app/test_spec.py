@@ -100,6 +100,44 @@ async def test_a_key_is_declared_where_one_is_asked_for(make_wire: Any, spec: An
             assert ("401" in operation["responses"]) == needed
 
 
+async def test_what_an_operation_reads_gives_and_knows_is_in_its_examples(
+    wire: httpx.AsyncClient, spec: Any
+) -> None:
+    """A type that it does not give, one that it does not read, and a parameter that it has not."""
+    tried = 0
+    for path, item in spec["paths"].items():
+        model = "tiny-vae-v1" if path.startswith("/v2") else "tiny-cgan-v1"
+        address = path.replace("{model}", model).replace("{name}", model).replace("{version}", "1")
+        address = address.replace("{slug}", "overloaded").replace("{file}", "samples.png")
+        for method, operation in item.items():
+            answers = [await wire.request(method, address, params={"colour": "red"})]
+            if "406" in operation["responses"]:
+                refusing = {"accept": "text/plain"}
+                told = operation.get("requestBody", {}).get("content", {})
+                if "image/png" in told:
+                    continue  # the body is looked at first
+                answers.append(await wire.request(method, address, headers=refusing))
+            if "415" in operation["responses"]:
+                answers.append(
+                    await wire.request(
+                        method, address, content=b"hello", headers={"content-type": "text/plain"}
+                    )
+                )
+            for answer in answers:
+                assert answer.status_code in (400, 406, 415, 422), (method, path, answer.text)
+                problem = answer.json() | {"errors": None}
+                known = answer_of(spec, method, path, answer.status_code)["content"]
+                ((media, content),) = known.items()
+                assert answer.headers["content-type"] == media
+                details = {
+                    example["value"].get("detail", example["value"].get("error"))
+                    for example in content["examples"].values()
+                }
+                assert problem.get("detail", problem.get("error")) in details, (method, path)
+                tried += 1
+    assert tried > 40
+
+
 def test_every_error_has_an_example_of_its_own_form(spec: Any) -> None:
     shown = {
         slug: example["value"]

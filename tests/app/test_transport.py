@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import socket
 import time
 import weakref
 from contextlib import suppress
@@ -10,6 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+
+from app.main import create_app
+from app.protocol import answer_last
+from app.settings import Settings
 
 PLAIN = b"GET /generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n\r\n"
 HEAD = b"POST /encode HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
@@ -321,6 +326,43 @@ async def test_in_a_storm_of_connections_not_all_are_looked_at_for_each(
     await well(wire)
     for one in idle:
         await one.__aexit__()
+
+
+@pytest.mark.parametrize("target", ["/v2", "http://localhost/v2", "/%762", "/v2#x", "/v2?a=b"])
+async def test_what_is_refused_under_v2_has_its_form_however_it_is_written(
+    wire: httpx.AsyncClient, target: str
+) -> None:
+    async with Wire(wire) as one:
+        one.send(f"GET {target} HTTP/1.1\r\nHost: test\r\nA: {'a' * 70_000}\r\n\r\n".encode())
+        status, headers, body = await one.answer()
+    assert (status, headers["content-type"]) == (431, "application/json")
+    assert list(json.loads(body)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("came", "waits", "path", "media"),
+    [
+        (b"GET /v2/models/a HTTP/1.1\r\nHost: test\r\n\r\n", False, "", "application/json"),
+        (b"GET /models HTTP/1.1\r\nHost: test\r\n\r\n", False, "", "application/problem+json"),
+        (b"", True, "/v2/models/a/infer", "application/json"),
+        (b"", True, "", "application/problem+json"),
+        (b"hello", False, "", "application/problem+json"),
+        (b"", False, "", ""),
+    ],
+)
+def test_who_waits_when_the_event_loop_stands_still_is_told_in_the_right_form(
+    came: bytes, waits: bool, path: str, media: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(came)
+        answer_last(ours.fileno(), create_app(Settings()).state.lean, waits, path)
+        ours.close()
+        answer = theirs.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 503 " if media else "")
+    assert f"content-type: {media}\r\n" in answer or not media
+    assert ("a model hangs" in answer) == bool(media)
 
 
 @pytest.mark.parametrize(
