@@ -63,7 +63,9 @@ def save_curves(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
                 axis.plot(*zip(*points, strict=True), label=legend, marker="." if few else None,
                           linewidth=1)  # fmt: skip
         axis.set_ylabel(label)
-        axis.legend(loc="upper right", fontsize="small")
+        axis.legend(  # above, where no line is
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False
+        )
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("images seen")
     axes[-1].set_xlim(left=0)
