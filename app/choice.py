@@ -25,8 +25,9 @@ class _Labels:
     def __init__(self, model: StoredModel) -> None:
         self.indices = {name: i for i, name in enumerate(model.description.labels)}
         self._classes = model.network.num_classes
-        # Of classes called 1, 3 and 5 a 0 would be the 1: numbers that are names are names alone.
-        self.numbered = all(map(_plain, self.indices))
+        # Of classes called 1, 3 and 5 a 0 would be the 1: beside numbers that are names no index is
+        # one.
+        self.numbered = any(name.lstrip("+-").isdecimal() for name in self.indices)
 
     def named(self, text: str) -> int | None:
         """The index of the class of this name, its accents written joined or apart."""
@@ -37,14 +38,10 @@ class _Labels:
     def index(self, text: str) -> int | None:
         """The index that a class name, else an index in plain digits, stands for, if any."""
         index = self.named(text)
-        if index is None and not self.numbered and _plain(text) and int(text) < self._classes:
-            index = int(text)
+        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+        if index is None and not self.numbered and plain and len(text) <= 6:
+            index = int(text) if int(text) < self._classes else None
         return index
-
-
-def _plain(text: str) -> bool:
-    """Whether a text is a number as an index is written."""
-    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 6
 
 
 def pinned_name(model: StoredModel) -> str:

@@ -260,7 +260,7 @@ def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
                 return
             end = self.transport.get_extra_info("socket").fileno()
             waits = self._answering or running
-            answer_last(end, lean, waits, self.scope["path"] if running else "")
+            answer_last(end, lean, waits, self.cycle.scope["path"] if running else "")
 
         def _answer(self, status: int, lines: bytes, body: bytes) -> None:
             """Send the answer to a plain request."""

@@ -120,7 +120,8 @@ class _Server(uvicorn.Server):
             lean = self._app.state.lean
             connections: list[Any] = list(self.server_state.connections)
             for connection in connections:
-                connection.answer_last()
+                with contextlib.suppress(Exception):  # it must not cost the others their answer
+                    connection.answer_last()
             for new in self._untaken():
                 new.setblocking(False)
                 answer_last(new.fileno(), lean, waits=False)

@@ -26,7 +26,7 @@ from training.judge import judge_path, load_judge, save_judge, train_judge
 from training.likelihood import check_effort
 from training.networks.checkpoint import load
 from training.networks.graphs import graph_path
-from training.networks.header import read
+from training.networks.header import CheckpointError, read
 from training.networks.vae import VAE
 from training.plan import plan
 from training.publish import check_data, data_of, publish, reference_for
@@ -245,15 +245,15 @@ def measure(arguments: argparse.Namespace) -> None:
     loaded, left = {}, []
     for name in names:
         path = arguments.store / f"{name}.safetensors"
-        network, description = load(path)
         try:
+            network, description = load(path)
             spec = data_of(path, description, arguments.data, arguments.data_root)
             if spec not in sets:
                 sets[spec] = load_data(spec)
             check_data(path, description, sets[spec][0])
             if isinstance(network, VAE) and effort.nll_samples:
                 check_effort(effort.nll_samples, effort.nll_images, len(sets[spec][1]))
-        except DataError as error:
+        except (DataError, CheckpointError) as error:
             if not arguments.all:
                 raise
             left.append(f"{name}: {error}")
@@ -267,6 +267,7 @@ def measure(arguments: argparse.Namespace) -> None:
         found[name] = evaluate(network.to(device), references[spec], effort)
         print(f"\n{name}\n{plain_table(found[name], description.metrics)}", flush=True)
         _write_json(arguments.json, found)
+    _write_json(arguments.json, found)
     if left:
         raise TrainingError("not measured: " + "; ".join(left))
 

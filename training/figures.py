@@ -34,8 +34,8 @@ MEANINGS = {
     "exact_duplicates": "samples equal to an earlier one in every pixel",
     "near_duplicates": "samples nearer to another one than 99.9 % of real images are to theirs",
     "training_copies": "samples equal to a training image in every pixel",
-    "memorised": "samples less than a third as far from the nearest training images, one or up to "
-    "16 that are alike, as from the next, in pixels",
+    "memorised": "samples less than a third as far from the nearest training image as from the "
+    "next that shows something else, in pixels",
     "nearest_pixels_ratio": "median distance to the nearest training image, in pixels, over that "
     "of test images",
     "nearest_pixels_closer": "samples nearer to it than 99 % of test images are",
@@ -148,7 +148,7 @@ def on_memorisation(figures: Mapping[str, Any]) -> str:
     return (
         f"{verdict}: of {figures['samples']:,} samples {copies} equal one in every pixel, and "
         f"{100 * memorised:.3g} % (of test images {100 * real:.3g} %) lie less than a third as far "
-        "from the nearest, or several that are alike, as from the next. The nearest is, in the "
+        "from the nearest as from the next that shows something else. The nearest is, in the "
         "median, "
         f"{figures['nearest_pixels_ratio']:.3g} times as far as from a test image, in pixels, and "
         f"{figures['nearest_features_ratio']:.3g} times in the judge's features."

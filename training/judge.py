@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from training.data import Dataset, epoch_order, to_pixels
+from training.data import DataError, Dataset, epoch_order, to_pixels
 from training.ema import Ema
 from training.networks.header import write_whole
 from training.record import progress_of
@@ -156,6 +156,9 @@ def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge
     channels, height, width = data.images.shape[1:]
     judge = Judge((channels, height, width), len(data.class_names))
     if not filled(judge, path):
+        if path.parent == SHIPPED and path.exists():
+            # Another judge in its place would not compare with what was published.
+            raise DataError(f"{path} belongs to the package and is damaged: install it anew")
         print(f"training the judge on {len(data)} images, once", flush=True)
         trained = train_judge(data, device)
         keep(trained, path)
@@ -172,7 +175,7 @@ def filled(network: nn.Module, path: Path) -> bool:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         said = str(error).partition("\n")[0]
-        print(f"{path} cannot be used ({said}): trained anew", file=sys.stderr, flush=True)
+        print(f"{path} cannot be used: {said}", file=sys.stderr, flush=True)
         return False
     return True
 

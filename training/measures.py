@@ -96,6 +96,26 @@ def nearest(points: Tensor, to: Tensor | None = None, k: int = 1) -> Tensor:
     return torch.cat(found)
 
 
+def nearest_of_alike(points: Tensor, to: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of each point (N, D) in ``to`` (M, D), and how unlike they are.
+
+    Returns:
+        Distances (N, k), ascending; and each of these neighbours' distance to the first, (N, k).
+
+    Raises:
+        ValueError: there are fewer than k.
+    """
+    if len(to) < k:
+        raise ValueError(f"{len(to)} points have no {k} nearest ones; use more images")
+    found, apart = [], []
+    for _, distances in _distances(points, to):
+        near = distances.topk(k, dim=1, largest=False)
+        neighbours = to[near.indices]  # (B, k, D)
+        found.append(near.values)
+        apart.append((neighbours - neighbours[:, :1]).norm(dim=2))
+    return torch.cat(found), torch.cat(apart)
+
+
 @dataclass(frozen=True)
 class Manifold:
     """Points (N, D) and each one's radius (N,): the distance to its k-th nearest other."""

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -227,12 +228,15 @@ def publish(
         raise CheckpointError(f"{path} exists; publish the new one under the next version's name")
     _check_writable(store)  # before minutes of measuring
     train, test = (part.to(device) for part in _real_images(data, measured))
-    # What the run has learnt from, of which some may be gone.
+    # Of what the run has learnt from; some of it may be gone.
+    whole = data.digest in ("", train.digest())
     digest_of_images = data.digest or train.digest()
     images = sum(count for _, count in data.counts) or len(train)
     kept_out = held_out_count(images, run.holdout_fraction) if isinstance(run, VaeRun) else 0
     averaged = _averaged(folder, kind, run, best, images - kept_out)
-    network = toned(shared(averaged.network.to(device), train), train)
+    network = averaged.network.to(device)
+    if whole:
+        network = toned(shared(network, train), train)
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:
@@ -301,7 +305,11 @@ def _real_images(data: DataSpec, measured: bool) -> tuple[Dataset, Dataset]:
         train, test = load_data(dataclasses.replace(data, digest=""))
         if train.class_names != names:
             raise
-        print(f"{error}. Published all the same, as nothing is measured", file=sys.stderr)
+        print(
+            f"{str(error).partition('. ')[0]}. As nothing is measured, it is published all the "
+            "same, without what is fitted to the images: a tone curve, how often classes come",
+            file=sys.stderr,
+        )
         return train, test
 
 
@@ -346,7 +354,7 @@ def _staged(path: Path) -> Iterator[Path]:
 
 def _text(text: str) -> str:
     """A person's words for a cell of a Markdown table: no markup, and no end of the cell."""
-    return html.escape(text, quote=False).replace("|", "\\|")
+    return re.sub(r"([\\`*_\[\]!|])", r"\\\1", html.escape(text, quote=False))
 
 
 def card(

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ SAMPLES = 10_000
 # repeated. Yoon et al. 2023, "Diffusion Probabilistic Models Generalize when They Fail to
 # Memorize".
 MEMORISED_RATIO = 1 / 3
-ALIKE = 16  # training images that may be all but the same: bursts, copies saved anew
+ALIKE = 16  # training images that may show all but the same: bursts, copies saved anew
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class Judged:
     def points(self) -> Tensor:
         """Pixels as points, (N, C H W) in [0, 1]."""
         return to_pixels(self.levels).flatten(1)
+
+
+class _ToTrain(NamedTuple):
+    """Distances of N images to the nearest training images."""
+
+    pixels: Tensor  # (N, ALIKE + 1 at most), ascending
+    apart: Tensor  # the same shape: of each of these neighbours to the first
+    features: Tensor  # (N,), to the nearest in features
 
 
 def by_label(right: Tensor, labels: Tensor, num_classes: int) -> list[float]:
@@ -137,16 +145,26 @@ class Reference:
         return float(nearest(self.real.points)[:, 0].quantile(0.001))
 
     @cached_property
-    def test_to_train(self) -> tuple[Tensor, Tensor]:
-        """Distances of test images to the nearest training images: pixels (M, ALIKE + 1 at most),
-        features (M, 1)."""
+    def test_to_train(self) -> "_ToTrain":
+        """The test images' nearest training images."""
         return self._to_train(self.judged_test)
 
-    def _to_train(self, images: Judged) -> tuple[Tensor, Tensor]:
-        return (
-            nearest(images.points, self.judged_train.points, k=min(ALIKE + 1, len(self.train))),
-            nearest(images.features, self.judged_train.features),
+    def _to_train(self, images: Judged) -> "_ToTrain":
+        to = self.judged_train
+        pixels = measures.nearest_of_alike(
+            images.points, to.points, min(ALIKE + 1, len(self.train))
         )
+        return _ToTrain(*pixels, nearest(images.features, to.features)[:, 0])
+
+    def _memorised(self, to_train: "_ToTrain") -> float:
+        """Share of images less than a third as far from the nearest training image as from the next
+        that shows something else: one not within a third of what test images usually are from their
+        nearest. Otherwise no copy of a picture that is there twice would be seen."""
+        alike = MEMORISED_RATIO * float(self.test_to_train.pixels[:, 0].median())
+        others = to_train.apart >= alike
+        others[:, 0], others[:, -1] = False, True  # there may be more alike than were looked at
+        following = to_train.pixels.where(others, torch.inf).amin(dim=1)
+        return float((to_train.pixels[:, 0] < MEMORISED_RATIO * following).double().mean())
 
     @cached_property
     def spread_by_label(self) -> Tensor:
@@ -206,15 +224,13 @@ class Reference:
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(SEED))
         return features[order[: len(self._chosen)].to(features.device)]
 
-    def _sets(self, images: Judged, to_train: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    def _sets(self, images: Judged, to_train: "_ToTrain") -> dict[str, Any]:
         """Figures of any images that have no labels of their own."""
         shares = measures.class_shares(images.classes, self.num_classes)
         as_bytes = measures.image_bytes(images.levels)
         levels = measures.histogram(images.levels)
-        pixels, features = to_train
-        test_pixels, test_features = self.test_to_train
-        # A copy of a picture that is there several times has all of those near, and then a gap.
-        memorised = (pixels[:, :-1] < MEMORISED_RATIO * pixels[:, 1:]).any(dim=1)
+        pixels, features = to_train.pixels[:, 0], to_train.features
+        test_pixels, test_features = self.test_to_train.pixels[:, 0], self.test_to_train.features
         figures: dict[str, Any] = {}
         if min(len(images), len(self.real)) > measures.NEIGHBOURS:
             shared = measures.overlap(Manifold.of(images.features), self.manifold)
@@ -226,11 +242,11 @@ class Reference:
                 (nearest(images.points)[:, 0] < self.near_duplicate).double().mean()
             ),
             "training_copies": sum(image in self.training_bytes for image in as_bytes),
-            "memorised": float(memorised.double().mean()),
+            "memorised": self._memorised(to_train),
             "nearest_pixels_ratio": _ratio_of_medians(pixels, test_pixels),
-            "nearest_pixels_closer": _share_below(pixels[:, 0], test_pixels[:, 0]),
+            "nearest_pixels_closer": _share_below(pixels, test_pixels),
             "nearest_features_ratio": _ratio_of_medians(features, test_features),
-            "nearest_features_closer": _share_below(features[:, 0], test_features[:, 0]),
+            "nearest_features_closer": _share_below(features, test_features),
             "histogram_distance": measures.histogram_distance(levels, self.histogram),
             "black_pixels": float(levels[0]),
         }
@@ -300,8 +316,8 @@ def ratio(value: float, unit: float) -> float:
 
 
 def _ratio_of_medians(distances: Tensor, real: Tensor) -> float:
-    """Median distance to the nearest, (N, k) and (M, k), over that of the real ones."""
-    return ratio(float(distances[:, 0].median()), float(real[:, 0].median()))
+    """Median distance to the nearest, (N,) and (M,), over that of the real ones."""
+    return ratio(float(distances.median()), float(real.median()))
 
 
 def _share_below(distances: Tensor, real: Tensor) -> float:

@@ -255,10 +255,6 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return about, tensors
 
 
-def _state_in(path: Path) -> Path:
-    return path / STATE if path.is_dir() else path
-
-
 def in_a_line(error: Exception) -> str:
     """An error's text; of torch's lists of what does not fit, the head and the first."""
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
@@ -288,10 +284,7 @@ class RunState:
         self.carried: dict[str, float] = {}  # figures that a loop reports again at later steps
 
     def save(self, path: Path) -> None:
-        """Write the state: a kill meanwhile leaves the old one whole.
-
-        Args:
-            path: A run's folder, for its ``STATE``, or another file.
+        """Write the state to a file: a kill meanwhile leaves the old one whole.
 
         Raises:
             TrainingError: a weight or a moment is not finite, or the file cannot be written. The
@@ -312,7 +305,7 @@ class RunState:
             "carried": json.dumps(self.carried),
             "scalers": json.dumps({n: u.scaler.state_dict() for n, u in self.updates.items()}),
         }
-        _replace_file(_state_in(path), tensors, metadata)
+        _replace_file(path, tensors, metadata)
 
     def _check_finite(self, what: str, tensors: Mapping[str, Tensor]) -> None:
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
@@ -324,7 +317,6 @@ class RunState:
         Raises:
             TrainingError: the file is damaged, or of another network.
         """
-        path = _state_in(path)
         if not path.exists():
             return
         try:
@@ -386,13 +378,16 @@ class Best:
             TrainingError: the file cannot be written.
         """
         if value < self.value:
-            self.save(folder, network, self.state.step, value)
+            self.save(folder, network, self.state.step, value, self.state.seconds)
             self.state.carried[f"best.{self.measure}"] = value
 
-    def save(self, folder: Path, network: nn.Module, step: int, value: float) -> None:
+    def save(
+        self, folder: Path, network: nn.Module, step: int, value: float, seconds: float
+    ) -> None:
+        """Write the network of a step, which measured so and has taken so long."""
         metadata = {
             "step": str(step),
-            "seconds": repr(self.state.seconds),
+            "seconds": repr(seconds),
             "measure": self.measure,
             "value": repr(value),
         }

@@ -15,7 +15,7 @@ from training.heldout import FrechetToTraining
 from training.losses import discriminator_loss, generator_loss, gradient_penalty_r1
 from training.networks.gan import Discriminator, Generator
 from training.record import Recorder, Stopped
-from training.run import Best, RunState
+from training.run import STATE, Best, RunState
 
 PICTURED = 10  # columns of a run's pictures
 
@@ -90,7 +90,7 @@ def train_gan(
         noise,
     )
     if folder:
-        state.load(folder)
+        state.load(folder / STATE)
 
     data = data.to(device)
     batch = min(run.batch_size, len(data))
@@ -185,7 +185,7 @@ def train_gan(
                 record.curves()
             if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
                 state.carried["r1"] = float(r1)
-                state.save(folder)
+                state.save(folder / STATE)
         if folder and state.step == last_step:
             record.curves()
     if stop and state.step < last_step:

@@ -20,8 +20,8 @@ from training.losses import (
 )
 from training.networks.vae import VAE
 from training.prior_fit import fit_prior
-from training.record import Recorder, Stopped, save_grid
-from training.run import Best, RunState, load_best
+from training.record import Interrupts, Recorder, Stopped, save_grid
+from training.run import STATE, Best, RunState, load_best
 
 MOST_DRAWS = 16  # of the held-out bound: a minute a report would be too much
 PRIOR_FITTED = "prior_fitted"  # in the state, once it is
@@ -73,7 +73,7 @@ def train_vae(
     noise = torch.Generator().manual_seed(run.seed)
     state = RunState(modules, {"optimizer": update}, noise)
     if folder:
-        state.load(folder)
+        state.load(folder / STATE)
 
     data, held_out = split(data.to(device), run.holdout_fraction)
     batch = min(run.batch_size, len(data))
@@ -158,28 +158,37 @@ def train_vae(
                     best.offer(folder, ema.network, figure)  # the tightest
                 record.curves()
             if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
-                state.save(folder)
+                state.save(folder / STATE)
         if folder and state.step == last_step:
             record.curves()
-    if stop and state.step < last_step:
+    unfitted = bool(run.network.prior_layers) and PRIOR_FITTED not in state.carried
+    fits = folder and state.step == total_steps and unfitted
+    if (stop and state.step < last_step) or (fits and record.stop_asked):
         raise Stopped(f"step {state.step}")
 
     # The prior, fitted to where the finished encoder puts the images; also the best epoch's.
-    unfitted = run.network.prior_layers and PRIOR_FITTED not in state.carried
-    if folder and state.step == total_steps and unfitted:
-        state.seconds += fit_prior(run, ema.network, data, folder / "prior.safetensors")
-        grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
-        save_grid(folder / "samples" / "prior.png", grid, columns=10)
-        if len(held_out):
-            best_vae = VAE(run.network).to(device).eval().requires_grad_(False)
-            about = load_best(folder, best_vae)
-            if int(about["step"]) == state.step:
-                best_vae = ema.network
-            else:
-                state.seconds += fit_prior(run, best_vae, data, folder / "best-prior.safetensors")
-            best.save(folder, best_vae, int(about["step"]), float(about["value"]))
-        state.carried[PRIOR_FITTED] = 1.0
-        state.save(folder)
-        for name in ("prior.safetensors", "best-prior.safetensors"):
+    priors = Path("prior.safetensors"), Path("best-prior.safetensors")
+    if folder and fits:
+        with Interrupts() as asked:
+            state.seconds += fit_prior(run, ema.network, data, folder / priors[0], asked)
+            grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
+            save_grid(folder / "samples" / "prior.png", grid, columns=10)
+            if len(held_out):
+                best_vae = VAE(run.network).to(device).eval().requires_grad_(False)
+                about = load_best(folder, best_vae)
+                seconds = float(about["seconds"])
+                if int(about["step"]) == state.step:
+                    best_vae, seconds = ema.network, state.seconds
+                else:
+                    if asked.stop:
+                        raise Stopped("the first of two fits of the prior")
+                    spent = fit_prior(run, best_vae, data, folder / priors[1], asked)
+                    state.seconds += spent
+                    seconds += spent
+                best.save(folder, best_vae, int(about["step"]), float(about["value"]), seconds)
+            state.carried[PRIOR_FITTED] = 1.0
+            state.save(folder / STATE)
+    if folder and state.step == total_steps:
+        for name in priors:  # also after a kill behind the last save
             (folder / name).unlink(missing_ok=True)
     return ema.network

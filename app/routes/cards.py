@@ -44,7 +44,7 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
     """A picture of a model's card, as the card's pictures name them."""
     model = service_of(request).choice.model(name)
     path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
-    if path is None:
+    if path is None or not path.exists():
         have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
     # A name alone leads to whatever is served under it tomorrow.

@@ -209,11 +209,11 @@ _FORMS = {
 ENDS = _body({JSON: {"schema": reference(Ends)}, bodies.MULTIPART: _FORMS}, required=False)
 END = _body(
     {
-        JSON: {"schema": reference(End)},
         "image/png": BINARY,
         "image/jpeg": BINARY,
         "image/webp": BINARY,
         bodies.MULTIPART: _FORM,
+        JSON: {"schema": reference(End)},
     },
     required=False,
 )

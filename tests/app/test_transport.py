@@ -339,6 +339,30 @@ async def test_what_is_refused_under_v2_has_its_form_however_it_is_written(
     assert list(json.loads(body)) == ["error"]
 
 
+async def test_who_waits_with_half_a_request_behind_is_answered_too(
+    make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await make_wire()
+    entered = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        entered.set()
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(app_of(wire).state.service, "not_ready", never)
+    async with Wire(wire) as one:
+        one.send(b"GET /v2/health/ready HTTP/1.1\r\nHost: test\r\n\r\n")
+        await asyncio.wait_for(entered.wait(), 10)
+        one.send(b"GET /models HTTP/1.1\r\nHost: ")
+        await asyncio.sleep(0.05)
+        (connection,) = (c for c in app_of(wire).state.connections() if c.cycle is not None)
+        connection.answer_last()
+        status, headers, body = await one.answer()
+        connection.transport.abort()
+    assert (status, headers["content-type"]) == (503, "application/json")
+    assert json.loads(body) == {"error": "a model hangs"}
+
+
 @pytest.mark.parametrize(
     ("came", "waits", "path", "media"),
     [

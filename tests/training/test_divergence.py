@@ -11,7 +11,7 @@ from training import train_gan
 from training.data import Dataset
 from training.hardware import FIRST_SCALE, Update
 from training.losses import generator_loss
-from training.run import RunState, TrainingError
+from training.run import STATE, RunState, TrainingError
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -50,11 +50,11 @@ def test_moments_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     update = Update(torch.optim.Adam(layer.parameters()), ALONE, "32")
     update.minimise(layer(torch.ones(1, 2)).sum())
     state = RunState({"layer": layer}, {"optimizer": update}, torch.Generator())
-    state.save(tmp_path)
+    state.save(tmp_path / STATE)
     before = (tmp_path / "state.safetensors").read_bytes()
     update.optimizer.state[layer.weight]["exp_avg_sq"].fill_(float("inf"))
     with pytest.raises(TrainingError, match="moments of optimizer at step 0: not finite"):
-        state.save(tmp_path)
+        state.save(tmp_path / STATE)
     assert (tmp_path / "state.safetensors").read_bytes() == before
 
 

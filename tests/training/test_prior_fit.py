@@ -18,7 +18,8 @@ from training.hardware import Update
 from training.heldout import HeldOutBound
 from training.networks.vae import VAE
 from training.prior_fit import fit_prior
-from training.record import Stopped
+from training.record import Recorder, Stopped
+from training.run import read_tensors
 
 
 def test_a_finished_run_ends_with_the_same_prior_when_it_was_interrupted(
@@ -101,6 +102,74 @@ def test_a_fit_that_was_killed_loses_an_interval_at_most(
     parts = train(run, digits, tmp_path / "parts")
     assert_same(whole.state_dict(), parts.state_dict())
     assert len(taken) < 1 + 12 + 1 + 4
+
+
+def fit_states(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*prior.safetensors"))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another encoder's"])
+def test_a_state_of_a_fit_that_is_none_of_this_encoder_costs_the_fit_alone(
+    digits: Dataset, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = vae_run(prior_layers=2, prior_steps=12, save_every=4)
+    whole = train(run, digits, tmp_path / "whole")
+    parts, path = tmp_path / "parts", tmp_path / "parts/prior.safetensors"
+    train(run, digits, parts, 11)
+    other = train(dataclasses.replace(run, seed=5), digits, tmp_path / "other", 12)
+    assert isinstance(other, VAE)
+    fit_prior(run, other, digits, path)
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:1000])
+    capsys.readouterr()
+    assert_same(whole.state_dict(), train(run, digits, parts).state_dict())
+    assert f"{path} is not gone on with" in capsys.readouterr().err
+    assert fit_states(parts) == []
+
+
+def test_ctrl_c_in_the_last_step_is_heard_before_the_fit(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = vae_run(prior_layers=2, prior_steps=12, save_every=4)
+    whole = train(run, digits, tmp_path / "whole")
+    train(run, digits, tmp_path / "parts", 11)
+    curves = Recorder.curves
+    sent = False
+
+    def interrupted(self: Recorder) -> None:
+        nonlocal sent
+        if not sent:  # once: the second time ends it at once
+            sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+        curves(self)
+
+    monkeypatch.setattr(Recorder, "curves", interrupted)
+    with pytest.raises(Stopped, match="step 12"):
+        train(run, digits, tmp_path / "parts")
+    assert_same(whole.state_dict(), train(run, digits, tmp_path / "parts").state_dict())
+
+
+def test_what_a_kill_behind_the_last_save_left_is_taken_away(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    run = vae_run(prior_layers=2, prior_steps=12)
+    train(run, digits, tmp_path)
+    (tmp_path / "prior.safetensors").write_bytes(b"left")
+    train(run, digits, tmp_path)
+    assert fit_states(tmp_path) == []
+
+
+def test_the_best_epochs_time_is_its_own(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldOutBound, "__call__", lambda *_: 1.0)  # so the first is the best
+    run = vae_run(prior_layers=2, prior_steps=12, holdout_fraction=0.2)
+    train(run, digits, tmp_path)
+    (best, _), (last, _) = (
+        read_tensors(tmp_path / f"{name}.safetensors") for name in ("best", "state")
+    )
+    assert int(best["step"]) == 3
+    assert float(best["seconds"]) < float(last["seconds"])
 
 
 def test_the_fitted_prior_goes_where_the_encoder_puts_images(

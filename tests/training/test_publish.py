@@ -140,10 +140,12 @@ def test_a_persons_words_are_no_markup_in_a_card(published: Published) -> None:
     network, description = load(published.path)
     picture = [("samples.png", "80 samples, none chosen.")]
     odd = dataclasses.replace(
-        description, labels=("a|b", "<b>x<"), data={**description.data, "licence": "<i>mine"}
+        description,
+        labels=("a|b", "<b>x<", "[c](http://d)"),
+        data={**description.data, "licence": "<i>mine"},
     )
     shown = card("x", STORE, odd, "0" * 64, network, picture)
-    assert "| labels | a\\|b, &lt;b&gt;x&lt; |" in shown
+    assert r"| labels | a\|b, &lt;b&gt;x&lt;, \[c\](http://d) |" in shown
     assert "licence &lt;i&gt;mine." in shown
 
 
