@@ -41,10 +41,7 @@ _RETRY = {"Retry-After": ("seconds after which to try again", "integer")}
 _HEADERS: dict[int, dict[str, tuple[str, str]]] = {
     401: {"WWW-Authenticate": ('Bearer realm="genserve"', "string")},
     415: {
-        "Accept-Post": (
-            "types that the operation reads, where it was the type",
-            "string",
-        ),
+        "Accept-Post": ("types that the operation reads, where it was the type", "string"),
         "Accept-Encoding": ("codings of bodies, where it was the coding", "string"),
     },
     416: {"Content-Range": ("bytes */length", "string")},

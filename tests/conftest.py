@@ -195,6 +195,16 @@ async def wire(make_wire: MakeClient) -> httpx.AsyncClient:
     return made
 
 
+def passes(metrics: str) -> float:
+    """Forward passes of the tiny conditional GAN so far, by /metrics."""
+    (line,) = [
+        line
+        for line in metrics.splitlines()
+        if line.startswith("genserve_forward_passes_total") and "tiny-cgan" in line
+    ]
+    return float(line.split()[-1])
+
+
 class Server:
     """A service in a process of its own, on a port of its own."""
 

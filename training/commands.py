@@ -22,7 +22,7 @@ from training.export import export_checkpoint
 from training.figures import plain_table, rounded
 from training.hardware import Hardware, check_devices, pick_device, pick_hardware
 from training.heldout import held_out_count
-from training.judge import judge_path, load_judge, save_judge, train_judge
+from training.judge import judge_path, load_judge, save_weights, train_judge
 from training.likelihood import check_effort
 from training.networks.checkpoint import load
 from training.networks.graphs import graph_path
@@ -319,7 +319,7 @@ def judge(arguments: argparse.Namespace) -> None:
     if path.exists():
         raise TrainingError(f"{path} is there already; name another --folder, or take it away")
     print(f"training the judge on {len(train)} images", flush=True)
-    save_judge(train_judge(train, device), path)
+    save_weights(train_judge(train, device), path)
     found = {path: Reference(load_judge(path, train, device), train, test)}
     if in_use.exists() and in_use != path:
         found[in_use] = Reference(load_judge(in_use, train, device), train, test)

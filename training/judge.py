@@ -111,8 +111,7 @@ def train_judge(data: Dataset, device: torch.device) -> Judge:
     torch.manual_seed(0)
     noise = torch.Generator().manual_seed(0)
     data = data.to(device)
-    channels, height, width = data.images.shape[1:]
-    judge = Judge((channels, height, width), len(data.class_names)).to(device)
+    judge = _blank(data).to(device)
     judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place
     ema = Ema(judge, EMA_HALFLIFE_IMAGES)
     optimizer = torch.optim.AdamW(
@@ -153,8 +152,7 @@ def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge
     Training takes about a quarter of an hour for 60,000 digits on one CPU core.
     """
     path = judge_path(data, cache)
-    channels, height, width = data.images.shape[1:]
-    judge = Judge((channels, height, width), len(data.class_names))
+    judge = _blank(data)
     if not filled(judge, path):
         if path.parent == SHIPPED and path.exists():
             # Another judge in its place would not compare with what was published.
@@ -181,24 +179,28 @@ def filled(network: nn.Module, path: Path) -> bool:
 
 
 def keep(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all; where that cannot be, it is said."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    """``save_weights``; where that cannot be, it is said."""
     try:
-        write_whole(path, save(weights))
+        save_weights(network, path)
     except OSError as error:
         said = error.strerror or error
         print(f"could not keep {path} for the next time: {said}", file=sys.stderr, flush=True)
 
 
-def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
-    """The judge of a training set from a file that ``save_judge`` wrote, in eval mode."""
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all; OSError where that cannot be."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_whole(path, save(weights))
+
+
+def _blank(data: Dataset) -> Judge:
+    """A judge of the set's shape and classes, which has learnt nothing."""
     channels, height, width = data.images.shape[1:]
-    judge = Judge((channels, height, width), len(data.class_names))
+    return Judge((channels, height, width), len(data.class_names))
+
+
+def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
+    """The judge of a training set from a file that ``save_weights`` wrote, in eval mode."""
+    judge = _blank(data)
     judge.load_state_dict(load_file(path))
     return judge.to(device).eval().requires_grad_(False)
-
-
-def save_judge(judge: Judge, path: Path) -> None:
-    """Write the weights, whole or not at all; OSError where that cannot be."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in judge.state_dict().items()}
-    write_whole(path, save(weights))

@@ -145,18 +145,18 @@ class Reference:
         return float(nearest(self.real.points)[:, 0].quantile(0.001))
 
     @cached_property
-    def test_to_train(self) -> "_ToTrain":
+    def test_to_train(self) -> _ToTrain:
         """The test images' nearest training images."""
         return self._to_train(self.judged_test)
 
-    def _to_train(self, images: Judged) -> "_ToTrain":
+    def _to_train(self, images: Judged) -> _ToTrain:
         to = self.judged_train
         pixels = measures.nearest_of_alike(
             images.points, to.points, min(ALIKE + 1, len(self.train))
         )
         return _ToTrain(*pixels, nearest(images.features, to.features)[:, 0])
 
-    def _memorised(self, to_train: "_ToTrain") -> float:
+    def _memorised(self, to_train: _ToTrain) -> float:
         """Share of images less than a third as far from the nearest training image as from the next
         that shows something else: one not within a third of what test images usually are from their
         nearest. Otherwise no copy of a picture that is there twice would be seen."""
@@ -224,7 +224,7 @@ class Reference:
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(SEED))
         return features[order[: len(self._chosen)].to(features.device)]
 
-    def _sets(self, images: Judged, to_train: "_ToTrain") -> dict[str, Any]:
+    def _sets(self, images: Judged, to_train: _ToTrain) -> dict[str, Any]:
         """Figures of any images that have no labels of their own."""
         shares = measures.class_shares(images.classes, self.num_classes)
         as_bytes = measures.image_bytes(images.levels)

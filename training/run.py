@@ -242,9 +242,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         TrainingError: it may not be read. ValueError, OSError, SafetensorError: it is not whole.
     """
     try:
-        path.open(
-            "rb"
-        ).close()  # safe_open says of any file that it may not read that there is none
+        path.open("rb").close()  # of what may not be read, safe_open says that it is not there
     except OSError as error:
         raise TrainingError(f"cannot read {path}: {error.strerror or error}") from error
     with safe_open(path, "pt") as file:

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from PIL import Image as PillowImage
 
 from app.images import to_png
+from tests.conftest import passes
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
 PNG = {"content-type": "image/png"}
@@ -271,15 +272,6 @@ async def test_concurrent_requests_share_forward_passes_and_get_their_own_bytes(
     together = await asyncio.gather(*(client.get(query) for query in queries))
     assert [answer.content for answer in together] == alone
     assert passes((await client.get("/metrics")).text) - before <= 20  # 79 images, 8 a batch
-
-
-def passes(metrics: str) -> float:
-    (line,) = [
-        line
-        for line in metrics.splitlines()
-        if line.startswith("genserve_forward_passes_total") and "tiny-cgan" in line
-    ]
-    return float(line.split()[-1])
 
 
 async def test_a_full_queue_is_503_with_retry_after(make_client: Any, app_of: AppOf) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.app.oip.asked import CGAN, generated, is_right, outputs_of, seven
+from tests.conftest import passes
 
 
 async def test_every_row_has_its_own_seed_and_label(client: httpx.AsyncClient) -> None:
@@ -83,14 +84,6 @@ async def test_encode_and_decode_are_those_of_the_other_routes(client: httpx.Asy
 async def test_requests_of_both_interfaces_share_forward_passes(
     client: httpx.AsyncClient,
 ) -> None:
-    def passes(metrics: str) -> float:
-        (line,) = [
-            line
-            for line in metrics.splitlines()
-            if line.startswith("genserve_forward_passes_total") and "tiny-cgan" in line
-        ]
-        return float(line.split()[-1])
-
     await is_right(client)
     before = passes((await client.get("/metrics")).text)
     answers = await asyncio.gather(
