@@ -67,9 +67,9 @@ $(BIN)/uv: constraints.txt
 	$(PY) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt uv
 	touch $@
-$(SERVE): pyproject.toml constraints.txt $(BIN)/uv
-	$(UV_INSTALL) '.[client]'
+$(SERVE): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
+	$(UV_INSTALL) . -e ./client
 	touch $@
-$(DEV): pyproject.toml constraints.txt $(BIN)/uv
-	$(UV_INSTALL) '.[train,dev]'
+$(DEV): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
+	$(UV_INSTALL) '.[train,dev]' -e ./client
 	touch $@ $(SERVE)

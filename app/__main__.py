@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
-from app.forks import Forerunner
-from app.limits import processes, shortage
+from app.process.fork import Forerunner
+from app.process.resources import processes, shortage
+from app.process.supervisor import UNAVAILABLE_STATUS, Link, Supervisor, bind
 from app.settings import Settings, unknown_variables
-from app.workers import UNAVAILABLE_STATUS, Link, Supervisor, bind
 
 if TYPE_CHECKING:  # with numpy, which is not to be loaded before it is known how
-    from app.prepare import Preparation
+    from app.process.preload import Preparation
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def _send_ahead(
     Not where the probe takes longer: it would have to be waited for before the other imports, and
     they would end as late as the workers are there now (docs/log.md).
     """
-    from app.forerunner import answers_s, serve
+    from app.process.early_server import answers_s, serve
 
     if not preparation.ends_within(_SOON_S):
         return None
@@ -111,7 +111,7 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
         _end_at_signals(tidy)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = name  # read when it is imported
         # All that can be is made before the forks, so that they share it.
-        from app.prepare import prepare_to_fork
+        from app.process.preload import prepare_to_fork
 
         forerunner = None
         grace_s = settings.drain_delay_seconds + settings.drain_seconds + 5
@@ -125,7 +125,7 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
             from prometheus_client.multiprocess import mark_process_dead
 
             from app.main import create_app
-            from app.server import serve
+            from app.process.server import serve
 
             app = create_app(settings, Path(name), preparation.result if preparation else None)
             if preparation:
@@ -195,7 +195,7 @@ def main(arguments: list[str]) -> None:
         if settings.workers is None and (said := shortage()):
             logging.info(said)
         from app.main import create_app
-        from app.server import serve
+        from app.process.server import serve
 
         status = serve(create_app(settings), settings, sockets, ready=lambda: _say_ready(sockets))
     else:

@@ -315,5 +315,6 @@ RAISES = "x-errors"
 
 
 def raises(*errors: type[ServiceError]) -> dict[str, list[str]]:
-    """The errors of an operation, for FastAPI's ``openapi_extra``; ``app.spec`` writes them out."""
+    """The errors of an operation, for FastAPI's ``openapi_extra``; ``app.api.openapi`` writes them
+    out."""
     return {RAISES: [error.slug for error in errors]}

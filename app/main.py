@@ -16,6 +16,12 @@ from starlette.routing import Route
 
 from app import __doc__ as about
 from app import __version__
+from app.api.openapi import complete
+from app.api.parameters import query_errors
+from app.api.router import build_router
+from app.core.lifecycle import running
+from app.core.metrics import Metrics
+from app.engines.loading import Prepared, prepare
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,
@@ -24,17 +30,11 @@ from app.errors import (
     ServiceError,
     shown,
 )
-from app.guard import Guard, Hosts, Keys
-from app.lean import Lean
-from app.metrics import Metrics
-from app.middleware import RequestMiddleware, is_head
-from app.oip import build_oip_router
-from app.parameters import query_errors
-from app.prepare import Prepared, prepare
-from app.routes.table import build_router
-from app.running import running
+from app.http.access import Guard, Hosts, Keys
+from app.http.fast_path import Lean
+from app.http.middleware import RequestMiddleware, is_head
+from app.oip.routes import build_oip_router
 from app.settings import Settings
-from app.spec import complete
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def create_app(
     """The application.
 
     ``state.service`` is there from then on. ``state.lean`` is for a server that answers plain
-    requests without the application (``app.protocol``).
+    requests without the application (``app.http.protocol``).
 
     Args:
         settings: Of the service.

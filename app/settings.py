@@ -229,6 +229,6 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> list[str]:
     """Environment variables with our prefix that name no setting: most likely typing errors. Those
-    of ``app.client`` are none: who serves may ask as well."""
+    of ``genserve`` are none: who serves may ask as well."""
     known = {PREFIX + name.upper() for name in (*Settings.model_fields, "url", "key")}
     return sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engine import Engine
-from app.store import load_store
+from app.engines.engine import Engine
+from app.engines.store import load_store
 
 BATCH = 64  # the service's default max_batch; measured at no larger one
 

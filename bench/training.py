@@ -24,21 +24,21 @@ from torch import nn
 
 from bench import machine
 from training.config import PRESETS, AnyRun, GanRun, VaeRun
-from training.data import Dataset, import_torchvision
-from training.hardware import Hardware
-from training.losses import (
+from training.data.dataset import Dataset, import_torchvision
+from training.data.sources import data_spec, default_data_root
+from training.data.sources import load as load_data
+from training.loops.gan import train_gan
+from training.loops.vae import train_vae
+from training.networks.gan import Discriminator, Generator
+from training.networks.vae import VAE
+from training.optim.hardware import Hardware
+from training.optim.losses import (
     discriminator_loss,
     generator_loss,
     gradient_penalty_r1,
     kl_to_standard_normal,
     negative_elbo,
 )
-from training.networks.gan import Discriminator, Generator
-from training.networks.vae import VAE
-from training.sources import data_spec, default_data_root
-from training.sources import load as load_data
-from training.train_gan import train_gan
-from training.train_vae import train_vae
 
 SHAPES = (
     *(("cgan", "compact"), ("gan", "dcgan"), ("gan", "dense")),

@@ -21,13 +21,13 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from app.http.protocol import protocol_with
 from app.main import create_app
-from app.protocol import protocol_with
 from app.settings import Settings
-from training.export import save_with_graphs
 from training.networks import build
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
+from training.release.export import save_with_graphs
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
@@ -95,9 +95,12 @@ def make_store(
     copy it to change it.
 
     Exporting takes some seconds a network, so stores are kept between runs in pytest's cache, until
-    the networks, the export or torch change. tests/training/test_export.py exports anew.
+    the networks, the export or torch change. tests/training/release/test_export.py exports anew.
     """
-    sources = [*sorted((ROOT / "training/networks").glob("*.py")), ROOT / "training/export.py"]
+    sources = [
+        *sorted((ROOT / "training/networks").glob("*.py")),
+        ROOT / "training/release/export.py",
+    ]
     common = [str(LIVELY), torch.__version__, *(path.read_text() for path in sources)]
 
     def make(described: Mapping[str, Description]) -> Path:
@@ -155,7 +158,8 @@ async def client(make_client: MakeClient) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
-    """As ``make_client``, but over a socket: plain requests go the short way (``app.lean``)."""
+    """As ``make_client``, but over a socket: plain requests go the short way
+    (``app.http.fast_path``)."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:

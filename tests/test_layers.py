@@ -14,76 +14,84 @@ from training.networks.checkpoint import load, save
 
 ROOT = Path(__file__).parent.parent
 
-ROUTES = {
-    *("app.routes.between", "app.routes.cards", "app.routes.datasets", "app.routes.declared"),
-    *("app.routes.latents", "app.routes.operation", "app.routes.sample", "app.routes.shared"),
-    "app.routes.table",
+# What each folder (or module of the top level) may import of its own package; itself always.
+GROUND = {"errors", "settings", "seeds"}
+WORK = GROUND | {"formats", "batching", "engines", "core"}
+WEB = WORK | {"rendering", "http"}
+LAYERS: dict[str, dict[str, set[str]]] = {
+    "app": {
+        "errors": set(),
+        "settings": {"errors"},
+        "seeds": set(),
+        "formats": {"errors", "seeds"},  # formats, batching and engines do not know each other
+        "batching": set(),
+        "engines": GROUND,
+        "core": WORK,
+        "rendering": WORK,
+        "http": WEB,
+        "api": WEB,
+        "oip": WEB | {"api"},
+        "main": WEB | {"api", "oip"},
+        "openapi": {"main", "settings"},
+        "process": WEB | {"main"},
+        "__main__": WEB | {"main", "process"},
+    },
+    "training": {
+        "networks": set(),
+        "data": {"networks"},
+        "optim": {"networks"},
+        "config": {"networks", "data", "optim"},
+        "runs": {"networks", "data", "optim", "config"},
+        "evaluation": {"networks", "data", "optim", "config", "runs"},
+        "loops": {"networks", "data", "optim", "config", "runs", "evaluation"},
+        "release": {"networks", "data", "optim", "config", "runs", "evaluation", "loops"},
+        "cli": {"networks", "data", "optim", "config", "runs", "evaluation", "loops", "release"},
+        "__main__": {"networks", "data", "optim", "config", "runs", "cli"},
+    },
 }
-# Third-party (and asyncio) by the modules of app that may name them. numpy is free to all of app.
-APP_KNOWS = {
-    "anyio": {"app.oip", "app.routes.cards", "app.routes.sample", "app.routes.shared"},
-    "asyncio": {
-        *("app.batching", "app.client.session", "app.dataset", "app.forerunner", "app.idle"),
-        *("app.lean", "app.middleware", "app.pending"),
-        *("app.protocol", "app.server", "app.service", "app.streams"),
+# Third-party libraries (and asyncio) by the folders that may name them. What is not here, no
+# folder may.
+LIBRARIES = {
+    "app": {
+        "anyio": {"api", "oip"},
+        "asyncio": {"batching", "core", "http", "process"},
+        "fastapi": {"api", "oip", "main", "process"},
+        "fastapi_offline": {"main"},
+        "httptools": {"http"},
+        "numpy": {"api", "core", "engines", "formats", "oip", "rendering", "seeds"},
+        "onnxruntime": {"engines"},
+        "PIL": {"formats"},
+        "prometheus_client": {"__main__", "api", "core"},
+        "pydantic": {"__main__", "api", "oip", "rendering", "settings"},
+        "pydantic_settings": {"__main__", "settings"},
+        "starlette": {"api", "http", "main", "process", "rendering"},
+        "torch": {"engines"},
+        "training": {"core", "engines", "oip"},
+        "uvicorn": {"http", "process"},
     },
-    "fastapi": {"app.main", "app.oip", "app.parameters", "app.server", *ROUTES},
-    "fastapi_offline": {"app.main"},
-    "httptools": {"app.protocol"},
-    "httpx": {"app.client.session"},
-    "onnxruntime": {"app.engine_onnx"},
-    "PIL": {
-        *("app.client.answers", "app.client.ask", "app.client.pictures", "app.images"),
-        "app.pictures",
+    "training": {
+        "matplotlib": {"release", "runs"},
+        "numpy": {"data", "networks", "release"},
+        "onnx": {"release"},
+        "onnxruntime": {"release"},
+        "PIL": {"data"},
+        "safetensors": {"__main__", "evaluation", "loops", "networks", "release", "runs"},
+        "sklearn": {"data", "release"},
+        "torch": {
+            "__main__",
+            "cli",
+            "data",
+            "evaluation",
+            "loops",
+            "networks",
+            "optim",
+            "release",
+            "runs",
+        },
+        "torchmetrics": {"evaluation"},
+        "torchvision": {"data", "runs"},
+        "tqdm": {"data", "runs"},
     },
-    "prometheus_client": {"app.__main__", "app.metrics", "app.routes.operation"},
-    "pydantic": {
-        *("app.__main__", "app.bodies", "app.oip", "app.parameters", "app.schemas", "app.settings"),
-        *("app.routes.between", "app.routes.datasets", "app.routes.sample", "app.spec"),
-    },
-    "pydantic_settings": {"app.__main__", "app.settings"},
-    "starlette": {
-        *("app.server", "app.bodies", "app.forerunner", "app.guard", "app.lean", "app.main"),
-        *("app.middleware", "app.replies", "app.streams"),
-    },
-    "torch": {"app.cuda_graphs", "app.engine_torch"},
-    "uvicorn": {"app.protocol", "app.server"},
-}
-# Inside app: what the layers below the routes may see of it.
-APP_LAYERS: dict[str, set[str]] = {
-    "app.pace": set(),
-    "app.turns": set(),
-    "app.shares": {"app.turns"},
-    "app.admission": {"app.pace", "app.shares", "app.turns"},
-    "app.pending": {"app.turns"},
-    "app.batching": {"app.admission", "app.pending", "app.shares"},
-    "app.clients": set(),
-    "app.errors": set(),
-    "app.ranges": {"app.errors"},
-    "app.seeds": set(),
-    "app.settings": set(),
-    "app.standstill": set(),
-    "app.runner": set(),
-    "app.engine_onnx": {"app.runner"},
-    "app.cuda_graphs": set(),
-    "app.engine_torch": {"app.cuda_graphs", "app.errors", "app.runner"},
-    "app.store": {"app.engine_onnx", "app.engine_torch", "app.errors", "app.runner"},
-    "app.ahead": {"app.seeds"},
-    "app.engine": {"app.ahead", "app.runner", "app.seeds", "app.store"},
-    "app.choice": {"app.errors", "app.store"},
-    "app.schemas": {"app.pictures", "app.seeds"},
-    "app.limits": set(),
-    "app.forks": set(),
-    "app.workers": {"app.forks", "app.limits"},
-    "app.images": set(),
-    "app.pictures": {"app.errors", "app.images"},
-    "app.strict_json": {"app.errors"},
-    "app.tensors": {"app.errors", "app.strict_json"},
-    "app.provenance": {"app.errors", "app.images", "app.seeds"},
-    "app.paths": set(),
-    "app.negotiation": {"app.errors"},
-    "app.archive": set(),
-    "app.manifest": set(),
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -222,6 +230,63 @@ def test_networks_import_torch_numpy_safetensors_and_the_standard_library_alone(
         assert not foreign, f"{module} imports {foreign}"
 
 
+def folder(module: str) -> str:
+    """The folder, or module of the top level, that a module is in: app.http.ranges -> http; of a
+    package itself nothing."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def arrows(package: str) -> Iterator[tuple[str, str]]:
+    """Module and imported module of the same package; the package's own ``__init__``, which is
+    loaded in any case, is no target."""
+    imports = imports_of(package)
+    for module, names in imports.items():
+        for other in modules_named(names, set(imports)) - {package}:
+            yield module, other
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_folder_imports_only_those_below_it(package: str) -> None:
+    allowed = LAYERS[package] | {"": set()}
+    seen = {folder(module) for module, _ in sources(package)}
+    assert seen == set(allowed), "a folder without a line in LAYERS, or a line without a folder"
+    wrong = [
+        f"{module} -> {other}"
+        for module, other in arrows(package)
+        if folder(other) not in allowed[folder(module)] | {folder(module)}
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_the_table_of_folders_has_no_circle(package: str) -> None:
+    below = dict(LAYERS[package])
+    while below:
+        ground = {name for name, named in below.items() if not named & set(below) - {name}}
+        assert ground, f"a circle among {sorted(below)}"
+        below = {name: named for name, named in below.items() if name not in ground}
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_library_is_named_only_where_it_belongs(package: str) -> None:
+    free = (sys.stdlib_module_names - {"asyncio"}) | {package}
+    known = LIBRARIES[package]
+    wrong = [
+        f"{module} imports {name}"
+        for module, names in imports_of(package).items()
+        for name in names
+        if top(name) not in free and folder(module) not in known.get(top(name), ())
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["batching", "engines", "formats", "core"])
+def test_below_rendering_nothing_knows_http(name: str) -> None:
+    for module, names in imports_of("app").items():
+        if module != "app" and folder(module) == name:
+            assert not {top(imported) for imported in names} & HTTP, module
+
+
 def test_app_imports_only_the_networks_of_training() -> None:
     for module, names in imports_of("app").items():
         foreign = {
@@ -232,96 +297,11 @@ def test_app_imports_only_the_networks_of_training() -> None:
         assert not foreign, f"{module} imports {foreign}"
 
 
-def test_training_never_imports_app() -> None:
-    for module, names in imports_of("training").items():
-        foreign = {name for name in names if within(name, "app")}
-        assert not foreign, f"{module} imports {foreign}"
-
-
 def test_neither_imports_tests_or_bench() -> None:
     for package in ("app", "training"):
         for module, names in imports_of(package).items():
             foreign = {name for name in names if top(name) in ("tests", "bench", "pytest")}
             assert not foreign, f"{module} imports {foreign}"
-
-
-@pytest.mark.parametrize("library", APP_KNOWS)
-def test_in_app_only_these_modules_know(library: str) -> None:
-    knowing = {
-        module
-        for module, names in imports_of("app").items()
-        if any(within(name, library) for name in names)
-    }
-    assert knowing <= APP_KNOWS[library]
-
-
-def test_app_uses_no_library_beyond_the_ones_named_here() -> None:
-    allowed = {"app", "training", "numpy"} | set(APP_KNOWS) | sys.stdlib_module_names
-    for module, names in imports_of("app").items():
-        foreign = {name for name in names if top(name) not in allowed}
-        assert not foreign, f"{module} imports {foreign}"
-
-
-def test_batching_and_all_below_it_know_the_standard_library_alone_and_no_http() -> None:
-    imports = imports_of("app")
-    below = everything_below("app.batching", imports)
-    assert {"app.admission", "app.turns"} <= below
-    for module in below:
-        foreign = {top(name) for name in imports[module] if not within(name, "app")}
-        assert foreign <= sys.stdlib_module_names - HTTP, module
-
-
-def test_engine_and_all_below_it_know_neither_http_nor_asyncio() -> None:
-    imports = imports_of("app")
-    below = everything_below("app.engine", imports)
-    assert "app.store" in below
-    for module in below:
-        foreign = {top(name) for name in imports[module]} & (HTTP | {"asyncio", "anyio"})
-        assert not foreign, f"{module} imports {foreign}"
-
-
-@pytest.mark.parametrize("layer", APP_LAYERS)
-def test_lower_layers_of_app_do_not_look_up(layer: str) -> None:
-    imports = imports_of("app")
-    assert modules_named(imports[layer], set(imports)) <= APP_LAYERS[layer]
-
-
-def test_only_main_wires() -> None:
-    imports = imports_of("app")
-    for wired, by in (
-        ("app.routes.table", {"app.main"}),
-        *((module, ROUTES) for module in ROUTES - {"app.routes.table"}),
-        ("app.oip", {"app.main"}),
-        ("app.main", {"app.__main__", "app.openapi"}),
-    ):
-        users = {m for m, names in imports.items() if wired in modules_named(names, set(imports))}
-        assert users <= by
-
-
-def test_client_and_service_know_nothing_of_each_other() -> None:
-    imports = imports_of("app")
-    for module, names in imports.items():
-        named = modules_named(names, set(imports))
-        if within(module, "app.client"):
-            # Of the package itself its version alone.
-            of_app = {name for name in names if within(name, "app")}
-            foreign = {name for name in of_app if not within(name, "app.client")}
-            assert foreign <= {"app.__version__"}, module
-            known = {"app", "httpx", "numpy", "PIL"} | sys.stdlib_module_names
-            assert {top(name) for name in names} <= known, module
-        else:
-            assert not any(within(name, "app.client") for name in named), module
-
-
-def test_the_client_loads_nothing_that_serves() -> None:
-    show = "import sys, app.client.__main__; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = {top(name) for name in done.stdout.split()}
-    assert {"httpx", "numpy", "PIL"} <= loaded
-    serving = {"fastapi", "starlette", "uvicorn", "pydantic", "onnxruntime", "torch", "training"}
-    assert not loaded & serving
 
 
 @pytest.mark.parametrize("package", ["app", "training"])

@@ -23,13 +23,14 @@ def main(argv: list[str]) -> None:
     import torch
     from safetensors import SafetensorError
 
-    from training import commands, distributed
-    from training.arguments import parser_for
+    from training.cli import commands
+    from training.cli.arguments import parser_for
     from training.config import PRESETS
-    from training.data import DataError
-    from training.hardware import HardwareError
+    from training.data.dataset import DataError
     from training.networks.header import CheckpointError
-    from training.run import TrainingError
+    from training.optim import distributed
+    from training.optim.hardware import HardwareError
+    from training.runs.run_folder import TrainingError
 
     if signal.getsignal(signal.SIGINT) is _end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,10 +5,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.hardware import PRECISIONS
-from training.losses import ADVERSARIAL
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.gan import DiscriminatorConfig
+from training.optim.hardware import PRECISIONS
+from training.optim.losses import ADVERSARIAL
 
 
 def setting(default: Any, help: str) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.images import sheet, to_png
-from app.runner import Runner
+from app.engines.backend import Runner
+from app.formats.images import sheet, to_png
 from training.networks.header import read
 
 MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default
@@ -26,11 +26,11 @@ class Model:
         self._random = np.random.default_rng()
         self._runner: Runner
         if os.environ["BENCH_ENGINE"] == "torch":
-            from app.engine_torch import TorchRunner
+            from app.engines.torch_backend import TorchRunner
 
             self._runner = TorchRunner(contents, "cpu", 1)
         else:
-            from app.engine_onnx import OnnxRunner
+            from app.engines.onnx_backend import OnnxRunner
 
             self._runner = OnnxRunner(path, contents.description, 1)
         self._runner.start_thread()

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from genserve import AsyncClient, Client
 
-from app.client import AsyncClient, Client
 from tests.conftest import Server, running_server
 
 

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-
-from app.client import (
+from genserve import (
     ProblemError,
 )
-from app.client.errors import problem_of
+from genserve.errors import problem_of
+
 from tests.client.conftest import Asks
 from tests.client.other import other_program
 from tests.conftest import running_server
@@ -29,8 +29,8 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             waits.append(seconds)
         await really(min(seconds, 0.05))
 
-    monkeypatch.setattr("app.client.session.time.sleep", waits.append)
-    monkeypatch.setattr("app.client.session.asyncio.sleep", sleep)
+    monkeypatch.setattr("genserve.session.time.sleep", waits.append)
+    monkeypatch.setattr("genserve.session.asyncio.sleep", sleep)
     return waits
 
 
@@ -106,8 +106,8 @@ def test_a_service_with_no_place_for_a_dataset_gets_the_request_again(
                 other.close()
             await really_async(min(seconds, 0.2))
 
-        monkeypatch.setattr("app.client.session.time.sleep", sleep)
-        monkeypatch.setattr("app.client.session.asyncio.sleep", sleep_async)
+        monkeypatch.setattr("genserve.session.time.sleep", sleep)
+        monkeypatch.setattr("genserve.session.asyncio.sleep", sleep_async)
         settings = {"retries": 50, "longest_wait_s": 1e6}
         made = asks(server.url, "dataset", tmp_path / "ten.zip", n=10, seed=1, settings=settings)
         assert made.path.read_bytes() == httpx.get(server.url + made.permalink).content

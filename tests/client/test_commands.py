@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from genserve.__main__ import main
 from PIL import Image as PillowImage
 
-from app.client.__main__ import main
 from tests.conftest import ROOT, Server
 
-PROGRAM = [sys.executable, "-m", "app.client"]
+PROGRAM = [sys.executable, "-m", "genserve"]
 Output = pytest.CaptureFixture[bytes]
 
 
@@ -213,7 +213,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(
     Path("kept.png").write_bytes(b"of old")
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
-    limited += "from app.client.__main__ import main; raise SystemExit(main())"
+    limited += "from genserve.__main__ import main; raise SystemExit(main())"
     for command in (["generate"], ["dataset", "--n", "9"]):
         name = "kept.png" if command == ["generate"] else "new.zip"
         done = subprocess.run(
@@ -245,7 +245,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(
 )
 def test_closed_streams_are_told(redirection: str, command: str, says: bytes) -> None:
     done = subprocess.run(
-        ["bash", "-c", f'"$0" -m app.client {command} {redirection}', sys.executable],
+        ["bash", "-c", f'"$0" -m genserve {command} {redirection}', sys.executable],
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=60,

@@ -1,8 +1,7 @@
 """Addresses, keys, proxies, and programs that are not the service."""
 
 import pytest
-
-from app.client import (
+from genserve import (
     AnswerError,
     AsyncClient,
     Client,
@@ -11,6 +10,7 @@ from app.client import (
     UnreachableError,
     ask,
 )
+
 from tests.client.conftest import Asks
 from tests.client.other import other_program
 from tests.conftest import Server

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from genserve import Client, ProblemError, Progress, UnreachableError
+from genserve.download import dataset
 
-from app.client import Client, ProblemError, Progress, UnreachableError
-from app.client.download import dataset
 from tests.client.conftest import Asks
 from tests.conftest import Server, running_server
 

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image as PillowImage
-
-from app import schemas
-from app.client import (
+from genserve import (
     AsyncClient,
     Client,
     Dataset,
@@ -27,7 +24,10 @@ from app.client import (
     ask,
     download,
 )
-from app.client.pictures import picture_bytes
+from genserve.pictures import picture_bytes
+from PIL import Image as PillowImage
+
+from app.rendering import schemas
 from tests.client.conftest import Asks
 from tests.conftest import Server
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training import heldout, record
-from training.curves import save_curves
-from training.data import Dataset
+from training.data.dataset import Dataset
+from training.loops import heldout
+from training.runs import reporting as record
+from training.runs.curves import save_curves
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # a bar cut off by a test would end the output
 

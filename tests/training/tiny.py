@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training import train_gan, train_vae
 from training.__main__ import main
 from training.config import AnyRun, GanRun, VaeRun
-from training.data import Dataset
-from training.hardware import Hardware
+from training.data.dataset import Dataset
+from training.loops import gan as train_gan
+from training.loops import vae as train_vae
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.gan import DiscriminatorConfig, Generator
 from training.networks.vae import VAE
+from training.optim.hardware import Hardware
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -79,7 +79,7 @@ class CheckpointError(Exception):
 @dataclass(frozen=True)
 class Graph:
     """One operation of the network, exported: the file beside the checkpoint, and how well it
-    repeats torch (``training.export``)."""
+    repeats torch (``training.release.export``)."""
 
     sha256: str  # of the file, 64 hex digits
     samples: int  # outputs compared with torch's

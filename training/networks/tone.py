@@ -2,8 +2,8 @@
 
 Networks leave some of the background not quite black and paint ink at the end of the range, where
 real images have their own ceiling. A monotone curve with a few knots mends both
-(``training.tone`` fits it; matching of histograms: Gonzalez & Woods, Digital Image Processing,
-section 3.3).
+(``training.release.tone_curve`` fits it; matching of histograms: Gonzalez & Woods, Digital Image
+Processing, section 3.3).
 """
 
 import itertools

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.admission import Start
-from app.batching import Batcher
+from app.batching.admission import Start
+from app.batching.batcher import Batcher
 
 Call = tuple[str, list[int]]
 

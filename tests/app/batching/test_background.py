@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.admission import OverloadError
+from app.batching.admission import OverloadError
 from tests.app.batching.conftest import Setup, in_background, queued
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.admission import Start
-from app.batching import Batcher
-from app.pending import ClosedError, HungError
+from app.batching.admission import Start
+from app.batching.batcher import Batcher
+from app.batching.ticket import ClosedError, HungError
 from tests.app.batching.conftest import Setup, queued
 
 

@@ -23,9 +23,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from app.admission import _BESIDE_S, TILES, OverloadError, Start
-from app.batching import _PATIENCE, _QUIET_S, Batcher
-from app.pending import ClosedError, DeadlineError, HungError, LeftError, Timing
+from app.batching.admission import _BESIDE_S, TILES, OverloadError, Start
+from app.batching.batcher import _PATIENCE, _QUIET_S, Batcher
+from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError, Timing
 
 MAX_BATCH = 8
 TILE = MAX_BATCH // TILES

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.admission import OverloadError
-from app.pending import DeadlineError, LeftError
+from app.batching.admission import OverloadError
+from app.batching.ticket import DeadlineError, LeftError
 from tests.app.batching.conftest import Setup, queued
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.pending import DeadlineError
+from app.batching.ticket import DeadlineError
 from tests.app.oip.asked import CGAN, AppOf, is_right, refused, seven
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.oip import Served
+from app.oip.routes import Served
 from tests.app.oip.asked import CGAN, AppOf, refused
 from training.networks.configs import VaeConfig
 

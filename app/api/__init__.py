@@ -1,0 +1,1 @@
+"""The routes, their parameters and bodies, and the OpenAPI document."""

@@ -1,0 +1,104 @@
+"""What the endpoints have in common: formats, tags, uploads."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from app.api import bodies
+from app.batching.ticket import Timing
+from app.core.service import Service
+from app.engines.store import StoredModel
+from app.formats.images import Image
+from app.formats.media_types import FORMATS, HTML, JSON, WEBP
+from app.formats.uploads import Fitting, Picture, read_picture
+from app.http.middleware import is_head
+from app.http.negotiation import choose
+from app.rendering import lineage as origins
+from app.rendering import responses as replies
+from app.settings import Settings
+
+Endpoint = Callable[..., Awaitable[Any]]
+
+CODERS = CapacityLimiter(2)  # threads that read and write pictures
+Content = TypeVar("Content")
+
+
+def service_of(request: Request) -> Service:
+    """What answers."""
+    service: Service = request.app.state.service
+    return service
+
+
+def media_for(request: Request, format: str | None, offers: Sequence[str] = origins.OFFERS) -> str:
+    """The type of the answer: the parameter's, else what Accept likes best.
+
+    Raises:
+        NotAcceptableError
+    """
+    if format:
+        return FORMATS[format]
+    return choose(", ".join(request.headers.getlist("accept")), offers)
+
+
+def known_already(request: Request, origin: origins.Origin, media: str) -> Response | None:
+    """The answer where the tag says all: to HEAD, and to who has these images already."""
+    if origin.etag is None or request.method != "GET":
+        return None
+    tags = request.headers.getlist("if-none-match")
+    if tags and origins.has_it(", ".join(tags), origin.etag):
+        return replies.without_images(media, origin, 304)
+    return replies.without_images(media, origin, 200) if is_head(request.scope) else None
+
+
+async def rendered(
+    rendering: origins.Rendering, images: Sequence[Image], origin: origins.Origin, timing: Timing
+) -> Response:
+    """The reply; WebP and films, which take long to find few bytes, are made off the event loop."""
+    if rendering.media != WEBP and rendering.layout != origins.ANIMATION:
+        return replies.images_reply(rendering, images, origin, timing)
+    return await to_thread.run_sync(
+        replies.images_reply, rendering, images, origin, timing, limiter=CODERS
+    )
+
+
+async def uploaded(
+    request: Request, model: StoredModel, how: Fitting, settings: Settings
+) -> list[Picture]:
+    """The pictures of a request's body, as the model takes them.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
+    return await decoded(files, model, how, settings)
+
+
+async def decoded(
+    files: Sequence[bytes], model: StoredModel, how: Fitting, settings: Settings
+) -> list[Picture]:
+    """Files as the model takes them; together they have as many pixels as one may.
+
+    Raises:
+        ServiceError: 413 or 422, by what is wrong.
+    """
+    if not files:
+        return []
+    shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
+    # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
+    # and few at a time.
+    return [
+        await to_thread.run_sync(read_picture, f, shape, max_pixels, how, limiter=CODERS)
+        for f in files
+    ]
+
+
+def document(request: Request, found: Content, as_page: Callable[[Content], str]) -> Any:
+    """A document as JSON, or as a page for who would rather read HTML."""
+    headers = {"Vary": "Accept"}
+    if media_for(request, None, (JSON, HTML)) == HTML:
+        return HTMLResponse(as_page(found), headers=headers)
+    return JSONResponse(jsonable_encoder(found), headers=headers)

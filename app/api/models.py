@@ -1,0 +1,96 @@
+"""What is served, and what can go wrong: documents as JSON or as pages."""
+
+import hashlib
+from typing import Any
+
+from anyio import to_thread
+from fastapi import Request, Response
+
+from app.api import pages
+from app.api.common import document, service_of
+from app.core.selection import pinned_name
+from app.core.service import Service
+from app.engines.store import StoredModel
+from app.errors import PROBLEMS, NotFoundError, ServiceError, shown
+from app.formats.media_types import PNG
+from app.rendering import lineage as origins
+from app.rendering.schemas import ModelCard, ModelList, ProblemKind
+
+
+async def list_models(request: Request) -> Any:
+    """What is served, and which files of the store were refused: JSON, or a page."""
+    service = service_of(request)
+    cards = [_card(service, service.models[name]) for name in sorted(service.models)]
+    found = ModelList(
+        default=service.choice.default,
+        default_encoder=service.choice.default_encoder,
+        max_n=service.max_n,
+        models=cards,
+        refused=service.refused,
+    )
+    return document(request, found, pages.models_page)
+
+
+async def get_model(request: Request, name: str) -> Any:
+    """One model's card: JSON, or a page with its pictures."""
+    service = service_of(request)
+    return document(request, _card(service, service.choice.model(name)), pages.card_page)
+
+
+async def get_model_picture(request: Request, name: str, file: str) -> Response:
+    """A picture of a model's card, as the card's pictures name them."""
+    model = service_of(request).choice.model(name)
+    path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
+    if path is None or not path.exists():
+        have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
+        raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
+    # A name alone leads to whatever is served under it tomorrow.
+    cache = origins.IMMUTABLE if "@" in name else "no-cache"
+    picture = await to_thread.run_sync(path.read_bytes)
+    headers = {"Cache-Control": cache, "ETag": origins.tag(hashlib.sha256(picture).hexdigest())}
+    tags = ", ".join(request.headers.getlist("if-none-match"))
+    if tags and origins.has_it(tags, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(picture, media_type=PNG, headers=headers)
+
+
+async def list_problems(request: Request) -> Any:
+    """Every kind of error, its status and what it means: JSON, or a page."""
+    found = {slug: _about(error) for slug, error in PROBLEMS.items()}
+    return document(request, found, lambda _: pages.problems_page(PROBLEMS))
+
+
+async def get_problem(request: Request, slug: str) -> Any:
+    """One kind of error, where the ``type`` of an error leads: JSON, or a page."""
+    if slug not in PROBLEMS:
+        raise NotFoundError(f"no problem is called {shown(slug)}; GET /problems lists them")
+    error = PROBLEMS[slug]
+    return document(request, _about(error), lambda _: pages.problem_page(error))
+
+
+def _about(error: type[ServiceError]) -> ProblemKind:
+    return ProblemKind(
+        status=error.status, title=error.title, about=error.about, example=error.example
+    )
+
+
+def _card(service: Service, model: StoredModel) -> ModelCard:
+    network, description = model.network, model.description
+    return ModelCard(
+        name=model.name,
+        kind=description.kind,
+        operations=list(service.engine.operations(model.name)),
+        labels=list(description.labels),
+        latent_dim=network.latent_dim,
+        image_shape=list(network.image_shape),
+        digest=description.digest,
+        reproducibility=service.engine.grades[model.name],
+        engine=model.runner.engine,
+        device=model.runner.device,
+        data=description.data,
+        training=description.training,
+        metrics=description.metrics,
+        pictures={
+            shows: f"/models/{pinned_name(model)}/pictures/{shows}.png" for shows in model.pictures
+        },
+    )

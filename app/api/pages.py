@@ -1,0 +1,131 @@
+"""Pages for people: a model's card, the models, the kinds of errors. Their JSON says the same."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from app.errors import ServiceError
+from app.rendering.schemas import ModelCard, ModelList
+
+_KINDS = {
+    "gan": "A GAN: draws samples of what it was trained on.",
+    "cgan": "A conditional GAN: draws samples of the label that you ask for.",
+    "vae": "A VAE: draws samples, and finds a picture's place in its latent space and back.",
+}
+_SHOWS = {
+    "samples": "samples, none chosen; of a VAE, below test images and their reconstructions",
+    "morph": "from one sample to another, in equal steps through the latent space",
+    "nearest": "for each class the sample that comes closest to a training image, and below it the "
+    "nearest of those",
+    "map": "test images by their place in the latent space",
+    "curves": "measures during training",
+}
+_LIMITS = (
+    "It knows what its training set shows and nothing else. Whether it repeats what it has seen is "
+    "measured above: copies, memorised, nearest."
+)
+
+
+def page(title: str, body: str) -> str:
+    """A whole page in the explorer's style.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)} — Genserve</title>\n"
+        '<link rel="icon" href="/static/icon.png">\n'
+        '<link rel="stylesheet" href="/static/page.css">\n</head>\n<body class="document">\n'
+        '<nav aria-label="Service"><a href="/">Genserve</a> <a href="/models">Models</a> '
+        '<a href="/problems">Problems</a> <a href="/docs">Operations</a></nav>\n'
+        f"<main>\n<h1>{escape(title)}</h1>\n{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def card_page(card: ModelCard) -> str:
+    """One model's card."""
+    facts = {
+        "kind": card.kind,
+        "operations": ", ".join(card.operations),
+        "labels": ", ".join(card.labels) or "none",
+        "latent dimensions": card.latent_dim,
+        "image": " x ".join(map(str, card.image_shape)) + " (channels, height, width)",
+        "digest": card.digest,
+        "reproducibility here": card.reproducibility,
+        "runs on": f"{card.engine}, {card.device}",
+    }
+    pictures = "".join(
+        f'<figure><img src="{escape(address)}" alt="{escape(_SHOWS.get(shows, shows))}">'
+        f"<figcaption>{escape(_SHOWS.get(shows, shows).capitalize())}.</figcaption></figure>\n"
+        for shows, address in card.pictures.items()
+    )
+    parts = [
+        f"<p>{escape(_KINDS.get(card.kind, card.kind))}</p>\n",
+        pictures,
+        _section("Model", facts),
+        _section("Data", card.data),
+        _section("Training", card.training),
+        _section("Figures", card.metrics),
+        f"<h2>Limits</h2>\n<p>{escape(_LIMITS)}</p>\n",
+    ]
+    return page(card.name, "".join(parts))
+
+
+def models_page(models: ModelList) -> str:
+    """What is served."""
+    items = "".join(
+        f'<li><a href="/models/{escape(card.name)}">{escape(card.name)}</a>: '
+        f"{escape(_KINDS.get(card.kind, card.kind))}"
+        f"{' The default.' if card.name == models.default else ''}</li>\n"
+        for card in models.models
+    )
+    refused = _section("Refused files", models.refused) if models.refused else ""
+    return page("Models", f"<ul>\n{items}</ul>\n{refused}")
+
+
+def problems_page(problems: Mapping[str, type[ServiceError]]) -> str:
+    """Every kind of error."""
+    items = "".join(
+        f'<li>{error.status} <a href="/problems/{slug}">{escape(error.title)}</a></li>\n'
+        for slug, error in sorted(problems.items(), key=lambda item: (item[1].status, item[0]))
+    )
+    return page(
+        "Problems", f"<p>Every kind of error that an answer can name.</p>\n<ul>\n{items}</ul>\n"
+    )
+
+
+def problem_page(error: type[ServiceError]) -> str:
+    """One kind of error."""
+    return page(
+        error.title,
+        f"<p>Status {error.status}.</p>\n<p>{escape(error.about)}</p>\n"
+        f"<p>Such as: <q>{escape(error.example)}</q></p>\n",
+    )
+
+
+def _section(title: str, values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>\n'
+        for name, value in _flat(values)
+    )
+    return f"<h2>{escape(title)}</h2>\n<table>\n{rows}</table>\n" if rows else ""
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
+    """Names and values of nested objects, line by line."""
+    for name, value in values.items():
+        told = f"{before}{name}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{told}: ")
+        elif isinstance(value, list):
+            yield told, ", ".join(map(_told, value))
+        else:
+            yield told, _told(value)
+
+
+def _told(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,97 @@
+"""Networks on ONNX Runtime, from the graphs that were exported beside the checkpoint; CPU only."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.engines.backend import EngineName, Floats, Runner
+from training.networks.configs import Config, Operation
+from training.networks.graphs import graph_path, read_graph
+from training.networks.header import Description, refusals_of
+
+_LOG_ERRORS = 3  # ONNX Runtime's severity; its warnings are about its own choices
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _LOG_ERRORS
+    # Threads that wait in a loop for the next pass would take the core from the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _signature(
+    config: Config, operation: Operation
+) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
+    """Type and shape, the batch left out, of the inputs and outputs that an operation must have."""
+    z = ("tensor(float)", config.latent_dim)
+    pixels = ("tensor(float)", *config.image_shape)
+    if operation == "encode":
+        return {"images": pixels}, {"mu": z, "logvar": z}
+    inputs: dict[str, tuple[object, ...]] = {"z": z}
+    if config.num_classes:
+        inputs["labels"] = ("tensor(int64)",)
+    return inputs, {"pixels": pixels}
+
+
+class OnnxRunner(Runner):
+    """See ``Runner``.
+
+    Args:
+        checkpoint: The checkpoint's file; its graphs stand beside it.
+        description: Of that checkpoint, with graphs.
+        threads: CPU threads of one pass.
+
+    Raises:
+        CheckpointError: a graph is missing, altered, not allowed, or not of this network. The
+            message names the file.
+    """
+
+    engine: ClassVar[EngineName] = "onnx"
+    # A row costs nearly the same in every batch (docs/log.md), so no other size would save
+    # anything, and each takes a part of the start-up to probe.
+    sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
+
+    def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
+        self.device, self.threads = "cpu", threads
+        # No graph has a loop (``training.networks.graphs``), and one thread waits for no other.
+        self.sure_to_end = threads == 1
+        self._sessions: dict[Operation, ort.InferenceSession] = {}
+        for operation, graph in description.graphs.items():
+            data = read_graph(checkpoint, operation, graph)
+            with refusals_of(graph_path(checkpoint, operation)):
+                session = ort.InferenceSession(
+                    data, _options(threads), providers=["CPUExecutionProvider"]
+                )
+                _check(session, description.network, operation)
+            self._sessions[operation] = session
+        self._outputs = {
+            operation: [output.name for output in session.get_outputs()]
+            for operation, session in self._sessions.items()
+        }
+
+    def run(
+        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
+    ) -> tuple[Floats, ...]:
+        feed: dict[str, NDArray[np.float32] | NDArray[np.int64]]
+        feed = {"images" if operation == "encode" else "z": batch}
+        if labels is not None:
+            feed["labels"] = labels
+        return tuple(self._sessions[operation].run(self._outputs[operation], feed))
+
+
+def _check(session: ort.InferenceSession, config: Config, operation: Operation) -> None:
+    """Refuse a graph whose inputs or outputs are not those of the network's operation."""
+    wanted = _signature(config, operation)
+    for ends, expected in zip((session.get_inputs(), session.get_outputs()), wanted, strict=True):
+        found = {end.name: (end.type, *end.shape[1:]) for end in ends}
+        if found != expected:
+            raise ValueError(f"it has {found} where {operation} has {expected}")
+        if any(isinstance(end.shape[0], int) for end in ends):
+            raise ValueError("it takes one batch size alone")

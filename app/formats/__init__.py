@@ -1,0 +1,1 @@
+"""File formats of requests and responses: PNG, WebP, NPY, ZIP. No HTTP, no model."""

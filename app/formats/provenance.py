@@ -1,0 +1,203 @@
+"""What a picture says of itself: the mark that a model made it, and the recipe of its pixels.
+
+The mark is the IPTC's digital source type in an XMP packet: an iTXt chunk of a PNG (PNG
+specification, third edition, section 11.3.3.4), an XMP chunk of a WebP. The recipe is one line of
+JSON in the one form that ``RECIPE`` matches: in a PNG the iTXt chunk ``genserve``, in a WebP a
+property of the packet. Nothing else is read back: no other JSON, no XML, nothing compressed.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from app.errors import NoRecipeError, UnreadableImageError
+from app.formats.images import Layout, png_chunk
+from app.seeds import LIST_PATTERN
+
+Metadata = Literal["full", "mark", "none"]
+
+VERSION = 1  # of the recipe: another way from a recipe to pixels, or to a PNG's bytes, is another
+# https://cv.iptc.org/newscodes/digitalsourcetype
+_SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+GENERATED = _SOURCES + "trainedAlgorithmicMedia"
+FROM_UPLOAD = _SOURCES + "compositeWithTrainedAlgorithmicMedia"
+
+_XMP_KEYWORD, _KEYWORD = b"XML:com.adobe.xmp", b"genserve"
+_PLAIN_TEXT = bytes(5)  # end of the keyword, not compressed (2 bytes), no language, no translation
+_OPEN, _CLOSE = b"<genserve:recipe>", b"</genserve:recipe>"
+MAX_RECIPE = 65536  # bytes: an address, in which the longest recipe's seeds stood, is no longer
+_MAX_CHUNKS = 65536
+_SHOWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that make a PNG's pixels
+
+RECIPE = re.compile(
+    rf'\{{"genserve":{VERSION},"model":"(?P<model>[a-z0-9._-]{{1,64}})",'
+    r'"digest":"(?P<digest>[0-9a-f]{64})","label":(?P<label>null|0|[1-9][0-9]{0,5}),'
+    r'"truncation":(?P<truncation>0|1|0\.[0-9]?[1-9]),"layout":"(?P<layout>grid|strip)",'
+    rf'"scale":(?P<scale>[1-9][0-9]?),"seeds":"(?P<seeds>{LIST_PATTERN})"\}}'
+)
+_ANY_VERSION = re.compile(r'\{"genserve":([0-9]{1,9}),')
+
+
+@lru_cache(4096)
+def recipe_start(
+    model: str, digest: str, label: int | None, truncation: float, layout: Layout, scale: int
+) -> str:
+    """A recipe up to its seeds.
+
+    Args:
+        model: Its name; only for people, for the digest decides.
+        digest: SHA-256 of the checkpoint, hex.
+        label: Class index; None = none, or drawn from each seed.
+        truncation, layout, scale: As at /generate, each at its default where it does nothing.
+    """
+    told = "null" if label is None else label
+    return (
+        f'{{"genserve":{VERSION},"model":"{model}","digest":"{digest}","label":{told},'
+        f'"truncation":{truncation:g},"layout":"{layout}","scale":{scale},"seeds":"'
+    )
+
+
+def _xmp(source: str, recipe: str) -> bytes:
+    """An XMP packet (ISO 16684-1) without the wrapper, which embedded packets may leave out."""
+    own = ""
+    if recipe:  # its grammar has nothing that XML would have to escape
+        own = f'<rdf:Description rdf:about="" xmlns:genserve="urn:x-genserve:{VERSION}:">'
+        own += f"{_OPEN.decode()}{recipe}{_CLOSE.decode()}</rdf:Description>"
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        f"<Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>"
+        f"</rdf:Description>{own}</rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+@lru_cache(4096)
+def _png_start(source: str, start: str) -> tuple[bytes, bytes, int]:
+    """The chunk of the mark; the recipe's chunk up to the seeds, without its length; the checksum
+    of that."""
+    mark = png_chunk(b"iTXt", _XMP_KEYWORD + _PLAIN_TEXT + _xmp(source, ""))
+    begun = b"iTXt" + _KEYWORD + _PLAIN_TEXT + start.encode()
+    return mark, begun, zlib.crc32(begun)
+
+
+class Told(NamedTuple):
+    """What one picture is to say of itself."""
+
+    source: str = ""  # GENERATED or FROM_UPLOAD; empty = nothing is said at all
+    start: str = ""  # as ``recipe_start`` gives it; empty = no recipe
+    seeds: str = ""  # the canonical list
+
+    def png(self) -> bytes:
+        """Its chunks, which stand before the pixels.
+
+        On the path of every image, so only what follows the seeds is not there already.
+        """
+        if not self.source:
+            return b""
+        mark, begun, checksum = _png_start(self.source, self.start)
+        if not self.start:
+            return mark
+        rest = self.seeds.encode() + b'"}'
+        length = struct.pack(">I", len(begun) - 4 + len(rest))
+        return b"".join((mark, length, begun, rest, struct.pack(">I", zlib.crc32(rest, checksum))))
+
+    def xmp(self) -> bytes:
+        """Its XMP packet."""
+        recipe = f'{self.start}{self.seeds}"}}' if self.start else ""
+        return _xmp(self.source, recipe) if self.source else b""
+
+
+class Picture(NamedTuple):
+    """A file of ours, taken apart."""
+
+    recipe: re.Match[str]  # of RECIPE
+    file: bytes  # what is left for a decoder: of a PNG, the chunks that make its pixels
+    animated: bool  # it shows other pictures too, which is nothing that we make
+
+
+def read(data: bytes) -> Picture:
+    """Find the recipe in a PNG or WebP.
+
+    Takes time in proportion to the file; nothing is decompressed.
+
+    Raises:
+        UnreadableImageError: it is neither, or broken.
+        NoRecipeError: it has no recipe, more than one, or one that is not of our form.
+    """
+    texts: list[bytes] = []
+    animated = False
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        kept = [data[:8]]
+        for kind, content, whole in _png_chunks(data):
+            if kind in _SHOWN:
+                kept.append(whole)
+            elif kind == b"iTXt" and content.startswith(_KEYWORD + b"\0"):
+                plain = content.startswith(_KEYWORD + _PLAIN_TEXT)
+                texts.append(content[len(_KEYWORD + _PLAIN_TEXT) :] if plain else b"compressed")
+            animated |= kind == b"acTL"
+        data = b"".join(kept)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        for kind, content in _webp_chunks(data):
+            animated |= kind in (b"ANIM", b"ANMF")
+            if kind == b"XMP ":
+                texts += [part.split(_CLOSE)[0] for part in content.split(_OPEN)[1:]]
+    else:
+        raise UnreadableImageError(f"the {len(data)} bytes are neither a PNG nor a WebP picture")
+    return Picture(_recipe(texts), data, animated)
+
+
+def _recipe(texts: list[bytes]) -> re.Match[str]:
+    if len(texts) != 1:
+        found = f"has {len(texts)} recipes" if texts else "has no recipe of this service"
+        raise NoRecipeError(
+            f"the picture {found}; those of /generate have one, and of /dataset with "
+            "metadata=full, but no animations"
+        )
+    if len(texts[0]) > MAX_RECIPE:
+        raise NoRecipeError(f"the recipe has {len(texts[0])} bytes; at most {MAX_RECIPE} are read")
+    text = texts[0].decode("latin-1")
+    recipe = RECIPE.fullmatch(text)
+    if recipe is None:
+        version = _ANY_VERSION.match(text)
+        if version and int(version[1]) != VERSION:
+            raise NoRecipeError(f"the recipe is of version {version[1]}; read is {VERSION}")
+        raise NoRecipeError("the picture's recipe is not of the form that this service writes")
+    return recipe
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Kind, content and whole of each chunk; what follows the last one is not looked at."""
+    place = 8
+    for _ in range(_MAX_CHUNKS):
+        size = int.from_bytes(data[place : place + 4], "big")
+        whole = data[place : place + 12 + size]
+        if len(whole) < 12 or len(whole) != 12 + size:
+            break
+        kind, content = whole[4:8], whole[8 : 8 + size]
+        if zlib.crc32(whole[4 : 8 + size]) != int.from_bytes(whole[-4:], "big"):
+            break
+        yield kind, content, whole
+        if kind == b"IEND":
+            return
+        place += len(whole)
+    raise UnreadableImageError("the picture is not a whole PNG")
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk (RFC 9649, section 2.3)."""
+    end, place = min(len(data), int.from_bytes(data[4:8], "little") + 8), 12
+    for _ in range(_MAX_CHUNKS):
+        if place >= end:
+            return
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        content = data[place + 8 : place + 8 + size]
+        if place + 8 > end or len(content) != size:
+            break
+        yield data[place : place + 4], content
+        place += 8 + size + size % 2
+    raise UnreadableImageError("the picture is not a whole WebP")

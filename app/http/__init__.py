@@ -1,0 +1,1 @@
+"""HTTP below FastAPI: the protocol, the fast path, limits, middleware, content negotiation."""

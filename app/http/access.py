@@ -1,0 +1,187 @@
+"""Who may ask, and under which name: hosts, pages of other sites, keys."""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.clients import asking, by_address, by_key
+from app.errors import (
+    CrossSiteError,
+    MalformedRequestError,
+    MisdirectedRequestError,
+    UnauthorizedError,
+    shown,
+)
+
+_HOST = re.compile(
+    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_-]([a-z0-9._-]{0,251}[a-z0-9_-])?)\.?(:[0-9]{0,5})?"
+)
+# Endings that no stranger can register: RFC 6761, RFC 6762, RFC 8375, ICANN's reservation of 2024.
+_LOCAL = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+# Asked by machines that look after the service, under whatever name and with no key.
+HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+SAFE = ("GET", "HEAD", "OPTIONS")
+# What a person reads in a browser, with what those pages load; the service's data are not in it.
+_PAGES = re.compile(r"/|/(docs|redoc|openapi\.json)|/(static|static-offline-docs|problems)(/.*)?")
+
+
+class Hosts:
+    """The names under which the service answers.
+
+    An IP address, a name without a dot and one that ends in ``_LOCAL`` always are: none of them can
+    be a stranger's domain that is pointed here, so no page of his is taken for one of this service
+    (DNS rebinding). Others have to be listed.
+
+    Args:
+        allowed: Names; ``*.name`` = all below it, ``*`` = any.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        names = [name.strip().lower().rstrip(".") for name in allowed]
+        self._any = "*" in names
+        self._names = {name for name in names if name}
+        # Clients repeat themselves: one look-up for each name that is asked for.
+        self.allows = lru_cache(1024)(self._allows)
+
+    def _allows(self, host: str) -> bool:
+        """Whether a Host header's value is one; False also if it is no host at all."""
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = found[1]
+        if self._any or "." not in name or name.endswith(_LOCAL) or name in self._names:
+            return True
+        above = name.split(".")[1:]
+        if any(f"*.{'.'.join(above[place:])}" in self._names for place in range(len(above))):
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+    def check(self, given: list[str], http_version: str) -> None:
+        """Refuse a request by its Host headers.
+
+        Raises:
+            MalformedRequestError: not one, or no host.
+            MisdirectedRequestError: a name that is not answered to.
+        """
+        if not given and http_version == "1.0":
+            return
+        if len(given) != 1 or _HOST.fullmatch(given[0].lower()) is None:
+            what = f"is {shown(given[0])}" if len(given) == 1 else f"is given {len(given)} times"
+            raise MalformedRequestError(
+                f"Host {what}; it must be given once, a name or an address, perhaps with a port",
+                headers={"Connection": "close"},
+            )
+        if not self.allows(given[0]):
+            raise MisdirectedRequestError(
+                f"Host is {shown(given[0])}, which this service does not answer to; ask for it by "
+                "its IP address, localhost or a local name, or list the name in "
+                "GENSERVE_ALLOWED_HOSTS"
+            )
+
+
+def check_site(method: str, site: list[str], origin: list[str], host: str) -> None:
+    """Refuse what a page of another origin makes a browser send.
+
+    Browsers let no page set these headers. GET, HEAD and OPTIONS pass, for links and ``<img>``: no
+    page of another origin can read the answer, since no CORS header allows it.
+
+    Source: http.CrossOriginProtection of Go 1.25.
+
+    Args:
+        method: Of the request.
+        site: Sec-Fetch-Site headers; older browsers, and all on plain HTTP but for localhost, send
+            none.
+        origin: Origin headers.
+        host: The Host header.
+
+    Raises:
+        CrossSiteError: it is from another origin.
+    """
+    if method in SAFE or (not site and not origin):
+        return
+    if site:
+        if site[0] in ("same-origin", "none") and len(site) == 1:
+            return
+        told = f"Sec-Fetch-Site is {shown(site[0])}"
+    else:
+        if len(origin) == 1 and origin[0].partition("://")[2].lower() == host.lower():
+            return
+        told = f"Origin is {shown(origin[0])}"
+    raise CrossSiteError(
+        f"{told}: a page of another origin asks for this. Ask from this service's own pages, "
+        "without a browser, or through a server of yours"
+    )
+
+
+class Keys:
+    """Compares what callers show with the keys, in a time that says nothing about either."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def check(self, given: list[bytes]) -> str:
+        """Refuse a request by its Authorization headers.
+
+        Returns:
+            The client, as ``clients`` names it.
+
+        Raises:
+            UnauthorizedError: they are not one with one of the keys; the same error for all.
+        """
+        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        token = token.strip(b" ")
+        digest = hashlib.sha256(token).digest()
+        same = [hmac.compare_digest(digest, known) for known in self._digests]
+        if scheme.lower() != b"bearer" or not any(same):
+            raise UnauthorizedError(
+                "send one of this service's keys as Authorization: Bearer KEY",
+                headers={"WWW-Authenticate": 'Bearer realm="genserve"'},
+            )
+        return by_key(token)
+
+
+def needs_key(method: str, path: str) -> bool:
+    """Whether a key must be shown for this: not for health, pages, and what a method may be."""
+    return method != "OPTIONS" and path not in HEALTH and not _PAGES.fullmatch(path)
+
+
+class Guard:
+    """Plain ASGI, inside RequestMiddleware, which answers what is raised here."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, keys: Keys) -> None:
+        self.app = app
+        self.hosts = hosts
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in HEALTH:
+            found: dict[bytes, list[bytes]] = {
+                name: [] for name in (b"host", b"sec-fetch-site", b"origin", b"authorization")
+            }
+            for name, value in scope["headers"]:
+                if name in found:
+                    found[name].append(value)
+            host, site, origin = (
+                [value.decode("latin-1") for value in found[name]]
+                for name in (b"host", b"sec-fetch-site", b"origin")
+            )
+            self.hosts.check(host, scope["http_version"])
+            check_site(scope["method"], site, origin, "".join(host))
+            peer = scope.get("client")
+            client = by_address(peer[0] if peer else None)
+            if self.keys and needs_key(scope["method"], scope["path"]):
+                client = self.keys.check(found[b"authorization"])
+            asking.set(client)
+        await self.app(scope, receive, send)

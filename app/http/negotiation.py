@@ -1,0 +1,45 @@
+"""Which representation a request asks for, by ``Accept`` (RFC 9110, section 12.5.1)."""
+
+from collections.abc import Sequence
+
+from app.errors import NotAcceptableError
+
+
+def _ranges(accept: str) -> list[tuple[str, float]]:
+    """(media range, quality) pairs of an Accept header; a quality that is no number counts as 0."""
+    ranges = []
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    quality = min(1.0, max(0.0, float(value)))
+                except ValueError:
+                    quality = 0.0
+        if media:
+            ranges.append((media, quality))
+    return ranges
+
+
+def _quality(offer: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality of the most specific range that takes the offer; 0 = none does."""
+    for wanted in (offer, offer.split("/")[0] + "/*", "*/*"):
+        matching = [quality for media, quality in ranges if media == wanted]
+        if matching:
+            return matching[0]
+    return 0.0
+
+
+def choose(accept: str | None, offers: Sequence[str]) -> str:
+    """The offer that the header likes best; of equals, the earliest. No header takes the first.
+
+    Raises:
+        NotAcceptableError: it takes none of them; the message lists them.
+    """
+    ranges = _ranges(accept or "") or [("*/*", 1.0)]
+    best = max(offers, key=lambda offer: _quality(offer, ranges))
+    if _quality(best, ranges) <= 0:
+        raise NotAcceptableError(f"available types: {', '.join(offers)}; or leave Accept out")
+    return best

@@ -1,0 +1,318 @@
+"""Bodies of the Open Inference Protocol: JSON, and behind it tensors as raw bytes.
+
+https://github.com/kserve/open-inference-protocol (REST), with the binary tensor data extension:
+of a body, the first bytes are JSON, the rest the tensors that say ``binary_data_size``, in the
+order of the JSON, little-endian and row-major.
+
+Knows neither HTTP nor the service. Shapes, sizes and datatypes in a body are a stranger's: each is
+held against what the model takes before anything of its size is made, and the first fault ends it.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import MalformedBodyError, shown
+from app.formats import strict_json
+
+Array = NDArray[Any]
+
+DTYPES = {"UINT8": "|u1", "INT64": "<i8", "UINT64": "<u8", "FP32": "<f4"}
+BYTES = "BYTES"  # of any length each, so outside of the table; in binary four bytes tell it
+MAX_ID = 128  # characters of a request's own identifier
+_ENVELOPE = 8192  # bytes of JSON around the numbers
+_NUMBER = 32  # bytes of JSON that one number may take, with what stands around it
+
+
+class Input(NamedTuple):
+    """A tensor that a model takes, (n, *row), or with one more axis of 1 behind."""
+
+    name: str
+    datatypes: tuple[str, ...]  # the first is the one that is told
+    row: tuple[int, ...]
+    low: int  # allowed are low to high
+    high: int
+    required: bool = True
+
+    def metadata(self) -> dict[str, Any]:
+        """What the protocol tells of it; -1 is the batch."""
+        return {"name": self.name, "datatype": self.datatypes[0], "shape": [-1, *self.row]}
+
+
+class Output(NamedTuple):
+    """A tensor that a model gives, (n, *row)."""
+
+    name: str
+    datatype: str
+    row: tuple[int, ...]
+    unasked: bool = True  # given to who names no outputs
+
+    def metadata(self) -> dict[str, Any]:
+        """What the protocol tells of it; -1 is the batch."""
+        return {"name": self.name, "datatype": self.datatype, "shape": [-1, *self.row]}
+
+
+class Signature(NamedTuple):
+    """What one model takes and gives. Where no input is required, a parameter ``n`` can tell the
+    number of rows."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+    def most_bytes(self, max_rows: int) -> int:
+        """How long a body can be that is not padded on purpose."""
+        numbers = sum(math.prod(spec.row) for spec in self.inputs)
+        return _ENVELOPE + max_rows * numbers * _NUMBER
+
+
+class Inference(NamedTuple):
+    """A checked request."""
+
+    id: str | None
+    rows: int
+    inputs: dict[str, Array]  # (rows, *row) each
+    outputs: list[tuple[Output, bool]]  # and whether it is to be binary, in the order asked for
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise MalformedBodyError(detail)
+
+
+def _object(value: Any, what: str, known: Sequence[str]) -> dict[str, Any]:
+    """The members that are not null."""
+    if not isinstance(value, dict):
+        _refuse(f"{what} must be an object")
+    for name in value:
+        if name not in known:
+            _refuse(f"{what} has {shown(name)}, which is unknown; known: {', '.join(known)}")
+    return {name: member for name, member in value.items() if member is not None}
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        _refuse(f"{what} must be a list")
+    return value
+
+
+def _flag(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        _refuse(f"{what} must be true or false")
+    return value
+
+
+def _id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_ID:
+        _refuse(f"id must be a string of at most {MAX_ID} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedBodyError("id has half a character: a lone surrogate") from error
+    return value
+
+
+def read(body: bytes, json_size: int | None, signature: Signature, max_rows: int) -> Inference:
+    """A request's body.
+
+    Args:
+        body: All of it.
+        json_size: Bytes of it that are JSON; None = all.
+        signature: Of the model.
+        max_rows: Rows of each tensor at most.
+
+    Raises:
+        MalformedBodyError: anything is wrong; the message says what and what is allowed.
+    """
+    if json_size is not None and json_size > len(body):
+        _refuse(f"Inference-Header-Content-Length is {json_size}; the body has {len(body)} bytes")
+    start = len(body) if json_size is None else json_size
+    head = _object(
+        strict_json.parse(body[:start]), "the request", ("id", "parameters", "inputs", "outputs")
+    )
+    known = ["binary_data_output"]
+    if not any(spec.required for spec in signature.inputs):
+        known.append("n")
+    parameters = _object(head.get("parameters", {}), "parameters", known)
+    binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
+    inputs = _inputs(_list(head.get("inputs"), "inputs"), body, start, signature, max_rows)
+    return Inference(
+        _id(head.get("id")),
+        _rows(inputs, parameters.get("n"), max_rows),
+        inputs,
+        _outputs(_list(head.get("outputs", []), "outputs"), signature, binary),
+    )
+
+
+def _rows(inputs: dict[str, Array], n: Any, max_rows: int) -> int:
+    counts = {name: len(array) for name, array in inputs.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        _refuse(f"the inputs must have equally many rows; {told}")
+    if n is None:
+        return next(iter(counts.values()), 1)
+    if type(n) is not int or not 1 <= n <= max_rows:
+        _refuse(f"n must be a whole number, 1 to {max_rows}")
+    if counts and n not in counts.values():
+        _refuse(f"n is {n}, but the inputs have {next(iter(counts.values()))} rows; leave it out")
+    return n
+
+
+def _inputs(
+    given: list[Any], body: bytes, start: int, signature: Signature, max_rows: int
+) -> dict[str, Array]:
+    specs = {spec.name: spec for spec in signature.inputs}
+    arrays: dict[str, Array] = {}
+    for item in given:
+        tensor = _object(item, "an input", ("name", "shape", "datatype", "parameters", "data"))
+        name = _name(tensor, "input", specs, arrays)
+        arrays[name], start = _tensor(tensor, specs[name], body, start, max_rows)
+    for spec in signature.inputs:
+        if spec.required and spec.name not in arrays:
+            _refuse(f"there is no input {spec.name}; this model needs it")
+    if start != len(body):
+        _refuse(f"{len(body) - start} bytes are left after the last tensor")
+    return arrays
+
+
+def _outputs(
+    given: list[Any], signature: Signature, binary_by_default: bool
+) -> list[tuple[Output, bool]]:
+    specs = {spec.name: spec for spec in signature.outputs}
+    asked: dict[str, bool] = {}
+    for item in given:
+        wanted = _object(item, "an output", ("name", "parameters"))
+        name = _name(wanted, "output", specs, asked)
+        parameters = _object(
+            wanted.get("parameters", {}), f"parameters of output {name}", ("binary_data",)
+        )
+        binary = parameters.get("binary_data", binary_by_default)
+        asked[name] = _flag(binary, f"binary_data of output {name}")
+        if specs[name].datatype == BYTES and not asked[name]:
+            _refuse(f"output {name} is bytes, which JSON cannot hold; ask for binary_data true")
+    if not asked:
+        asked = {name: binary_by_default for name, spec in specs.items() if spec.unasked}
+    return [(specs[name], binary) for name, binary in asked.items()]
+
+
+def _name(tensor: dict[str, Any], what: str, known: dict[str, Any], had: dict[str, Any]) -> str:
+    name = tensor.get("name")
+    listed = ", ".join(known)
+    if not isinstance(name, str):
+        _refuse(f"an {what} has no name; known: {listed}")
+    if name not in known:
+        _refuse(f"unknown {what} {shown(name)}; known: {listed}")
+    if name in had:
+        _refuse(f"{what} {name} is given twice")
+    return name
+
+
+def _tensor(
+    tensor: dict[str, Any], spec: Input, body: bytes, start: int, max_rows: int
+) -> tuple[Array, int]:
+    """One input (n, *row), and where its bytes end."""
+    what = f"input {spec.name}"
+    datatype = tensor.get("datatype")
+    if datatype not in spec.datatypes:
+        _refuse(f"{what}: the datatype must be {' or '.join(spec.datatypes)}")
+    dtype = np.dtype(DTYPES[datatype])
+    shape = _shape(tensor.get("shape"), spec, max_rows)
+    count = math.prod(shape)
+    parameters = _object(
+        tensor.get("parameters", {}), f"parameters of {what}", ("binary_data_size",)
+    )
+    size = parameters.get("binary_data_size")
+    if (size is None) == ("data" not in tensor):
+        _refuse(f"{what}: either data or parameters.binary_data_size must be there, not both")
+    if size is None:
+        array = np.array(_numbers(tensor["data"], spec, shape, dtype.kind), dtype)
+    elif type(size) is not int or size != count * dtype.itemsize:
+        _refuse(f"{what}: binary_data_size must be {count * dtype.itemsize}, by its shape")
+    elif start + size > len(body):
+        _refuse(f"{what}: {size} bytes are announced, {len(body) - start} are there")
+    else:
+        array = np.frombuffer(body, dtype, count, start)
+        start += size
+        # Written so that a NaN fails it too.
+        if not bool(((array >= spec.low) & (array <= spec.high)).all()):
+            _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
+    return array.reshape(shape[0], *spec.row), start
+
+
+def _shape(shape: Any, spec: Input, max_rows: int) -> list[int]:
+    sides = ", ".join(["n", *map(str, spec.row)])
+    wanted = f"input {spec.name}: the shape must be [{sides}], n from 1 to {max_rows}"
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= 8
+        or not all(type(side) is int for side in shape)
+    ):
+        _refuse(wanted)
+    if tuple(shape[1:]) not in (spec.row, (*spec.row, 1)) or not 1 <= shape[0] <= max_rows:
+        _refuse(f"{wanted}; it is {shown(shape)}")
+    return shape
+
+
+def _numbers(data: Any, spec: Input, shape: list[int], kind: str) -> list[Any]:
+    """JSON's numbers, row-major, from a flat list or one nested like the shape."""
+    what = f"input {spec.name}"
+    numbers = _list(data, f"{what}: data")
+    if numbers and isinstance(numbers[0], list):
+        level: list[Any] = [numbers]
+        for side in shape:
+            if not all(isinstance(part, list) and len(part) == side for part in level):
+                _refuse(f"{what}: the lists in data do not have the shape {shape}")
+            level = [inner for part in level for inner in part]
+        numbers = level
+    if len(numbers) != math.prod(shape):
+        _refuse(f"{what}: data must have {math.prod(shape)} numbers; it has {len(numbers)}")
+    if not set(map(type, numbers)) <= ({int, float} if kind == "f" else {int}):
+        _refuse(f"{what}: data must be {'numbers' if kind == 'f' else 'whole numbers'} alone")
+    # Before numpy, which refuses some and makes others infinite.
+    if not (spec.low <= min(numbers) and max(numbers) <= spec.high):
+        _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
+    return numbers
+
+
+def write(
+    model: str,
+    version: str,
+    request_id: str | None,
+    tensors: Sequence[tuple[Output, bool, Array | list[bytes]]],
+) -> tuple[bytes, int | None]:
+    """An answer's body, and the bytes of it that are JSON (None = all).
+
+    Args:
+        model, version: What made it.
+        request_id: As the request gave it.
+        tensors: Each output, whether it is to be binary, and its value (n, *row); a list for BYTES,
+            which must be binary.
+    """
+    outputs, raw = [], []
+    for spec, binary, value in tensors:
+        told: dict[str, Any] = {
+            "name": spec.name,
+            "datatype": spec.datatype,
+            "shape": [len(value), *spec.row],
+        }
+        if isinstance(value, list):
+            data = b"".join(
+                part for item in value for part in (len(item).to_bytes(4, "little"), item)
+            )
+        elif binary:
+            data = value.astype(DTYPES[spec.datatype], copy=False).tobytes()
+        else:
+            told["data"] = value.ravel().tolist()
+        if binary:
+            told["parameters"] = {"binary_data_size": len(data)}
+            raw.append(data)
+        outputs.append(told)
+    head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+    if request_id is not None:
+        head["id"] = request_id
+    text = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
+    return b"".join((text, *raw)), len(text) if raw else None

@@ -1,0 +1,1 @@
+"""Processes: launcher, supervisor, workers, and what they share."""

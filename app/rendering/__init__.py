@@ -1,0 +1,1 @@
+"""From results to responses: schemas, headers, permalinks and recipes."""

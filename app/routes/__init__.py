@@ -1,1 +1,0 @@
-"""The endpoints: read the request, submit it, reply."""

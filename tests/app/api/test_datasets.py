@@ -1,0 +1,438 @@
+"""Datasets in process: what is in them, who waits for whom, and how they end."""
+
+import asyncio
+import csv
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image as PillowImage
+
+from app.core.datasets import Dataset, _npz, npz_size
+from app.errors import NotFiniteError
+from training.networks.configs import GanConfig
+
+AppOf = Callable[[httpx.AsyncClient], FastAPI]
+Messages = list[dict[str, Any]]
+
+
+def pixels(png: bytes) -> Any:
+    with PillowImage.open(BytesIO(png)) as picture:
+        return np.asarray(picture)
+
+
+def listed(archive: zipfile.ZipFile) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(archive.read("manifest.csv").decode())))
+
+
+async def test_a_zip_has_the_images_of_generate_in_balanced_classes_and_a_list_of_them(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/dataset?n=43&seed=100")  # five batches of 8 and a rest
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["x-model"] == "tiny-cgan-v1"
+    assert answer.headers["x-seed"] == "100"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert 'filename="tiny-cgan-v1-seed100-n43.zip"' in answer.headers["content-disposition"]
+    assert (await client.get(answer.headers["content-location"])).content == answer.content
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[-1] == "manifest.csv"
+        rows = listed(archive)
+        assert [row["file"] for row in rows] == archive.namelist()[:-1]
+        assert [row["label"] for row in rows] == [str(index % 10) for index in range(43)]
+        assert [row["name"] for row in rows] == [row["label"] for row in rows]
+        assert [row["seed"] for row in rows] == [str(100 + index) for index in range(43)]
+        for row in rows:
+            query = {"label": row["label"], "seed": row["seed"], "metadata": "mark"}
+            one = await client.get("/generate", params=query)
+            assert archive.read(row["file"]) == one.content, row
+
+
+async def test_an_npz_has_the_same_and_says_its_length(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/dataset?n=43&seed=100&format=npz")
+    assert answer.headers["content-type"] == "application/x-npz"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    zipped = await client.get("/dataset?n=43&seed=100&format=zip")
+    with (
+        np.load(BytesIO(answer.content), allow_pickle=False) as arrays,
+        zipfile.ZipFile(BytesIO(zipped.content)) as archive,
+    ):
+        assert set(arrays) == {"images", "labels", "seeds"}
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [index % 10 for index in range(43)]
+        assert arrays["seeds"].tolist() == list(range(100, 143))
+        for image, row in zip(arrays["images"], listed(archive), strict=True):
+            np.testing.assert_array_equal(image, pixels(archive.read(row["file"])))
+
+
+async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
+    seven = await client.get("/dataset?n=20&seed=1&label=7")
+    assert "label=7" in seven.headers["content-location"]
+    with zipfile.ZipFile(BytesIO(seven.content)) as archive:
+        assert {row["label"] for row in listed(archive)} == {"7"}
+        one = await client.get("/generate?label=7&seed=12&metadata=mark")
+        assert archive.read("7/00000011.png") == one.content
+    array = await client.get("/dataset?n=20&seed=1&label=7&format=npz")
+    with np.load(BytesIO(array.content), allow_pickle=False) as arrays:
+        assert set(arrays["labels"].tolist()) == {7}
+
+    plain = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1")
+    with zipfile.ZipFile(BytesIO(plain.content)) as archive:
+        assert {(row["label"], row["name"]) for row in listed(archive)} == {("", "")}
+        one = await client.get("/generate?model=tiny-vae-v1&seed=12&metadata=mark")
+        assert archive.read("images/00000011.png") == one.content
+    array = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1&format=npz")
+    assert int(array.headers["content-length"]) == len(array.content)
+    with np.load(BytesIO(array.content), allow_pickle=False) as arrays:
+        assert set(arrays) == {"images", "seeds"}
+
+
+async def test_an_npz_of_a_colour_model_is_of_its_length_and_shape() -> None:
+    network = GanConfig(num_classes=3, image_channels=3, image_size=8)
+    model: Any = SimpleNamespace(network=network)
+    made = Dataset(model, None, range(5, 16))
+    images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
+
+    async def tiles() -> Any:
+        for start in range(0, 11, 4):
+            yield list(images[start : start + 4])
+
+    data = b"".join([part async for part in _npz(made, tiles())])
+    assert len(data) == npz_size(made)
+    with np.load(BytesIO(data), allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"], images)
+        assert arrays["labels"].tolist() == [0, 1, 2] * 3 + [0, 1]
+
+
+async def test_the_same_seed_gives_the_same_file_whatever_else_is_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    for query in ("n=200&seed=9", "n=200&seed=9&format=npz"):
+        alone = hashlib.sha256((await client.post(f"/dataset?{query}")).content).hexdigest()
+        found, *others = await asyncio.gather(
+            client.post(f"/dataset?{query}"),
+            client.post("/dataset?n=100"),
+            *(client.post(f"/generate?n={n}&label={n % 10}") for n in range(1, 40)),
+        )
+        assert {answer.status_code for answer in others} == {200}
+        assert hashlib.sha256(found.content).hexdigest() == alone
+    fresh = await client.post("/dataset?n=2")
+    assert fresh.headers["cache-control"] == "no-store"
+    assert fresh.headers["x-seed"] != (await client.post("/dataset?n=2")).headers["x-seed"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "says"),
+    [
+        ("n=0", 422, "greater than or equal to 1"),
+        ("n=51", 422, "less than or equal to 50"),
+        ("n=1e3", 422, "plain digits"),
+        ("format=png", 422, "'zip' or 'npz'"),
+        ("label=10", 422, "0 to 9"),
+        ("model=tiny-gan-v1&label=1", 422, "unconditional"),
+        ("model=none", 404, "unknown model"),
+        ("seed=9007199254740991&n=2", 422, "2 images"),
+        ("scale=2", 422, "unknown parameter"),
+    ],
+)
+async def test_mistakes_are_told_before_anything_is_sent(
+    make_client: Any, query: str, status: int, says: str
+) -> None:
+    client = await make_client(max_dataset_n=50)
+    answer = await client.post(f"/dataset?{query}")
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert says in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", "application/zip"),
+        ("text/html,*/*;q=0.8", "application/zip"),
+        ("application/x-npz", "application/x-npz"),
+        ("application/zip;q=0.5, application/x-npz", "application/x-npz"),
+    ],
+)
+async def test_accept_chooses(client: httpx.AsyncClient, accept: str, media: str) -> None:
+    answer = await client.get("/dataset?n=1", headers={"accept": accept})
+    assert answer.headers["content-type"] == media
+    refused = await client.get("/dataset?n=1", headers={"accept": "image/png"})
+    assert refused.status_code == 406
+
+
+async def test_the_openapi_states_the_limit_and_both_formats(make_client: Any) -> None:
+    client = await make_client(max_dataset_n=50)
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for operation in paths["/dataset"].values():
+        (n,) = [p for p in operation["parameters"] if p["name"] == "n"]
+        assert (n["schema"]["minimum"], n["schema"]["maximum"]) == (1, 50)
+        content = operation["responses"]["200"]["content"]
+        assert set(content) == {"application/zip", "application/x-npz"}
+        assert {"404", "406", "422", "500", "503", "504"} <= set(operation["responses"])
+
+
+class Client:
+    """One ASGI request whose client takes the answer as the test says."""
+
+    def __init__(self, app: FastAPI, query: str, range_: str = "") -> None:
+        self.messages: Messages = []
+        self.takes = asyncio.Event()
+        self.left = asyncio.Event()
+        self.asked = False
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET" if range_ else "POST",
+            "scheme": "http",
+            "path": "/dataset",
+            "raw_path": b"/dataset",
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [
+                (b"host", b"test"),
+                *([(b"range", range_.encode())] if range_ else []),
+            ],
+            "client": ("test", 1),
+            "server": ("test", 80),
+        }
+        self.task = asyncio.ensure_future(app(scope, self.receive, self.send))
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.asked:
+            self.asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.messages.append(message)
+        if message["type"] == "http.response.body":
+            while not self.takes.is_set() and not self.left.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0)  # a server stops waiting when the client has left
+
+    @property
+    def ended_well(self) -> bool:
+        return any(m.get("more_body") is False for m in self.messages)
+
+
+async def settled(client: httpx.AsyncClient, app: FastAPI) -> float:
+    """The images made, when none is being made any more."""
+    batcher = app.state.service.batcher
+    before = -1.0
+    while True:
+        while batcher.waiting_in_background or batcher.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        lines = (await client.get("/metrics")).text.splitlines()
+        (now,) = (float(line.split()[-1]) for line in lines if TINY_IMAGES in line)
+        if now == before:
+            return now
+        before = now
+        await asyncio.sleep(0.05)
+
+
+TINY_IMAGES = 'genserve_images_total{model="tiny-cgan-v1",operation="generate"}'
+
+
+async def test_a_client_that_takes_nothing_holds_up_the_work_and_a_leaving_one_ends_it(
+    make_client: Any, app_of: AppOf
+) -> None:
+    client = await make_client(max_datasets=1)
+    app = app_of(client)
+    service = app.state.service
+    asked = Client(app, "n=100000")
+    while len(asked.messages) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    # A tile of 8 is being sent, and two are ready behind it.
+    assert await settled(client, app) == 3 * 8
+    assert service.in_flight == 1
+
+    refused = await client.post("/dataset?n=10")
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "/problems/overloaded"
+    assert int(refused.headers["retry-after"]) == refused.json()["retry_after"] >= 1
+    assert (await client.post("/generate?label=7")).status_code == 200
+
+    asked.left.set()
+    await asked.task
+    assert not asked.ended_well
+    assert service.in_flight == 0
+    assert await settled(client, app) == 3 * 8 + 1
+    metrics = (await client.get("/metrics")).text
+    assert 'genserve_requests_total{method="POST",route="/dataset",status="499"} 1.0' in metrics
+    assert (await client.post("/dataset?n=10")).status_code == 200  # its place is free again
+
+
+async def test_a_client_that_leaves_before_its_part_of_the_file_is_reached_ends_the_work(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    app = app_of(client)
+    asked = Client(app, "n=100000&seed=1&format=npz", "bytes=50000000-")
+    while not app.state.service.in_flight:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    asked.left.set()
+    await asked.task
+    assert not asked.messages
+    assert await settled(client, app) < 1000
+
+
+async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    app = app_of(client)
+    batcher = app.state.service.batcher
+    honest = batcher._run
+
+    def run(lane: Any, rows: Any) -> Any:
+        return [
+            FloatingPointError() if row.seed == 50 else image
+            for row, image in zip(rows, honest(lane, rows), strict=True)
+        ]
+
+    batcher._run = run
+    answer = await client.post("/dataset?seed=45&n=20")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "/problems/not-finite"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+    for query in ("seed=20&n=60", "seed=20&n=60&format=npz"):
+        asked = Client(app, query)
+        asked.takes.set()
+        with pytest.raises(NotFiniteError):  # the server closes the connection
+            await asked.task
+        assert asked.messages[0]["status"] == 200
+        assert not asked.ended_well
+    assert app.state.service.in_flight == 0
+    assert (await client.post("/dataset?seed=51&n=20")).status_code == 200
+
+
+async def test_pictures_carry_the_mark_and_the_recipe_if_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    size = []
+    for metadata in ("none", "mark", "full"):
+        answer = await client.get(f"/dataset?n=20&seed=5&metadata={metadata}")
+        size.append(len(answer.content))
+        assert (f"&metadata={metadata}" in answer.headers["content-location"]) == (
+            metadata != "mark"
+        )
+        with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+            rows = listed(archive)
+            for row in (rows[0], rows[19]):
+                query = f"label={row['label']}&seed={row['seed']}&metadata={metadata}"
+                assert archive.read(row["file"]) == (await client.get(f"/generate?{query}")).content
+    by_default = (await client.get("/dataset?n=20&seed=5")).content
+    assert [len(by_default) - 20 * 402, len(by_default)] == size[:2]  # bytes of the mark
+
+
+async def test_generate_gives_the_same_names_and_list(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/generate?n=12&seed=5&format=zip&scale=2")
+    assert answer.headers["content-type"] == "application/zip"
+    items = json.loads((await client.get("/generate?n=12&seed=5&format=json&scale=2")).content)
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        rows = listed(archive)
+        for index, (row, item) in enumerate(zip(rows, items["items"], strict=True)):
+            assert row["name"] == item["label"]
+            assert row["seed"] == str(item["seed"])
+            assert row["file"] == f"{row['label']}/{index:08d}.png"
+            assert hashlib.sha256(archive.read(row["file"])).hexdigest() == item["digest"]
+    again = await client.get(answer.headers["content-location"])
+    assert again.content == answer.content
+    accepted = await client.post(
+        "/decode", json={"z": [[0, 0, 0]] * 2}, headers={"accept": "application/zip"}
+    )
+    with zipfile.ZipFile(BytesIO(accepted.content)) as archive:
+        assert archive.namelist() == [
+            *("images/00000000.png", "images/00000001.png", "manifest.csv"),
+        ]
+        assert {row["seed"] for row in listed(archive)} == {""}
+
+
+REST = {"zip": "bytes={}-9007199254740991", "npz": "bytes={}-"}
+
+
+@pytest.mark.parametrize("form", ["zip", "npz"])
+async def test_the_rest_of_a_file_is_given_to_who_has_its_beginning(
+    client: httpx.AsyncClient, form: str
+) -> None:
+    query = f"/dataset?n=43&seed=100&format={form}"
+    whole = await client.get(query)
+    etag, size = whole.headers["etag"], len(whole.content)
+    assert whole.headers["accept-ranges"] == "bytes"
+    for skip in (0, 1, size // 3, size // 2, size - 1):
+        asked = {"range": REST[form].format(skip), "if-range": etag}
+        answer = await client.get(whole.headers["content-location"], headers=asked)
+        assert answer.status_code == 206
+        assert answer.content == whole.content[skip:]
+        assert answer.headers["etag"] == etag
+        last = f"{size - 1}/{size}" if form == "npz" else "9007199254740991/*"
+        assert answer.headers["content-range"] == f"bytes {skip}-{last}"
+        if form == "npz":
+            assert int(answer.headers["content-length"]) == size - skip
+    for skip in (size, size + 1000):
+        refused = await client.get(query, headers={"range": REST[form].format(skip)})
+        assert refused.status_code == 416
+        assert refused.headers["content-range"] == f"bytes */{size}"
+        assert refused.json()["type"] == "/problems/range-not-satisfiable"
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("seed=100", {"range": "bytes=9-9007199254740991", "if-range": '"another"'}),
+        ("seed=100", {"range": "bytes=9-9007199254740991", "if-range": "Wed, 1 Jan 2025 00:00:00"}),
+        ("seed=100", {"range": "bytes=9-"}),  # nobody knows yet where a ZIP ends
+        ("seed=100", {"range": "bytes=9-5"}),
+        ("seed=100", {"range": "bytes=-5"}),
+        ("seed=100", {"range": "bytes=0-5,9-9007199254740991"}),
+        ("seed=100", {"range": "lines=9-9007199254740991"}),
+        ("seed=100&format=npz", {"range": "bytes=9-99"}),
+        ("label=7", {"range": "bytes=9-9007199254740991"}),  # its seed is drawn: another file
+    ],
+)
+async def test_other_ranges_are_answered_with_the_whole(
+    client: httpx.AsyncClient, query: str, asked: dict[str, str]
+) -> None:
+    answer = await client.get(f"/dataset?n=20&{query}", headers=asked)
+    assert answer.status_code == 200
+    assert "content-range" not in answer.headers
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+    if "seed" in query:
+        posted = await client.post(f"/dataset?n=20&{query}", headers=asked)
+        assert (posted.status_code, posted.content) == (200, answer.content)
+
+
+async def test_the_tag_is_of_the_file_and_saves_making_it(
+    client: httpx.AsyncClient, app_of: AppOf
+) -> None:
+    first = await client.get("/dataset?n=20&seed=1")
+    etag = first.headers["etag"]
+    pinned = await client.get(first.headers["content-location"])
+    assert pinned.headers["etag"] == etag
+    for other in ("n=21&seed=1", "n=20&seed=2", "n=20&seed=1&label=7", "n=20&seed=1&format=npz"):
+        assert (await client.get(f"/dataset?{other}")).headers["etag"] != etag
+    before = await settled(client, app_of(client))
+    same = await client.get("/dataset?n=20&seed=1", headers={"if-none-match": etag})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+    head = await client.head("/dataset?n=20&seed=1", headers={"range": "bytes=9-9007199254740991"})
+    assert (head.status_code, head.headers["etag"]) == (200, etag)
+    assert await settled(client, app_of(client)) == before
+    assert "etag" not in (await client.get("/dataset?n=20")).headers
+    service = app_of(client).state.service
+    service.engine.grades["tiny-cgan-v1"] = "visual"
+    rough = await client.get("/dataset?n=20&seed=1", headers={"range": "bytes=9-9007199254740991"})
+    assert rough.status_code == 200
+    assert not {"etag", "accept-ranges"} & set(rough.headers)

@@ -1,0 +1,67 @@
+"""Cards of models over HTTP, beside what /models tells."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from app.engines.store import load_store
+from tests.app.api.test_routes import problem
+from tests.shipped import CGAN, STORE, VAE
+
+PNG = b"\x89PNG\r\n\x1a\n, as far as anybody looks"
+
+
+async def test_a_card_lists_its_pictures_and_they_are_served(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    (store / "tiny-gan-v1.png").write_bytes(PNG)
+    (store / "tiny-gan-v1-morph.png").write_bytes(PNG + b", morphing")
+    (store / "tiny-gan-v1-secret.png").write_bytes(PNG)
+    client = await make_client(models_dir=store)
+    card = (await client.get("/models/tiny-gan-v1")).json()
+    pinned = f"/models/tiny-gan-v1@{card['digest'][:12]}/pictures"
+    assert card["pictures"] == {
+        "samples": f"{pinned}/samples.png",
+        "morph": f"{pinned}/morph.png",
+    }
+    answer = await client.get(card["pictures"]["morph"])
+    assert answer.content == PNG + b", morphing"
+    assert answer.headers["content-type"] == "image/png"
+    assert "immutable" in answer.headers["cache-control"]
+    plain = await client.get("/models/tiny-gan-v1/pictures/samples.png")
+    assert plain.content == PNG
+    assert plain.headers["cache-control"] == "no-cache"
+    for tag in (plain.headers["etag"], "*"):
+        known = await client.get(str(plain.url), headers={"if-none-match": tag})
+        assert (known.status_code, known.content) == (304, b"")
+        assert known.headers["etag"] == plain.headers["etag"] != answer.headers["etag"]
+    for ranged in ("bytes=0-9", "bytes=99999999-", "bytes=abc"):  # not offered, so not looked at
+        whole = await client.get(str(plain.url), headers={"range": ranged})
+        assert (whole.status_code, whole.content) == (200, PNG)
+    head = await client.head(str(plain.url))
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(PNG)))
+    # Nothing but what the table names: no other file of the store, no way out of it.
+    for file in ("secret.png", "nearest.png", "samples", "..%2Ftiny-gan-v1.png", "tiny-gan-v1.png"):
+        answer = await client.get(f"/models/tiny-gan-v1/pictures/{file}")
+        assert answer.status_code == 404, file
+    detail = problem(await client.get(f"{pinned}/map.png"), 404, "not-found")["detail"]
+    assert "samples.png, morph.png" in detail
+    assert (await client.get("/models/tiny-vae-v1")).json()["pictures"] == {}
+
+
+async def test_pictures_of_training_data_need_a_licence(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    """The tiny networks learnt from nothing and tell no licence; the shipped ones do."""
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    for name in ("tiny-gan-v1", "tiny-vae-v1"):
+        for end in (".png", "-nearest.png", "-morph.png"):
+            (store / f"{name}{end}").write_bytes(PNG)
+    client = await make_client(models_dir=store)
+    assert [*(await client.get("/models/tiny-gan-v1")).json()["pictures"]] == ["samples", "morph"]
+    # A VAE's samples stand below test images and their reconstructions.
+    assert [*(await client.get("/models/tiny-vae-v1")).json()["pictures"]] == ["morph"]
+    models, _ = load_store(STORE)
+    assert {"samples", "morph", "nearest"} <= {*models[CGAN].pictures}
+    assert {"samples", "morph", "nearest", "map"} <= {*models[VAE].pictures}

@@ -1,0 +1,188 @@
+"""What the OpenAPI says of refusals is what a service over a socket does."""
+
+import asyncio
+import contextlib
+from http.client import HTTPConnection
+from typing import Any
+
+import httpx
+import pytest
+
+from app.errors import PROBLEMS
+from app.main import create_app
+from app.rendering.schemas import Problem
+from app.settings import Settings
+
+KEY = "k" * 16
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
+PUBLIC = {"host": "example.com"}
+FOREIGN = {"origin": "https://example.com"} | WITH_KEY
+HUGE = {"x-a": "a" * 70_000}
+
+REFUSED: list[tuple[str, str, dict[str, str], int]] = [
+    ("get", "/generate", {}, 401),
+    ("get", "/models", {}, 401),
+    ("get", "/v2", {}, 401),
+    ("post", "/v2/models/{model}/infer", {}, 401),
+    ("post", "/generate", FOREIGN, 403),
+    ("post", "/v2/repository/index", FOREIGN, 403),
+    ("get", "/models", PUBLIC, 421),
+    ("get", "/problems", PUBLIC, 421),
+    ("get", "/v2", PUBLIC, 421),
+    ("get", "/status", {"host": "a b"}, 400),
+    ("get", "/v2", {"host": "a b"}, 400),
+    ("get", "/generate", HUGE, 431),
+    ("get", "/livez", HUGE, 431),
+    ("get", "/v2", HUGE, 431),
+    ("post", "/v2/models/{model}/infer", HUGE, 431),
+]
+
+
+@pytest.fixture
+def spec() -> Any:
+    return create_app(Settings()).openapi()
+
+
+def answer_of(spec: Any, method: str, path: str, status: int) -> Any:
+    """What the document says of an answer."""
+    found = spec["paths"][path][method]["responses"][str(status)]
+    if "$ref" in found:
+        found = spec["components"]["responses"][found["$ref"].rpartition("/")[2]]
+    return found
+
+
+def is_told(spec: Any, method: str, path: str, answer: httpx.Response) -> bool:
+    """Whether an error has the form that the document gives it, and is among its examples."""
+    (media,) = told = answer_of(spec, method, path, answer.status_code)["content"]
+    schema = told[media]["schema"]["$ref"].rpartition("/")[2]
+    assert set(spec["components"]["schemas"][schema]["required"]) <= set(answer.json())
+    changing = {"request_id": None, "retry_after": None}
+    examples = [example["value"] | changing for example in told[media]["examples"].values()]
+    assert answer.json() | changing in examples
+    return bool(answer.headers["content-type"] == media)
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), REFUSED)
+async def test_what_is_refused_before_the_operation_is_declared(
+    make_wire: Any, spec: Any, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    wire = await make_wire(api_keys=KEY)
+    address = path.replace("{model}", "tiny-gan-v1")
+    answer = await wire.request(method, address, headers=headers)
+    assert answer.status_code == status
+    assert is_told(spec, method, path, answer)
+
+
+async def test_too_long_an_address_is_told_by_each_interface_in_its_own_way(
+    wire: httpx.AsyncClient, spec: Any
+) -> None:
+    def get(address: str) -> httpx.Response:  # httpx itself sends none of this length
+        with contextlib.closing(HTTPConnection(wire.base_url.host, wire.base_url.port)) as line:
+            line.request("GET", address)
+            found = line.getresponse()
+            return httpx.Response(found.status, headers=found.getheaders(), content=found.read())
+
+    for path in ("/generate", "/v2"):
+        answer = await asyncio.to_thread(get, f"{path}?a={'a' * 65_536}")
+        assert answer.status_code == 414
+        assert is_told(spec, "get", path, answer)
+
+
+async def test_a_key_is_declared_where_one_is_asked_for(make_wire: Any, spec: Any) -> None:
+    wire = await make_wire(api_keys=KEY)
+    (scheme,) = spec["components"]["securitySchemes"]
+    for path, item in spec["paths"].items():
+        address = path.replace("{", "").replace("}", "")
+        for method, operation in item.items():
+            answer = await wire.request(method, address)
+            needed = answer.status_code == 401
+            assert operation.get("security", []) == ([{}, {scheme: []}] if needed else []), path
+            assert ("401" in operation["responses"]) == needed
+
+
+async def test_what_an_operation_reads_gives_and_knows_is_in_its_examples(
+    wire: httpx.AsyncClient, spec: Any
+) -> None:
+    """A type that it does not give, one that it does not read, and a parameter that it has not."""
+    tried = 0
+    for path, item in spec["paths"].items():
+        model = "tiny-vae-v1" if path.startswith("/v2") else "tiny-cgan-v1"
+        address = path.replace("{model}", model).replace("{name}", model).replace("{version}", "1")
+        address = address.replace("{slug}", "overloaded").replace("{file}", "samples.png")
+        for method, operation in item.items():
+            answers = [await wire.request(method, address, params={"colour": "red"})]
+            if "406" in operation["responses"]:
+                refusing = {"accept": "text/plain"}
+                told = operation.get("requestBody", {}).get("content", {})
+                if "image/png" in told:
+                    continue  # the body is looked at first
+                answers.append(await wire.request(method, address, headers=refusing))
+            if "415" in operation["responses"]:
+                answers.append(
+                    await wire.request(
+                        method, address, content=b"hello", headers={"content-type": "text/plain"}
+                    )
+                )
+            for answer in answers:
+                assert answer.status_code in (400, 406, 415, 422), (method, path, answer.text)
+                problem = answer.json() | {"errors": None}
+                known = answer_of(spec, method, path, answer.status_code)["content"]
+                ((media, content),) = known.items()
+                assert answer.headers["content-type"] == media
+                details = {
+                    example["value"].get("detail", example["value"].get("error"))
+                    for example in content["examples"].values()
+                }
+                assert problem.get("detail", problem.get("error")) in details, (method, path)
+                tried += 1
+    assert tried > 40
+
+
+def test_every_error_has_an_example_of_its_own_form(spec: Any) -> None:
+    shown = {
+        slug: example["value"]
+        for answer in spec["components"]["responses"].values()
+        for media, content in answer["content"].items()
+        for slug, example in content["examples"].items()
+        if media == "application/problem+json"
+    }
+    # 405 is of methods that are no operation.
+    assert set(shown) == set(PROBLEMS) - {"method-not-allowed"}
+    assert len({error.example for error in PROBLEMS.values()}) == len(PROBLEMS)
+    for slug, value in shown.items():
+        assert Problem.model_validate(value).type == f"/problems/{slug}"
+
+
+def test_no_operation_declares_errors_of_others(spec: Any) -> None:
+    told = {
+        operation["operationId"]: {
+            slug
+            for status in operation["responses"]
+            for content in answer_of(spec, method, path, status).get("content", {}).values()
+            for slug in content.get("examples", {})
+        }
+        for path, item in spec["paths"].items()
+        for method, operation in item.items()
+    }
+    assert {name for name, slugs in told.items() if "no-recipe" in slugs} == {"verify"}
+    assert {name for name, slugs in told.items() if "range-not-satisfiable" in slugs} == {
+        "dataset_get"
+    }
+    pictured = {"encode", "reconstruct", "interpolate", "traverse", "verify"}
+    assert {name for name, slugs in told.items() if "unreadable-image" in slugs} == pictured
+    # FastAPI's own account of 422, whose form no answer has, is gone.
+    assert "HTTPValidationError" not in str(spec)
+
+
+def test_errors_declare_their_headers(spec: Any) -> None:
+    said = {
+        (status, header)
+        for path, item in spec["paths"].items()
+        for method, operation in item.items()
+        for status in operation["responses"]
+        for header in answer_of(spec, method, path, status).get("headers", {})
+    }
+    assert {
+        *(("401", "WWW-Authenticate"), ("416", "Content-Range"), ("503", "Retry-After")),
+        *(("429", "Retry-After"), ("429", "RateLimit"), ("429", "RateLimit-Policy")),
+    } <= said

@@ -1,0 +1,72 @@
+"""Cards and problems as pages; the same resources as JSON."""
+
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+
+from app.api.pages import card_page, page
+from app.rendering.schemas import ModelCard
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"}
+PATHS = ["/models", "/models/tiny-vae-v1", "/problems", "/problems/overloaded"]
+VOID = {"meta", "link", "img"}
+
+
+class Reader(HTMLParser):
+    """Checks that every element is closed, and keeps addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+        assert not any(name.startswith("on") or name == "style" for name, _ in attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_browser_gets_a_page_and_others_json(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path, headers=BROWSER)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "content-security-policy" in answer.headers
+    assert answer.headers["vary"] == "Accept"
+    read = Reader(answer.text)
+    for address in read.addresses:  # every link leads somewhere, on this host
+        assert address.startswith("/")
+        assert (await client.get(address)).status_code == 200, address
+    for accept in ({}, {"accept": "*/*"}, {"accept": "application/json"}):
+        plain = await client.get(path, headers=accept)
+        assert plain.headers["content-type"] == "application/json"
+        assert plain.json()
+    assert (await client.get(path, headers={"accept": "image/png"})).status_code == 406
+
+
+async def test_a_card_says_what_its_json_says(client: httpx.AsyncClient) -> None:
+    card = (await client.get("/models/tiny-vae-v1")).json()
+    read = Reader((await client.get("/models/tiny-vae-v1", headers=BROWSER)).text)
+    for value in (card["name"], card["digest"], card["engine"], str(card["latent_dim"])):
+        assert value in read.text
+
+
+async def test_what_a_checkpoint_says_is_text_and_not_markup(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/models/tiny-vae-v1")).json()
+    bad = "<script>alert('x')</script>&\"'"
+    told |= {"name": bad, "labels": [bad], "data": {bad: {bad: [bad]}}, "pictures": {bad: bad}}
+    text = card_page(ModelCard(**told))
+    assert "<script" not in text
+    assert Reader(text).text.count(bad) >= 5
+    assert "<b>" not in page("<b>", "")

@@ -1,0 +1,214 @@
+"""When models are loaded before the processes are made, and when in each of them."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.engines import store
+from app.engines.backend import DeviceLostError
+from app.engines.engine import Engine, Findings, Lane, Sample
+from app.engines.loading import prepare
+from app.engines.onnx_backend import OnnxRunner
+from app.engines.store import may_run_torch
+from app.errors import StartupError
+from app.process.preload import prepare_to_fork
+from app.settings import Settings
+from training.networks.checkpoint import load, save
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "torch", "driver", "may"),
+    [
+        ("auto", "auto", True, True, True),
+        ("auto", "auto", True, False, False),
+        ("auto", "auto", False, True, False),
+        ("auto", "cpu", True, True, False),
+        ("auto", "cuda", True, False, True),
+        ("onnx", "auto", True, True, False),
+        ("torch", "cpu", True, False, True),
+    ],
+)
+def test_torch_may_run_where_it_is_asked_for_or_could_have_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    device: str,
+    torch: bool,
+    driver: bool,
+    may: bool,
+) -> None:
+    monkeypatch.setattr(store, "find_spec", lambda _: object() if torch else None)
+    monkeypatch.setattr(store, "_driver", lambda: object() if driver else None)
+    assert may_run_torch(engine, device) is may
+
+
+def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: Engine) -> None:
+        raise DeviceLostError("the GPU fails whatever it is asked for")
+
+    monkeypatch.setattr(Engine, "probe", lost)
+    with pytest.raises(StartupError, match=r"^the GPU fails .* start again"):
+        prepare(Settings(models_dir=tiny_store))
+
+
+def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_store: Path) -> None:
+    def prepared(**settings: Any) -> Any:
+        return prepare_to_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
+
+    shared = prepared(engine="onnx").result()
+    assert {model.runner.engine for model in shared.engine.models.values()} == {"onnx"}
+    assert set(shared.engine.grades) == set(shared.engine.models)  # probed
+    assert prepared(engine="onnx", threads=2) is None
+    if find_spec("torch"):
+        assert prepared(engine="torch") is None
+
+
+def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in tiny_store.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "tiny-gan-v1.safetensors"
+    network, description = load(path)
+    save(path, network, dataclasses.replace(description, graphs={}))
+
+    def run(*_: Any) -> None:
+        raise AssertionError("a model was run")
+
+    monkeypatch.setattr("app.process.preload.Preparation", run)
+    monkeypatch.setattr("app.engines.torch_backend.TorchRunner.run", run)
+    assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
+
+
+def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path) -> None:
+    for make in (prepare, prepare_to_fork):
+        with pytest.raises(StartupError, match="no checkpoint to serve"):
+            make(Settings(models_dir=tmp_path, engine="onnx"))
+
+
+def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_store: Path) -> None:
+    settings = Settings(models_dir=tiny_store, engine="onnx")
+    beside = prepare_to_fork(settings)
+    assert beside
+    there, here = beside.result(), prepare(settings)
+    assert there.engine.grades == here.engine.grades
+    assert there.engine.fingerprints == here.engine.fingerprints
+    assert there.engine.costs.keys() == here.engine.costs.keys() == there.engine.max_batch.keys()
+    lane: Lane = ("tiny-cgan-v1", "generate")
+    rows = [Sample(seed, seed % 10) for seed in range(20)]
+    for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_what_the_probe_tells_arrives_whole(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["tiny-gan-v1", "tiny-cgan-v1"]
+    told = Findings(
+        {(name, "generate"): [(1, 0.1 / 3), (64, 1e-3)] for name in names},
+        {"tiny-gan-v1": "visual", "tiny-cgan-v1": "exact"},
+        {name: f"{name}'s" for name in names},
+        {"tiny-vae-v1": "\N{SNOWMAN}" * 2**17},  # more than a pipe holds
+    )
+    monkeypatch.setattr(Engine, "probe", lambda _: told)
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    engine, refused = preparation.result()
+    assert (engine.costs, engine.grades, engine.fingerprints) == told[:3]
+    assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
+    assert set(engine.models) == set(names)
+    assert engine.max_batch == {(name, "generate"): 256 for name in names}
+
+
+BESIDE = """
+import os, signal, sys, time
+from pathlib import Path
+from app.engines.engine import Engine
+from app.process.preload import prepare_to_fork
+from app.settings import Settings
+
+def probe(self):
+    print(os.getpid(), flush=True)
+    time.sleep(3600)
+
+Engine.probe = probe
+signal.signal(signal.SIGTERM, lambda *_: (print("the parent's handler", flush=True), os._exit(0)))
+prepare_to_fork(Settings(models_dir=Path(sys.argv[1]), engine="onnx")).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_probe_ends_with_the_process_that_waits_for_it(
+    tiny_store: Path, number: signal.Signals
+) -> None:
+    def gone(pid: int) -> bool:
+        try:
+            return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return True
+
+    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert not gone(child)
+        parent.send_signal(number)
+        parent.wait(30)
+    ends = time.monotonic() + 30
+    while not gone(child):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_signal_to_the_probe_is_no_end_of_the_parent(tiny_store: Path) -> None:
+    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as parent:
+        assert parent.stdout
+        os.kill(int(parent.stdout.readline()), signal.SIGTERM)
+        out, error = parent.communicate(timeout=30)
+    assert out == ""
+    assert "StartupError" in error
+    assert "with signal 15" in error
+
+
+def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = OnnxRunner.run
+
+    def run(self: OnnxRunner, operation: Any, batch: Any, labels: Any) -> Any:
+        outputs = honest(self, operation, batch, labels)
+        return (
+            tuple(output * np.float32("nan") for output in outputs) if labels is None else outputs
+        )
+
+    monkeypatch.setattr(OnnxRunner, "run", run)
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    engine, refused = preparation.result()
+    assert set(engine.models) == {"tiny-cgan-v1"}
+    assert set(refused) == {"tiny-gan-v1.safetensors", "tiny-vae-v1.safetensors"}
+
+
+def test_a_model_that_ends_the_process_that_tries_it_is_told(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert preparation
+    with pytest.raises(StartupError, match="with signal 9; the log"):
+        preparation.result()

@@ -1,0 +1,240 @@
+"""The command line's arguments: every command, option and default."""
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from training.config import PRESETS
+from training.data.sources import DEFAULT, NAMED, SIZES, default_data_root
+from training.evaluation.evaluate import Effort
+from training.evaluation.judge import CACHE
+from training.release.publish import STORE
+
+DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"
+
+MOST_THREADS = 1024
+
+ABOUT = {
+    "gan": "generative adversarial network: images without labels",
+    "cgan": "conditional GAN: images of a label you ask for",
+    "vae": "variational autoencoder: encode and decode through a latent space",
+}
+
+
+def _positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    """An argparse type: no more than torch can start."""
+    if (count := _positive(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is over {MOST_THREADS}")
+    return count
+
+
+def _default_threads() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one a level
+    if given.isdecimal() and int(given):
+        return int(given)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
+    return max(1, (os.cpu_count() or 1) // here)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute; auto = CUDA where there is a GPU, else CPU (default: auto)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        default=_default_threads(),
+        help="CPU threads of a process (default: OMP_NUM_THREADS, else one a core: %(default)s)",
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="NAME_OR_FOLDER",
+        help=f"{', '.join(NAMED)}; or a folder of pictures with a sub-folder for each class, or "
+        f"with none for gan and vae (default: {default})",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        help="folder in which the sets known by name live, or get downloaded to, such as MNIST/raw "
+        f"(default: {default_data_root()})",
+    )
+
+
+def _add_training(subparsers: Any, kind: str, preset: str) -> None:
+    defaults = PRESETS[kind].get(preset) or next(iter(PRESETS[kind].values()))
+    parser = subparsers.add_parser(kind, help=f"train a {ABOUT[kind]}", description=ABOUT[kind])
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS[kind],
+        help="architecture and settings; the defaults below are this preset's (default: "
+        f"{next(iter(PRESETS[kind]))})",
+    )
+    _add_data(parser, DEFAULT)
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        choices=SIZES,
+        help="pixels a side: pictures are scaled by their shorter side and cropped to the middle "
+        "square (default: 32 for cifar10, else 28)",
+    )
+    parser.add_argument(
+        "--image-channels",
+        choices=("auto", "1", "3"),
+        help="1 = grey, 3 = RGB, auto = as the pictures are (default: auto)",
+    )
+    parser.add_argument(
+        "--data-licence",
+        metavar="TEXT",
+        help="licence of the pictures, for the card (default: unknown, or the named set's own)",
+    )
+    _add_device(parser)
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="parent of run folders (default: runs)"
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="continue the run in this folder, with its own settings",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=_positive,
+        help="stop, with the state saved, after this many steps in all",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what the run would do, time a few steps, and write nothing",
+    )
+    parser.add_argument(
+        "--devices",
+        type=_positive,
+        default=1,
+        help="processes on this machine that share each batch, one a GPU; the result is that of "
+        "one, up to rounding (default: 1). Over several machines: torchrun -m training ...",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the networks: for GPUs and long runs; on a CPU it needs a C++ "
+        "compiler, and cost more than it saved where it was tried",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files into the run folder too; needs the package tensorboard",
+    )
+    settings = parser.add_argument_group("run settings")
+    for field in dataclasses.fields(defaults):
+        if "help" in field.metadata:
+            value = getattr(defaults, field.name)
+            settings.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=type(value),
+                default=argparse.SUPPRESS,
+                help=f"{field.metadata['help'].replace('%', '%%')} (default: {value})",
+            )
+
+
+def parser_for(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser; the preset in ``argv`` decides which defaults --help shows."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="")
+    preset = first.parse_known_args(argv)[0].preset
+    parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for kind in PRESETS:
+        _add_training(subparsers, kind, preset)
+    publish = subparsers.add_parser(
+        "publish",
+        help="measure a finished run and release it to models_store, with card and picture",
+    )
+    publish.add_argument("run", type=Path, help="run folder, such as runs/cgan-compact-001")
+    publish.add_argument("--name", help="name to serve it under (default: <data>-<kind>-v1)")
+    publish.add_argument(
+        "--store",
+        type=Path,
+        default=STORE,
+        help="folder to publish to (default: models_store)",
+    )
+    publish.add_argument(
+        "--best",
+        action="store_true",
+        help="release the epoch that measured best (see its curves.png), not the last weights",
+    )
+    publish.add_argument(
+        "--no-figures",
+        action="store_true",
+        help="release at once, without measuring; the card says so, and evaluate measures later",
+    )
+    _add_data(publish, "where the run found them")
+    _add_device(publish)
+    measure = subparsers.add_parser(
+        "evaluate",
+        help="measure published checkpoints again, beside real images and what their headers state",
+        description="Figures of published checkpoints, each beside what real images score and what "
+        "the header states; docs/quality.md says what they mean",
+    )
+    measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v6")
+    measure.add_argument("--all", action="store_true", help="every checkpoint in the store")
+    measure.add_argument(
+        "--damage",
+        action="store_true",
+        help="instead, measure real images damaged on purpose: shows what each figure sees",
+    )
+    measure.add_argument("--quick", action="store_true", help="leave out CAS and likelihood")
+    measure.add_argument(
+        "--nll-samples",
+        type=_positive,
+        default=Effort.nll_samples,
+        help="draws of z for each image's likelihood (default: %(default)s)",
+    )
+    measure.add_argument(
+        "--nll-images",
+        type=_positive,
+        default=Effort.nll_images,
+        help="test images that get so many draws; the others count as their ELBO plus the mean "
+        "gap (default: %(default)s)",
+    )
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    measure.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
+    _add_data(measure, "the set that the checkpoint names")
+    _add_device(measure)
+    export = subparsers.add_parser(
+        "export", help="copy a published checkpoint with the graphs that ONNX Runtime serves"
+    )
+    export.add_argument("name", help="name in the store, such as mnist-cgan-v6")
+    export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
+    export.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
+    judge = subparsers.add_parser(
+        "judge",
+        help="train a data set's judge anew, and compare it with the one in use",
+        description="Train the classifier whose features measure samples, by its fixed seeds, and "
+        "say how it differs from the one in use; docs/quality.md says what follows from that",
+    )
+    judge.add_argument(
+        "--folder",
+        type=Path,
+        default=CACHE,
+        help="where to write it; a judge that is there already is not replaced (default: "
+        "%(default)s)",
+    )
+    _add_data(judge, DEFAULT)
+    _add_device(judge)
+    return parser

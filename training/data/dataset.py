@@ -1,0 +1,178 @@
+"""A set of labelled images, held whole on the device, and the description that finds it again."""
+
+import dataclasses
+import hashlib
+import importlib
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HELD_OUT = 0.1  # of a set that comes without a test set of its own
+
+_stub_library: Any = None  # must stay alive as long as torchvision does
+
+
+class DataError(Exception):
+    """The data set is not there or not usable; the message says how to mend it."""
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, also where its compiled operators do not match torch's build.
+
+    On a CPU-only torch the registry's torchvision fails at import because its ``nms`` operator
+    was never registered. Data sets, transforms and ``utils`` do not use it: declare it and retry.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        raise DataError("training needs torchvision and tqdm: run `make dev`") from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    for name in [module for module in sys.modules if module.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    global _stub_library
+    _stub_library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        _stub_library.define(
+            f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+    return importlib.import_module("torchvision")
+
+
+UNKNOWN_LICENCE = "unknown"
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a run learns from: enough to find the same ones again (config.json holds it).
+
+    ``training.data.sources.data_spec`` makes one from what a person types, and ``load`` fills in what
+    was left open.
+    """
+
+    source: str  # a key of training.data.sources.NAMED, or a folder's absolute path
+    root: str  # folder in which named sets live
+    image_size: int = 0  # pixels a side; 0 = the source's own
+    image_channels: int = 0  # 1 = grey, 3 = RGB; 0 = as the images are
+    licence: str = ""  # of the images; "" = the source's own, UNKNOWN_LICENCE for a folder
+    digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
+    # Class and images, to tell what has changed since; () = not loaded yet, or by an older version.
+    counts: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.licence) > 200 or not self.licence.isprintable():
+            raise ValueError(
+                f"the licence {self.licence[:40]!r} is not a line of at most 200 printable "
+                "characters"
+            )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the source is a folder of pictures, not one of the sets known by name."""
+        return os.path.isabs(self.source)
+
+    @property
+    def name(self) -> str:
+        """First part of a checkpoint's name: the set's, or a slug of the folder's."""
+        if not self.is_folder:
+            return self.source
+        ascii_only = unicodedata.normalize("NFKD", Path(self.source).name).encode("ascii", "ignore")
+        slug = re.sub("[^a-z0-9]+", "-", ascii_only.decode().lower()).strip("-")
+        return slug[:40].strip("-") or "data"
+
+    def filled_in(self, train: "Dataset") -> "DataSpec":
+        """The same with nothing left open, as the loaded training images have it."""
+        channels, size, _ = train.images.shape[1:]
+        return dataclasses.replace(
+            self,
+            image_size=size,
+            image_channels=channels,
+            licence=train.licence,
+            digest=train.digest(),
+            counts=tuple(train.counts.items()),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, uint8, all of one size."""
+
+    name: str  # first part of the checkpoint's name
+    licence: str
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64
+    class_names: tuple[str, ...]  # by label; one for images without classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The same, held on ``device``: 47 MB for MNIST, so no loader stands in the way."""
+        return Dataset(
+            self.name,
+            self.licence,
+            self.images.to(device),
+            self.labels.to(device),
+            self.class_names,
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class -> images."""
+        counts = self.labels.bincount(minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    def counted(self, most: int = 12) -> str:
+        """Classes with their images, for a line of text."""
+        told = [f"{name} ({count:,})" for name, count in self.counts.items()]
+        more = [f"and {len(told) - most} more"] if len(told) > most else []
+        return ", ".join(told[:most] + more)
+
+    def digest(self) -> str:
+        """SHA-256 of images and labels, 64 hex digits."""
+        sha = hashlib.sha256(self.images.cpu().numpy().tobytes())
+        sha.update(self.labels.cpu().numpy().tobytes())
+        return sha.hexdigest()
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 0 to 255 -> float 0 to 1: the only place where training scales pixels."""
+    return images.float() / 255
+
+
+def some_images(data: Dataset, count: int) -> Tensor:
+    """The first ``count`` images (count, C, H, W) uint8; where there are fewer, they go round."""
+    return data.images[torch.arange(count, device=data.images.device) % len(data)]
+
+
+def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
+    """For each image whether it belongs to the test set: of each class a tenth, at least one.
+
+    Those with the lowest keys. Keys are digests of the images, so the choice is fixed, does not
+    depend on names or order, and equal images stay on one side of it.
+    """
+    by_label: dict[int, list[bytes]] = {}
+    for key, label in sorted(zip(keys, labels, strict=True)):
+        by_label.setdefault(label, []).append(key)
+    last = {k: own[max(1, round(HELD_OUT * len(own))) - 1] for k, own in by_label.items()}
+    return [key <= last[label] for key, label in zip(keys, labels, strict=True)]
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of the images in one epoch: a function of seed and epoch, so resuming needs none
+    of the earlier ones. (count,) int64 on the CPU."""
+    generator = torch.Generator().manual_seed((seed << 20) + epoch)
+    return torch.randperm(count, generator=generator)

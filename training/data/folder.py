@@ -1,0 +1,290 @@
+"""A folder of pictures as training and test set: a sub-folder a class, or no classes at all."""
+
+import functools
+import hashlib
+import os
+import stat
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import torch
+
+from training.data.dataset import UNKNOWN_LICENCE, DataError, Dataset, DataSpec, held_out
+from training.networks.header import MAX_LABEL_CHARACTERS
+from training.data.pictures import FORMATS, Image, PictureError, read_picture
+
+DEFAULT_SIZE = 28
+MIN_PICTURES = 20
+MAX_FILE_BYTES = 2**28  # no picture within pictures.MAX_PIXELS needs more
+READERS = 4  # threads; Pillow decodes and scales outside the interpreter's lock
+UNLABELLED = "unlabelled"  # the one class of pictures without any
+
+Classes = dict[str, list[Path]]  # name -> files; UNLABELLED alone for a flat folder
+
+
+class _Picture(NamedTuple):
+    key: bytes  # of its file's bytes: the order of the set, and who is held out
+    image: Image
+    label: int
+
+
+def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
+    """The pictures of a folder, decoded once, as training and test set.
+
+    ``FOLDER/<class>/**`` are the pictures of a class; links are followed, names that begin with a
+    dot are not looked at. With ``FOLDER/train`` and ``FOLDER/test`` each holds such classes;
+    otherwise a tenth of each class is held out for the test, chosen by the SHA-256 of the files'
+    bytes: the same for ever, whatever the files are called, and equal files stay on one side. That
+    digest is also the order of the images, so classes are mixed. A file that is no whole picture
+    is left out and named on stderr, and so is an empty class folder.
+
+    Args:
+        spec: Of a folder; sizes and channels left at 0 are 28 pixels, and what the files have.
+
+    Raises:
+        DataError: the folder cannot be used; the message says what to do.
+    """
+    folder, size = Path(spec.source), spec.image_size or DEFAULT_SIZE
+    entries = {path.name.lower(): path for path in _visible(folder) if path.is_dir()}
+    split = "train" in entries and "test" in entries
+    sides = [entries["train"], entries["test"]] if split else [folder]
+    if split:
+        beside = [path.name for path in _visible(folder) if path not in sides]
+        _note(f"beside train and test in {folder}", beside)
+    elif "train" in entries and any(path.is_dir() for path in _visible(entries["train"])):
+        raise DataError(
+            f"{folder} has train/ but no test/: add one, or name {entries['train']}, of which a "
+            "tenth is then held out"
+        )
+    found = [_classes(side) for side in sides]
+    names = tuple(found[0])
+    if surplus := [name for classes in found for name in classes if name not in names]:
+        raise DataError(f"{sides[1]} has classes that train has not: {_listed(surplus)}")
+    count = sum(len(files) for classes in found for files in classes.values())
+    _check_room(folder, count, spec.image_channels or 3, size)
+    pictures = _read_all(found, names, size, spec.image_channels)
+    if not any(pictures):
+        raise DataError(
+            f"{folder} has no pictures. Put them into {folder}/<class>/, a sub-folder for each "
+            f"class ({', '.join(FORMATS)})"
+        )
+    _check_depth(folder, pictures)
+    least = 1 if split else 2
+    counts = Counter(picture.label for picture in pictures[0])
+    few = [f"{name} ({counts[k]})" for k, name in enumerate(names) if counts[k] < least]
+    if few:
+        raise DataError(
+            f"classes in {sides[0]} with fewer than {least} readable pictures: {_listed(few)}; "
+            "add pictures, or take the folder away"
+        )
+    if split:
+        train, test = pictures
+        shown = {picture.label for picture in test}
+        if unseen := [name for label, name in enumerate(names) if label not in shown]:
+            print(
+                f"{sides[1]} has no readable picture of these classes: {_listed(unseen)}. Figures "
+                "will say nothing of them",
+                file=sys.stderr,
+            )
+    else:
+        held = held_out([p.key for p in pictures[0]], [p.label for p in pictures[0]])
+        train = [picture for picture, is_test in zip(pictures[0], held, strict=True) if not is_test]
+        test = [picture for picture, is_test in zip(pictures[0], held, strict=True) if is_test]
+        kept = {picture.label for picture in train}
+        if same := [name for label, name in enumerate(names) if label not in kept]:
+            raise DataError(f"classes of one and the same file: {_listed(same)}; add others")
+    if len(train) + len(test) < MIN_PICTURES or len(test) < 2:
+        raise DataError(
+            f"{folder} has {len(train)} pictures to train on and {len(test)} to test with; needed "
+            f"are {MIN_PICTURES} in all and 2 for the test, and some hundreds a class to learn much"
+        )
+    licence = spec.licence or UNKNOWN_LICENCE
+    return (
+        _dataset(spec.name, licence, train, names),
+        _dataset(spec.name, licence, test, names),
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, sorted by name, hidden names left out; [] where there is no folder."""
+    try:
+        entries = list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        _refuse(error)
+    return sorted(path for path in entries if not path.name.startswith("."))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"cannot look into {error.filename}: {error.strerror}") from error
+
+
+def _classes(folder: Path) -> Classes:
+    """The class folders of ``folder`` with their files, sorted by name; empty ones are left out."""
+    entries = _visible(folder)
+    loose = [path for path in entries if not path.is_dir()]
+    classes: Classes = {}
+    empty = []
+    for path in entries:
+        if path.is_dir():
+            name = unicodedata.normalize("NFC", path.name)  # macOS writes accents apart
+            if not (name.isprintable() and len(name) <= MAX_LABEL_CHARACTERS):
+                raise DataError(
+                    f"a class is named as its folder, and {path.name!a} in {folder} is not 1 "
+                    f"to {MAX_LABEL_CHARACTERS} printable characters: rename it"
+                )
+            if name in classes:
+                raise DataError(f"two folders in {folder} are both called {name!r}: rename one")
+            if files := _files_below(path):
+                classes[name] = files
+            else:
+                empty.append(name)
+    _note(f"empty class folders in {folder}", empty)
+    deep = [
+        name
+        for name, files in classes.items()
+        if all(file.parent.name != name for file in files) and len({f.parent for f in files}) > 1
+    ]
+    if deep:
+        print(
+            f"all pictures of these classes in {folder} lie in sub-folders: {_listed(deep)}. If "
+            f"those are the classes, name their own folder, such as {folder / deep[0]}",
+            file=sys.stderr,
+        )
+    if not classes and loose:
+        return {UNLABELLED: loose}
+    _note(f"files of no class, directly in {folder}", [path.name for path in loose])
+    return dict(sorted(classes.items()))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Every file below, sorted. Each real folder is entered once and none from which this one was
+    reached, so links cannot lead round in a circle."""
+    entered = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+    return files
+
+
+def _memory_bytes() -> int | None:
+    """The machine's memory, where the system tells it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _check_room(folder: Path, count: int, channels: int, size: int) -> None:
+    """Refuse more pictures than memory holds, before hours of reading.
+
+    Raises:
+        DataError
+    """
+    each = 2 * channels * size * size  # once as they are read, once more as they are stacked
+    memory = _memory_bytes()
+    if memory is not None and count * each > memory:
+        raise DataError(
+            f"{folder} has {count} pictures, and at {channels} x {size} x {size} about "
+            f"{memory // each} fit into this machine's {memory / 1e9:.1f} GB: use fewer, or a "
+            "smaller --image-size"
+        )
+
+
+def _read(size: int, channels: int, path: Path) -> tuple[bytes, Image] | str:
+    """A file's key and picture, or why there is none."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, for ever
+            return "no regular file"
+        if status.st_size > MAX_FILE_BYTES:
+            return f"over {MAX_FILE_BYTES >> 20} MB"
+        data = path.read_bytes()
+        return hashlib.sha256(data).digest(), read_picture(data, size, channels)
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
+    except PictureError as error:
+        return str(error)
+
+
+def _read_all(
+    found: Sequence[Classes], names: Sequence[str], size: int, channels: int
+) -> list[list[_Picture]]:
+    """The readable pictures of each side, in the order of their keys."""
+    from tqdm import tqdm  # of the extra: a lean environment gets as far as a clear error
+
+    places = [
+        (side, names.index(name), path)
+        for side, classes in enumerate(found)
+        for name, files in classes.items()
+        for path in files
+    ]
+    read = functools.partial(_read, size, channels)
+    pictures: list[list[_Picture]] = [[] for _ in found]
+    bad = []
+    with ThreadPool(READERS) as pool:
+        results = tqdm(
+            pool.imap(read, (path for _, _, path in places), chunksize=8),
+            total=len(places),
+            desc="reading",
+            unit=" pictures",
+            delay=2,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
+        for (place, label, path), result in zip(places, results, strict=True):
+            if isinstance(result, str):
+                bad.append(f"{_shown(path.parent.name)}/{_shown(path.name)} ({result})")
+            else:
+                pictures[place].append(_Picture(result[0], result[1], label))
+    _note("files that cannot be learnt from", bad)
+    for side in pictures:
+        side.sort(key=lambda picture: (picture.key, picture.label))
+    return pictures
+
+
+def _check_depth(folder: Path, pictures: Iterable[Sequence[_Picture]]) -> None:
+    """Refuse grey and colour side by side: the network has one number of channels.
+
+    Raises:
+        DataError
+    """
+    depths = [picture.image.ndim for side in pictures for picture in side]
+    grey = depths.count(2)
+    if 0 < grey < len(depths):
+        raise DataError(
+            f"{folder} has {grey} grey and {len(depths) - grey} colour pictures: say "
+            "--image-channels 3 to make all RGB, or --image-channels 1 to make all grey"
+        )
+
+
+def _dataset(
+    name: str, licence: str, pictures: Sequence[_Picture], class_names: tuple[str, ...]
+) -> Dataset:
+    planes = [np.atleast_3d(picture.image).transpose(2, 0, 1) for picture in pictures]  # (C, H, W)
+    labels = torch.tensor([picture.label for picture in pictures])
+    return Dataset(name, licence, torch.from_numpy(np.stack(planes)), labels, class_names)
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(_shown, names[:limit])) + more
+
+
+def _note(what: str, names: Sequence[str]) -> None:
+    if names:
+        print(f"left out, {what} ({len(names)}): {_listed(names)}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Measures networks against real images: judges, metrics and their tables."""

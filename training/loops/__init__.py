@@ -1,0 +1,1 @@
+"""The training loops of GAN and VAE, and what they share."""
