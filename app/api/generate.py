@@ -27,7 +27,7 @@ from app.api.parameters import (
 from app.core.service import Service
 from app.core.verification import Finding, compare, recipe_of, regenerate
 from app.formats import provenance
-from app.http.middleware import has_left
+from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
 from app.rendering.schemas import RecipeBody, Verification
@@ -63,7 +63,7 @@ def generate(settings: Settings) -> Endpoint:
         The same model, label and seed give the same bytes, whatever else the service is doing.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             await bodies.refuse_body(request)
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
@@ -94,7 +94,7 @@ def verify(settings: Settings) -> Endpoint:
         this model and these seeds, not who asked for them. Nothing is stored.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             data = await bodies.read_file(request, settings.max_body_bytes)
             picture = await to_thread.run_sync(provenance.read, data, limiter=CODERS)
             recipe = recipe_of(picture, settings.max_n)

@@ -33,7 +33,7 @@ from app.api.parameters import (
 from app.core.interpolation import path, traversal
 from app.core.latent_walk import livelier_axes, walk
 from app.formats.uploads import fitting
-from app.http.middleware import has_left
+from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
 from app.seeds import LIST_PATTERN, list_text, random_seed
@@ -75,7 +75,7 @@ def interpolate(settings: Settings) -> Endpoint:
         With layout=animation it is a film.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
@@ -149,7 +149,7 @@ def traverse(settings: Settings) -> Endpoint:
         X-Axes lists them.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )

@@ -22,7 +22,7 @@ from app.api.parameters import (
 from app.engines.engine import Latent, Posterior
 from app.formats.provenance import FROM_UPLOAD
 from app.formats.uploads import Picture, fitting, summary
-from app.http.middleware import has_left
+from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
 from app.rendering.schemas import PosteriorItem, PosteriorList
@@ -44,7 +44,7 @@ def encode(settings: Settings) -> Endpoint:
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             encoder = service.choice.encoder(model)
             how = fitting(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
@@ -76,7 +76,7 @@ def decode(settings: Settings) -> Endpoint:
     ) -> Response:
         """Latents in, pictures out."""
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             decoder = service.choice.encoder(model)
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
@@ -117,7 +117,7 @@ def reconstruct(settings: Settings) -> Endpoint:
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = service_of(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             encoder = service.choice.encoder(model)
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms

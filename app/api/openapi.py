@@ -25,7 +25,7 @@ from app.errors import (
 )
 from app.formats.media_types import HTML, JSON, NPZ, ZIP
 from app.http.access import HEALTH, SAFE, needs_key
-from app.http.middleware import PROBLEM, is_v2, v2_status
+from app.http.error_response import PROBLEM, is_v2, v2_status
 from app.rendering.lineage import OFFERS
 from app.rendering.schemas import OWN, InferenceError, Problem, reference
 

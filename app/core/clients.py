@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 
 # Of the request that is being answered; set around the routes, so that none can forget it.
-asking: ContextVar[str | None] = ContextVar("asking", default=None)
+current_client: ContextVar[str | None] = ContextVar("current_client", default=None)
 
 
 @lru_cache(4096)

@@ -11,7 +11,7 @@ from app import seeds
 from app.batching.admission import OverloadError, Start
 from app.batching.batcher import Batcher
 from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
-from app.core.clients import asking
+from app.core.clients import current_client
 from app.core.metrics import Metrics
 from app.core.selection import Choice
 from app.engines.engine import (
@@ -172,7 +172,7 @@ class Service:
 
         Args:
             timeout_ms, left: As of ``accepted``.
-            client: Who asks; None = as ``clients.asking`` says.
+            client: Who asks; None = as ``clients.current_client`` says.
         """
         if self.stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
@@ -180,7 +180,7 @@ class Service:
         if timeout_ms is not None:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
-        return Caller(self.batcher.clock() + allowed_ms / 1e3, left, client or asking.get())
+        return Caller(self.batcher.clock() + allowed_ms / 1e3, left, client or current_client.get())
 
     def leave(self) -> None:
         """The request is answered."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.core.clients import asking, by_address, by_key
+from app.core.clients import by_address, by_key, current_client
 from app.errors import (
     CrossSiteError,
     MalformedRequestError,
@@ -183,5 +183,5 @@ class Guard:
             client = by_address(peer[0] if peer else None)
             if self.keys and needs_key(scope["method"], scope["path"]):
                 client = self.keys.check(found[b"authorization"])
-            asking.set(client)
+            current_client.set(client)
         await self.app(scope, receive, send)

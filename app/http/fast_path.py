@@ -29,15 +29,8 @@ from app.core.service import TIMEOUT_HEADER, Generated, Order, Service, refused_
 from app.engines.engine import Lane
 from app.errors import ServiceError
 from app.formats.media_types import JSON, NPY, PNG, SHORT, ZIP
-from app.http.middleware import (
-    CLIENT_LEFT,
-    REQUEST_ID,
-    common_headers,
-    header_lines,
-    new_request_id,
-    problem,
-    told_as,
-)
+from app.http.error_response import as_service_error, common_headers, header_lines, problem
+from app.http.middleware import CLIENT_LEFT, REQUEST_ID, new_request_id
 from app.rendering.lineage import Rendering, origin_of
 from app.rendering.responses import images_reply, one_png
 
@@ -369,7 +362,7 @@ class Lean:
         if isinstance(error, LeftError):
             self._metrics.request(plain.method, PATH, CLIENT_LEFT)
             return
-        status, headers, body = problem(told_as(error, request_id), request_id, PATH)
+        status, headers, body = problem(as_service_error(error, request_id), request_id, PATH)
         self._metrics.request(plain.method, PATH, status)
         answer(status, header_lines(headers) + _own_lines(request_id.encode()), body)
 
@@ -392,7 +385,7 @@ def _own_lines(request_id: bytes) -> bytes:
 
 def _refusal(error: Exception, request_id: str, count: Callable[[int], None]) -> _Refusal:
     """What others are told whose ids are as long as this one."""
-    status, headers, body = problem(told_as(error, request_id), request_id, PATH)
+    status, headers, body = problem(as_service_error(error, request_id), request_id, PATH)
     before, _, after = body.partition(request_id.encode())
     return _Refusal(count, status, header_lines(headers), (before, after))
 

@@ -24,9 +24,9 @@ from app.errors import (
     UriTooLongError,
 )
 from app.http.access import HEALTH
+from app.http.error_response import header_lines
 from app.http.fast_path import Lean
 from app.http.keep_alive import Idle
-from app.http.middleware import header_lines
 from app.settings import Settings
 
 MOST_URL = 65536  # bytes

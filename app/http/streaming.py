@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.errors import RangeNotSatisfiableError
-from app.http.middleware import has_left, is_head
+from app.http.disconnect import client_disconnected
+from app.http.middleware import is_head
 from app.http.ranges import Rest
 
 
@@ -48,7 +49,7 @@ class StreamReply(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left = has_left(receive)
+        left = client_disconnected(receive)
         start = {"status": self.status_code, "headers": self.raw_headers}
         async with aclosing(self.parts) as parts:
             if is_head(scope):  # nothing is begun

@@ -39,7 +39,8 @@ from app.errors import (
 from app.formats import strict_json
 from app.formats.images import Image
 from app.formats.media_types import JSON
-from app.http.middleware import V2, has_left
+from app.http.disconnect import client_disconnected
+from app.http.error_response import V2
 from app.oip import tensors
 from app.oip.tensors import BYTES, Array, Inference, Input, Output, Signature
 from app.rendering.lineage import AS_PNG, Origin, origin_of, plain_origin
@@ -401,7 +402,7 @@ def _add_model(router: APIRouter, settings: Settings, path: str, found: Any, suf
         The rows share forward passes with all other requests, of /generate and others.
         """
         service = _service(request)
-        with service.accepted(timeout_ms, has_left(request.receive)) as caller:
+        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             asked = await _inference(request, served, json_size, settings)
             values, timing, done = await _run(service, served, asked, caller)
             body, size = tensors.write(

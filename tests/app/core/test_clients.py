@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.core.clients import asking, by_address, by_key
+from app.core.clients import by_address, by_key, current_client
 from app.errors import OverShareError
 
 KEYS = ("k" * 16, "another-key-0123")
@@ -80,7 +80,7 @@ async def test_without_keys_it_is_the_address_on_both_ways(
     assert (await wire.get(PLAIN, headers=how)).status_code == 200
     assert (await wire.get(PLAIN, headers={**how, "x-forwarded-for": "9.9.9.9"})).status_code == 200
     assert seen == ["127.0.0.1"] * 2
-    assert asking.get() is None  # nothing of it is left
+    assert current_client.get() is None  # nothing of it is left
 
 
 async def test_with_keys_it_is_the_key(make_wire: Any, clients_of: Any) -> None:

@@ -1,0 +1,61 @@
+"""Errors as HTTP responses: RFC 9457 problem details, or the Open Inference Protocol's form."""
+
+import json
+import logging
+
+from app.errors import ServiceError
+from app.formats.media_types import JSON
+
+log = logging.getLogger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+
+PROBLEM = "application/problem+json"
+V2 = "/v2"  # paths of the Open Inference Protocol, which has an error format of its own
+
+
+def as_service_error(error: Exception, request_id: str) -> ServiceError:
+    """The error to answer with; anything unexpected is logged whole and answered neutrally."""
+    if not isinstance(error, ServiceError):
+        log.error("request %s failed", request_id, exc_info=error)
+        return ServiceError("the service failed on this request; it is logged under its id")
+    if error.status == 500:
+        # The cause is the model's own exception; the request's contents are not logged.
+        log.error("request %s: %s", request_id, error.detail, exc_info=error.__cause__)
+    return error
+
+
+def is_v2(path: str) -> bool:
+    """Whether the path belongs to the Open Inference Protocol."""
+    return path == V2 or path.startswith(f"{V2}/")
+
+
+def v2_status(status: int) -> int:
+    """The status under /v2, where 400 covers both bodies that do not parse and wrong values."""
+    return 400 if status == 422 else status
+
+
+def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of an error; every error response is built here."""
+    status, media = error.status, PROBLEM
+    content = error.problem(request_id)
+    if is_v2(path):
+        status, media = v2_status(status), JSON
+        content = {"error": error.detail}
+    body = json.dumps(content).encode()
+    headers = [
+        (b"content-type", media.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
+    ]
+    return status, headers, body
+
+
+def common_headers(request_id: str) -> Headers:
+    """Headers of every response."""
+    return [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+
+
+def header_lines(headers: Headers) -> bytes:
+    """Headers as they stand on the wire."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
