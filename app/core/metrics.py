@@ -28,12 +28,6 @@ class Metrics:
         self._images = Counter(
             "genserve_images", "Rows that a model ran for a request", lane, registry=self.registry
         )
-        self._ahead = Counter(
-            "genserve_images_ahead",
-            "Of these, images made before they were asked for, in a pass of another request",
-            lane,
-            registry=self.registry,
-        )
         self._batch = Histogram(
             "genserve_batch_images",
             "Rows of one forward pass",
@@ -55,7 +49,6 @@ class Metrics:
             registry=self.registry,
         )
         self._answers: dict[tuple[str, str, int], Counter] = {}
-        self._ahead_of: dict[Lane, tuple[Counter, Counter]] = {}
         self._of_lane: dict[Lane, tuple[Counter, Counter, Histogram, Histogram]] = {}
         self._refusals: dict[tuple[Lane, str], Counter] = {}
         self._dropped = Counter(
@@ -130,13 +123,6 @@ class Metrics:
         images.inc(rows)
         batch.observe(rows)
         took.observe(seconds)
-
-    def made_ahead(self, lane: Lane) -> None:
-        """Record an image that was made before it was asked for, in another's pass."""
-        if lane not in self._ahead_of:
-            self._ahead_of[lane] = self._images.labels(*lane), self._ahead.labels(*lane)
-        for counter in self._ahead_of[lane]:
-            counter.inc()
 
     def dropped(self, lane: Lane, rows: int, reason: str) -> None:
         """Record rows that were accepted and never run."""

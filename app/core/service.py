@@ -244,7 +244,7 @@ class Service:
         ``order``'s."""
         model, index = self.choice.of(name, label)
         if seed is None:
-            seed = self.engine.seed(model.name, index, count)
+            seed = seeds.random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
 
@@ -267,8 +267,6 @@ class Service:
     ) -> tuple[list[Image], Timing]:
         """The image of each row, whatever labels and seeds they have. Raises what ``generate``
         does."""
-        if ready := self._ready(model, samples):
-            return ready
         images, timing = await self._submit((model.name, "generate"), samples, caller)
         return images, timing  # type: ignore[return-value]
 
@@ -276,9 +274,6 @@ class Service:
         """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
         the images or with what ``generate`` would raise."""
         samples = self.samples(order)
-        if ready := self._ready(order.model, samples):
-            then(Generated(ready[0], samples, ready[1]))
-            return
         lane: Lane = (order.model.name, "generate")
 
         def done(request: _Asked) -> None:
@@ -298,19 +293,6 @@ class Service:
             self.batcher.begin(lane, samples, done, *order.caller)
         except Exception as error:
             refuse(error)
-
-    def _ready(
-        self, model: StoredModel, samples: Sequence[Sample | Point]
-    ) -> tuple[list[Image], Timing] | None:
-        """What ``sample`` gives, of the one row whose image has been made ahead; else None."""
-        if len(samples) > 1 or not isinstance(sample := samples[0], Sample):
-            return None
-        if not self.batcher.alive:  # then all are told so
-            return None
-        if (made := self.engine.ready(model.name, sample)) is None:
-            return None
-        self.metrics.made_ahead((model.name, "generate"))
-        return [made[0]], Timing(0.0, 0.0, 1, made[1])
 
     @staticmethod
     def samples(order: Order) -> list[Sample]:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from app import seeds
 from app.engines.backend import DeviceLostError, Floats, finite_rows, from_levels
-from app.engines.read_ahead import Ahead
 from app.engines.store import StoredModel
 from training.networks.configs import Operation
 
@@ -34,8 +33,6 @@ PASS_S = 30e-6  # what a pass costs besides the network, on one core (docs/log.m
 BATCH_S = 0.010  # of a batch, where nobody chose: costs of a pass are spread, and nobody waits long
 AT_ONCE_S = 0.005  # the same where the event loop stands still meanwhile
 MOST = 4096  # rows of a batch
-_TOGETHER = 4  # rows of a pass that makes images ahead; twice as many save nothing more
-_TOGETHER_S = 0.001  # of that pass, at most, for it holds up who asked
 _PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
 _ENOUGH = 16  # rows, by which a pass has spread its cost, if larger ones save nothing
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
@@ -146,8 +143,6 @@ class Engine:
         self.grades: dict[str, Grade] = {}
         self.fingerprints: dict[str, str] = {}
         self._plans: dict[Lane, list[int]] = {}
-        self._beside: set[Lane] = set()  # where others may be made beside a lone row
-        self._ahead = {n: Ahead(model.network.latent_dim) for n, model in models.items()}
 
     def start_thread(self) -> None:
         """Each engine's thread-local settings."""
@@ -219,8 +214,6 @@ class Engine:
             self.max_batch[lane] = self._chosen or usual
             self._plans[lane] = plan(costs, self.max_batch[lane])
             self.at_once[lane] = self._in_time(lane)
-            if lane[1] == "generate" and self._seconds(lane, _TOGETHER) <= _TOGETHER_S:
-                self._beside.add(lane)
 
     def _in_time(self, lane: Lane) -> int:
         """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
@@ -251,31 +244,6 @@ class Engine:
             DeviceLostError: the device computes nothing more in this process.
             Exception: whatever else the runner raises, of any of these rows.
         """
-        if len(rows) == 1 and lane in self._beside:
-            return [self._run_one(lane, rows[0])]
-        return self._run(lane, rows)
-
-    def _run_one(self, lane: Lane, row: Row) -> Result | Exception:
-        """A lone row's result; beside it, what is likely to be asked for next is made."""
-        more: list[Sample] = []
-        if isinstance(row, Sample) and row.truncation == 1:
-            ahead = self._ahead[lane[0]]
-            label, numbers = ahead.more(row.seed, _TOGETHER - 1)
-            more = samples_of(numbers, label, self.models[lane[0]].network.num_classes)
-        try:
-            result, *others = self._run(lane, [row, *more])
-        except DeviceLostError:
-            raise
-        except Exception:
-            if not more:
-                raise
-            return self._run(lane, [row])[0]  # the others are to cost it nothing
-        if more:
-            made = zip(more, others, strict=True)
-            ahead.keep(label, [(s.seed, s.label, i) for s, i in made if isinstance(i, np.ndarray)])
-        return result
-
-    def _run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
         name, operation = lane
         batch, labels = self._batch(lane, rows)
         runner = self.models[name].runner
@@ -300,15 +268,6 @@ class Engine:
                     results[start + index] = error
         return results
 
-    def seed(self, name: str, label: int | None = None, count: int = 1) -> int:
-        """``seeds.random_seed``, for images of this model and label."""
-        return self._ahead[name].seed(label) if count == 1 else seeds.random_seed(count)
-
-    def ready(self, name: str, sample: Sample) -> tuple[Image, int] | None:
-        """A sample's image, if it was made before it was asked for, and the rows of that pass;
-        only once."""
-        return self._ahead[name].take(sample.seed, sample.label) if sample.truncation == 1 else None
-
     def pieces(self, lane: Lane, rows: int) -> Iterator[tuple[int, int, int]]:
         """Start, rows and padded size of each pass for a batch."""
         sizes, start = self._plans[lane], 0
@@ -326,7 +285,7 @@ class Engine:
         if operation == "encode":
             return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
         network = self.models[name].network
-        z = _latents(rows, self._ahead[name])  # type: ignore[arg-type]
+        z = _latents(rows, network.latent_dim)  # type: ignore[arg-type]
         if not network.num_classes:
             return z, None
         return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
@@ -448,17 +407,17 @@ def _took(wall_s: float, own_s: float | None) -> float:
     return max(1e-6, min(wall_s, own_s) if own_s else wall_s)
 
 
-def _latents(rows: Sequence[Sample | Point], ahead: Ahead) -> Floats:
+def _latents(rows: Sequence[Sample | Point], latent_dim: int) -> Floats:
     """The latents of the rows of ``generate``: (B, Z)."""
     if {type(row) for row in rows} != {Sample}:
         drawn = [Sample(0) if isinstance(row, Point) else row for row in rows]
-        z = _latents(drawn, ahead)
+        z = _latents(drawn, latent_dim)
         for index, row in enumerate(rows):
             if isinstance(row, Point):
                 z[index] = row.z
         return z
     numbers, _, truncations = zip(*rows, strict=True)
-    z = ahead.normals(numbers)
+    z = seeds.normals(np.array(numbers, dtype=np.uint64), latent_dim)
     if set(truncations) != {1.0}:
         z *= np.array(truncations, dtype=np.float32)[:, None]
     return z

@@ -217,8 +217,7 @@ async def _run(
     if "seed" in given:
         numbers = given["seed"].tolist()
     else:
-        label = int(given["label"][0]) if "label" in given else None
-        first = service.engine.seed(model.name, label, asked.rows)
+        first = seeds.random_seed(asked.rows)
         numbers = range(first, first + asked.rows)
     order = Order(model, None, numbers, caller)
     if "label" in given:
