@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     from training.cli.arguments import parser_for
     from training.config import PRESETS
     from training.data.dataset import DataError
-    from training.networks.header import CheckpointError
+    from training.networks.files import CheckpointError
     from training.optim import distributed
     from training.optim.hardware import HardwareError
     from training.runs.run_folder import TrainingError

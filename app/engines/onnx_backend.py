@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from app.engines.backend import EngineName, Floats, Runner
 from training.networks.configs import Config, Operation
+from training.networks.files import errors_naming
 from training.networks.graphs import graph_path, read_graph
-from training.networks.header import Description, refusals_of
+from training.networks.header import Description
 
 _LOG_ERRORS = 3  # ONNX Runtime's severity; its warnings are about its own choices
 
@@ -65,7 +66,7 @@ class OnnxRunner(Runner):
         self._sessions: dict[Operation, ort.InferenceSession] = {}
         for operation, graph in description.graphs.items():
             data = read_graph(checkpoint, operation, graph)
-            with refusals_of(graph_path(checkpoint, operation)):
+            with errors_naming(graph_path(checkpoint, operation)):
                 session = ort.InferenceSession(
                     data, _options(threads), providers=["CPUExecutionProvider"]
                 )

@@ -12,14 +12,8 @@ from typing import Literal
 from app.engines.backend import Runner
 from app.errors import StartupError
 from training.networks.configs import Config, Operation
-from training.networks.header import (
-    NAME,
-    CheckpointError,
-    Contents,
-    Description,
-    read,
-    refusals_of,
-)
+from training.networks.files import CheckpointError, errors_naming
+from training.networks.header import NAME, Contents, Description, read
 
 log = logging.getLogger(__name__)
 
@@ -202,5 +196,5 @@ def _runner(
         raise CheckpointError(f"{path}: {WITHOUT_GRAPHS}")
     from app.engines.torch_backend import TorchRunner
 
-    with refusals_of(path):
+    with errors_naming(path):
         return TorchRunner(contents, torch_device or "cpu", threads)

@@ -28,8 +28,9 @@ from training.loops.gan import PICTURED, shown_classes, train_gan
 from training.loops.heldout import held_out_count
 from training.loops.vae import train_vae
 from training.networks.checkpoint import load
+from training.networks.files import CheckpointError
 from training.networks.graphs import graph_path
-from training.networks.header import CheckpointError, read
+from training.networks.header import read
 from training.networks.vae import VAE
 from training.optim import distributed
 from training.optim.hardware import Hardware, check_devices, pick_device, pick_hardware

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from training.data.dataset import DataError, Dataset, epoch_order, to_pixels
-from training.networks.header import write_whole
+from training.networks.files import write_atomically
 from training.optim.ema import Ema
 from training.runs.reporting import progress_of
 
@@ -190,7 +190,7 @@ def keep(network: nn.Module, path: Path) -> None:
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's weights, whole or not at all; OSError where that cannot be."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_whole(path, save(weights))
+    write_atomically(path, save(weights))
 
 
 def _blank(data: Dataset) -> Judge:

@@ -10,17 +10,9 @@ from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
 from training.networks import build
+from training.networks.files import errors_naming, write_atomically
 from training.networks.gan import Generator
-from training.networks.header import (
-    FORMAT,
-    Contents,
-    Description,
-    digest_of,
-    read,
-    refusals_of,
-    split,
-    write_whole,
-)
+from training.networks.header import FORMAT, Contents, Description, digest_of, read, split
 from training.networks.vae import VAE
 
 
@@ -40,7 +32,7 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     # Serialised twice: the digest covers the header, and then becomes a part of it.
     metadata["digest"] = digest_of(*split(serialise_tensors(tensors, metadata)))
-    write_whole(path, serialise_tensors(tensors, metadata))
+    write_atomically(path, serialise_tensors(tensors, metadata))
     return metadata["digest"]
 
 
@@ -80,5 +72,5 @@ def load(path: Path) -> tuple[Generator | VAE, Description]:
             and the reason.
     """
     contents = read(path)
-    with refusals_of(path):
+    with errors_naming(path):
         return network_of(contents), contents.description

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from training.networks.configs import Operation
-from training.networks.header import MAX_FILE_BYTES, Graph, read_whole, refusals_of
+from training.networks.files import MAX_FILE_BYTES, errors_naming, read_regular_file
+from training.networks.header import Graph
 
 OPSETS = range(17, 24)  # versions of the standard operators that may be asked for
 MAX_NODES = 4096
@@ -47,8 +48,8 @@ def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
             file and the reason.
     """
     path = graph_path(checkpoint, operation)
-    with refusals_of(path):
-        data = read_whole(path, MAX_FILE_BYTES)
+    with errors_naming(path):
+        data = read_regular_file(path, MAX_FILE_BYTES)
         actual = hashlib.sha256(data).hexdigest()
         if actual != graph.sha256:
             raise ValueError(

@@ -21,16 +21,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from training.networks.checkpoint import network_of, save
 from training.networks.configs import Operation
+from training.networks.files import CheckpointError, errors_naming, write_atomically
 from training.networks.gan import Generator, ResidualBlock
 from training.networks.graphs import check_graph, graph_path
-from training.networks.header import (
-    CheckpointError,
-    Description,
-    Graph,
-    read,
-    refusals_of,
-    write_whole,
-)
+from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 
 OPSET = 20
@@ -202,7 +196,7 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
     data = {name: export_graph(on_cpu, name) for name in description.operations}
     graphs = {name: compare(on_cpu, name, graph) for name, graph in data.items()}
     for name, graph in data.items():
-        write_whole(graph_path(path, name), graph)
+        write_atomically(graph_path(path, name), graph)
     return save(path, network, dataclasses.replace(description, graphs=graphs))
 
 
@@ -216,6 +210,6 @@ def export_checkpoint(source: Path, folder: Path) -> Path:
     if target.exists():
         raise CheckpointError(f"{target} exists; choose another folder")
     contents = read(source)
-    with refusals_of(source):
+    with errors_naming(source):
         save_with_graphs(target, network_of(contents), contents.description)
     return target

@@ -27,8 +27,9 @@ from training.loops.heldout import held_out_count
 from training.loops.vae import PRIOR_FITTED
 from training.networks import build
 from training.networks.configs import GanConfig
+from training.networks.files import CheckpointError
 from training.networks.gan import Generator
-from training.networks.header import NAME, CheckpointError, Description
+from training.networks.header import NAME, Description
 from training.networks.vae import VAE
 from training.release.class_frequencies import shared
 from training.release.export import save_with_graphs

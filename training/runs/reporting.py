@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.runs.curves import save_curves
 from training.data.dataset import import_torchvision
-from training.networks.header import write_whole
+from training.networks.files import write_atomically
 from training.runs.run_folder import DIVERGED, TrainingError, writing
 
 LOG = "losses.jsonl"
@@ -51,7 +51,7 @@ class LossLog:
         self.path = folder / LOG
         kept = [record for record in read_log(self.path) if record["step"] <= resumed_step]
         with writing(self.path):  # whole: a kill in the midst must not take the log along
-            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line.

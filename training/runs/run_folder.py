@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from training.config import PRESETS, AnyRun, as_json, from_json
 from training.data.dataset import DataSpec
 from training.optim.hardware import Update
-from training.networks.header import write_whole
+from training.networks.files import write_atomically
 
 try:
     import fcntl
@@ -142,7 +142,7 @@ def write_config(folder: Path, kind: str, preset: str, run: AnyRun, data: DataSp
         "run": as_json(run),
     }
     with writing(folder / "config.json"):
-        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> tuple[str, str, AnyRun, DataSpec]:

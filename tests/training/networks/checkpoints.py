@@ -16,12 +16,9 @@ from torch import Tensor
 from training.networks import build
 from training.networks.checkpoint import load, save
 from training.networks.configs import Config, GanConfig, VaeConfig
+from training.networks.files import CheckpointError
 from training.networks.gan import Generator
-from training.networks.header import (
-    CheckpointError,
-    Description,
-    digest_of,
-)
+from training.networks.header import Description, digest_of
 from training.networks.vae import VAE
 
 CONFIGS: dict[str, tuple[str, Config]] = {

@@ -28,11 +28,8 @@ from tests.training.networks.checkpoints import (
     with_tensors,
 )
 from training.networks.checkpoint import load, save
-from training.networks.header import (
-    MAX_FILE_BYTES,
-    MAX_HEADER_BYTES,
-    Description,
-)
+from training.networks.files import MAX_FILE_BYTES
+from training.networks.header import MAX_HEADER_BYTES, Description
 from training.networks.vae import VAE
 
 

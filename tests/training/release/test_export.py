@@ -17,9 +17,10 @@ from training.__main__ import main
 from training.networks import build
 from training.networks.checkpoint import load, save
 from training.networks.configs import Config, GanConfig, Operation, VaeConfig
+from training.networks.files import CheckpointError
 from training.networks.gan import Generator
 from training.networks.graphs import check_graph, graph_path, read_graph
-from training.networks.header import CheckpointError, Description, Graph, read
+from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release import export
 from training.release.export import compare, export_checkpoint, export_graph
