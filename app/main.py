@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from app import __doc__ as about
 from app import __version__
-from app.api.openapi import complete
-from app.api.parameters import query_errors
+from app.api.openapi.document import complete
+from app.api.parameters.checks import query_errors
 from app.api.router import build_router
 from app.core.lifecycle import running
 from app.core.metrics import Metrics

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from app.api import bodies
+from app.api.bodies.pictures import read_pictures
 from app.batching.ticket import Timing
 from app.core.service import Service
 from app.engines.store import StoredModel
@@ -73,7 +73,7 @@ async def uploaded(
     Raises:
         ServiceError: 400, 413, 415 or 422, by what is wrong.
     """
-    files = await bodies.read_pictures(request, settings.max_body_bytes, settings.max_n)
+    files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
     return await decoded(files, model, how, settings)
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app.api import bodies
+from app.api.bodies.raw import refuse_body
 from app.api.common import Endpoint, media_for, service_of
-from app.api.parameters import PLAIN, DatasetFormat, MetadataOf, ModelName, Seed
+from app.api.parameters.declared import PLAIN, DatasetFormat, MetadataOf, ModelName, Seed
 from app.core.datasets import Dataset, Datasets
 from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
@@ -50,7 +50,7 @@ def dataset(settings: Settings) -> Endpoint:
         apply.
         """
         service = service_of(request)
-        await bodies.refuse_body(request)
+        await refuse_body(request)
         media = media_for(request, format, (ZIP, NPZ))
         made = Dataset(*service.choose(model, label, n, seed), metadata)
         identity = service.identity(made.model)

@@ -1,16 +1,15 @@
-"""Paths and traversals through latents."""
+"""POST and GET /interpolate: images on a path through latents."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app.api import bodies
+from app.api.bodies.raw import has_body, refuse_body
+from app.api.bodies.sources import read_sources
 from app.api.common import Endpoint, decoded, known_already, media_for, rendered, service_of
-from app.api.parameters import (
-    AxisValue,
+from app.api.parameters.declared import (
     Center,
     Format,
     FrameMs,
@@ -21,22 +20,19 @@ from app.api.parameters import (
     MethodOf,
     ModelName,
     Scale,
-    Seed,
     Steps,
     Timeout,
     Truncation,
-    axes_in,
-    check_traversal,
-    path_seeds_in,
     path_seeds_parameter,
 )
-from app.core.interpolation import path, traversal
-from app.core.latent_walk import livelier_axes, walk
+from app.api.parameters.lists import path_seeds_in
+from app.core.interpolation import path
+from app.core.latent_walk import LatentSource, walk
 from app.formats.uploads import fitting
 from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
-from app.seeds import LIST_PATTERN, list_text, random_seed
+from app.seeds import list_text
 from app.settings import Settings
 
 _OR_BODY = ", or stands in the body of a POST; give either"
@@ -79,11 +75,11 @@ def interpolate(settings: Settings) -> Endpoint:
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
-            ends: Sequence[bodies.End]
-            if seeds is None and request.method == "POST" and bodies.has_body(request):
-                ends = await bodies.read_ends(request, settings.max_body_bytes)
+            ends: Sequence[LatentSource]
+            if seeds is None and request.method == "POST" and has_body(request):
+                ends = await read_sources(request, settings.max_body_bytes)
             else:
-                await bodies.refuse_body(request, "the ends are seeds in the query" + _OR_BODY)
+                await refuse_body(request, "the ends are seeds in the query" + _OR_BODY)
                 ends = path_seeds_in(seeds)
             found = walk(service, model, label, ends, truncation)
             replies.check_size(rendering, found.model.network.image_shape, steps)
@@ -105,90 +101,3 @@ def interpolate(settings: Settings) -> Endpoint:
             return await rendered(rendering, images, origin, timing)
 
     return interpolate
-
-
-def traverse(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
-    default_values = min(7, settings.max_n)
-
-    async def traverse(
-        request: Request,
-        model: ModelName = None,
-        label: Label = None,
-        seed: Seed = None,
-        axes: Annotated[
-            str | None,
-            Query(
-                max_length=1000,
-                description="indices of the latent's numbers to change, such as 0-3,17; none = "
-                "the 8 that tell most (of most KL, where the model's card has it), or as many as "
-                f"{settings.max_n} images allow",
-                json_schema_extra={"pattern": f"^{LIST_PATTERN}$"},
-            ),
-        ] = None,
-        low: Annotated[AxisValue, Query(description="first value")] = -3,
-        high: Annotated[AxisValue, Query(description="last value")] = 3,
-        steps: Annotated[
-            Steps, Field(le=settings.max_n), Query(description="values; the columns")
-        ] = default_values,
-        truncation: Truncation = 1,
-        format: Format = None,
-        scale: Scale = 1,
-        layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
-        metadata: MetadataOf = "full",
-        invert: Invert = "auto",
-        center: Center = "auto",
-        timeout_ms: Timeout = None,
-    ) -> Response:
-        """What each number of a latent does: one latent with one axis after the other set to each
-        of a range of values, a row an axis.
-
-        The latent is a seed's, or in the body: a picture, or JSON with z, image or seed. Axes are
-        those of a VAE's z, where a seed's picture is encoded first, and else those of the noise.
-        X-Axes lists them.
-        """
-        service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
-            end: bodies.End
-            if seed is None and request.method == "POST" and bodies.has_body(request):
-                end = await bodies.read_end(request, settings.max_body_bytes)
-            else:
-                await bodies.refuse_body(request, "the latent is a seed's in the query" + _OR_BODY)
-                end = random_seed() if seed is None else seed
-            found = walk(service, model, label, [end], truncation, always_z=True)
-            size = found.model.network.latent_dim
-            chosen = (
-                livelier_axes(found.model, min(8, settings.max_n // steps))
-                if axes is None
-                else axes_in(axes, size)
-            )
-            check_traversal(low, high, steps, len(chosen), settings.max_n)
-            total = len(chosen) * steps
-            replies.check_size(rendering, found.model.network.image_shape, total, steps)
-            listed = ",".join(map(str, chosen))
-            parameters: dict[str, str | int] = {}
-            if isinstance(end, int):
-                parameters = {"seed": end, "axes": listed}
-                parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
-            pinned = model is not None and "@" in model
-            address = "/traverse", parameters
-            origin = origins.walk_origin(found, address, total, rendering, pinned, service.identity)
-            origin = origin._replace(columns=steps, headers={"X-Axes": listed})
-            if seed is None:
-                origin = origin._replace(etag=None, cache="no-store")
-            if (known := known_already(request, origin, rendering.media)) is not None:
-                return known
-            how = fitting(found.model.description.data, invert, center)
-            pictures = await decoded(found.files, found.model, how, settings)
-            (start,) = await found.latents(service, [p.image for p in pictures], caller)
-            values = np.linspace(low, high, steps).tolist()
-            images, timing = await found.images(service, traversal(start, chosen, values), caller)
-            items = [{"axis": axis, "value": value} for axis in chosen for value in values]
-            origin = origins.from_pictures(origin, pictures)._replace(items=items)
-            return await rendered(rendering, images, origin, timing)
-
-    return traverse

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import Query, Request, Response
 
-from app.api import bodies
+from app.api.bodies.latents import read_latents
 from app.api.common import Endpoint, media_for, rendered, service_of, uploaded
-from app.api.parameters import (
+from app.api.parameters.declared import (
     Center,
     EncoderName,
     Format,
@@ -81,7 +81,7 @@ def decode(settings: Settings) -> Endpoint:
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
-            latents = await bodies.read_latents(
+            latents = await read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
             replies.check_size(rendering, decoder.network.image_shape, len(latents))

@@ -1,4 +1,4 @@
-"""What is served, and what can go wrong: documents as JSON or as pages."""
+"""GET /models: what is served, as JSON or as pages."""
 
 import hashlib
 from typing import Any
@@ -11,10 +11,10 @@ from app.api.common import document, service_of
 from app.core.selection import pinned_name
 from app.core.service import Service
 from app.engines.store import StoredModel
-from app.errors import PROBLEMS, NotFoundError, ServiceError, shown
+from app.errors import NotFoundError, shown
 from app.formats.media_types import PNG
 from app.rendering import lineage as origins
-from app.rendering.schemas import ModelCard, ModelList, ProblemKind
+from app.rendering.schemas import ModelCard, ModelList
 
 
 async def list_models(request: Request) -> Any:
@@ -52,26 +52,6 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
     if tags and origins.has_it(tags, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(picture, media_type=PNG, headers=headers)
-
-
-async def list_problems(request: Request) -> Any:
-    """Every kind of error, its status and what it means: JSON, or a page."""
-    found = {slug: _about(error) for slug, error in PROBLEMS.items()}
-    return document(request, found, lambda _: pages.problems_page(PROBLEMS))
-
-
-async def get_problem(request: Request, slug: str) -> Any:
-    """One kind of error, where the ``type`` of an error leads: JSON, or a page."""
-    if slug not in PROBLEMS:
-        raise NotFoundError(f"no problem is called {shown(slug)}; GET /problems lists them")
-    error = PROBLEMS[slug]
-    return document(request, _about(error), lambda _: pages.problem_page(error))
-
-
-def _about(error: type[ServiceError]) -> ProblemKind:
-    return ProblemKind(
-        status=error.status, title=error.title, about=error.about, example=error.example
-    )
 
 
 def _card(service: Service, model: StoredModel) -> ModelCard:

@@ -1,13 +1,14 @@
-"""For who looks after the service."""
+"""/livez, /readyz, /status and /metrics, for operators and their tools."""
 
 from typing import Any
 
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from app import __version__
 from app.api.common import service_of
-from app.api.status import status
-from app.rendering.schemas import Readiness
+from app.core.service import Service
+from app.rendering.schemas import Cost, ModelStatus, OperationStatus, Readiness, Status
 
 
 async def livez(request: Request) -> dict[str, str]:
@@ -28,7 +29,7 @@ async def readyz(request: Request) -> Any:
 
 async def get_status(request: Request) -> Any:
     """Queue, counts, and what each model's forward passes cost."""
-    return status(service_of(request))
+    return _status(service_of(request))
 
 
 async def metrics(request: Request) -> Response:
@@ -36,3 +37,45 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     service.measure()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _status(service: Service) -> Status:
+    """How things stand now, in all processes."""
+    service.measure()
+    sums, rates = service.metrics.sums(), service.metrics.rates()
+
+    def operations(name: str) -> dict[str, OperationStatus]:
+        return {
+            operation: OperationStatus(
+                images_per_second=round(rates[name, operation], 1),
+                passes=[
+                    Cost(images=size, milliseconds=round(seconds * 1e3, 3))
+                    for size, seconds in service.engine.costs[name, operation]
+                ],
+                max_batch=service.engine.max_batch[name, operation],
+            )
+            for operation in service.engine.operations(name)
+        }
+
+    return Status(
+        version=__version__,
+        uptime_seconds=round(service.uptime_s, 1),
+        processes=int(sums.get("genserve_processes", 0)),
+        draining=service.draining,
+        requests_in_flight=int(sums["genserve_requests_in_flight"]),
+        queued_images=int(sums["genserve_queued_images"]),
+        predicted_wait_seconds=round(sums["genserve_predicted_wait_seconds"], 4),
+        requests=int(sums.get("genserve_requests_total", 0)),
+        refused_requests=int(sums.get("genserve_refused_requests_total", 0)),
+        images=int(sums.get("genserve_images_total", 0)),
+        forward_passes=int(sums.get("genserve_forward_passes_total", 0)),
+        models={
+            name: ModelStatus(
+                engine=model.runner.engine,
+                device=model.runner.device,
+                reproducibility=service.engine.grades[name],
+                operations=operations(name),
+            )
+            for name, model in sorted(service.models.items())
+        },
+    )

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Depends, Response
 
 from app.api.common import Endpoint
 from app.api.datasets import dataset
-from app.api.generate import generate, verify
-from app.api.interpolate import interpolate, traverse
+from app.api.generate import generate
+from app.api.interpolate import interpolate
 from app.api.latents import decode, encode, reconstruct
-from app.api.models import get_model, get_model_picture, get_problem, list_models, list_problems
+from app.api.models import get_model, get_model_picture, list_models
 from app.api.monitoring import get_status, livez, metrics, readyz
-from app.api.openapi_operations import (
+from app.api.openapi.operations import (
     DATASET,
     DATASET_KNOWN,
     DATASET_REST,
@@ -35,7 +35,10 @@ from app.api.openapi_operations import (
     Responses,
     ZipResponse,
 )
-from app.api.parameters import check_query
+from app.api.parameters.checks import check_query
+from app.api.problems import get_problem, list_problems
+from app.api.traverse import traverse
+from app.api.verify import verify
 from app.errors import (
     OF_BODIES,
     OF_RUNS,

@@ -17,7 +17,7 @@ from app.engines.engine import Image, Latent, Point, Sample
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, WrongModelError
 
-End = int | Latent | bytes  # a seed, a latent, a picture's file
+LatentSource = int | Latent | bytes  # a seed, a latent, a picture's file
 
 
 def livelier_axes(model: StoredModel, count: int) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ class Walk:
 
     model: StoredModel
     label: int | None
-    ends: Sequence[End]
+    ends: Sequence[LatentSource]
     truncation: float  # of the seeds among them, as in ``Sample``
     in_z: bool  # the latents are a VAE's z, not the noise of seeds
 
@@ -103,7 +103,7 @@ def walk(
     service: Service,
     name: str | None,
     label: str | None,
-    ends: Sequence[End],
+    ends: Sequence[LatentSource],
     truncation: float,
     always_z: bool = False,
 ) -> Walk:

@@ -21,8 +21,10 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import Field
 
 from app import __version__, seeds
-from app.api import bodies
-from app.api.parameters import PLAIN, Timeout, check_query
+from app.api.bodies.latents import MAX_LATENT
+from app.api.bodies.raw import CODINGS, content_coding, inflate, media_type, read_body
+from app.api.parameters.checks import check_query
+from app.api.parameters.declared import PLAIN, Timeout
 from app.batching.ticket import Timing
 from app.core.service import Caller, Order, Service
 from app.engines.engine import Sample
@@ -96,7 +98,7 @@ class Served(NamedTuple):
             posterior = (Output("mu", "FP32", latent), Output("logvar", "FP32", latent))
             return Signature((image,), posterior)
         if self.operation == "decode":
-            most = bodies.MAX_LATENT
+            most = MAX_LATENT
             return Signature((Input("z", ("FP32",), latent, -most, most),), images)
         seed = Input("seed", ("INT64", "UINT64"), (), 0, seeds.MAX_SEED, required=False)
         made_by = (Output("seed", "INT64", ()),)
@@ -159,10 +161,10 @@ async def _versioned(
 async def _body(request: Request, limit: int) -> tuple[bytes, str | None]:
     """The request's body and its Content-Encoding. A Content-Type is not asked for, because
     tritonclient sends none; what a browser's form would send is refused."""
-    coding = bodies.content_coding(request, bodies.CODINGS)
+    coding = content_coding(request, CODINGS)
     if "content-type" in request.headers:
-        bodies.media_type(request, (JSON, BINARY), bodies.CODINGS)
-    return await bodies.read(request, limit), coding
+        media_type(request, (JSON, BINARY), CODINGS)
+    return await read_body(request, limit), coding
 
 
 async def _inference(
@@ -178,7 +180,7 @@ async def _inference(
     body, coding = await _body(request, limit)
 
     def read() -> Inference:
-        whole = bodies.inflate(body, coding, limit) if coding else body
+        whole = inflate(body, coding, limit) if coding else body
         return tensors.read(whole, json_size, signature, most)
 
     if coding or len(body) > _LARGE:
@@ -331,7 +333,7 @@ def build_oip_router(settings: Settings) -> APIRouter:
         ready = true leaves out what cannot be used."""
         body, coding = await _body(request, 1024)
         if coding:
-            body = bodies.inflate(body, coding, 1024)
+            body = inflate(body, coding, 1024)
         asked = strict_json.parse(body) if body else {}
         if not isinstance(asked, dict) or not all(
             name == "ready" and isinstance(value, bool) for name, value in asked.items()

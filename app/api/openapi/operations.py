@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from fastapi import Response
 
-from app.api import bodies
+from app.api.bodies.forms import FIELD, MULTIPART
 from app.formats.images import to_png
 from app.formats.media_types import HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP
 from app.rendering import responses as replies
@@ -171,8 +171,8 @@ _FORM = {
     "schema": {
         "type": "object",
         "additionalProperties": False,
-        "required": [bodies.FIELD],
-        "properties": {bodies.FIELD: {"type": "string", "format": "binary"}},
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "string", "format": "binary"}},
     }
 }
 PICTURES = _body(
@@ -180,7 +180,7 @@ PICTURES = _body(
         "image/png": BINARY,
         "image/jpeg": BINARY,
         "image/webp": BINARY,
-        bodies.MULTIPART: _FORM,
+        MULTIPART: _FORM,
         JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
@@ -188,9 +188,9 @@ _FORMS = {
     "schema": {
         "type": "object",
         "additionalProperties": False,
-        "required": [bodies.FIELD],
+        "required": [FIELD],
         "properties": {
-            bodies.FIELD: {
+            FIELD: {
                 "type": "array",
                 "items": {"type": "string", "format": "binary"},
                 "minItems": 2,
@@ -199,16 +199,16 @@ _FORMS = {
         },
     }
 }
-ENDS = _body({JSON: {"schema": reference(Ends)}, bodies.MULTIPART: _FORMS}, required=False)
+ENDS = _body({JSON: {"schema": reference(Ends)}, MULTIPART: _FORMS}, required=False)
 END = _body(
     {
         "image/png": BINARY,
         "image/jpeg": BINARY,
         "image/webp": BINARY,
-        bodies.MULTIPART: _FORM,
+        MULTIPART: _FORM,
         JSON: {"schema": reference(End)},
     },
     required=False,
 )
-FILE = _body({PNG: BINARY, WEBP: BINARY, bodies.MULTIPART: _FORM})
+FILE = _body({PNG: BINARY, WEBP: BINARY, MULTIPART: _FORM})
 LATENTS = _body({JSON: {"schema": reference(Latents)}, NPY: BINARY})

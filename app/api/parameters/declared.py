@@ -1,18 +1,14 @@
-"""The parameters of the query, described once: for validation, for the OpenAPI, for suggestions."""
+"""Every query and header parameter, with its type, bounds and description."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import Header, Query, Request
-from fastapi.routing import APIRoute
+from fastapi import Header, Query
 from pydantic import BeforeValidator, Field
 
 from app import seeds
 from app.core.interpolation import Method
 from app.core.service import TIMEOUT_HEADER
-from app.errors import FieldError, InvalidParameterError, shown
 from app.formats.images import Layout
 from app.formats.provenance import Metadata
 from app.formats.uploads import Choice
@@ -102,27 +98,6 @@ def seeds_parameter(most: int) -> Any:
     )
 
 
-def seeds_in(request: Request, text: str | None, most: int) -> tuple[int, ...] | None:
-    """The seeds of the parameter ``seeds``; None = it is not given.
-
-    Raises:
-        InvalidParameterError: it is no such list, or ``seed`` or ``n`` is given too.
-    """
-    if text is None:
-        return None
-    if others := [name for name in ("seed", "n") if name in request.query_params]:
-        told = " and ".join(others)
-        detail = f"seeds is given with {told}; it takes their place: give either"
-        refuse([{"pointer": "?seeds", "detail": detail}])
-    try:
-        return seeds.parse_list(text, most)
-    except ValueError as error:
-        detail = f"seeds is {shown(text)}; it {error}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?seeds", "detail": detail}]
-        ) from error
-
-
 Format = Annotated[
     Literal["png", "webp", "json", "npy", "zip"] | None,
     Query(description="overrides the Accept header"),
@@ -187,63 +162,6 @@ def path_seeds_parameter() -> Any:
     )
 
 
-def path_seeds_in(text: str | None) -> tuple[int, ...]:
-    """The seeds of a path's ends.
-
-    Raises:
-        InvalidParameterError: there are none, or it is no list of 2 to MAX_ENDS.
-    """
-    if text is None:
-        detail = "a path has two ends or more: give seeds=3,17, or ends in the body of a POST"
-        raise InvalidParameterError(detail, errors=[{"pointer": "?seeds", "detail": detail}])
-    try:
-        numbers = seeds.parse_list(text, MAX_ENDS)
-        if len(numbers) < 2:
-            raise ValueError("must name two seeds at least")
-    except ValueError as error:
-        detail = f"seeds is {shown(text)}; it {error}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?seeds", "detail": detail}]
-        ) from error
-    return numbers
-
-
-def check_traversal(low: float, high: float, steps: int, axes: int, most: int) -> None:
-    """Refuse a range that is none, and more images than one request may have.
-
-    Raises:
-        InvalidParameterError
-    """
-    if low >= high and steps > 1:
-        detail = f"low is {low:g} and high {high:g}; low must be the smaller one"
-        refuse([{"pointer": "?low", "detail": detail}])
-    if axes * steps > most:
-        detail = (
-            f"{axes} axes with {steps} steps are {axes * steps} images; at most {most} are made"
-        )
-        refuse([{"pointer": "?steps", "detail": detail}])
-
-
-def axes_in(text: str, size: int) -> tuple[int, ...]:
-    """The axes that the parameter names.
-
-    Raises:
-        InvalidParameterError: it is no list, one comes twice, or the latent has not so many.
-    """
-    try:
-        axes = seeds.parse_list(text, size)
-        if len(set(axes)) < len(axes):
-            raise ValueError("must name an axis once")
-        if max(axes) >= size:
-            raise ValueError(f"must name axes of this model, 0 to {size - 1}")
-    except ValueError as error:
-        detail = f"axes is {shown(text)}; it {str(error).replace('seeds', 'axes')}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?axes", "detail": detail}]
-        ) from error
-    return axes
-
-
 MetadataOf = Annotated[
     Metadata,
     Query(
@@ -280,61 +198,3 @@ Timeout = Annotated[
         "passed; none or more than the service's own limit = that limit",
     ),
 ]
-
-
-async def check_query(request: Request) -> None:
-    """Refuse a parameter that the operation does not have, and one that is given twice.
-
-    A dependency of every route; the known names are those of the route's own signature. Async,
-    because FastAPI runs a plain function in a thread: that cost more than the check.
-
-    Raises:
-        InvalidParameterError: with the nearest known name.
-    """
-    route = request.scope["route"]
-    assert isinstance(route, APIRoute)
-    known = [field.alias for field in route.dependant.query_params]
-    errors: list[FieldError] = []
-    given = [name for name, _ in request.query_params.multi_items()]
-    for name in dict.fromkeys(given):
-        if name not in known:
-            detail = unknown_parameter(name, known)
-            errors.append({"pointer": f"?{shown(name)[1:-1]}", "detail": detail})
-        elif given.count(name) > 1:
-            detail = f"{name} is given {given.count(name)} times; once is allowed"
-            errors.append({"pointer": f"?{name}", "detail": detail})
-    for field in route.dependant.header_params:
-        count = len(request.headers.getlist(field.alias))
-        if count > 1:
-            detail = f"{field.alias} is given {count} times; once is allowed"
-            errors.append({"pointer": field.alias, "detail": detail})
-    refuse(errors)
-
-
-def unknown_parameter(name: str, known: Sequence[str]) -> str:
-    """What is said of a parameter that an operation does not have; it has the ``known`` ones."""
-    near = difflib.get_close_matches(name.lower()[:40], known, 1)
-    listed = f"known: {', '.join(known)}" if known else "this operation has none"
-    hint = f"did you mean {near[0]}?" if near else listed
-    return f"unknown parameter {shown(name)}; {hint}"
-
-
-def refuse(errors: list[FieldError]) -> None:
-    """Raise one InvalidParameterError for the findings, if there are any."""
-    if errors:
-        detail = "; ".join(error["detail"] for error in errors[:4])
-        raise InvalidParameterError(detail, errors=errors[:16])
-
-
-def query_errors(found: Iterable[dict[str, Any]]) -> list[FieldError]:
-    """FastAPI's findings about the query and the headers as pointers and sentences."""
-    errors: list[FieldError] = []
-    for error in found:
-        name = str(error["loc"][1]) if len(error["loc"]) > 1 else "query"
-        what = str(error["msg"]).removeprefix("Value error, ")
-        what = re.sub(r"^(Input|String) should", "must", what)
-        pointer = name if error["loc"][0] == "header" else f"?{name}"
-        errors.append(
-            {"pointer": pointer, "detail": f"{name} is {shown(error.get('input'))}; it {what}"}
-        )
-    return errors

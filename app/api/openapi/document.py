@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from app.api.parameters import unknown_parameter
+from app.api.parameters.checks import unknown_parameter
 from app.errors import (
     PROBLEMS,
     RAISES,

@@ -1,0 +1,54 @@
+"""The files of a multipart form."""
+
+from collections.abc import AsyncGenerator
+from email.message import Message
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from app.errors import (
+    InvalidParameterError,
+    MalformedBodyError,
+)
+
+MULTIPART = "multipart/form-data"
+FIELD = "file"  # of a form
+
+
+async def form_file(request: Request, body: bytes) -> bytes:
+    return (await form_files(request, body, 1, 1))[0]
+
+
+async def form_files(request: Request, body: bytes, least: int, most: int) -> list[bytes]:
+    """The files of a form, all in fields named ``file``, in their order."""
+
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    message = Message()
+    message["content-type"] = request.headers["content-type"]
+    if not message.get_param("boundary"):
+        raise MalformedBodyError("the form's Content-Type names no boundary")
+    parser = MultiPartParser(request.headers, once(), max_files=most + 1, max_fields=2)
+    parser.spool_max_size = len(body) + 1  # a larger file would be written to the disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise MalformedBodyError("the body is not a whole multipart form of files") from error
+    try:
+        parts = form.multi_items()
+        if not parts:
+            raise MalformedBodyError("the body is not a whole multipart form of files")
+        files = [part for name, part in parts if name == FIELD and isinstance(part, UploadFile)]
+        if len(files) != len(parts) or not least <= len(files) <= most:
+            wanted = "one file" if most == 1 else f"{least} to {most} files"
+            raise InvalidParameterError(
+                f"the form has {len(parts)} parts; it must have {wanted}, in a field named "
+                f"{FIELD!r}, as curl -F {FIELD}=@seven.png sends it"
+            )
+        return [await file.read() for file in files]
+    finally:
+        await form.close()
+        for file in parser._files_to_close_on_error:  # also those of a form without an end
+            file.close()

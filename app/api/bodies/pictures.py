@@ -1,0 +1,42 @@
+"""Uploaded pictures: raw, in a form, or in JSON."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from app.api.bodies.forms import MULTIPART, form_file
+from app.api.bodies.json_values import from_base64, only_list
+from app.api.bodies.raw import media_type, read_body
+from app.formats import strict_json
+from app.formats.media_types import JSON, PNG, WEBP
+from app.formats.uploads import READABLE
+
+PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
+FILE_TYPES = (PNG, WEBP, MULTIPART)
+
+
+async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]:
+    """The files of an upload: one raw or as a form's field ``file``, or some in JSON.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, PICTURE_TYPES)
+    body = await read_body(request, limit)
+    if media == MULTIPART:
+        return [await form_file(request, body)]
+    if media != JSON:
+        return [body]
+    # A body of megabytes takes a while to parse: not on the event loop.
+    pictures = only_list(await run_in_threadpool(strict_json.parse, body), "images", max_n)
+    return [from_base64(text, f"/images/{index}") for index, text in enumerate(pictures)]
+
+
+async def read_file(request: Request, limit: int) -> bytes:
+    """A PNG or WebP, raw or as a form's field ``file``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, FILE_TYPES)
+    body = await read_body(request, limit)
+    return await form_file(request, body) if media == MULTIPART else body

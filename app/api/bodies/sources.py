@@ -1,0 +1,64 @@
+"""What /interpolate and /traverse start from: seeds, latents and pictures."""
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from app.api.bodies.forms import MULTIPART, form_file, form_files
+from app.api.bodies.json_values import from_base64, only_list, refuse
+from app.api.bodies.latents import parse_latent
+from app.api.bodies.pictures import PICTURE_TYPES
+from app.api.bodies.raw import media_type, read_body
+from app.core.latent_walk import LatentSource
+from app.formats import strict_json
+from app.formats.media_types import JSON
+from app.rendering.schemas import MAX_ENDS
+from app.seeds import MAX_SEED
+
+END_TYPES = (JSON, MULTIPART)
+
+
+async def read_sources(request: Request, limit: int) -> list[LatentSource]:
+    """The ends of a path: ``{"ends": [{"seed": 3}, {"z": [...]}, {"image": base64}]}``, or a form
+    with a file for each, all in a field named ``file``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, END_TYPES)
+    body = await read_body(request, limit)
+    if media == MULTIPART:
+        return list(await form_files(request, body, 2, MAX_ENDS))
+    parsed = await run_in_threadpool(strict_json.parse, body)
+    ends = only_list(parsed, "ends", MAX_ENDS, least=2)
+    return [_source(end, f"/ends/{index}") for index, end in enumerate(ends)]
+
+
+async def read_source(request: Request, limit: int) -> LatentSource:
+    """One latent, seed or picture: a raw picture, a form's field ``file``, or JSON, which is
+    ``{"z": [...]}``, ``{"image": base64}`` or ``{"seed": 3}``.
+
+    Raises:
+        ServiceError: 400, 413, 415 or 422, by what is wrong.
+    """
+    media = media_type(request, PICTURE_TYPES)
+    body = await read_body(request, limit)
+    if media == MULTIPART:
+        return await form_file(request, body)
+    if media != JSON:
+        return body
+    return _source(await run_in_threadpool(strict_json.parse, body), "")
+
+
+def _source(value: Any, pointer: str) -> LatentSource:
+    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= {"seed", "z", "image"}:
+        refuse(pointer or "/", "must be an object with one of 'seed', 'z' and 'image'")
+    if "image" in value:
+        return from_base64(value["image"], f"{pointer}/image")
+    if "seed" in value:
+        seed = value["seed"]
+        if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+            refuse(f"{pointer}/seed", f"must be a whole number, 0 to {MAX_SEED}")
+        return seed
+    return parse_latent(value["z"], f"{pointer}/z")

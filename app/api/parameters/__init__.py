@@ -1,0 +1,1 @@
+"""Query and header parameters: declared once, parsed, and checked."""
