@@ -12,23 +12,16 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
-from app.process.fork import Forerunner
 from app.process.resources import processes, shortage
 from app.process.supervisor import UNAVAILABLE_STATUS, Link, Supervisor, bind
 from app.settings import Settings, unknown_variables
 
-if TYPE_CHECKING:  # with numpy, which is not to be loaded before it is known how
-    from app.process.preload import Preparation
-
-log = logging.getLogger(__name__)
-
-_SOON_S = 0.03  # that the probe may take beyond the imports for plain requests
 USAGE_STATUS = 2  # a setting is wrong
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
 # it looks at older ones.
@@ -47,9 +40,7 @@ def _address(sockets: list[socket.socket]) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _end_at_signals(
-    tidy: Callable[[], None] = lambda: None, wait: Callable[[], None] = lambda: None
-) -> None:
+def _end_at_signals(tidy: Callable[[], None] = lambda: None) -> None:
     """End in order at SIGTERM or SIGINT, until there is something to stop.
 
     Not by an exception: out of the midst of an import of native code that would come as an
@@ -57,51 +48,14 @@ def _end_at_signals(
 
     Args:
         tidy: Called before the end.
-        wait: Called before that; a second Ctrl-C ends it.
     """
-    waits = False
 
-    def end(number: int, _: object) -> None:
-        nonlocal waits
-        if waits and number != signal.SIGINT:
-            return
-        if not waits:
-            waits = True
-            wait()
+    def end(*_: object) -> None:
         tidy()
         os._exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-
-
-def _send_ahead(
-    settings: Settings, sockets: list[socket.socket], shared: Path, preparation: "Preparation"
-) -> Forerunner | None:
-    """Have plain requests answered while the application is imported.
-
-    Not where the probe takes longer: it would have to be waited for before the other imports, and
-    they would end as late as the workers are there now (docs/log.md).
-    """
-    from app.process.early_server import answers_s, serve
-
-    if not preparation.ends_within(_SOON_S):
-        return None
-    prepared = preparation.result()
-    try:
-        return Forerunner(
-            lambda end: serve(settings, shared, prepared, sockets, end), answers_s(settings)
-        )
-    except OSError as error:  # all can do without
-        log.warning("nothing is served before the workers are there: %s", error.strerror)
-        return None
-
-
-def _call_back(forerunner: Forerunner, sockets: list[socket.socket], grace_s: float) -> None:
-    """Nobody else will come, so nobody is to wait for him."""
-    for listener in sockets:
-        listener.close()
-    forerunner.stop(grace_s)
 
 
 def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
@@ -113,14 +67,8 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
         # All that can be is made before the forks, so that they share it.
         from app.process.preload import prepare_to_fork
 
-        forerunner = None
-        grace_s = settings.drain_delay_seconds + settings.drain_seconds + 5
         try:
             preparation = prepare_to_fork(settings)
-            if preparation and not settings.keys:  # with keys, no request is plain
-                forerunner = _send_ahead(settings, sockets, Path(name), preparation)
-            if forerunner:
-                _end_at_signals(tidy, wait=partial(_call_back, forerunner, sockets, grace_s))
 
             from prometheus_client.multiprocess import mark_process_dead
 
@@ -140,10 +88,9 @@ def _supervise(settings: Settings, sockets: list[socket.socket]) -> int:
             sockets,
             settings.workers,
             work,
-            grace_s=grace_s,
+            grace_s=settings.drain_delay_seconds + settings.drain_seconds + 5,
             ready=lambda: _say_ready(sockets),
             ended=lambda pid: mark_process_dead(pid, name),
-            forerunner=forerunner,
         ).run()
 
 

@@ -15,7 +15,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def running(
-    prepared: Prepared, settings: Settings, metrics: Metrics, on_loop: bool = True
+    prepared: Prepared, settings: Settings, metrics: Metrics
 ) -> AsyncIterator[Service]:
     """A service that takes requests; what was accepted is finished before it ends.
 
@@ -23,7 +23,6 @@ async def running(
         prepared: The models.
         settings: Of the service.
         metrics: What it counts in.
-        on_loop: As of ``measured_lanes``.
     """
     engine, refused = prepared
     engine.start_thread()  # short calls are made here
@@ -31,7 +30,7 @@ async def running(
     batcher: Batcher[Lane, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        lanes=measured_lanes(engine, on_loop),
+        lanes=measured_lanes(engine),
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,

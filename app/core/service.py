@@ -75,20 +75,19 @@ class Generated(NamedTuple):
     timing: Timing
 
 
-def measured_lanes(engine: Engine, on_loop: bool = True) -> dict[Lane, Start]:
+def measured_lanes(engine: Engine) -> dict[Lane, Start]:
     """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
 
     A start for the batcher, which measures every call from then on.
 
     Args:
         engine: That has been probed.
-        on_loop: Whether short calls may be made on the event loop.
     """
     return {
         lane: Start(
             engine.max_batch[lane],
             max(size / seconds for size, seconds in costs),
-            engine.at_once[lane] if on_loop else 0,
+            engine.at_once[lane],
         )
         for lane, costs in engine.costs.items()
     }

@@ -4,7 +4,6 @@ take them along."""
 import json
 import logging
 import os
-import select
 import signal
 from typing import NoReturn
 
@@ -44,10 +43,6 @@ class Preparation:
             _probe(self._engine, writing)
         os.close(writing)
         self._told = os.fdopen(reading, "rb")
-
-    def ends_within(self, seconds: float) -> bool:
-        """Whether ``result`` has then nothing to wait for; waits for that, and no longer."""
-        return self._result is not None or bool(select.select([self._told], [], [], seconds)[0])
 
     def result(self) -> Prepared:
         """What can be served; the first call waits for it.

@@ -5,8 +5,7 @@ The supervisor accepts each connection and passes its file descriptor to the wor
 open (sockets that share a port are spread by a hash, and left a worker idle where connections were
 few). It answers nothing itself, runs no model and has no thread, so it can fork a worker at any
 time: when one has ended, does not answer, or says that it cannot go on. What was made before it
-runs, its workers share. Until the first of them can serve, a forerunner may do so. Knows neither
-HTTP nor asyncio nor what a worker does. Unix only.
+runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from app.process.fork import NO_DESCRIPTOR, STOPS, Forerunner, fork
+from app.process.fork import NO_DESCRIPTOR, STOPS, fork
 from app.process.resources import processes, shortage
 
 log = logging.getLogger(__name__)
@@ -165,7 +164,6 @@ class Supervisor:
         grace_s: How long a worker that was told to stop may take.
         ready: Called when the first worker can serve.
         ended: Called with the process id of each worker that has ended.
-        forerunner: Serves already, until the first worker can.
     """
 
     sockets: list[socket.socket]
@@ -174,7 +172,6 @@ class Supervisor:
     grace_s: float
     ready: Callable[[], None]
     ended: Callable[[int], None]
-    forerunner: Forerunner | None = None
     _workers: list[_Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _signals: list[int] = field(default_factory=list)
@@ -207,7 +204,7 @@ class Supervisor:
             log.error("cannot start a worker: %s", error.strerror)
             self._status = 1
             self._stop()
-        while self._workers or not self._stopping or (self.forerunner and self.forerunner.alive):
+        while self._workers or not self._stopping:
             for key, _ in self._selector.select(_TICK_S):
                 if key.fileobj is woken:
                     with contextlib.suppress(BlockingIOError):
@@ -260,8 +257,6 @@ class Supervisor:
         self._selector.close()
         for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
             end.close()
-        if self.forerunner:
-            self.forerunner.close()
         if self._waiting:  # a client's: open here as well, it would outlive its end elsewhere
             self._waiting.close()
 
@@ -310,12 +305,9 @@ class Supervisor:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
         self._listening = True
-        if self.forerunner:
-            self.forerunner.relieve()
-            self._selector.register(self.forerunner, selectors.EVENT_READ)
         self.ready()
 
-    def _accept(self, listener: socket.socket | Forerunner) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         """Take connections and hand them over, as long as a worker takes them; the others wait in
         the kernel."""
         for _ in range(64):
@@ -325,9 +317,6 @@ class Supervisor:
                 try:
                     self._waiting, _ = listener.accept()
                 except BlockingIOError:
-                    return
-                except EOFError:
-                    self._let_go()
                     return
                 except OSError:  # it is gone already, or no file descriptor is left
                     break
@@ -354,20 +343,11 @@ class Supervisor:
             return True
         return False
 
-    def _let_go(self) -> None:
-        """Take nothing more from the forerunner."""
-        if self.forerunner and self.forerunner.fileno() >= 0:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(self.forerunner)
-            self.forerunner.close()
-
     def _signal(self, number: int) -> None:
         """The first one stops all in order; a second Ctrl-C does not wait."""
         if self._stopping and number == signal.SIGINT:
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGINT)
-            if self.forerunner and self.forerunner.alive:
-                self.forerunner.kill()
         self._stop()
         for worker in self._workers:
             if not worker.ending:
@@ -376,12 +356,6 @@ class Supervisor:
     def _stop(self) -> None:
         """There will be no new workers."""
         self._stopping = True
-        if self.forerunner:
-            self.forerunner.relieve(self.grace_s)
-            if not self._listening:  # and never will: nobody is to wait for that
-                self._let_go()
-                for listener in self.sockets:
-                    listener.close()
 
     def _end(self, worker: _Worker, takes_more: bool = False) -> None:
         """Tell a worker to stop; until it is done, it may be left to answer that it is stopping."""
@@ -391,8 +365,6 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Notice the workers that have ended."""
-        if self.forerunner and self.forerunner.alive and self.forerunner.reap():
-            self.ended(self.forerunner.pid)
         for worker in list(self._workers):
             pid, code = os.waitpid(worker.pid, os.WNOHANG)
             if not pid:
@@ -440,7 +412,6 @@ class Supervisor:
         if self._stopping:
             if self._listening and not any(worker.ready for worker in self._workers):
                 self._listening = False  # refused at once is better than waiting for nobody
-                self._let_go()
                 for listener in self.sockets:
                     self._selector.unregister(listener)
                     listener.close()

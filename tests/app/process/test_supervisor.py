@@ -27,7 +27,7 @@ from app.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HANG_SEED = 666
 HANGS = f"""
 import sys, time
@@ -41,6 +41,28 @@ def run(self, lane, rows):
     return honest(self, lane, rows)
 
 Engine.run = run
+from app.__main__ import main
+main(sys.argv[1:])
+"""
+
+# A tenth of a second for an image.
+SLOW = """
+import sys, time
+from app.engines.engine import Engine
+
+honest, probed = Engine.run, Engine.probe
+
+def probe(self):
+    found = probed(self)
+    for lane, costs in found.costs.items():
+        found.costs[lane] = [(size, seconds + 0.1 * size) for size, seconds in costs]
+    return found
+
+def slow(self, lane, rows):
+    time.sleep(0.1 * len(rows))
+    return honest(self, lane, rows)
+
+Engine.run, Engine.probe = slow, probe
 from app.__main__ import main
 main(sys.argv[1:])
 """
@@ -420,7 +442,7 @@ def test_a_taken_port_is_told_before_anything_is_loaded() -> None:
 def test_workers_that_cannot_go_on_are_replaced_later_and_later_also_while_they_drain() -> None:
     code = """
 import signal, sys, time
-from app import workers
+from app.process.supervisor import Supervisor, bind
 def work(link):
     print("up", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -428,9 +450,7 @@ def work(link):
     link.tell_beat(False)
     while True:
         time.sleep(1)
-supervisor = workers.Supervisor(
-    workers.bind("127.0.0.1", 0), 1, work, 2.0, lambda: None, lambda pid: None
-)
+supervisor = Supervisor(bind("127.0.0.1", 0), 1, work, 2.0, lambda: None, lambda pid: None)
 supervisor.run()
 print(supervisor._deaths)
 """
@@ -445,11 +465,66 @@ print(supervisor._deaths)
         assert 3 <= int(deaths) <= 4 + len(more)
 
 
+def test_a_port_that_another_takes_during_the_start_is_reported_once() -> None:
+    """Both may bind it, and only one may listen."""
+    code = """
+import sys
+from app.process.supervisor import Supervisor, bind
+def work(link):
+    link.tell_ready(on_gpu=False)
+    try:
+        while True:
+            list(link.connections())
+    except EOFError:
+        return 0
+ours = bind("127.0.0.1", 0)
+(other,) = bind(*ours[0].getsockname())
+other.listen()
+sys.exit(Supervisor(ours, 2, work, 5.0, lambda: print("ready"), lambda pid: None).run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.count("cannot listen on ('127.0.0.1', ") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_that_cannot_start_is_not_started_again() -> None:
+    code = """
+import sys
+from app.process.supervisor import Supervisor, bind
+def work(link):
+    print("up", flush=True)
+    return 7
+sys.exit(Supervisor(bind("127.0.0.1", 0), 2, work, 5.0, lambda: None, lambda pid: None).run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 7
+    assert done.stdout == "up\n"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_was_accepted(start_two: Any) -> None:
+    with start_two("--max-n", "600", program=["-c", SLOW]) as server:
+        host, _, port = urlsplit(server.url).netloc.partition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"POST /generate?n=600 HTTP/1.1\r\nHost: test\r\n\r\n")
+            until(lambda: metric(server.url, "genserve_requests_in_flight") == 1)
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+            time.sleep(0.6)  # one Ctrl-C may reach a worker twice, so it counts none that follows
+            server.process.send_signal(signal.SIGINT)
+            server.process.wait(timeout=15)  # of 20
+
+
 def test_on_a_gpu_a_worker_that_ended_is_followed_by_one() -> None:
     code = """
 import os, select, sys, time
-from app import workers
-workers.processes = lambda: 3
+from app.process import supervisor
+supervisor.processes = lambda: 3
 said = []
 def work(link):
     print("up", flush=True)
@@ -465,10 +540,10 @@ def work(link):
                 return 0
             return 0
     os._exit(1)
-supervisor = workers.Supervisor(
-    workers.bind("127.0.0.1", 0), None, work, 5.0, lambda: None, said.append
+ended = supervisor.Supervisor(
+    supervisor.bind("127.0.0.1", 0), None, work, 5.0, lambda: None, said.append
 )
-sys.exit(supervisor.run())
+sys.exit(ended.run())
 """
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
