@@ -55,13 +55,6 @@ class Runner(ABC):
             MemoryError: there is no room for this one; one of fewer rows may succeed.
         """
 
-    def levels(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Levels, NDArray[np.bool_] | None]:
-        """One pass to 8-bit images, and which of them (B,) came out finite; None = all."""
-        (pixels,) = self.run(operation, batch, labels)
-        return to_levels(pixels)
-
 
 def finite_rows(batch: Floats) -> NDArray[np.bool_]:
     """(B, ...) -> (B,): whether all of a row is finite."""

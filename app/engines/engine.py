@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import seeds
-from app.engines.backend import DeviceLostError, Floats, finite_rows, from_levels
+from app.engines.backend import DeviceLostError, Floats, finite_rows, from_levels, to_levels
 from app.engines.store import StoredModel
 from training.networks.configs import Operation
 
@@ -252,12 +252,13 @@ class Engine:
             part = _pad(batch[start : start + count], size)
             part_labels = None if labels is None else _pad(labels[start : start + count], size)
             finite: NDArray[np.bool_] | None  # None = all
+            outputs = runner.run(operation, part, part_labels)
             if operation == "encode":
-                mu, logvar = (o[:count] for o in runner.run(operation, part, part_labels))
+                mu, logvar = (output[:count] for output in outputs)
                 finite = finite_rows(mu) & finite_rows(logvar)
                 results.extend(zip(mu, logvar, strict=True))
             else:
-                levels, finite = runner.levels(operation, part, part_labels)
+                levels, finite = to_levels(outputs[0])
                 results.extend(levels[:count])
                 if operation == "decode":  # an engine may turn a NaN into a number
                     whole = finite_rows(part)

@@ -1,8 +1,7 @@
-"""Networks on torch: the reference, and the engine of GPUs. Only this
-module and ``cuda_graphs`` import it here."""
+"""Networks on torch: the reference engine, and the one for GPUs. Only this module imports torch."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -11,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.engines.backend import DeviceLostError, EngineName, Floats, Levels, Runner
-from app.engines.cuda_graphs import Function, Recorder
+from app.engines.backend import DeviceLostError, EngineName, Floats, Runner
 from app.errors import StartupError
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
@@ -54,20 +52,11 @@ class TorchRunner(Runner):
     )
 
     def __init__(self, contents: Contents, device: str, threads: int) -> None:
-        self.device = device
+        self.device, self.threads = device, threads
         network = network_of(contents).to(device)
-        self.threads = threads
         # In training mode batch norm would mix the rows of strangers' requests.
         assert not any(module.training for module in network.modules())
         self._functions = _functions(network)
-        self._recorder: Recorder | None = None
-        if device != "cpu":
-            self._recorder = Recorder(
-                {
-                    name: function if name == "encode" else _with_levels(function)
-                    for name, function in self._functions.items()
-                }
-            )
 
     def start_thread(self) -> None:
         torch.set_num_threads(self.threads)
@@ -77,56 +66,47 @@ class TorchRunner(Runner):
     def run(
         self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
     ) -> tuple[Floats, ...]:
-        with self._watched():
-            outputs = self._pass(operation, batch, labels)
-            return tuple(
-                output.cpu().numpy() for output in outputs[: 2 if operation == "encode" else 1]
-            )
-
-    @torch.inference_mode()
-    def levels(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Levels, NDArray[np.bool_] | None]:
-        if self._recorder is None:
-            return super().levels(operation, batch, labels)
-        with self._watched():
-            _, levels, finite = self._pass(operation, batch, labels)
-            return levels.cpu().numpy(), finite.cpu().numpy()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Tell a GPU that is lost from one that has failed once.
-
-        After some errors (an access out of bounds, a GPU that fell off the bus) each call of CUDA
-        fails until the process is started anew.
-        """
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            # The half-made results first, which its traceback holds; then what is kept for passes
-            # of other sizes. Fewer rows may fit.
-            traceback.clear_frames(error.__traceback__)
-            torch.cuda.empty_cache()
-            raise MemoryError("the GPU's memory has no room for this pass") from None
-        except RuntimeError as error:
-            if self.device != "cpu":
-                try:
-                    torch.cuda.synchronize()
-                except RuntimeError:
-                    raise DeviceLostError("the GPU fails whatever it is asked for") from error
-            raise
+        with device_errors(self.device):
+            return self._pass(operation, (batch,) if labels is None else (batch, labels))
 
     def _pass(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Tensor, ...]:
-        arrays = (batch,) if labels is None else (batch, labels)
-        inputs = tuple(map(torch.from_numpy, arrays))
-        if self._recorder:
-            return self._recorder(operation, *inputs)
-        return self._functions[operation](*inputs)
+        self, operation: Operation, arrays: tuple[NDArray[np.generic], ...]
+    ) -> tuple[Floats, ...]:
+        inputs = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return tuple(output.cpu().numpy() for output in self._functions[operation](*inputs))
 
 
-def _functions(network: Generator | VAE) -> dict[str, Function]:
+@contextmanager
+def device_errors(device: str) -> Iterator[None]:
+    """Around a pass: tells a GPU that is lost or short of memory from a pass that failed.
+
+    After some errors (an access out of bounds, a GPU that fell off the bus) every call of CUDA
+    fails until the process is started again.
+
+    Args:
+        device: Where the pass runs, cpu or cuda.
+
+    Raises:
+        MemoryError: the pass does not fit into the GPU's memory; one of fewer rows may.
+        DeviceLostError: the GPU answers nothing any more.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        # Free the half-made results, which the traceback holds, before the allocator's cache.
+        traceback.clear_frames(error.__traceback__)
+        torch.cuda.empty_cache()
+        raise MemoryError("the GPU's memory has no room for this pass") from None
+    except RuntimeError as error:
+        if device != "cpu":
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError:
+                raise DeviceLostError("the GPU fails on every call; restart the process") from error
+        raise
+
+
+def _functions(network: Generator | VAE) -> dict[Operation, Callable[..., tuple[Tensor, ...]]]:
     """What a network can do, each a function of tensors."""
 
     def generate(z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -139,16 +119,3 @@ def _functions(network: Generator | VAE) -> dict[str, Function]:
         "encode": network.encode,
         "decode": lambda z: (network.decode(z),),
     }
-
-
-def _with_levels(function: Function) -> Function:
-    """Pixels (B, C, H, W), then what ``levels`` tells of them: made on the GPU, a quarter of the
-    bytes cross the bus."""
-
-    def extended(*inputs: Tensor) -> tuple[Tensor, ...]:
-        (pixels,) = function(*inputs)
-        finite = pixels.flatten(1).isfinite().all(dim=1)
-        levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return pixels, levels[..., 0] if levels.shape[-1] == 1 else levels, finite
-
-    return extended

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engines.backend import Runner
+from app.engines.backend import Runner, to_levels
 from app.formats.images import sheet, to_png
 from training.networks.header import read
 
@@ -43,7 +43,9 @@ class Model:
         z = self._random.standard_normal((len(labels), self._latent_dim), np.float32)
         levels = np.concatenate(
             [
-                self._runner.levels("generate", z[i : i + MAX_BATCH], labels[i : i + MAX_BATCH])[0]
+                to_levels(
+                    *self._runner.run("generate", z[i : i + MAX_BATCH], labels[i : i + MAX_BATCH])
+                )[0]
                 for i in range(0, len(labels), MAX_BATCH)
             ]
         )

@@ -295,7 +295,7 @@ async def test_a_model_that_fails_is_500_for_its_request_and_not_ready(
     def broken(*_: Any) -> Any:
         raise RuntimeError("secret weights")
 
-    monkeypatch.setattr(runner, "levels", broken)
+    monkeypatch.setattr(runner, "run", broken)
     answer = await client.get("/generate?model=tiny-gan-v1")
     assert "secret" not in answer.text
     problem(answer, 500, "model-failure")
@@ -399,14 +399,14 @@ async def test_a_model_that_hangs_is_not_ready(
     service = app_of(client).state.service
     free = threading.Event()
     runner = service.models["tiny-gan-v1"].runner
-    honest = runner.levels
+    honest = runner.run
 
     def hang(*arguments: Any) -> Any:
         assert free.wait(30)
         return honest(*arguments)
 
     monkeypatch.setattr("app.core.service.CANARY_S", 0.05)
-    monkeypatch.setattr(runner, "levels", hang)
+    monkeypatch.setattr(runner, "run", hang)
     try:
         detail = problem(await client.get("/readyz"), 503, "not-ready")["detail"]
         assert "no answer within" in detail

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from app.engines.backend import DeviceLostError, EngineName, Floats, Runner, from_levels, to_levels
-from app.engines.cuda_graphs import Recorded, Recorder
 from app.engines.engine import REFERENCE, Engine, Lane, Row, Sample, plan
 from app.engines.store import StoredModel, StoreError, load_store
+from app.engines.torch_backend import device_errors
 from app.seeds import normals
 from training.networks.checkpoint import load, network_of
 from training.networks.configs import Operation
+from training.networks.gan import Generator
 
 NAMES = ("tiny-cgan-v1", "tiny-gan-v1", "tiny-vae-v1")
 Labels = NDArray[np.int64] | None
@@ -108,15 +109,15 @@ def test_truncation_scales_the_latent_of_its_own_row(
 ) -> None:
     fed: list[Floats] = []
     runner, lane = engine.models[name].runner, (name, "generate")
-    honest = runner.levels
+    honest = runner.run
 
-    def levels(operation: Operation, batch: Floats, labels: Labels) -> object:
+    def run(operation: Operation, batch: Floats, labels: Labels) -> tuple[Floats, ...]:
         fed.append(batch)
         return honest(operation, batch, labels)
 
     label = 3 if name == "tiny-cgan-v1" else None
     whole = engine.run(lane, [Sample(5, label)])  # type: ignore[arg-type]
-    monkeypatch.setattr(runner, "levels", levels)
+    monkeypatch.setattr(runner, "run", run)
     mixed = [Sample(5, label, truncation) for truncation in (1.0, 0.5, 0.0, 1.0)]
     results = engine.run(lane, mixed)  # type: ignore[arg-type]
     z = normals(np.array([5], np.uint64), engine.models[name].network.latent_dim)
@@ -378,79 +379,38 @@ def test_an_image_with_one_bad_pixel_is_not_finite(bad: list[float]) -> None:
     assert not images.any()
 
 
-@pytest.fixture
-def as_on_gpu(
-    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[..., object]], Runner]:
-    """A runner that takes its device for a GPU, and its passes from a function.
-
-    No GPU is asked: torch's calls are stood in for, so this shows what is told, and no more.
-    """
-
-    def make(passes: Callable[..., object]) -> Runner:
-        runner = load_store(tiny_store, "torch")[0]["tiny-gan-v1"].runner
-        monkeypatch.setattr(runner, "device", "cuda")
-        monkeypatch.setattr(runner, "_recorder", passes)
-        return runner
-
-    return make
-
-
-Z = np.zeros((1, 8), np.float32)
-
-
-@pytest.mark.parametrize("what", ["run", "levels"])
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_gpu_that_answers_nothing_after_an_error_is_lost(
-    as_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, what: str, answers: bool
+    monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     def synchronize() -> None:
         if not answers:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def fails(*_: object) -> None:
-        raise RuntimeError("CUDA error")
-
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    runner = as_on_gpu(fails)
-    with pytest.raises(RuntimeError if answers else DeviceLostError):
-        getattr(runner, what)("generate", Z, None)
-    monkeypatch.setattr(runner, "device", "cpu")
-    with pytest.raises(RuntimeError, match=r"^CUDA error$"):
-        getattr(runner, what)("generate", Z, None)
+    with pytest.raises(RuntimeError if answers else DeviceLostError), device_errors("cuda"):
+        raise RuntimeError("CUDA error")
+    with pytest.raises(RuntimeError, match=r"^the pass failed$"), device_errors("cpu"):
+        raise RuntimeError("the pass failed")
 
 
-@pytest.mark.parametrize("what", ["run", "levels"])
 def test_what_a_pass_without_room_had_made_is_freed_first(
-    as_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, what: str
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
 
-    def fails(*_: object) -> None:
+    def fails(self: Generator, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         half_made = torch.zeros(3)
         made.append(weakref.ref(half_made))
         raise torch.OutOfMemoryError
 
+    monkeypatch.setattr(Generator, "generate", fails)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(made[0]() is not None))
+    runner = load_store(tiny_store, "torch", "cpu")[0]["tiny-gan-v1"].runner
     with pytest.raises(MemoryError):
-        getattr(as_on_gpu(fails), what)("generate", Z, None)
+        runner.run("generate", np.zeros((1, 8), np.float32), None)
     assert alive == [False]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_recording_gives_what_its_function_gives_for_every_size_and_value() -> None:
-    weights = torch.randn(8, 8, device="cuda")
-    recorder = Recorder({"f": lambda a, b: (a @ weights + b, a.sum(dim=1))})
-    with torch.inference_mode():
-        for size in (3, 1, 64, 3):
-            for _ in range(3):
-                a, b = torch.randn(size, 8), torch.randn(size, 8)
-                product, total = (output.cpu() for output in recorder("f", a, b))
-                torch.testing.assert_close(product, a @ weights.cpu() + b, rtol=1e-3, atol=1e-3)
-                torch.testing.assert_close(total, a.sum(dim=1))
-    assert all(isinstance(one, Recorded) for one in recorder._recorded.values())
 
 
 @pytest.mark.gpu
@@ -463,6 +423,3 @@ def test_the_gpu_gives_what_the_cpu_gives_within_a_grey_level(
     rows = samples(8)
     for ours, theirs in zip(engine.run(lane, rows), on_gpu.run(lane, rows), strict=True):
         assert np.abs(np.subtract(ours, theirs, dtype=np.int16)).max() <= 1  # type: ignore[arg-type]
-    for model in on_gpu.models.values():
-        recorder = model.runner._recorder  # type: ignore[attr-defined]
-        assert all(isinstance(one, Recorded) for one in recorder._recorded.values())
