@@ -1,10 +1,20 @@
-"""Client of the service: ``Client`` and ``AsyncClient``, and ``python -m genserve`` for people.
+"""Python client and command line of Genserve, a server of image generators.
 
-It needs httpx, numpy and Pillow, and nothing of the service.
+``Client`` and ``AsyncClient`` send requests; ``calls`` builds them for ``Client.send``. The command
+is ``genserve`` (``python -m genserve``). Needs httpx, numpy and Pillow, and nothing of the service.
 """
 
-from genserve import ask
-from genserve.answers import (
+from genserve import calls
+from genserve.client import AsyncClient, Client
+from genserve.download import Dataset, Progress
+from genserve.errors import (
+    AnswerError,
+    GenserveError,
+    InvalidResponseError,
+    ProblemError,
+    UnreachableError,
+)
+from genserve.results import (
     File,
     Image,
     Images,
@@ -15,9 +25,9 @@ from genserve.answers import (
     Status,
     Verification,
 )
-from genserve.download import Dataset, Progress
-from genserve.errors import AnswerError, GenserveError, ProblemError, UnreachableError
-from genserve.session import AsyncClient, Client
+from genserve.version import __version__
+
+ask = calls  # its name in 0.1
 
 __all__ = [
     "AnswerError",
@@ -28,6 +38,7 @@ __all__ = [
     "GenserveError",
     "Image",
     "Images",
+    "InvalidResponseError",
     "ModelCard",
     "ModelList",
     "Posteriors",
@@ -37,5 +48,7 @@ __all__ = [
     "Status",
     "UnreachableError",
     "Verification",
+    "__version__",
     "ask",
+    "calls",
 ]

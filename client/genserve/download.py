@@ -1,8 +1,8 @@
-"""A dataset's file while it comes: what is there already, and how to ask for the rest.
+"""State of a dataset's download: what has arrived, and which request gets the rest.
 
-``digits.zip.part`` holds the bytes that have come and ``digits.zip.part.json`` says of what. A call
-with the same parameters goes on there, whatever ended the one before. The rest is asked for by the
-address that pins the model, and by the file's tag, so that two files are never spliced. Nothing
+``digits.zip.part`` holds the bytes that have arrived; ``digits.zip.part.json`` says of which file.
+A call with the same parameters resumes there, whatever ended the one before. The rest is requested
+by the address that pins the model, and by the file's ETag, so two files are never spliced. Nothing
 here sends anything.
 """
 
@@ -12,55 +12,51 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EBUSY, EISDIR, ENOENT
+from errno import EISDIR
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 from urllib.parse import parse_qs, urlsplit
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from genserve.calls import Metadata
+from genserve.errors import InvalidResponseError
+from genserve.files import naming, open_exclusively
 
-from genserve.ask import Metadata
-from genserve.errors import AnswerError
-from genserve.files import naming
-
-ENDLESS = 2**53 - 1  # "and whatever follows": the length of a ZIP is not known (RFC 8673)
-_MEMBER = b"PK\x03\x04"  # what a member of a ZIP begins with
-FORMATS = ("zip", "npz")
+# Last byte of a range whose end is unknown, as a ZIP's is before it is made (RFC 8673).
+LAST_BYTE_UNKNOWN = 2**53 - 1
+DATASET_FORMATS = ("zip", "npz")
+_ZIP_MEMBER = b"PK\x03\x04"  # first bytes of each member
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is."""
+    """How much has arrived."""
 
     bytes: int
     images: int
-    n: int
+    n: int  # images in all
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A file that has come whole."""
+    """A complete file."""
 
     path: Path
     bytes: int
     model: str
     seed: int
     n: int
-    permalink: str  # a GET of it gives the same file
+    permalink: str  # GET returns the same file
 
 
-class Part:
-    """A file that comes, perhaps in several answers; use it in a with statement.
+class Download:
+    """A file that arrives, perhaps in several responses. Use it in a with statement.
 
     Args:
-        path: Where it is to be when it is whole.
+        path: Where the complete file goes.
         query: The parameters of /dataset.
-        progress: Called when something has come, and once before.
+        progress: Called when some of it has arrived, and once before.
     """
 
     def __init__(
@@ -70,27 +66,27 @@ class Part:
         progress: Callable[[Progress], object] | None = None,
     ) -> None:
         self.path = Path(path)
-        if self.path.is_dir():  # else all would have come before it cannot be put there
+        if self.path.is_dir():  # renaming the complete file would fail only at the end
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
         self._part = self.path.with_name(self.path.name + ".part")
         self._note = self.path.with_name(self.path.name + ".part.json")
-        self._asked = dict(query)
-        self._tell = progress or (lambda _: None)
+        self._query = dict(query)
+        self._report = progress or (lambda _: None)
         self._file: BinaryIO | None = None
-        self._tail = b""  # where the beginning of a member may lie across two chunks
-        self._members = self._total = 0
+        self._tail = b""  # where a member's first bytes may lie across two chunks
+        self._members = self._total = self._n = 0
         self._begun = self._read_note()
         self.size = self._part.stat().st_size if self._begun.get("etag") else 0
 
     def _read_note(self) -> dict[str, str]:
-        """Of what the bytes are, if they are of what is asked for."""
+        """Address, ETag and model of the partial file, if it is of the file requested."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             note = json.loads(self._note.read_text())
-            if note["asked"] == self._asked and self._part.is_file():
+            if note["asked"] == self._query and self._part.is_file():
                 return {name: str(note[name]) for name in ("address", "etag", "model")}
         return {}
 
-    def __enter__(self) -> "Part":
+    def __enter__(self) -> "Download":
         return self
 
     def __exit__(
@@ -100,7 +96,7 @@ class Part:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            with suppress(OSError):  # a full disk has said so already
+            with suppress(OSError):  # a full disk was reported already
                 self._file.close()
 
     @property
@@ -110,42 +106,48 @@ class Part:
 
     @property
     def address(self) -> str:
-        """Path and query of the request."""
+        """Path of the next request; with its query if it resumes."""
         return self._begun["address"] if self.resumes else "/dataset"
 
     @property
     def query(self) -> dict[str, str] | None:
-        """What the address does not have yet. A seed is drawn here, so that the file has a tag from
-        the beginning."""
+        """Query of the next request, unless the address has one.
+
+        A seed is drawn here, so that the file has an ETag from the beginning.
+        """
         if self.resumes:
             return None
-        return {"seed": str(random.randrange(2**52)), **self._asked}  # noqa: S311  # no secret
+        return {"seed": str(random.randrange(2**52)), **self._query}  # noqa: S311  # no secret
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the request. The last byte is asked for again, so that there is something to send even
-        if it was the file's last."""
-        told = {"accept-encoding": "identity"}
+        """Headers of the next request.
+
+        The last byte is requested again, so the range is not empty if it was the file's last.
+        """
+        headers = {"accept-encoding": "identity"}
         if self.resumes:
-            told |= {
-                "range": f"bytes={self.size - 1}-{ENDLESS}",
+            headers |= {
+                "range": f"bytes={self.size - 1}-{LAST_BYTE_UNKNOWN}",
                 "if-range": self._begun["etag"],
             }
-        return told
+        return headers
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """An answer comes: 206 goes on, 200 begins anew.
+        """A response starts: 206 resumes the file, 200 starts it anew.
 
         Raises:
-            AnswerError: it is no dataset of Genserve.
+            InvalidResponseError: it is not a dataset of Genserve.
         """
-        rest = headers.get("content-range", "")
+        content_range = headers.get("content-range", "")
         try:
             if status == 206:
-                start = int(rest.removeprefix("bytes ").partition("-")[0])
+                start = int(content_range.removeprefix("bytes ").partition("-")[0])
                 if start != self.size - 1:
-                    raise ValueError(f"Content-Range is {rest!r}, not from {self.size - 1} on")
-                total = rest.rpartition("/")[2]
+                    raise ValueError(
+                        f"Content-Range is {content_range!r}, not from byte {self.size - 1}"
+                    )
+                total = content_range.rpartition("/")[2]
             else:
                 start, total = 0, headers.get("content-length", "*")
                 self._begun = {
@@ -154,66 +156,68 @@ class Part:
                     "model": headers["x-model"],
                 }
             self._total = int(total) if total.isdecimal() else 0
-            self._n = int(self._told("n"))
+            self._n = int(self._parameter("n"))
         except (KeyError, ValueError) as error:
-            raise AnswerError(f"the answer is no dataset of Genserve: {error}") from error
+            raise InvalidResponseError(f"not a dataset of Genserve: {error}") from error
         if self._file is None:
-            self._file = _alone(self._part, self.size if start else 0)
-        if not start:  # a part without this is of no use, so it comes first
-            note = {"asked": self._asked, **self._begun}
+            self._file = open_exclusively(self._part, self.size if start else 0)
+        if not start:  # before any byte: a partial file without its note is of no use
+            note = {"asked": self._query, **self._begun}
             with naming(self._note):
                 self._note.write_text(json.dumps(note, indent=1) + "\n")
         self._count_up_to(start)
         self._file.seek(start)
         self._file.truncate()
         self.size = start
-        self._tell(self._progress)
+        self._report(self._progress)
 
     def write(self, chunk: bytes) -> None:
-        """Some of it has come."""
+        """Some of it has arrived."""
         assert self._file is not None
         with naming(self._part):
             self._file.write(chunk)
         self.size += len(chunk)
         self._count(chunk)
-        self._tell(self._progress)
+        self._report(self._progress)
 
-    def cut(self) -> None:
-        """The answer was cut. What has no tag cannot be gone on with."""
+    def interrupted(self) -> None:
+        """The response ended early. Without an ETag the file cannot be resumed."""
         if not self._begun.get("etag"):
             self.size = 0
 
     def finish(self) -> Dataset:
-        """It is whole.
+        """The response has ended: give the complete file its name.
 
         Raises:
-            AnswerError: it is not, though the answer ended well.
+            InvalidResponseError: the size is not the one announced.
         """
         assert self._file is not None
         with naming(self._part):
             self._file.flush()
         if self._total and self.size != self._total:
-            raise AnswerError(f"{self._part} has {self.size} bytes; announced are {self._total}")
-        # Locked until it has its name, but Windows renames no open file.
+            raise InvalidResponseError(
+                f"{self._part} has {self.size} bytes; the service announced {self._total}"
+            )
+        # It stays locked until it has its name, except on Windows, which renames no open file.
         if os.name == "nt":
             self._file.close()
         self._part.replace(self.path)
         self._note.unlink(missing_ok=True)
         self._file.close()
-        seed, address = int(self._told("seed")), self._begun["address"]
+        seed, address = int(self._parameter("seed")), self._begun["address"]
         return Dataset(self.path, self.size, self._begun["model"], seed, self._n, address)
 
-    def _told(self, name: str) -> str:
-        """A parameter as the address has it."""
+    def _parameter(self, name: str) -> str:
+        """A parameter in the file's address."""
         return parse_qs(urlsplit(self._begun["address"]).query)[name][0]
 
     @property
     def _progress(self) -> Progress:
         if self._total:
-            done = self._n * self.size // self._total
+            images = self._n * self.size // self._total
         else:
-            done = min(max(self._members - 1, 0), self._n)  # the last may not be whole
-        return Progress(self.size, done, self._n)
+            images = min(max(self._members - 1, 0), self._n)  # the last may be incomplete
+        return Progress(self.size, images, self._n)
 
     def _count_up_to(self, size: int) -> None:
         """Count the members in the file's first ``size`` bytes."""
@@ -225,47 +229,11 @@ class Part:
             size -= len(chunk)
 
     def _count(self, chunk: bytes) -> None:
-        """For progress alone, so that a picture's pixels may spell the mark by chance."""
-        if self._asked["format"] == "zip":
+        """Count members for the progress only: pixels may spell their first bytes by chance."""
+        if self._query["format"] == "zip":
             seen = self._tail + chunk
-            self._members += seen.count(_MEMBER)
-            self._tail = seen[-len(_MEMBER) + 1 :]
-
-
-def _alone(path: Path, size: int) -> BinaryIO:
-    """A file to read and write that no other call of this kind has open.
-
-    Args:
-        path: The file; made if need be, where nothing of it is wanted.
-        size: Bytes of it that are wanted.
-
-    Raises:
-        OSError: another has it open or has just finished it, or it cannot be written.
-    """
-    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (0 if size else os.O_CREAT)
-    taken = OSError(EBUSY, "another download writes it, or has just ended", str(path))
-    try:
-        file = os.fdopen(os.open(path, flags, 0o666), "r+b")
-    except FileNotFoundError:
-        raise taken if size else FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path)) from None
-    if _locked(file) and path.exists():
-        found = os.fstat(file.fileno())
-        if os.path.samestat(found, path.stat()) and found.st_size >= size:
-            return file
-    file.close()
-    raise taken
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Lock it, until it is closed; false = another has."""
-    if fcntl:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks
-            return True
-    return True
+            self._members += seen.count(_ZIP_MEMBER)
+            self._tail = seen[-len(_ZIP_MEMBER) + 1 :]
 
 
 def dataset(
@@ -278,30 +246,33 @@ def dataset(
     metadata: Metadata | None = None,
     format: Literal["zip", "npz"] | None = None,
     progress: Callable[[Progress], object] | None = None,
-) -> Part:
-    """Any number of labelled images as one file, written while it comes.
+) -> Download:
+    """Download any number of labelled images as one file.
 
-    What a call leaves behind that was interrupted, in ``path.part``, the next with the same
-    arguments goes on with: the file is the same, byte by byte. It takes a model whose grade is
-    exact; with another the file begins anew.
+    An interrupted call leaves ``path.part``, and the next call with the same arguments resumes it:
+    the file is the same, byte for byte. That needs a model whose reproducibility is exact; with
+    another the file starts anew.
 
     Args:
         path: Of the file, .zip or .npz.
         n: Images, 1000 if left out.
-        label: Of all; every class as often if left out.
+        label: Class of all images; every class equally often if left out.
         model: As for ``generate``.
-        seed: Image i has seed + i; drawn if left out.
-        metadata: What a PNG says of itself.
-        format: If the path's suffix does not tell.
-        progress: Called with what has come.
+        seed: Image i has seed + i; random if left out.
+        metadata: As for ``generate``, in each PNG of a ZIP.
+        format: If the path's suffix does not say.
+        progress: Called with what has arrived.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: neither path nor format tells which format.
+        ValueError: neither path nor format says which format.
     """
-    form = format or Path(path).suffix.lower().removeprefix(".")
-    if form not in FORMATS:
-        raise ValueError(f"{str(path)!r} is no name for a dataset: allowed are .zip and .npz")
+    chosen = format or Path(path).suffix.lower().removeprefix(".")
+    if chosen not in DATASET_FORMATS:
+        raise ValueError(
+            f"{str(path)!r} does not say which format; allowed are .zip and .npz, or the option "
+            "format"
+        )
     given = {"model": model, "label": label, "n": n, "seed": seed, "metadata": metadata}
     query = {name: str(value) for name, value in given.items() if value is not None}
-    return Part(path, query | {"format": form}, progress)
+    return Download(path, query | {"format": chosen}, progress)

@@ -1,4 +1,4 @@
-"""What can go wrong when a service is asked."""
+"""Exceptions of the client."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,28 +7,31 @@ from typing import Any
 
 
 class GenserveError(Exception):
-    """The base of all: the message is a sentence for people."""
+    """Base class of the others. The message is a sentence for people."""
 
 
 class UnreachableError(GenserveError):
-    """No answer came, or not all of it."""
+    """No response arrived, or only a part of one."""
 
 
-class AnswerError(GenserveError):
-    """An answer came that is not what the interface promises: perhaps another program listens."""
+class InvalidResponseError(GenserveError):
+    """The response is not what the API promises: perhaps another program listens there."""
+
+
+AnswerError = InvalidResponseError  # its name in 0.1
 
 
 class ProblemError(GenserveError):
-    """The service says why it does not do what was asked: a problem of RFC 9457.
+    """The service refused the request or failed: a problem of RFC 9457.
 
     Args:
-        status: Of the answer.
-        title: The kind of problem in words.
+        status: HTTP status.
+        title: Kind of problem in words.
         detail: What is wrong, what is allowed, what to do.
-        type: The kind: its page at the service, such as ``/problems/overloaded``.
-        errors: The same by place: ``pointer`` and ``detail``.
-        request_id: By which the service's log knows the request.
-        retry_after: Seconds after which to ask again makes sense, if it can.
+        type: Kind of problem: path of its page at the service, such as ``/problems/overloaded``.
+        errors: One entry per wrong value, with ``pointer`` (where) and ``detail``.
+        request_id: Identifies the request at the service.
+        retry_after: Seconds after which a retry makes sense; None = a retry does not help.
     """
 
     def __init__(
@@ -48,40 +51,41 @@ class ProblemError(GenserveError):
         self.request_id, self.retry_after = request_id, retry_after
 
     def __str__(self) -> str:
-        told = f"request {self.request_id}" if self.request_id else self.title
-        return f"{self.detail} ({self.status}, {told})"
+        reference = f"request {self.request_id}" if self.request_id else self.title
+        return f"{self.detail} ({self.status}, {reference})"
 
 
-def problem_of(
+def parse_problem(
     status: int, reason: str, headers: Mapping[str, str], body: bytes, now: float
 ) -> ProblemError:
-    """The problem that an answer tells of, whoever gave it.
+    """The problem in a response, from the service or from a proxy before it.
 
     Args:
-        status: Of the answer, 300 or above.
+        status: HTTP status, 300 or above.
         reason: The status in words.
-        headers: Of the answer, found by names in lower case.
-        body: The problem, or anything from something between here and the service.
+        headers: Of the response, names in lower case.
+        body: A problem document, or anything else if a proxy answered.
         now: Seconds since 1970, for a Retry-After that is a date.
     """
-    media = headers.get("content-type", "").partition(";")[0]
-    told: dict[str, Any] = {}
-    if media == "application/problem+json":
+    media_type = headers.get("content-type", "").partition(";")[0]
+    fields: dict[str, Any] = {}
+    if media_type == "application/problem+json":
         try:
-            found = json.loads(body)
+            document = json.loads(body)
         except ValueError:
-            found = None
-        told = found if isinstance(found, dict) else {}
+            document = None
+        fields = document if isinstance(document, dict) else {}
     else:
-        reason += f": not an answer of Genserve ({media or 'no Content-Type'})"
-        if 300 <= status < 400 and "location" in headers:  # followed nowhere: it may drop the key
-            reason += f"; it points to {headers['location']!r}: is the service's address there?"
-    errors = told.get("errors")
+        reason += f": not a response of Genserve ({media_type or 'no Content-Type'})"
+        # Redirects are not followed: the key might go to another host.
+        if 300 <= status < 400 and "location" in headers:
+            reason += f"; it redirects to {headers['location']!r}: is that the service's address?"
+    errors = fields.get("errors")
     return ProblemError(
         status,
-        str(told.get("title", reason)),
-        str(told.get("detail", reason)),
-        type=str(told.get("type", "about:blank")),
+        str(fields.get("title", reason)),
+        str(fields.get("detail", reason)),
+        type=str(fields.get("type", "about:blank")),
         errors=errors if isinstance(errors, list) else (),
         request_id=headers.get("x-request-id"),
         retry_after=_seconds(headers.get("retry-after"), now),
@@ -89,7 +93,7 @@ def problem_of(
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:
-    """The header Retry-After, which is a number of seconds or a date (RFC 9110, 10.2.3)."""
+    """The header Retry-After, a number of seconds or a date (RFC 9110, 10.2.3)."""
     if retry_after is None:
         return None
     if retry_after.strip().isdecimal():

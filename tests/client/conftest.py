@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from genserve import AsyncClient, Client
 
-from tests.conftest import Server, running_server
+from tests.conftest import ROOT, Server, running_server
+
+CLIENT = ROOT / "client"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 from genserve import (
     ProblemError,
 )
-from genserve.errors import problem_of
+from genserve.errors import parse_problem
 
 from tests.client.conftest import Asks
 from tests.client.other import other_program
@@ -29,8 +29,8 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             waits.append(seconds)
         await really(min(seconds, 0.05))
 
-    monkeypatch.setattr("genserve.session.time.sleep", waits.append)
-    monkeypatch.setattr("genserve.session.asyncio.sleep", sleep)
+    monkeypatch.setattr("genserve.client.time.sleep", waits.append)
+    monkeypatch.setattr("genserve.client.asyncio.sleep", sleep)
     return waits
 
 
@@ -74,9 +74,9 @@ def test_a_date_says_when_too() -> None:
         ("Thu, 01 Jan 1970 00:01:00 GMT", 0),
         ("7", 7),
     ):
-        problem = problem_of(503, "Busy", {"retry-after": told}, b"", now=100)
+        problem = parse_problem(503, "Busy", {"retry-after": told}, b"", now=100)
         assert problem.retry_after == seconds
-    told_wrong = problem_of(503, "Busy", {"content-type": "application/problem+json"}, b"{", 0)
+    told_wrong = parse_problem(503, "Busy", {"content-type": "application/problem+json"}, b"{", 0)
     assert (told_wrong.detail, told_wrong.errors) == ("Busy", [])
 
 
@@ -106,8 +106,8 @@ def test_a_service_with_no_place_for_a_dataset_gets_the_request_again(
                 other.close()
             await really_async(min(seconds, 0.2))
 
-        monkeypatch.setattr("genserve.session.time.sleep", sleep)
-        monkeypatch.setattr("genserve.session.asyncio.sleep", sleep_async)
+        monkeypatch.setattr("genserve.client.time.sleep", sleep)
+        monkeypatch.setattr("genserve.client.asyncio.sleep", sleep_async)
         settings = {"retries": 50, "longest_wait_s": 1e6}
         made = asks(server.url, "dataset", tmp_path / "ten.zip", n=10, seed=1, settings=settings)
         assert made.path.read_bytes() == httpx.get(server.url + made.permalink).content

@@ -19,7 +19,8 @@ import pytest
 from genserve.__main__ import main
 from PIL import Image as PillowImage
 
-from tests.conftest import ROOT, Server
+from tests.client.conftest import CLIENT
+from tests.conftest import Server
 
 PROGRAM = [sys.executable, "-m", "genserve"]
 Output = pytest.CaptureFixture[bytes]
@@ -162,7 +163,7 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
         (["generate", "--label", "12"], "label is '12'; tiny-cgan-v1 knows 0 to 9 (422, request "),
         (
             ["generate", "-o", "x.gif"],
-            "'x.gif' does not tell a format: allowed are .png .webp .npy",
+            "'x.gif' does not say which format; allowed are .png .webp .npy",
         ),
         (["generate", "--truncation", "2"], "truncation is '2'; it "),
         (["encode", "missing.png"], "missing.png: No such file or directory"),
@@ -173,18 +174,24 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
         (["generate", "-o", "folder.png"], "folder.png: Is a directory"),
         (["generate", "-o", "nowhere/x.png"], "nowhere/x.png: No such file or directory"),
         (["generate", "-o", "/dev/full", "--format", "npy"], "/dev/full: No space left on device"),
-        (["generate", "-o", ""], "'' does not tell a format"),
-        (["dataset", "-o", ""], "'' is no name for a dataset"),
+        (["generate", "-o", ""], "'' does not say which format"),
+        (["dataset", "-o", ""], "'' does not say which format"),
         (["dataset", "-o", "folder.zip"], "folder.zip: Is a directory"),
         (["traverse", "two.npy"], "two.npy holds 2 latents; a traversal takes one"),
         (["interpolate", "3"], "it must name two seeds at least"),
         (
             ["dataset", "-o", "digits.tar"],
-            "'digits.tar' is no name for a dataset: allowed are .zip",
+            "'digits.tar' does not say which format; allowed are .zip",
         ),
         (["models", "nothing"], "unknown model 'nothing'; available: tiny-cgan-v1"),
-        (["models", "--url", "http://127.0.0.1:1"], "no whole answer from http://127.0.0.1:1: "),
-        (["models", "--url", "nowhere"], "'nowhere' is no address such as http://127.0.0.1:8000"),
+        (
+            ["models", "--url", "http://127.0.0.1:1"],
+            "no complete response from http://127.0.0.1:1: ",
+        ),
+        (
+            ["models", "--url", "nowhere"],
+            "'nowhere' is not an address of a service, such as http://127.0.0.1:8000",
+        ),
         (["verify", "missing.png"], "missing.png: No such file or directory"),
     ],
 )
@@ -219,7 +226,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(
         done = subprocess.run(
             [sys.executable, "-c", limited, *command, "-o", name],
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": str(CLIENT), "PYTHONDONTWRITEBYTECODE": "1"},
             timeout=60,
         )
         assert done.returncode == 2, done.stderr
@@ -240,14 +247,14 @@ def test_what_was_there_stays_until_the_new_file_is_whole(
         (">&-", "generate", b"standard output is closed"),
         (">&-", "status", b"standard output is closed"),
         ("<&-", "encode -", b"standard input is closed"),
-        ("</dev/null", "interpolate - -", b"- stands in two places"),
+        ("</dev/null", "interpolate - -", b"given twice: -"),
     ],
 )
 def test_closed_streams_are_told(redirection: str, command: str, says: bytes) -> None:
     done = subprocess.run(
         ["bash", "-c", f'"$0" -m genserve {command} {redirection}', sys.executable],
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(CLIENT)},
         timeout=60,
     )
     assert done.returncode == 2
@@ -282,7 +289,7 @@ def on_terminal(*arguments: str, out: Any = None) -> tuple[int, str]:
         [*PROGRAM, *arguments],
         stdout=terminal if out is None else out,
         stderr=terminal,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(CLIENT)},
     )
     os.close(terminal)
     shown = b""
@@ -305,7 +312,7 @@ def test_a_terminal_sees_progress_and_no_pictures() -> None:
     assert "digits.zip: 2000 images of tiny-cgan-v1" in shown.splitlines()[-1]
     status, shown = on_terminal("generate", "--seed", "1")
     assert status == 2
-    assert "png is not for a terminal: -o FILE writes it" in shown
+    assert "png is not shown on a terminal; -o FILE writes it" in shown
     status, shown = on_terminal("status")
     assert status == 0
     assert '\n  "version": ' in shown.replace("\r", "")
@@ -313,7 +320,7 @@ def test_a_terminal_sees_progress_and_no_pictures() -> None:
 
 def test_an_interrupt_ends_it_at_once_and_the_same_command_goes_on(served: Server) -> None:
     command = [*PROGRAM, "dataset", "--n", "200000", "--seed", "1", "-o", "digits.npz"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(CLIENT)}
     running = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
     part = Path("digits.npz.part")
     while not (part.exists() and part.stat().st_size > 100_000):
@@ -322,7 +329,7 @@ def test_an_interrupt_ends_it_at_once_and_the_same_command_goes_on(served: Serve
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert err == b"genserve: interrupted; digits.npz.part is kept, the same command goes on\n"
+    assert err == b"genserve: interrupted; digits.npz.part is kept, the same command resumes it\n"
     kept = part.stat().st_size
     again = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
     while part.stat().st_size <= kept:
@@ -341,7 +348,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         [*PROGRAM, "generate", "--seed", "1"],
         stdout=writing,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(CLIENT)},
         timeout=60,
     )
     os.close(writing)

@@ -122,7 +122,7 @@ def test_a_file_whose_service_is_killed_twice_is_the_same_in_the_end(
                 if progress.bytes > len(file) // share:
                     server.process.kill()
 
-            with pytest.raises(UnreachableError, match="are kept, the same call goes on there"):
+            with pytest.raises(UnreachableError, match="are kept, the same call resumes there"):
                 asks(server.url, "dataset", path, n=n, seed=5, progress=kill)
         assert left(path) == [f"{path.name}.part", f"{path.name}.part.json"]
         part = (tmp_path / f"{path.name}.part").read_bytes()
@@ -246,7 +246,7 @@ def test_a_file_of_a_model_that_is_not_served_any_more_is_left_as_it_is(
     part = (path.parent / "digits.zip.part").read_bytes()
     assert whole("zip").startswith(part)
     with running_server("--models-dir", str(store), "--workers", "1") as server:
-        with pytest.raises(ProblemError, match=r"digits.zip.part to begin anew") as caught:
+        with pytest.raises(ProblemError, match=r"digits.zip.part to start anew") as caught:
             asks(server.url, "dataset", path, n=N, seed=5)
         assert caught.value.status == 404
         assert (path.parent / "digits.zip.part").read_bytes() == part
@@ -257,7 +257,7 @@ def test_a_file_of_a_model_that_is_not_served_any_more_is_left_as_it_is(
 def test_mistakes_are_told_before_anything_is_written(
     served: Server, asks: Asks, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"digits\.tar' is no name for a dataset: .* \.zip and"):
+    with pytest.raises(ValueError, match=r"digits\.tar' does not say which format; .* \.zip and"):
         asks(served.url, "dataset", tmp_path / "digits.tar")
     with pytest.raises(ProblemError, match="0 to 9"):
         asks(served.url, "dataset", tmp_path / "digits.zip", label="x")
@@ -317,7 +317,7 @@ def test_what_another_download_has_just_ended_is_not_written_over(
         client.dataset(path, n=N, seed=5)
     whole = path.read_bytes()
     headers = {"content-range": f"bytes {late.size - 1}-{len(whole) - 1}/{len(whole)}"}
-    with pytest.raises(OSError, match="just ended"):
+    with pytest.raises(OSError, match="just finished"):
         late.begin(206, headers)
     assert path.read_bytes() == whole
     assert left(path) == ["digits.zip"]

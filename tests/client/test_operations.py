@@ -20,11 +20,12 @@ from genserve import (
     Dataset,
     Images,
     ProblemError,
-    answers,
-    ask,
+    calls,
     download,
+    results,
 )
-from genserve.pictures import picture_bytes
+from genserve.inputs import picture_bytes
+from genserve.request import ImageFormat
 from PIL import Image as PillowImage
 
 from app.rendering import schemas
@@ -77,20 +78,20 @@ def test_every_parameter_of_generate_reaches_the_service(served: Server, asks: A
 
 def test_a_file_is_as_the_service_makes_it(served: Server, tmp_path: Path) -> None:
     with Client(served.url) as client:
-        forms: tuple[ask.ImageFormat, ...] = ("png", "webp", "npy", "zip")
+        forms: tuple[ImageFormat, ...] = ("png", "webp", "npy", "zip")
         for form in forms:
-            call = ask.generate(label=7, n=5, seed=1, scale=3)
+            call = calls.generate(label=7, n=5, seed=1, scale=3)
             file = client.send(call.file(form, layout="strip"))
             query = f"label=7&n=5&seed=1&scale=3&layout=strip&format={form}"
             assert file.body == get(served, f"/generate?{query}")
             assert get(served, str(file.permalink)) == file.body
             assert (file.model, file.seed) == ("tiny-cgan-v1", 1)
-        film = client.send(ask.interpolate(3, 17, steps=4).file("webp", layout="animation"))
+        film = client.send(calls.interpolate(3, 17, steps=4).file("webp", layout="animation"))
         with PillowImage.open(BytesIO(film.body)) as picture:
             assert getattr(picture, "n_frames", 1) == 4
         file.save(tmp_path / "five.zip")
         assert (tmp_path / "five.zip").read_bytes() == file.body
-        assert client.send(ask.models().raw()).media == "application/json"
+        assert client.send(calls.models().raw()).media == "application/json"
 
 
 def test_pictures_go_out_in_every_form_and_come_back_alike(
@@ -145,10 +146,10 @@ def test_a_path_goes_from_end_to_end(served: Server, asks: Asks) -> None:
     np.testing.assert_array_equal(mixed.array, ends.array)
     same = asks(served.url, "interpolate", mu, np.array([0.0, 1.0, -1.0]), **given)
     np.testing.assert_array_equal(same.array, ends.array)
-    with pytest.raises(ValueError, match="True is no end"):
-        ask.interpolate(True, 3)
-    with pytest.raises(ValueError, match="is no picture"):
-        ask.interpolate(3, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="True is not allowed"):
+        calls.interpolate(True, 3)
+    with pytest.raises(ValueError, match="is not a picture"):
+        calls.interpolate(3, np.zeros((2, 2)))
 
 
 def test_a_traversal_goes_along_single_axes(served: Server, asks: Asks) -> None:
@@ -171,14 +172,14 @@ def test_a_traversal_goes_along_single_axes(served: Server, asks: Asks) -> None:
 
 def test_a_colour_array_is_a_picture_and_others_are_refused_here() -> None:
     colour = np.zeros((4, 6, 3), dtype=np.uint8)
-    (data,) = json.loads(ask.encode(colour).body or b"")["images"]
+    (data,) = json.loads(calls.encode(colour).body or b"")["images"]
     with PillowImage.open(BytesIO(base64.b64decode(data))) as picture:
         assert (picture.mode, picture.size) == ("RGB", (6, 4))
     for wrong in (np.zeros((4, 6)), np.zeros((2, 4, 6), dtype=np.uint8), np.zeros(4, np.uint8)):
-        with pytest.raises(ValueError, match="is no picture; allowed"):
-            ask.encode(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="is not a picture; allowed"):
+            calls.encode(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lost its recipe"):
-        ask.verify(PillowImage.new("L", (28, 28)))  # type: ignore[arg-type]
+        calls.verify(PillowImage.new("L", (28, 28)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "RGBX"])
@@ -220,11 +221,11 @@ def test_models_and_status(served: Server, asks: Asks) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (answers.ModelCard, schemas.ModelCard),
-        (answers.ModelList, schemas.ModelList),
-        (answers.Recipe, schemas.RecipeBody),
-        (answers.Verification, schemas.Verification),
-        (answers.Status, schemas.Status),
+        (results.ModelCard, schemas.ModelCard),
+        (results.ModelList, schemas.ModelList),
+        (results.Recipe, schemas.RecipeBody),
+        (results.Verification, schemas.Verification),
+        (results.Status, schemas.Status),
     ],
 )
 def test_the_dictionaries_have_the_fields_of_the_services_schemas(ours: Any, theirs: Any) -> None:
@@ -234,8 +235,8 @@ def test_the_dictionaries_have_the_fields_of_the_services_schemas(ours: Any, the
 def test_both_clients_have_every_operation_with_its_arguments_and_words() -> None:
     operations = {
         name: made
-        for name, made in inspect.getmembers(ask, inspect.isfunction)
-        if made.__module__ == ask.__name__ and not name.startswith("_")
+        for name, made in inspect.getmembers(calls, inspect.isfunction)
+        if made.__module__ == calls.__name__ and not name.startswith("_")
     } | {"dataset": download.dataset}
     assert {"generate", "encode", "decode", "verify", "models"} <= set(operations)
     for kind in (Client, AsyncClient):

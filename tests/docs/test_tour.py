@@ -50,8 +50,8 @@ def unversioned(text: str) -> str:
 @pytest.fixture
 def served_here(shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder to work in, with ``genserve`` on the path; where the service is."""
-    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["genserve"]
-    module, _, function = script.partition(":")
+    project = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["genserve"].partition(":")
     program = tmp_path / "bin" / "genserve"  # as an installer writes it
     program.parent.mkdir()
     program.write_text(
@@ -61,7 +61,7 @@ def served_here(shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "client"))
     monkeypatch.setenv("GENSERVE_URL", shipped.url)
     return str(shipped.url).removeprefix("http://")
 

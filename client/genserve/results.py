@@ -1,0 +1,189 @@
+"""What the client's methods return: images, latents, files, JSON objects."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypedDict, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from genserve.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image. A field that does not apply to the operation is None."""
+
+    png: bytes
+    digest: str  # SHA-256 of png
+    seed: int | None = None
+    label: str | None = None  # the class's name
+    permalink: str | None = None  # GET returns the same png
+    at: float | None = None  # interpolate: 0 = the first point, 1 = the second …
+    axis: int | None = None  # traverse
+    value: float | None = None  # traverse: on that axis
+    error: float | None = None  # reconstruct: mean squared error, pixels 0 to 1
+    picture: Any = None  # how an upload was fitted to the model
+
+    @property
+    def pil(self) -> PillowImage.Image:
+        """As Pillow's image."""
+        with PillowImage.open(BytesIO(self.png)) as picture:
+            picture.load()
+            return picture
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """Pixels: (H, W) grey or (H, W, 3) RGB."""
+        return np.asarray(self.pil)
+
+    def _repr_png_(self) -> bytes:  # shown by notebooks
+        return self.png
+
+
+@dataclass(frozen=True)
+class Images(Sequence[Image]):
+    """Images in the order requested."""
+
+    model: str
+    items: tuple[Image, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Image, ...]: ...
+    def __getitem__(self, index: int | slice) -> Image | tuple[Image, ...]:
+        return self.items[index]
+
+    @property
+    def pil(self) -> list[PillowImage.Image]:
+        """As Pillow's images."""
+        return [image.pil for image in self.items]
+
+    @cached_property
+    def array(self) -> NDArray[np.uint8]:
+        """Pixels: (n, H, W) grey or (n, H, W, 3) RGB."""
+        return np.stack([image.array for image in self.items])
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """One per image; None = not made from a seed."""
+        return [image.seed for image in self.items]
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Class name per image; None = the model has no classes."""
+        return [image.label for image in self.items]
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """A VAE's posterior per picture, N(mu, exp(logvar)). Each array is (n, Z) in float32."""
+
+    model: str
+    seed: int | None  # of the first picture's z
+    mu: NDArray[np.float32]
+    logvar: NDArray[np.float32]
+    z: NDArray[np.float32]  # a sample by the seed; mu without one
+
+
+@dataclass(frozen=True)
+class File:
+    """A file exactly as the service returned it."""
+
+    body: bytes
+    media: str  # media type
+    model: str | None
+    seed: int | None  # of the first image
+    permalink: str | None  # GET returns the same bytes
+
+    def save(self, path: str | Path) -> None:
+        """Write it to ``path``.
+
+        Raises:
+            OSError: it cannot be written; what was there before is unchanged.
+        """
+        write_atomically(Path(path), self.body)
+
+
+# JSON objects of the service, as they are. Its OpenAPI document says what each field means.
+
+
+class ModelCard(TypedDict):
+    """A model."""
+
+    name: str
+    kind: str
+    operations: list[str]
+    labels: list[str]
+    latent_dim: int
+    image_shape: list[int]
+    digest: str
+    reproducibility: str
+    engine: str
+    device: str
+    data: dict[str, Any]
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    pictures: dict[str, str]
+
+
+class ModelList(TypedDict):
+    """The models that the service offers, and the checkpoints that it refused."""
+
+    default: str
+    default_encoder: str | None
+    max_n: int
+    models: list[ModelCard]
+    refused: dict[str, str]
+
+
+class Recipe(TypedDict):
+    """How a picture was made, as its metadata say."""
+
+    model: str
+    digest: str
+    label: int | None
+    truncation: float
+    layout: str
+    scale: int
+    seeds: str
+
+
+class Verification(TypedDict):
+    """Whether a picture matches its recipe; the verdict is same, different or unknown_model."""
+
+    verdict: str
+    detail: str
+    recipe: Recipe
+    model: str | None
+    reproducibility: str | None
+    different_pixels: int | None
+    largest_difference: int | None
+
+
+class Status(TypedDict):
+    """State of the service: load, counters, costs."""
+
+    version: str
+    uptime_seconds: float
+    processes: int
+    draining: bool
+    requests_in_flight: int
+    queued_images: int
+    predicted_wait_seconds: float
+    requests: int
+    refused_requests: int
+    images: int
+    forward_passes: int
+    models: dict[str, dict[str, Any]]
