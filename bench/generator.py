@@ -37,7 +37,7 @@ def main() -> None:
         times = [time.perf_counter()]
         while times[-1] < times[0] + seconds:
             for part, part_labels in parts:
-                model.runner.run("generate", part, part_labels)
+                model.backend.run("generate", part, part_labels)
             times.append(time.perf_counter())
         passes = [after - before for before, after in pairwise(times)]
         centiles = statistics.quantiles(passes * 2, n=100, method="inclusive")

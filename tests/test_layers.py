@@ -359,7 +359,7 @@ async def main():
             order = service.order("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)
             code, _ = await service.encode(service.choice.encoder(None), made.images, caller)
-        print(*{model.runner.engine for model in service.models.values()}, len(code))
+        print(*{model.backend.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())
 print(sys.modules["app"].__file__)

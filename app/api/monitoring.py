@@ -71,8 +71,8 @@ def _status(service: Service) -> Status:
         forward_passes=int(sums.get("genserve_forward_passes_total", 0)),
         models={
             name: ModelStatus(
-                engine=model.runner.engine,
-                device=model.runner.device,
+                engine=model.backend.engine,
+                device=model.backend.device,
                 reproducibility=service.engine.grades[name],
                 operations=operations(name),
             )

@@ -388,7 +388,7 @@ class Service:
     @property
     def on_gpu(self) -> bool:
         """Whether a model runs on one."""
-        return any(model.runner.device != "cpu" for model in self.models.values())
+        return any(model.backend.device != "cpu" for model in self.models.values())
 
     def measure(self) -> None:
         """Record how things stand now, for the metrics."""

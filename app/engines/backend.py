@@ -1,7 +1,7 @@
 """The seam between the service and what computes: one network on one engine.
 
-An engine is one file that fills in ``Runner`` (``engine_onnx``, ``engine_torch``); arrays go in and
-out as numpy's, so nothing above knows which it is.
+An engine is one file that fills in ``Backend`` (``engine_onnx``, ``engine_torch``); arrays go in
+and out as numpy's, so nothing above knows which it is.
 """
 
 import math
@@ -22,7 +22,7 @@ class DeviceLostError(Exception):
     """The device computes nothing more in this process, whatever it is asked for."""
 
 
-class Runner(ABC):
+class Backend(ABC):
     """A network, ready to run. Used by one thread at a time."""
 
     engine: ClassVar[EngineName]

@@ -147,7 +147,7 @@ class Engine:
     def start_thread(self) -> None:
         """Each engine's thread-local settings."""
         for model in self.models.values():
-            model.runner.start_thread()
+            model.backend.start_thread()
 
     def operations(self, name: str) -> tuple[Operation, ...]:
         """What a model can do."""
@@ -192,7 +192,7 @@ class Engine:
             found.grades[name] = "exact" if exact else "visual"
             log.info(
                 "%s: %s with %s on %s; milliseconds by batch size: %s",
-                *(name, found.grades[name], model.runner.engine, model.runner.device),
+                *(name, found.grades[name], model.backend.engine, model.backend.device),
                 "; ".join(
                     f"{lane[1]} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in probed.costs)
                     for lane, probed in probes.items()
@@ -209,7 +209,7 @@ class Engine:
         self.fingerprints.update(found.fingerprints)
         self.costs.update(found.costs)
         for lane, costs in self.costs.items():
-            sure = self.models[lane[0]].runner.sure_to_end
+            sure = self.models[lane[0]].backend.sure_to_end
             usual = _batch_that_takes(AT_ONCE_S if sure else BATCH_S, costs)
             self.max_batch[lane] = self._chosen or usual
             self._plans[lane] = plan(costs, self.max_batch[lane])
@@ -217,7 +217,7 @@ class Engine:
 
     def _in_time(self, lane: Lane) -> int:
         """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
-        if not self.models[lane[0]].runner.sure_to_end:
+        if not self.models[lane[0]].backend.sure_to_end:
             return 0
         rows = self.max_batch[lane]
         while rows and self._seconds(lane, rows) > AT_ONCE_S:
@@ -242,17 +242,17 @@ class Engine:
 
         Raises:
             DeviceLostError: the device computes nothing more in this process.
-            Exception: whatever else the runner raises, of any of these rows.
+            Exception: whatever else the backend raises, of any of these rows.
         """
         name, operation = lane
         batch, labels = self._batch(lane, rows)
-        runner = self.models[name].runner
+        backend = self.models[name].backend
         results: list[Result | Exception] = []
         for start, count, size in self.pieces(lane, len(batch)):
             part = _pad(batch[start : start + count], size)
             part_labels = None if labels is None else _pad(labels[start : start + count], size)
             finite: NDArray[np.bool_] | None  # None = all
-            outputs = runner.run(operation, part, part_labels)
+            outputs = backend.run(operation, part, part_labels)
             if operation == "encode":
                 mu, logvar = (output[:count] for output in outputs)
                 finite = finite_rows(mu) & finite_rows(logvar)
@@ -321,14 +321,14 @@ class Engine:
             FloatingPointError: an output is not finite.
         """
         name, operation = lane
-        runner = self.models[name].runner
+        backend = self.models[name].backend
         batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
         # Where one thread does all the work, its own time does not count what others take.
-        alone = runner.device == "cpu" and runner.threads == 1
+        alone = backend.device == "cpu" and backend.threads == 1
 
         def timed(rows: Floats, row_labels: Labels | None) -> tuple[tuple[Floats, ...], float]:
             wall, own = time.perf_counter(), time.thread_time()
-            outputs = runner.run(operation, rows, row_labels)
+            outputs = backend.run(operation, rows, row_labels)
             wall, own = time.perf_counter() - wall, time.thread_time() - own
             return outputs, _took(wall, own if alone else None)
 
@@ -372,7 +372,7 @@ class Engine:
 
         costs: list[tuple[int, float]] = []  # in passes of one row
         best, in_vain = math.inf, 0
-        for size in sorted({*runner.sizes, REFERENCE}):
+        for size in sorted({*backend.sizes, REFERENCE}):
             try:
                 units = cost(size)
             except MemoryError:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.engines.backend import EngineName, Floats, Runner
+from app.engines.backend import Backend, EngineName, Floats
 from training.networks.configs import Config, Operation
 from training.networks.files import errors_naming
 from training.networks.graphs import graph_path, read_graph
@@ -41,8 +41,8 @@ def _signature(
     return inputs, {"pixels": pixels}
 
 
-class OnnxRunner(Runner):
-    """See ``Runner``.
+class OnnxBackend(Backend):
+    """See ``Backend``.
 
     Args:
         checkpoint: The checkpoint's file; its graphs stand beside it.

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from app.engines.backend import Runner
+from app.engines.backend import Backend
 from app.errors import StartupError
 from training.networks.configs import Config, Operation
 from training.networks.files import CheckpointError, errors_naming
@@ -47,7 +47,7 @@ class StoredModel:
 
     name: str  # the file's name without .safetensors
     description: Description
-    runner: Runner
+    backend: Backend
     pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, by what they show
 
     @property
@@ -96,14 +96,14 @@ def load_store(
                     f"{path}: a model's name has lower-case letters, digits, '.', '_' and '-'"
                 )
             contents = read(path)
-            runner = _runner(path, contents, engine, torch_device, threads)
+            backend = _backend(path, contents, engine, torch_device, threads)
         except CheckpointError as error:
             # For strangers to read: without the folder.
             refused[path.name] = str(error).replace(f"{path}: ", "").replace(f"{folder}/", "")
             log.error("refused %s", error)
         else:
             pictures = _pictures(path, contents.description)
-            models[path.stem] = StoredModel(path.stem, contents.description, runner, pictures)
+            models[path.stem] = StoredModel(path.stem, contents.description, backend, pictures)
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
         found = f"refused: {reasons}" if refused else "there is none"
@@ -176,25 +176,25 @@ def _cuda_devices() -> int:
     return count.value
 
 
-def _runner(
+def _backend(
     path: Path,
     contents: Contents,
     engine: str,
     torch_device: str | None,
     threads: int,
-) -> Runner:
+) -> Backend:
     """A checkpoint on its engine.
 
     Raises:
         CheckpointError: it does not fit, or has nothing for the engines that are here.
     """
     if torch_device is None and contents.description.graphs:
-        from app.engines.onnx_backend import OnnxRunner
+        from app.engines.onnx_backend import OnnxBackend
 
-        return OnnxRunner(path, contents.description, threads)
+        return OnnxBackend(path, contents.description, threads)
     if torch_device is None and (engine == "onnx" or find_spec("torch") is None):
         raise CheckpointError(f"{path}: {WITHOUT_GRAPHS}")
-    from app.engines.torch_backend import TorchRunner
+    from app.engines.torch_backend import TorchBackend
 
     with errors_naming(path):
-        return TorchRunner(contents, torch_device or "cpu", threads)
+        return TorchBackend(contents, torch_device or "cpu", threads)

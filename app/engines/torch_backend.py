@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.engines.backend import DeviceLostError, EngineName, Floats, Runner
+from app.engines.backend import Backend, DeviceLostError, EngineName, Floats
 from app.errors import StartupError
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
@@ -32,8 +32,8 @@ def pick_device(name: str) -> str:
     return name
 
 
-class TorchRunner(Runner):
-    """See ``Runner``.
+class TorchBackend(Backend):
+    """See ``Backend``.
 
     Args:
         contents: A checkpoint that has been read.

@@ -243,7 +243,7 @@ def _metadata(service: Service, served: Served) -> ModelMetadata:
         {
             "name": served.name,
             "versions": [VERSION],
-            "platform": PLATFORMS[model.runner.engine],
+            "platform": PLATFORMS[model.backend.engine],
             "inputs": [spec.metadata() for spec in signature.inputs],
             "outputs": [spec.metadata() for spec in signature.outputs],
             "properties": {

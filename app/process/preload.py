@@ -102,6 +102,6 @@ def prepare_to_fork(settings: Settings) -> Preparation | None:
     if settings.threads > 1 or may_run_torch(settings.engine, settings.device):
         return None
     models, refused = _loaded(settings)
-    if any(model.runner.engine != "onnx" for model in models.values()):
+    if any(model.backend.engine != "onnx" for model in models.values()):
         return None  # one had no graphs, and torch must not have run before a fork
     return Preparation(settings, models, refused)

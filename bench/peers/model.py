@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engines.backend import Runner, to_levels
+from app.engines.backend import Backend, to_levels
 from app.formats.images import sheet, to_png
 from training.networks.header import read
 
@@ -24,16 +24,16 @@ class Model:
         contents = read(path)
         self._latent_dim = contents.description.network.latent_dim
         self._random = np.random.default_rng()
-        self._runner: Runner
+        self._backend: Backend
         if os.environ["BENCH_ENGINE"] == "torch":
-            from app.engines.torch_backend import TorchRunner
+            from app.engines.torch_backend import TorchBackend
 
-            self._runner = TorchRunner(contents, "cpu", 1)
+            self._backend = TorchBackend(contents, "cpu", 1)
         else:
-            from app.engines.onnx_backend import OnnxRunner
+            from app.engines.onnx_backend import OnnxBackend
 
-            self._runner = OnnxRunner(path, contents.description, 1)
-        self._runner.start_thread()
+            self._backend = OnnxBackend(path, contents.description, 1)
+        self._backend.start_thread()
         self.answer([{"label": 0}])
 
     def answer(self, wanted: Sequence[Mapping[str, int]]) -> list[bytes]:
@@ -44,7 +44,7 @@ class Model:
         levels = np.concatenate(
             [
                 to_levels(
-                    *self._runner.run("generate", z[i : i + MAX_BATCH], labels[i : i + MAX_BATCH])
+                    *self._backend.run("generate", z[i : i + MAX_BATCH], labels[i : i + MAX_BATCH])
                 )[0]
                 for i in range(0, len(labels), MAX_BATCH)
             ]

@@ -290,12 +290,12 @@ async def test_a_model_that_fails_is_500_for_its_request_and_not_ready(
     client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = app_of(client).state.service
-    runner = service.models["tiny-gan-v1"].runner
+    backend = service.models["tiny-gan-v1"].backend
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("secret weights")
 
-    monkeypatch.setattr(runner, "run", broken)
+    monkeypatch.setattr(backend, "run", broken)
     answer = await client.get("/generate?model=tiny-gan-v1")
     assert "secret" not in answer.text
     problem(answer, 500, "model-failure")
@@ -398,15 +398,15 @@ async def test_a_model_that_hangs_is_not_ready(
 ) -> None:
     service = app_of(client).state.service
     free = threading.Event()
-    runner = service.models["tiny-gan-v1"].runner
-    honest = runner.run
+    backend = service.models["tiny-gan-v1"].backend
+    honest = backend.run
 
     def hang(*arguments: Any) -> Any:
         assert free.wait(30)
         return honest(*arguments)
 
     monkeypatch.setattr("app.core.service.CANARY_S", 0.05)
-    monkeypatch.setattr(runner, "run", hang)
+    monkeypatch.setattr(backend, "run", hang)
     try:
         detail = problem(await client.get("/readyz"), 503, "not-ready")["detail"]
         assert "no answer within" in detail

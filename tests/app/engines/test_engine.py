@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from app.engines.backend import DeviceLostError, EngineName, Floats, Runner, from_levels, to_levels
+from app.engines.backend import Backend, DeviceLostError, EngineName, Floats, from_levels, to_levels
 from app.engines.engine import REFERENCE, Engine, Lane, Row, Sample, plan
 from app.engines.store import StoredModel, StoreError, load_store
 from app.engines.torch_backend import device_errors
@@ -42,7 +42,7 @@ def made(models: dict[str, StoredModel], max_batch: int = 16) -> Engine:
 @pytest.fixture
 def engine(tiny_store: Path, kind: EngineName) -> Engine:
     engine = made(load_store(tiny_store, kind)[0])
-    assert {model.runner.engine for model in engine.models.values()} == {kind}
+    assert {model.backend.engine for model in engine.models.values()} == {kind}
     return engine
 
 
@@ -108,8 +108,8 @@ def test_truncation_scales_the_latent_of_its_own_row(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[Floats] = []
-    runner, lane = engine.models[name].runner, (name, "generate")
-    honest = runner.run
+    backend, lane = engine.models[name].backend, (name, "generate")
+    honest = backend.run
 
     def run(operation: Operation, batch: Floats, labels: Labels) -> tuple[Floats, ...]:
         fed.append(batch)
@@ -117,7 +117,7 @@ def test_truncation_scales_the_latent_of_its_own_row(
 
     label = 3 if name == "tiny-cgan-v1" else None
     whole = engine.run(lane, [Sample(5, label)])  # type: ignore[arg-type]
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(backend, "run", run)
     mixed = [Sample(5, label, truncation) for truncation in (1.0, 0.5, 0.0, 1.0)]
     results = engine.run(lane, mixed)  # type: ignore[arg-type]
     z = normals(np.array([5], np.uint64), engine.models[name].network.latent_dim)
@@ -179,13 +179,13 @@ def test_a_plan_takes_the_least_time_that_any_way_to_cut_takes(costs: dict[int, 
         assert _total(cuts, costs, rows) == pytest.approx(min(ways))
 
 
-class Changed(Runner):
+class Changed(Backend):
     """A network whose outputs a test changes."""
 
     engine: ClassVar[EngineName] = "onnx"
     sizes: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 6, 8)
 
-    def __init__(self, honest: Runner, change: Callable[[Floats, Floats], Floats]) -> None:
+    def __init__(self, honest: Backend, change: Callable[[Floats, Floats], Floats]) -> None:
         self.device, self.threads = "cpu", 1
         self._honest, self._change = honest, change
 
@@ -197,7 +197,9 @@ class Changed(Runner):
 def changed(store: Path, change: Callable[[Floats, Floats], Floats]) -> Engine:
     """An engine with one network, whose pixels are ``change(z, pixels)``."""
     model = load_store(store)[0]["tiny-gan-v1"]
-    return Engine({model.name: dataclasses.replace(model, runner=Changed(model.runner, change))}, 8)
+    return Engine(
+        {model.name: dataclasses.replace(model, backend=Changed(model.backend, change))}, 8
+    )
 
 
 LANE: Lane = ("tiny-gan-v1", "generate")
@@ -407,9 +409,9 @@ def test_what_a_pass_without_room_had_made_is_freed_first(
 
     monkeypatch.setattr(Generator, "generate", fails)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(made[0]() is not None))
-    runner = load_store(tiny_store, "torch", "cpu")[0]["tiny-gan-v1"].runner
+    backend = load_store(tiny_store, "torch", "cpu")[0]["tiny-gan-v1"].backend
     with pytest.raises(MemoryError):
-        runner.run("generate", np.zeros((1, 8), np.float32), None)
+        backend.run("generate", np.zeros((1, 8), np.float32), None)
     assert alive == [False]
 
 

@@ -81,7 +81,7 @@ def engines(store: Path, **options: Any) -> dict[str, str]:
     """Name -> engine and device."""
     models, refused = load_store(store, **options)
     assert not refused
-    return {name: f"{m.runner.engine} {m.runner.device}" for name, m in models.items()}
+    return {name: f"{m.backend.engine} {m.backend.device}" for name, m in models.items()}
 
 
 def without_graphs(store: Path, name: str) -> None:

@@ -192,14 +192,14 @@ async def test_a_request_that_takes_long_is_not_taken_for_one_that_comes_late(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = await make_wire(header_seconds=0.1, body_seconds=0.1)
-    runner = app_of(wire).state.service.models["tiny-cgan-v1"].runner
-    honest = runner.run
+    backend = app_of(wire).state.service.models["tiny-cgan-v1"].backend
+    honest = backend.run
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.5)
         return honest(*arguments)
 
-    monkeypatch.setattr(runner, "run", slow)
+    monkeypatch.setattr(backend, "run", slow)
     async with Wire(wire) as one:
         one.send(PLAIN + PLAIN.replace(b"Host", b"X-A: b\r\nHost") + LIVEZ)
         assert [(await one.answer())[0] for _ in range(3)] == [200, 200, 200]

@@ -18,7 +18,7 @@ from app.engines import store
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine, Findings, Lane, Sample
 from app.engines.loading import prepare
-from app.engines.onnx_backend import OnnxRunner
+from app.engines.onnx_backend import OnnxBackend
 from app.engines.store import may_run_torch
 from app.errors import StartupError
 from app.process.preload import prepare_to_fork
@@ -67,7 +67,7 @@ def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_sto
         return prepare_to_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
 
     shared = prepared(engine="onnx").result()
-    assert {model.runner.engine for model in shared.engine.models.values()} == {"onnx"}
+    assert {model.backend.engine for model in shared.engine.models.values()} == {"onnx"}
     assert set(shared.engine.grades) == set(shared.engine.models)  # probed
     assert prepared(engine="onnx", threads=2) is None
     if find_spec("torch"):
@@ -87,7 +87,7 @@ def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
         raise AssertionError("a model was run")
 
     monkeypatch.setattr("app.process.preload.Preparation", run)
-    monkeypatch.setattr("app.engines.torch_backend.TorchRunner.run", run)
+    monkeypatch.setattr("app.engines.torch_backend.TorchBackend.run", run)
     assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
 
@@ -188,15 +188,15 @@ def test_a_signal_to_the_probe_is_no_end_of_the_parent(tiny_store: Path) -> None
 def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = OnnxRunner.run
+    honest = OnnxBackend.run
 
-    def run(self: OnnxRunner, operation: Any, batch: Any, labels: Any) -> Any:
+    def run(self: OnnxBackend, operation: Any, batch: Any, labels: Any) -> Any:
         outputs = honest(self, operation, batch, labels)
         return (
             tuple(output * np.float32("nan") for output in outputs) if labels is None else outputs
         )
 
-    monkeypatch.setattr(OnnxRunner, "run", run)
+    monkeypatch.setattr(OnnxBackend, "run", run)
     preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
     assert preparation
     engine, refused = preparation.result()
