@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as PillowImage
 
-from app.formats.images import png_chunk, to_png
+from app.formats.png import png_chunk, to_png
 
 MAX_BODY_BYTES = 2 * 2**20
 MAX_PIXELS = 1_000_000

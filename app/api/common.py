@@ -12,9 +12,9 @@ from app.api.bodies.pictures import read_pictures
 from app.batching.ticket import Timing
 from app.core.service import Service
 from app.engines.store import StoredModel
-from app.formats.images import Image
 from app.formats.media_types import FORMATS, HTML, JSON, WEBP
-from app.formats.uploads import Fitting, Picture, read_picture
+from app.formats.pixels import Image
+from app.formats.uploads import Fitting, Upload, read_upload
 from app.http.middleware import is_head
 from app.http.negotiation import choose
 from app.rendering import lineage as origins
@@ -67,7 +67,7 @@ async def rendered(
 
 async def uploaded(
     request: Request, model: StoredModel, how: Fitting, settings: Settings
-) -> list[Picture]:
+) -> list[Upload]:
     """The pictures of a request's body, as the model takes them.
 
     Raises:
@@ -79,7 +79,7 @@ async def uploaded(
 
 async def decoded(
     files: Sequence[bytes], model: StoredModel, how: Fitting, settings: Settings
-) -> list[Picture]:
+) -> list[Upload]:
     """Files as the model takes them; together they have as many pixels as one may.
 
     Raises:
@@ -91,7 +91,7 @@ async def decoded(
     # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
     # and few at a time.
     return [
-        await to_thread.run_sync(read_picture, f, shape, max_pixels, how, limiter=CODERS)
+        await to_thread.run_sync(read_upload, f, shape, max_pixels, how, limiter=CODERS)
         for f in files
     ]
 

@@ -28,7 +28,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import path_seeds_in
 from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, walk
-from app.formats.uploads import fitting
+from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
@@ -91,7 +91,7 @@ def interpolate(settings: Settings) -> Endpoint:
             origin = origins.walk_origin(found, address, steps, rendering, pinned, service.identity)
             if (known := known_already(request, origin, rendering.media)) is not None:
                 return known
-            how = fitting(found.model.description.data, invert, center)
+            how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
             latents = await found.latents(service, [p.image for p in pictures], caller)
             way, places = path(latents, steps, method)

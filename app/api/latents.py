@@ -21,7 +21,7 @@ from app.api.parameters.declared import (
 )
 from app.engines.engine import Latent, Posterior
 from app.formats.provenance import FROM_UPLOAD
-from app.formats.uploads import Picture, fitting, summary
+from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
@@ -46,7 +46,7 @@ def encode(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             encoder = service.choice.encoder(model)
-            how = fitting(encoder.description.data, invert, center)
+            how = fitting_for(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
             if seed is not None:
                 service.check_seeds(seed, len(pictures))
@@ -122,7 +122,7 @@ def reconstruct(settings: Settings) -> Endpoint:
             rendering = origins.Rendering(
                 media_for(request, format), scale, layout, metadata, frame_ms
             )
-            how = fitting(encoder.description.data, invert, center)
+            how = fitting_for(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
             columns = {"reconstruction": None, "beside": 2, "error": 3}[show]
             tiles = len(pictures) * (columns or 1)
@@ -139,7 +139,7 @@ def reconstruct(settings: Settings) -> Endpoint:
 
 
 def _posterior_items(
-    posteriors: list[Posterior], pictures: list[Picture], seed: int | None
+    posteriors: list[Posterior], pictures: list[Upload], seed: int | None
 ) -> list[PosteriorItem]:
     items = []
     for index, ((mu, logvar), picture) in enumerate(zip(posteriors, pictures, strict=True)):

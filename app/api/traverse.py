@@ -28,7 +28,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import axes_in, check_traversal
 from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, livelier_axes, walk
-from app.formats.uploads import fitting
+from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering import lineage as origins
 from app.rendering import responses as replies
@@ -113,7 +113,7 @@ def traverse(settings: Settings) -> Endpoint:
                 origin = origin._replace(etag=None, cache="no-store")
             if (known := known_already(request, origin, rendering.media)) is not None:
                 return known
-            how = fitting(found.model.description.data, invert, center)
+            how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
             (start,) = await found.latents(service, [p.image for p in pictures], caller)
             values = np.linspace(low, high, steps).tolist()

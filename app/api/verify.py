@@ -30,7 +30,7 @@ def verify(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             data = await read_file(request, settings.max_body_bytes)
-            picture = await to_thread.run_sync(provenance.read, data, limiter=CODERS)
+            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=CODERS)
             recipe = recipe_of(picture, settings.max_n)
             made = await regenerate(service, recipe, caller)
             if made is None:

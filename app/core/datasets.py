@@ -21,10 +21,12 @@ from app.core.service import Service
 from app.engines.engine import Image, Lane, Sample
 from app.engines.store import StoredModel
 from app.errors import OverloadedError
-from app.formats.images import joined, npy_header, to_png
-from app.formats.manifest import HEADER, MANIFEST, Listing
+from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
 from app.formats.media_types import ZIP
-from app.formats.provenance import GENERATED, Metadata, Told, recipe_start
+from app.formats.npy import npy_header
+from app.formats.pixels import pixel_bytes
+from app.formats.png import to_png
+from app.formats.provenance import GENERATED, MetadataLevel, PictureMetadata, recipe_start
 from app.formats.zip_stream import ZipStream
 
 _AHEAD = 2  # tiles asked for beside the one that is written: one in the model and one behind it
@@ -42,17 +44,17 @@ class Dataset:
     model: StoredModel
     label: int | None  # of all; None = i mod classes, or none of an unconditional model
     seeds: range  # one an image
-    metadata: Metadata = "mark"
+    metadata: MetadataLevel = "mark"
 
-    def told(self, index: int) -> Told:
+    def told(self, index: int) -> PictureMetadata:
         """What the picture of one image says of itself."""
         if self.metadata == "none":
-            return Told()
+            return PictureMetadata()
         if self.metadata == "mark":
-            return Told(GENERATED)
+            return PictureMetadata(GENERATED)
         name, digest = self.model.name, self.model.description.digest
         start = recipe_start(name, digest, self.label_of(index), 1.0, "grid", 1)
-        return Told(GENERATED, start, str(self.seeds[index]))
+        return PictureMetadata(GENERATED, start, str(self.seeds[index]))
 
     def samples(self, start: int, stop: int) -> list[Sample]:
         """Images ``start`` to ``stop``."""
@@ -154,17 +156,17 @@ async def _tiles(
 
 async def _zip(dataset: Dataset, tiles: Tiles) -> AsyncGenerator[bytes, None]:
     """A PNG an image, then the list of them."""
-    listing = Listing(dataset.model.description.labels)
+    manifest = Manifest(dataset.model.description.labels)
     count = len(dataset.seeds)
 
     def name(number: int) -> bytes:
         if number == count:
-            return MANIFEST
-        return listing.file(number, dataset.label_of(number)).encode()
+            return MANIFEST_NAME
+        return manifest.path(number, dataset.label_of(number)).encode()
 
     def rows(start: int, stop: int) -> bytes:
         lines = [
-            listing.row(index, dataset.label_of(index), dataset.seeds[index])
+            manifest.row(index, dataset.label_of(index), dataset.seeds[index])
             for index in range(start, min(stop, count))
         ]
         return "".join(lines).encode()
@@ -172,18 +174,18 @@ async def _zip(dataset: Dataset, tiles: Tiles) -> AsyncGenerator[bytes, None]:
     archive = ZipStream(name)
     # The list is written twice: here for its checksum, which stands in front of it, and again at
     # the end, so that it is not kept.
-    listed, checksum, size = 0, zlib.crc32(HEADER), len(HEADER)
+    listed, checksum, size = 0, zlib.crc32(MANIFEST_HEADER), len(MANIFEST_HEADER)
     async for images in tiles:
         members = []
         for index, image in enumerate(images, listed):
-            members.append(archive.member(to_png(image, told=dataset.told(index).png())))
+            members.append(archive.member(to_png(image, chunks=dataset.told(index).png())))
             if index % _SLICE == 0:
                 await asyncio.sleep(0)
         text = rows(listed, listed + len(images))
         listed += len(images)
         checksum, size = zlib.crc32(text, checksum), size + len(text)
         yield b"".join(members)
-    yield archive.begin(size, checksum) + HEADER
+    yield archive.begin(size, checksum) + MANIFEST_HEADER
     for start in range(0, count, _ROWS):
         yield rows(start, start + _ROWS)
     for piece in archive.close():
@@ -242,7 +244,7 @@ async def _npz(dataset: Dataset, tiles: Tiles) -> AsyncGenerator[bytes, None]:
     checksum = zlib.crc32(images.header)
     yield archive.begin(images.size) + images.header
     async for tile in tiles:
-        part = joined(tile)
+        part = pixel_bytes(tile)
         checksum = zlib.crc32(part, checksum)
         yield part
     yield archive.end(checksum)

@@ -329,7 +329,7 @@ class Service:
     async def encode(
         self, model: StoredModel, images: Sequence[Image], caller: Caller
     ) -> tuple[list[Posterior], Timing]:
-        """The posterior of each image, as ``pictures.read_picture`` makes them. Raises what
+        """The posterior of each image, as ``read_upload`` returns it. Raises what
         ``generate`` does."""
         results, timing = await self._submit((model.name, "encode"), images, caller)
         return results, timing  # type: ignore[return-value]

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from app.core.service import Caller, Order, Service
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, NoRecipeError
-from app.formats.images import Image, Layout, sheet
-from app.formats.provenance import Picture, recipe_start
-from app.formats.uploads import read_exactly
+from app.formats.pixels import Image
+from app.formats.provenance import RecipeFile, recipe_start
+from app.formats.sheets import Layout, sheet
+from app.formats.uploads import read_pixels
 from app.seeds import list_text, parse_list
 
 Verdict = Literal["same", "different", "unknown_model"]
@@ -42,7 +43,7 @@ class Finding:
     largest_difference: int | None = None  # grey levels
 
 
-def recipe_of(picture: Picture, max_n: int) -> Recipe:
+def recipe_of(picture: RecipeFile, max_n: int) -> Recipe:
     """A picture's recipe.
 
     Raises:
@@ -94,7 +95,7 @@ async def regenerate(
 
 
 def compare(
-    picture: Picture, recipe: Recipe, model: StoredModel, made: Image, max_pixels: int
+    picture: RecipeFile, recipe: Recipe, model: StoredModel, made: Image, max_pixels: int
 ) -> Finding:
     """Every pixel of the file with what was made; takes as long as decoding it.
 
@@ -106,9 +107,9 @@ def compare(
         max_pixels: Refused above, before decoding.
 
     Raises:
-        UnreadableImageError, BodyTooLargeError: as ``read_exactly``.
+        UnreadableImageError, BodyTooLargeError: as ``read_pixels``.
     """
-    shown = None if picture.animated else read_exactly(picture.file, max_pixels)
+    shown = None if picture.animated else read_pixels(picture.file, max_pixels)
     if shown is None:
         other = "it shows several pictures, is transparent, or has more than 8 bits a channel"
         return Finding("different", recipe, other, model)

@@ -1,8 +1,9 @@
-"""Media types, and the short names that ?format= has for them."""
+"""Media types, and their short names for ``?format=``."""
 
 from collections.abc import Mapping
 
 PNG = "image/png"
+APNG = "image/apng"  # an animated PNG
 WEBP = "image/webp"
 JSON = "application/json"
 HTML = "text/html"
@@ -10,8 +11,7 @@ NPY = "application/x-npy"
 ZIP = "application/zip"
 NPZ = "application/x-npz"
 
-# ?format= -> type
-FORMATS: Mapping[str, str] = {
+FORMATS: Mapping[str, str] = {  # short name -> media type
     "png": PNG,
     "webp": WEBP,
     "json": JSON,
@@ -19,4 +19,4 @@ FORMATS: Mapping[str, str] = {
     "zip": ZIP,
     "npz": NPZ,
 }
-SHORT = {media: short for short, media in FORMATS.items()}  # and back
+SHORT = {media: short for short, media in FORMATS.items()}  # media type -> short name

@@ -1,9 +1,9 @@
-"""What a picture says of itself: the mark that a model made it, and the recipe of its pixels.
+"""What a picture's file says of itself: that a model generated it, and the recipe of its pixels.
 
 The mark is the IPTC's digital source type in an XMP packet: an iTXt chunk of a PNG (PNG
 specification, third edition, section 11.3.3.4), an XMP chunk of a WebP. The recipe is one line of
-JSON in the one form that ``RECIPE`` matches: in a PNG the iTXt chunk ``genserve``, in a WebP a
-property of the packet. Nothing else is read back: no other JSON, no XML, nothing compressed.
+JSON in the only form that ``RECIPE`` matches: the iTXt chunk ``genserve`` of a PNG, a property of
+the XMP packet of a WebP. Nothing else is read back: no other JSON, no XML, nothing compressed.
 """
 
 import re
@@ -14,12 +14,13 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from app.errors import NoRecipeError, UnreadableImageError
-from app.formats.images import Layout, png_chunk
+from app.formats.png import png_chunk
+from app.formats.sheets import Layout
 from app.seeds import LIST_PATTERN
 
-Metadata = Literal["full", "mark", "none"]
+MetadataLevel = Literal["full", "mark", "none"]  # mark and recipe, the mark alone, nothing
 
-VERSION = 1  # of the recipe: another way from a recipe to pixels, or to a PNG's bytes, is another
+VERSION = 1  # of the recipe; it changes when the same recipe would give other pixels or PNG bytes
 # https://cv.iptc.org/newscodes/digitalsourcetype
 _SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = _SOURCES + "trainedAlgorithmicMedia"
@@ -28,9 +29,9 @@ FROM_UPLOAD = _SOURCES + "compositeWithTrainedAlgorithmicMedia"
 _XMP_KEYWORD, _KEYWORD = b"XML:com.adobe.xmp", b"genserve"
 _PLAIN_TEXT = bytes(5)  # end of the keyword, not compressed (2 bytes), no language, no translation
 _OPEN, _CLOSE = b"<genserve:recipe>", b"</genserve:recipe>"
-MAX_RECIPE = 65536  # bytes: an address, in which the longest recipe's seeds stood, is no longer
+MAX_RECIPE = 65536  # bytes; the longest address, which held the longest list of seeds, has fewer
 _MAX_CHUNKS = 65536
-_SHOWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that make a PNG's pixels
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # of a PNG
 
 RECIPE = re.compile(
     rf'\{{"genserve":{VERSION},"model":"(?P<model>[a-z0-9._-]{{1,64}})",'
@@ -48,54 +49,54 @@ def recipe_start(
     """A recipe up to its seeds.
 
     Args:
-        model: Its name; only for people, for the digest decides.
+        model: Its name, for people; the digest decides.
         digest: SHA-256 of the checkpoint, hex.
-        label: Class index; None = none, or drawn from each seed.
-        truncation, layout, scale: As at /generate, each at its default where it does nothing.
+        label: Class index; None = no label, or one drawn from each seed.
+        truncation, layout, scale: As at /generate; the default where it has no effect.
     """
-    told = "null" if label is None else label
+    label_json = "null" if label is None else label
     return (
-        f'{{"genserve":{VERSION},"model":"{model}","digest":"{digest}","label":{told},'
+        f'{{"genserve":{VERSION},"model":"{model}","digest":"{digest}","label":{label_json},'
         f'"truncation":{truncation:g},"layout":"{layout}","scale":{scale},"seeds":"'
     )
 
 
 def _xmp(source: str, recipe: str) -> bytes:
     """An XMP packet (ISO 16684-1) without the wrapper, which embedded packets may leave out."""
-    own = ""
+    recipe_part = ""
     if recipe:  # its grammar has nothing that XML would have to escape
-        own = f'<rdf:Description rdf:about="" xmlns:genserve="urn:x-genserve:{VERSION}:">'
-        own += f"{_OPEN.decode()}{recipe}{_CLOSE.decode()}</rdf:Description>"
+        recipe_part = f'<rdf:Description rdf:about="" xmlns:genserve="urn:x-genserve:{VERSION}:">'
+        recipe_part += f"{_OPEN.decode()}{recipe}{_CLOSE.decode()}</rdf:Description>"
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         '<rdf:Description rdf:about="" '
         'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
         f"<Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>"
-        f"</rdf:Description>{own}</rdf:RDF></x:xmpmeta>"
+        f"</rdf:Description>{recipe_part}</rdf:RDF></x:xmpmeta>"
     ).encode()
 
 
 @lru_cache(4096)
 def _png_start(source: str, start: str) -> tuple[bytes, bytes, int]:
-    """The chunk of the mark; the recipe's chunk up to the seeds, without its length; the checksum
-    of that."""
+    """The mark's chunk; the recipe's chunk up to the seeds, without its length; the CRC-32 of
+    that."""
     mark = png_chunk(b"iTXt", _XMP_KEYWORD + _PLAIN_TEXT + _xmp(source, ""))
     begun = b"iTXt" + _KEYWORD + _PLAIN_TEXT + start.encode()
     return mark, begun, zlib.crc32(begun)
 
 
-class Told(NamedTuple):
-    """What one picture is to say of itself."""
+class PictureMetadata(NamedTuple):
+    """What the file of one picture says of itself."""
 
-    source: str = ""  # GENERATED or FROM_UPLOAD; empty = nothing is said at all
-    start: str = ""  # as ``recipe_start`` gives it; empty = no recipe
+    source: str = ""  # GENERATED or FROM_UPLOAD; empty = no metadata at all
+    start: str = ""  # as ``recipe_start`` returns it; empty = no recipe
     seeds: str = ""  # the canonical list
 
     def png(self) -> bytes:
-        """Its chunks, which stand before the pixels.
+        """The PNG chunks, which go before the pixels.
 
-        On the path of every image, so only what follows the seeds is not there already.
+        Every image passes through this, so all up to the seeds is cached.
         """
         if not self.source:
             return b""
@@ -107,34 +108,34 @@ class Told(NamedTuple):
         return b"".join((mark, length, begun, rest, struct.pack(">I", zlib.crc32(rest, checksum))))
 
     def xmp(self) -> bytes:
-        """Its XMP packet."""
+        """The XMP packet; empty = none."""
         recipe = f'{self.start}{self.seeds}"}}' if self.start else ""
         return _xmp(self.source, recipe) if self.source else b""
 
 
-class Picture(NamedTuple):
-    """A file of ours, taken apart."""
+class RecipeFile(NamedTuple):
+    """A PNG or WebP of this service, taken apart."""
 
     recipe: re.Match[str]  # of RECIPE
-    file: bytes  # what is left for a decoder: of a PNG, the chunks that make its pixels
-    animated: bool  # it shows other pictures too, which is nothing that we make
+    file: bytes  # what a decoder needs: of a PNG, the chunks that hold its pixels
+    animated: bool  # it has several frames, which no picture with a recipe has
 
 
-def read(data: bytes) -> Picture:
+def read_recipe(data: bytes) -> RecipeFile:
     """Find the recipe in a PNG or WebP.
 
     Takes time in proportion to the file; nothing is decompressed.
 
     Raises:
-        UnreadableImageError: it is neither, or broken.
-        NoRecipeError: it has no recipe, more than one, or one that is not of our form.
+        UnreadableImageError: it is neither, or damaged.
+        NoRecipeError: it has no recipe, several, or one not in the form of ``RECIPE``.
     """
     texts: list[bytes] = []
     animated = False
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         kept = [data[:8]]
         for kind, content, whole in _png_chunks(data):
-            if kind in _SHOWN:
+            if kind in _PIXEL_CHUNKS:
                 kept.append(whole)
             elif kind == b"iTXt" and content.startswith(_KEYWORD + b"\0"):
                 plain = content.startswith(_KEYWORD + _PLAIN_TEXT)
@@ -148,10 +149,15 @@ def read(data: bytes) -> Picture:
                 texts += [part.split(_CLOSE)[0] for part in content.split(_OPEN)[1:]]
     else:
         raise UnreadableImageError(f"the {len(data)} bytes are neither a PNG nor a WebP picture")
-    return Picture(_recipe(texts), data, animated)
+    return RecipeFile(_match(texts), data, animated)
 
 
-def _recipe(texts: list[bytes]) -> re.Match[str]:
+def _match(texts: list[bytes]) -> re.Match[str]:
+    """The one recipe among a file's texts.
+
+    Raises:
+        NoRecipeError
+    """
     if len(texts) != 1:
         found = f"has {len(texts)} recipes" if texts else "has no recipe of this service"
         raise NoRecipeError(
@@ -171,7 +177,7 @@ def _recipe(texts: list[bytes]) -> re.Match[str]:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Kind, content and whole of each chunk; what follows the last one is not looked at."""
+    """Kind, content and all bytes of each chunk; what follows IEND is ignored."""
     place = 8
     for _ in range(_MAX_CHUNKS):
         size = int.from_bytes(data[place : place + 4], "big")

@@ -1,8 +1,8 @@
-"""ZIP archives written from front to back, for which nothing is ever turned back to or compressed.
+"""ZIP archives written from front to back: members are stored, and nothing is revisited.
 
-Python's ``zipfile`` can do it too, at 9 µs and 380 bytes of memory a member; with a million
-members of 300 bytes each that is nine seconds and as much memory as the archive takes. This
-takes 1 µs and 12 bytes (docs/log.md). Source: PKWARE's APPNOTE 6.3.10, whose sections are named.
+Python's ``zipfile`` can do this too, but takes 9 µs and 380 bytes of memory a member: for a million
+members of 300 bytes nine seconds, and as much memory as the archive. This takes 1 µs and 12 bytes.
+Source: PKWARE's APPNOTE 6.3.10, whose sections are named.
 """
 
 import struct
@@ -15,32 +15,32 @@ _CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")  # 4.3.12
 _END = struct.Struct("<IHHHHIIH")  # 4.3.16
 _END_64 = struct.Struct("<IQHHIIQQQQ")  # 4.3.14
 _LOCATOR_64 = struct.Struct("<IIQI")  # 4.3.15
-_CHECKSUM_FOLLOWS = 0x08  # 4.4.4: the checksum stands behind the data
+_CHECKSUM_FOLLOWS = 0x08  # 4.4.4: the checksum follows the data
 _PLAIN, _ZIP64 = 20, 45  # 4.4.3: the version that a reader needs
 _UNIX = 3 << 8  # 4.4.2: what the attributes mean
 _MODE = 0o100644 << 16  # a file that all may read
 _TIME, _DATE = 0, 1 << 5 | 1  # 4.4.6: 1 January 1980, so that the same members give the same bytes
-_MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF  # these and above stand in ZIP64 fields (4.5.3)
-_AT_ONCE = 512  # entries of the directory in one piece
+_MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF  # from these on values go into ZIP64 fields (4.5.3)
+_ENTRIES = 512  # of the directory in one piece
 
 
 class ZipStream:
-    """The bytes of a ZIP archive in the order in which they are to be sent, its members stored.
+    """The bytes of a ZIP archive in the order in which they are sent.
 
-    Every method returns what comes next. Readers find the same in each way of adding a member, but
-    some that read from front to back take none whose checksum follows it.
+    Every method returns the next bytes. Prefer members with a known checksum: some readers that
+    stream an archive refuse one whose checksum follows its data.
 
     Args:
-        name: The path of a member by its number: ASCII, of 65,535 characters at most. It is asked
-            again for the directory at the end, so that names need not be kept.
+        name: The path of a member by its number: ASCII, at most 65,535 characters. Called again for
+            the directory at the end, so that names need not be kept.
     """
 
     def __init__(self, name: Callable[[int], bytes]) -> None:
         self._name = name
         self._sizes = array("Q")
         self._checksums = array("I")
-        self._without: set[int] = set()  # members begun without their checksum
-        self.size = 0  # bytes of the archive so far, the data of a member that was begun included
+        self._unchecked: set[int] = set()  # members begun without their checksum
+        self.size = 0  # bytes of the archive so far, with all the data of a member that was begun
 
     def member(self, data: bytes) -> bytes:
         """A whole member."""
@@ -55,19 +55,19 @@ class ZipStream:
         """
         number = len(self._sizes)
         if checksum is None:
-            self._without.add(number)
+            self._unchecked.add(number)
         self._sizes.append(size)
         self._checksums.append(checksum or 0)
-        flags, version, extra, told = 0, _PLAIN, b"", size
+        flags, version, extra, size_field = 0, _PLAIN, b"", size
         if size >= _MAX_32:
-            version, extra, told = _ZIP64, struct.pack("<HHQQ", 1, 16, size, size), _MAX_32
-        if checksum is None:  # then the sizes stand behind the data too (4.4.4)
-            flags, told = _CHECKSUM_FOLLOWS, told if extra else 0
+            version, extra, size_field = _ZIP64, struct.pack("<HHQQ", 1, 16, size, size), _MAX_32
+        if checksum is None:  # then the sizes follow the data too (4.4.4)
+            flags, size_field = _CHECKSUM_FOLLOWS, size_field if extra else 0
         name = self._name(number)
         header = (
             _LOCAL.pack(
                 *(0x04034B50, version, flags, 0, _TIME, _DATE),
-                *(checksum or 0, told, told, len(name), len(extra)),
+                *(checksum or 0, size_field, size_field, len(name), len(extra)),
             )
             + name
             + extra
@@ -76,9 +76,9 @@ class ZipStream:
         return header
 
     def end(self, checksum: int) -> bytes:
-        """What stands behind the data of a member begun without its checksum."""
+        """The bytes after the data of a member that was begun without its checksum."""
         number = len(self._sizes) - 1
-        assert number in self._without
+        assert number in self._unchecked
         self._checksums[number] = checksum
         size = self._sizes[number]
         form = "<IIQQ" if size >= _MAX_32 else "<IIII"  # 4.3.9
@@ -90,9 +90,9 @@ class ZipStream:
         """The directory, in pieces, and the end of the archive."""
         count, starts = len(self._sizes), self.size
         offset = size = 0
-        for first in range(0, count, _AT_ONCE):
+        for first in range(0, count, _ENTRIES):
             entries = []
-            for number in range(first, min(first + _AT_ONCE, count)):
+            for number in range(first, min(first + _ENTRIES, count)):
                 entry, length = self._entry(number, offset)
                 entries.append(entry)
                 offset += length
@@ -110,13 +110,13 @@ class ZipStream:
         yield end
 
     def _entry(self, number: int, offset: int) -> tuple[bytes, int]:
-        """A member's entry in the directory, and the bytes that it takes in the archive."""
+        """A member's entry in the directory, and the bytes of the member in the archive."""
         name, size, checksum = self._name(number), self._sizes[number], self._checksums[number]
         length = _LOCAL.size + len(name) + size
         flags = 0
         if size >= _MAX_32:
             length += 20  # its header's ZIP64 field
-        if number in self._without:
+        if number in self._unchecked:
             flags = _CHECKSUM_FOLLOWS
             length += 24 if size >= _MAX_32 else 16
         extra = b"" if size < _MAX_32 else struct.pack("<QQ", size, size)
@@ -125,9 +125,10 @@ class ZipStream:
         version = _PLAIN
         if extra:
             version, extra = _ZIP64, struct.pack("<HH", 1, len(extra)) + extra
-        told = min(size, _MAX_32)
+        size_field = min(size, _MAX_32)
         entry = _CENTRAL.pack(
             *(0x02014B50, _UNIX | version, version, flags, 0, _TIME, _DATE),
-            *(checksum, told, told, len(name), len(extra), 0, 0, 0, _MODE, min(offset, _MAX_32)),
+            *(checksum, size_field, size_field, len(name), len(extra)),
+            *(0, 0, 0, _MODE, min(offset, _MAX_32)),
         )
         return entry + name + extra, length

@@ -39,8 +39,8 @@ from app.errors import (
     shown,
 )
 from app.formats import strict_json
-from app.formats.images import Image
 from app.formats.media_types import JSON
+from app.formats.pixels import Image
 from app.http.disconnect import client_disconnected
 from app.http.error_response import V2
 from app.oip import tensors

@@ -15,10 +15,11 @@ from app.core.selection import pinned_name
 from app.core.service import Order
 from app.engines.engine import Sample
 from app.engines.store import StoredModel
-from app.formats.images import WRITERS, Image, Layout
 from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
-from app.formats.provenance import FROM_UPLOAD, GENERATED, Metadata
-from app.formats.uploads import Picture, summary
+from app.formats.pixels import ENCODER_VERSIONS, Image
+from app.formats.provenance import FROM_UPLOAD, GENERATED, MetadataLevel
+from app.formats.sheets import Layout
+from app.formats.uploads import Upload, summary
 from app.seeds import list_text
 
 Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
@@ -37,7 +38,7 @@ class Rendering(NamedTuple):
     media: str = PNG  # one of OFFERS: PNG and WebP are one sheet, the others one by one
     scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
     layout: Layout = "grid"
-    metadata: Metadata = "full"
+    metadata: MetadataLevel = "full"
     frame_ms: int = FRAME_MS  # of an animation
 
 
@@ -62,7 +63,7 @@ class Origin(NamedTuple):
     tiles: Sequence[Image] | None = None  # what a sheet or animation shows; None = the images
     items: Sequence[Mapping[str, Any]] | None = None  # more about each image, asked for as JSON
     headers: Mapping[str, str] = MappingProxyType({})
-    pictures: Sequence[Picture] = ()  # uploads that the images were made from, one each
+    pictures: Sequence[Upload] = ()  # uploads that the images were made from, one each
 
 
 def has_it(if_none_match: str, etag: str) -> bool:
@@ -129,7 +130,7 @@ def caching(
     """The ETag, known before anything is computed, and the Cache-Control of seeded images."""
     if (depends_on := identity(model)) is None:
         return None, "no-cache"
-    etag = tag(location, media, depends_on, WRITERS)
+    etag = tag(location, media, depends_on, ENCODER_VERSIONS)
     return etag, IMMUTABLE if pinned else "no-cache"
 
 
@@ -210,7 +211,7 @@ def walk_origin(
 
 
 def plain_origin(
-    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Picture] = ()
+    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Upload] = ()
 ) -> Origin:
     """Of images that have no seed, address or recipe, and are not to be stored: those made from
     latents or an upload.
@@ -229,7 +230,7 @@ def plain_origin(
     )
 
 
-def from_pictures(origin: Origin, pictures: Sequence[Picture]) -> Origin:
+def from_pictures(origin: Origin, pictures: Sequence[Upload]) -> Origin:
     """Say in a header what was done to the uploads that all the images come from."""
     if not pictures:
         return origin

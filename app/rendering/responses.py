@@ -15,27 +15,20 @@ from app.core.datasets import Dataset, npz_size
 from app.core.selection import pinned_name
 from app.core.service import Generated, Order
 from app.errors import InvalidParameterError
-from app.formats.images import (
-    MAX_WEBP_SIDE,
-    WRITERS,
-    Image,
-    places,
-    sheet,
-    to_animation,
-    to_npy,
-    to_png,
-    to_webp,
-)
-from app.formats.manifest import HEADER, MANIFEST, Listing
-from app.formats.media_types import NPY, NPZ, PNG, SHORT, WEBP, ZIP
-from app.formats.provenance import GENERATED, Told, recipe_start
-from app.formats.uploads import Picture, summary
+from app.formats.animation import to_animation
+from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
+from app.formats.media_types import APNG, NPY, NPZ, PNG, SHORT, WEBP, ZIP
+from app.formats.npy import to_npy
+from app.formats.pixels import ENCODER_VERSIONS, Image
+from app.formats.png import to_png
+from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
+from app.formats.sheets import rows_and_columns, sheet
+from app.formats.uploads import Upload, summary
+from app.formats.webp import MAX_WEBP_SIDE, to_webp
 from app.formats.zip_stream import ZipStream
 from app.rendering.lineage import ANIMATION, Identity, Origin, Rendering, address_of, caching, tag
 from app.rendering.schemas import ImageItem, ImageList, PictureNote
 from app.seeds import list_text
-
-APNG = "image/apng"  # of a PNG that is an animation
 
 
 class _OnePng(NamedTuple):
@@ -97,15 +90,15 @@ def images_reply(
     return Reply(body, media, headers)
 
 
-def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> Told:
+def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> PictureMetadata:
     """What a picture says of itself: the whole sheet, or one image of those given one by one."""
     order = origin.order
     if rendering.metadata == "none":
-        return Told()
+        return PictureMetadata()
     several = index is None and len(origin.seeds) > 1
     # An animation has no recipe: /verify compares one picture.
     if order is None or rendering.metadata == "mark" or (several and rendering.layout == ANIMATION):
-        return Told(origin.source)
+        return PictureMetadata(origin.source)
     if not several:
         index = index or 0
     model, label, layout = order.model, order.label, rendering.layout
@@ -116,7 +109,7 @@ def _told(origin: Origin, rendering: Rendering, index: int | None = None) -> Tol
         *(label, order.truncation, layout, rendering.scale),
     )
     listed = list_text(order.seeds) if index is None else str(order.seeds[index])
-    return Told(origin.source, start, listed)
+    return PictureMetadata(origin.source, start, listed)
 
 
 def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
@@ -137,7 +130,7 @@ def _headers(origin: Origin) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def picture_note(picture: Picture) -> PictureNote:
+def picture_note(picture: Upload) -> PictureNote:
     """What JSON tells of an uploaded picture."""
     return PictureNote(width=picture.width, height=picture.height, steps=list(picture.steps))
 
@@ -179,7 +172,7 @@ def one_png(
     digest = model.description.digest
     head, address, recipe = _one_png(pinned_name(model), model.name, digest, index, label)
     text = str(seed)
-    body = to_png(made.images[0], 1, Told(GENERATED, recipe, text).png())
+    body = to_png(made.images[0], 1, PictureMetadata(GENERATED, recipe, text).png())
     location = address + text
     kept = "cache-control: no-store\r\n"
     if seeded:
@@ -207,7 +200,7 @@ def check_size(
     Raises:
         InvalidParameterError: it is a WebP with too long a side.
     """
-    rows, columns = places(count, rendering.layout, columns)
+    rows, columns = rows_and_columns(count, rendering.layout, columns)
     side = max(rows * shape[1], columns * shape[2]) * rendering.scale
     if rendering.media == WEBP and side > MAX_WEBP_SIDE:
         raise InvalidParameterError(
@@ -243,7 +236,7 @@ def dataset_headers(
     }
     if seeded and identity is not None:
         # The version, for no release promises to pack a file as the one before.
-        headers["ETag"] = tag(location, media, identity, WRITERS, __version__)
+        headers["ETag"] = tag(location, media, identity, ENCODER_VERSIONS, __version__)
         headers["Accept-Ranges"] = "bytes"
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(made))
@@ -257,13 +250,15 @@ def pngs(images: Sequence[Image], origin: Origin, rendering: Rendering) -> Itera
 
 
 def _as_zip(images: Sequence[Image], origin: Origin, rendering: Rendering) -> bytes:
-    listing = Listing(origin.classes)
+    manifest = Manifest(origin.classes)
     labels = [None if label is None else origin.classes.index(label) for label in origin.labels]
-    names = [listing.file(index, label).encode() for index, label in enumerate(labels)]
-    archive = ZipStream([*names, MANIFEST].__getitem__)
+    names = [manifest.path(index, label).encode() for index, label in enumerate(labels)]
+    archive = ZipStream([*names, MANIFEST_NAME].__getitem__)
     members = [archive.member(png) for png in pngs(images, origin, rendering)]
-    rows = [listing.row(*row) for row in zip(range(len(images)), labels, origin.seeds, strict=True)]
-    listed = archive.member(HEADER + "".join(rows).encode())
+    rows = [
+        manifest.row(*row) for row in zip(range(len(images)), labels, origin.seeds, strict=True)
+    ]
+    listed = archive.member(MANIFEST_HEADER + "".join(rows).encode())
     return b"".join((*members, listed, *archive.close()))
 
 

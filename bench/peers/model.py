@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from app.engines.backend import Backend, to_levels
-from app.formats.images import sheet, to_png
+from app.formats.png import to_png
+from app.formats.sheets import sheet
 from training.networks.header import read
 
 MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
-from app.formats.images import to_png
+from app.formats.png import to_png
 from tests.shipped import CGAN, GAN, STORE, VAE
 
 

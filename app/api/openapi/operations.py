@@ -7,9 +7,8 @@ import numpy as np
 from fastapi import Response
 
 from app.api.bodies.forms import FIELD, MULTIPART
-from app.formats.images import to_png
-from app.formats.media_types import HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP
-from app.rendering import responses as replies
+from app.formats.media_types import APNG, HTML, JSON, NPY, NPZ, PNG, WEBP, ZIP
+from app.formats.png import to_png
 from app.rendering.schemas import MAX_ENDS, End, Ends, ImageList, Latents, Pictures, reference
 
 Responses = dict[int | str, dict[str, Any]]
@@ -70,7 +69,7 @@ IMAGES: Responses = {
         "npy (n, H, W), or ZIP (a PNG an image and manifest.csv)",
         "content": {
             PNG: BINARY,
-            replies.APNG: BINARY,
+            APNG: BINARY,
             WEBP: BINARY,
             JSON: {"schema": reference(ImageList)},
             NPY: BINARY,

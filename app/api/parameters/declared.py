@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field
 from app import seeds
 from app.core.interpolation import Method
 from app.core.service import TIMEOUT_HEADER
-from app.formats.images import Layout
-from app.formats.provenance import Metadata
-from app.formats.uploads import Choice
+from app.formats.provenance import MetadataLevel
+from app.formats.sheets import Layout
+from app.formats.uploads import Tristate
 from app.rendering.schemas import MAX_ENDS
 
 _PLAIN = re.compile(r"0|-?[1-9][0-9]{0,39}")  # what is out of bounds is told the bounds
@@ -163,7 +163,7 @@ def path_seeds_parameter() -> Any:
 
 
 MetadataOf = Annotated[
-    Metadata,
+    MetadataLevel,
     Query(
         description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
         "digital source type, in XMP) and, of what /generate and /dataset make and is no "
@@ -173,7 +173,7 @@ MetadataOf = Annotated[
 ]
 
 Invert = Annotated[
-    Choice,
+    Tristate,
     Query(
         description="whether a picture's light and dark change places, as the model knows only "
         "light on dark: auto = where its edge is light, or it is dark ink on transparent ground "
@@ -181,7 +181,7 @@ Invert = Annotated[
     ),
 ]
 Center = Annotated[
-    Choice,
+    Tristate,
     Query(
         description="whether the ink is put where MNIST has it, in the middle 20 x 20 of 28 x 28 "
         "with its centre of mass in the centre, paper and noise made black: auto = where the model "

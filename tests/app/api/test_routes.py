@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image as PillowImage
 
-from app.formats.images import to_png
+from app.formats.png import to_png
 from tests.conftest import passes
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]

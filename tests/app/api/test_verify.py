@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from app.formats.images import png_chunk, to_png
-from app.formats.provenance import GENERATED, Told, recipe_start
+from app.formats.png import png_chunk, to_png
+from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
 
@@ -105,7 +105,9 @@ async def test_the_digest_decides_which_model_it_was(
 ) -> None:
     image = np.zeros((28, 28), np.uint8)
     start = recipe_start("tiny-cgan-v1", "0" * 64, 7, 1.0, "grid", 1)
-    body = await verified(client, to_png(image, told=Told(GENERATED, start, "42").png()))
+    body = await verified(
+        client, to_png(image, chunks=PictureMetadata(GENERATED, start, "42").png())
+    )
     assert body["verdict"] == "unknown_model"
     assert body["recipe"]["digest"] == "0" * 64
     assert body["model"] is body["different_pixels"] is body["reproducibility"] is None
@@ -118,10 +120,12 @@ async def test_the_digest_decides_which_model_it_was(
     start = recipe_start("old-name", one.description.digest, 7, 1.0, "grid", 1)
     with PillowImage.open(BytesIO(data)) as picture:
         image = np.asarray(picture)
-    body = await verified(client, to_png(image, told=Told(GENERATED, start, "42").png()))
+    body = await verified(
+        client, to_png(image, chunks=PictureMetadata(GENERATED, start, "42").png())
+    )
     assert (body["verdict"], body["model"]) == ("same", "tiny-cgan-v1")
     start = recipe_start(other.name, other.description.digest, 7, 1.0, "grid", 1)
-    refused = to_png(image, told=Told(GENERATED, start, "42").png())
+    refused = to_png(image, chunks=PictureMetadata(GENERATED, start, "42").png())
     answer = await client.post("/verify", content=refused, headers=type_of(refused))
     assert answer.json()["type"] == "/problems/no-recipe"
 
@@ -153,7 +157,7 @@ async def test_limits_hold(make_client: Any) -> None:
 
     async def told(image: Any, seeds: str, text: bytes = b"") -> httpx.Response:
         start = recipe_start("x", digest, None, 1.0, "grid", 1)
-        data = to_png(image, told=Told(GENERATED, start, seeds).png() + text)
+        data = to_png(image, chunks=PictureMetadata(GENERATED, start, seeds).png() + text)
         answer: httpx.Response = await client.post("/verify", content=data, headers=type_of(data))
         return answer
 

@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from app.errors import NoRecipeError, ServiceError, UnreadableImageError
-from app.formats.images import png_chunk, to_png, to_webp
-from app.formats.provenance import FROM_UPLOAD, GENERATED, RECIPE, Told, read, recipe_start
+from app.formats.png import png_chunk, to_png
+from app.formats.provenance import (
+    FROM_UPLOAD,
+    GENERATED,
+    RECIPE,
+    PictureMetadata,
+    read_recipe,
+    recipe_start,
+)
+from app.formats.webp import to_webp
 from app.seeds import MAX_SEED, list_text
 
 DIGEST = "0123456789abcdef" * 4
 START = recipe_start("tiny-cgan-v1", DIGEST, 7, 1.0, "grid", 1)
-TOLD = Told(GENERATED, START, "42")
+TOLD = PictureMetadata(GENERATED, START, "42")
 IMAGE = np.arange(784, dtype=np.uint8).reshape(28, 28)
 TAG = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
@@ -108,8 +116,8 @@ async def test_what_is_made_from_an_upload_is_marked_as_such(client: httpx.Async
 def test_the_bytes_of_a_marked_png_never_change() -> None:
     """From version 1 of the recipe on; a change of these bytes needs another version."""
     digests = [
-        hashlib.sha256(to_png(IMAGE, told=told.png())).hexdigest()[:16]
-        for told in (TOLD, Told(GENERATED), Told(FROM_UPLOAD))
+        hashlib.sha256(to_png(IMAGE, chunks=told.png())).hexdigest()[:16]
+        for told in (TOLD, PictureMetadata(GENERATED), PictureMetadata(FROM_UPLOAD))
     ]
     assert digests == ["ef32388fcb484515", "093b3843c38a8afd", "854e196428e16b4c"]
 
@@ -124,9 +132,9 @@ def test_a_recipe_is_read_back_as_it_was_written(
     seeds: list[int], label: int | None, hundredths: int, scale: int
 ) -> None:
     start = recipe_start("m-1", DIGEST, label, hundredths / 100, "strip", scale)
-    told = Told(GENERATED, start, list_text(seeds))
-    for data in (to_png(IMAGE, told=told.png()), to_webp(IMAGE, 1, told.xmp())):
-        picture = read(data)
+    told = PictureMetadata(GENERATED, start, list_text(seeds))
+    for data in (to_png(IMAGE, chunks=told.png()), to_webp(IMAGE, 1, told.xmp())):
+        picture = read_recipe(data)
         assert json.loads(picture.recipe[0])["seeds"] == list_text(seeds)
         assert float(picture.recipe["truncation"]) == hundredths / 100
         assert picture.recipe["label"] == json.dumps(label)
@@ -169,10 +177,10 @@ OURS = f'{START}42"}}'.encode()
 )
 def test_no_recipe_but_ours_is_read(data: bytes, says: str) -> None:
     with pytest.raises(NoRecipeError, match=says):
-        read(data)
+        read_recipe(data)
 
 
-WHOLE = to_png(IMAGE, told=TOLD.png())
+WHOLE = to_png(IMAGE, chunks=TOLD.png())
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,7 @@ WHOLE = to_png(IMAGE, told=TOLD.png())
 )
 def test_a_broken_file_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadableImageError):
-        read(data)
+        read_recipe(data)
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255))
@@ -199,7 +207,7 @@ def test_a_changed_byte_changes_no_recipe_unseen(place: int, value: int) -> None
     """Every byte of a PNG's chunks is under a checksum."""
     data = WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :]
     try:
-        picture = read(data)
+        picture = read_recipe(data)
     except ServiceError:
         return
     assert picture.recipe[0] == OURS.decode()
@@ -209,7 +217,7 @@ def test_a_changed_byte_changes_no_recipe_unseen(place: int, value: int) -> None
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for lead in (b"", b"\x89PNG\r\n\x1a\n", b"RIFF\x50\0\0\0WEBP"):
         with pytest.raises(ServiceError):
-            read(lead + data)
+            read_recipe(lead + data)
 
 
 def test_the_form_is_json() -> None:

@@ -13,8 +13,9 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from app.errors import BodyTooLargeError, UnreadableImageError
-from app.formats.images import Image, png_chunk, to_png
-from app.formats.uploads import AS_IT_IS, Fitting, Picture, fitting, read_picture, summary
+from app.formats.pixels import Image
+from app.formats.png import png_chunk, to_png
+from app.formats.uploads import AS_IT_IS, Fitting, Upload, fitting_for, read_upload, summary
 
 GREY = (1, 28, 28)
 LIMIT = 10_000_000
@@ -32,12 +33,12 @@ def random_image(*shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def made(picture: PillowImage.Image, how: Fitting = AS_IT_IS) -> Picture:
-    return read_picture(file_of(picture), GREY, LIMIT, how)
+def made(picture: PillowImage.Image, how: Fitting = AS_IT_IS) -> Upload:
+    return read_upload(file_of(picture), GREY, LIMIT, how)
 
 
 def read(data: bytes, shape: tuple[int, int, int], limit: int) -> Image:
-    return read_picture(data, shape, limit).image
+    return read_upload(data, shape, limit).image
 
 
 def test_a_picture_of_the_models_size_passes_unchanged() -> None:
@@ -216,11 +217,11 @@ MODES: dict[str, tuple[bytes, Fitting, tuple[int, int], list[str]]] = {
 @pytest.mark.parametrize("kind", MODES)
 def test_every_kind_of_picture_becomes_the_levels_that_are_promised(kind: str) -> None:
     data, how, levels, steps = MODES[kind]
-    found = read_picture(data, GREY, LIMIT, how)
+    found = read_upload(data, GREY, LIMIT, how)
     assert list(found.steps) == steps
     expected = np.repeat(np.array([levels], dtype=int), 14, axis=1).repeat(28, axis=0)
     np.testing.assert_allclose(found.image, expected, atol=1 if "jpeg" in kind else 0)
-    colours = read_picture(data, (3, 28, 28), LIMIT, how).image
+    colours = read_upload(data, (3, 28, 28), LIMIT, how).image
     assert colours.shape == (28, 28, 3)
     assert str(found) == ", ".join(["28x28", *steps])
 
@@ -276,13 +277,13 @@ def test_what_has_the_models_size_and_ground_already_is_not_touched() -> None:
     digit = np.asarray(made(seven(), AUTO).image)
     shifted = np.roll(digit, 3, axis=0)
     for image in (digit, shifted, random_image(28, 28) // 3):
-        found = read_picture(to_png(image), GREY, LIMIT, AUTO)
+        found = read_upload(to_png(image), GREY, LIMIT, AUTO)
         np.testing.assert_array_equal(found.image, image)
         assert found.steps == ()
-        dark = read_picture(to_png(255 - image), GREY, LIMIT, AUTO)
+        dark = read_upload(to_png(255 - image), GREY, LIMIT, AUTO)
         np.testing.assert_array_equal(dark.image, image)
         assert dark.steps == ("inverted",)
-    asked = read_picture(to_png(shifted), GREY, LIMIT, Fitting("auto", "yes"))
+    asked = read_upload(to_png(shifted), GREY, LIMIT, Fitting("auto", "yes"))
     assert asked.steps == ("centred",)
     rows = asked.image.sum(axis=1, dtype=float)
     assert abs((rows * np.arange(28)).sum() / rows.sum() - 14) <= 0.51
@@ -308,21 +309,23 @@ def test_ink_of_any_form_fits_any_model(shape: tuple[int, int, int]) -> None:
     ):
         picture = PillowImage.new("L", (300, 300))
         picture.paste(255, box)
-        found = read_picture(file_of(picture), shape, LIMIT, Fitting("no", "yes"))
+        found = read_upload(file_of(picture), shape, LIMIT, Fitting("no", "yes"))
         assert found.steps == ("centred",)
         assert found.image.shape[:2] == shape[1:]
         assert found.image.max() > 200
 
 
 def test_the_data_of_a_model_say_what_is_done_by_itself() -> None:
-    assert fitting({"source": "mnist", "fit": "pad"}) == Fitting("auto", "auto", False)
-    assert fitting({"source": "fashion-mnist"}) == Fitting("auto", "no", False)
-    assert fitting({"source": "cifar10"}) == fitting({}) == Fitting("no", "no", False)
-    assert fitting({"source": "folder", "fit": "crop"}, "yes", "no") == Fitting("yes", "no", True)
+    assert fitting_for({"source": "mnist", "fit": "pad"}) == Fitting("auto", "auto", False)
+    assert fitting_for({"source": "fashion-mnist"}) == Fitting("auto", "no", False)
+    assert fitting_for({"source": "cifar10"}) == fitting_for({}) == Fitting("no", "no", False)
+    assert fitting_for({"source": "folder", "fit": "crop"}, "yes", "no") == Fitting(
+        "yes", "no", True
+    )
 
 
 def test_of_many_pictures_the_first_are_told() -> None:
-    pictures = [Picture(np.zeros((1, 1), np.uint8), 5, 5, ("fitted",))] * 20
+    pictures = [Upload(np.zeros((1, 1), np.uint8), 5, 5, ("fitted",))] * 20
     told = summary(pictures)
     assert told.startswith("5x5, fitted; 5x5, fitted; ")
     assert told.endswith("; and 12 more")
@@ -333,7 +336,7 @@ def test_a_large_picture_is_read_within_bounds_of_memory() -> None:
     """Sixteen million pixels, as many as the service reads by default, with every step."""
     picture = seven(200).resize((4000, 4000)).convert("LA")
     tracemalloc.start()
-    found = read_picture(file_of(picture), GREY, 16_000_000, AUTO)
+    found = read_upload(file_of(picture), GREY, 16_000_000, AUTO)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.steps == ("inverted", "centred")

@@ -152,5 +152,5 @@ def test_training_and_service_make_the_same_pixels_of_a_picture(
     data: bytes, shape: tuple[int, int, int]
 ) -> None:
     learnt = read_picture(data, shape[1], shape[0])
-    asked = served.read_picture(data, shape, 10**8, served.Fitting(crop=True)).image
+    asked = served.read_upload(data, shape, 10**8, served.Fitting(crop=True)).image
     assert np.array_equal(learnt, asked)

@@ -1,4 +1,4 @@
-"""PNGs that others can read, and sheets."""
+"""PNGs that other readers can read."""
 
 import hashlib
 import zlib
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from app.formats.images import sheet, to_npy, to_png
+from app.formats.png import to_png
 
 
 def random_image(*shape: int) -> NDArray[np.uint8]:
@@ -39,13 +39,6 @@ def test_a_png_of_part_of_an_array_is_of_that_part() -> None:
         np.testing.assert_array_equal(np.asarray(picture), image)
 
 
-def test_a_grid_is_filled_row_by_row_and_black_where_nothing_is_left() -> None:
-    images = [np.full((2, 3), value, dtype=np.uint8) for value in (10, 20, 30, 40, 50)]
-    grid = sheet(images)
-    assert grid.shape == (4, 9)
-    assert grid[::2, ::3].tolist() == [[10, 20, 30], [40, 50, 0]]
-
-
 def test_scale_draws_each_pixel_as_a_square() -> None:
     for shape in ((28, 28), (5, 9, 3), (1, 1)):
         image = random_image(*shape)
@@ -54,10 +47,3 @@ def test_scale_draws_each_pixel_as_a_square() -> None:
             np.testing.assert_array_equal(
                 np.asarray(picture), image.repeat(3, axis=0).repeat(3, axis=1)
             )
-
-
-def test_npy_is_read_by_numpy() -> None:
-    images = [random_image(28, 28), random_image(28, 28)]
-    array = np.load(BytesIO(to_npy(images)), allow_pickle=False)
-    assert array.shape == (2, 28, 28)
-    assert array.dtype == np.uint8
