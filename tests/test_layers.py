@@ -1,6 +1,7 @@
 """Who may import whom: read from the import statements, then shown in a fresh process."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from training.networks.checkpoint import load, save
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client"}  # and the folder of each
 
 # What each folder (or module of the top level) may import of its own package; itself always.
 GROUND = {"errors", "settings", "seeds"}
@@ -47,6 +49,26 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "release": {"networks", "data", "optim", "config", "runs", "evaluation", "loops"},
         "cli": {"networks", "data", "optim", "config", "runs", "evaluation", "loops", "release"},
         "__main__": {"networks", "data", "optim", "config", "runs", "cli"},
+    },
+    "genserve": {
+        "version": set(),
+        "errors": set(),
+        "files": set(),
+        "inputs": set(),
+        "results": {"files"},
+        "responses": {"errors", "results"},
+        "request": {"responses", "results"},
+        "calls": {"inputs", "request", "responses", "results"},
+        "download": {"calls", "errors", "files"},
+        "connection": {"errors", "version"},
+        "retries": {"connection", "download", "errors"},
+        "client": {"calls", "connection", "download", "request", "responses", "retries"},
+        "cli": {
+            *("calls", "client", "connection", "download", "errors", "files", "inputs", "request"),
+            *("results", "version"),
+        },
+        "__main__": {"cli", "client", "errors"},
+        "": {"calls", "client", "download", "errors", "results", "version"},  # the public names
     },
 }
 # Third-party libraries (and asyncio) by the folders that may name them. What is not here, no
@@ -91,6 +113,12 @@ LIBRARIES = {
         "torchmetrics": {"evaluation"},
         "torchvision": {"data", "runs"},
         "tqdm": {"data", "runs"},
+    },
+    "genserve": {
+        "asyncio": {"client"},
+        "httpx": {"client", "connection", "retries"},
+        "numpy": {"calls", "cli", "inputs", "responses", "results"},
+        "PIL": {"calls", "inputs", "results"},
     },
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}
@@ -147,8 +175,9 @@ def used(source: str) -> set[str]:
 
 def sources(package: str) -> Iterator[tuple[str, Path]]:
     """Module name and file of every module in a package."""
-    for path in sorted((ROOT / package).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+    root = PACKAGES[top(package.replace("/", "."))]
+    for path in sorted((root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
@@ -247,7 +276,7 @@ def arrows(package: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_every_folder_imports_only_those_below_it(package: str) -> None:
-    allowed = LAYERS[package] | {"": set()}
+    allowed: dict[str, set[str]] = {"": set()} | LAYERS[package]
     seen = {folder(module) for module, _ in sources(package)}
     assert seen == set(allowed), "a folder without a line in LAYERS, or a line without a folder"
     wrong = [
@@ -297,14 +326,28 @@ def test_app_imports_only_the_networks_of_training() -> None:
         assert not foreign, f"{module} imports {foreign}"
 
 
-def test_neither_imports_tests_or_bench() -> None:
-    for package in ("app", "training"):
+def test_the_client_loads_nothing_of_the_service(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, genserve.__main__; print(*sys.modules)"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {top(name) for name in done.stdout.split()}
+    assert {"httpx", "numpy", "PIL"} <= loaded
+    assert not loaded & ({*LIBRARIES["app"], "app"} - {*LIBRARIES["genserve"], "anyio"})
+
+
+def test_no_package_imports_tests_or_bench() -> None:
+    for package in PACKAGES:
         for module, names in imports_of(package).items():
             foreign = {name for name in names if top(name) in ("tests", "bench", "pytest")}
             assert not foreign, f"{module} imports {foreign}"
 
 
-@pytest.mark.parametrize("package", ["app", "training"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_imports_itself_in_a_circle(package: str) -> None:
     imports = imports_of(package)
     for module in imports:
@@ -315,7 +358,7 @@ def test_no_module_imports_itself_in_a_circle(package: str) -> None:
                 assert module not in everything_below(other, imports), f"{module} <-> {other}"
 
 
-@pytest.mark.parametrize("package", ["app", "training"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_is_ever_unpickled(package: str) -> None:
     for module, path in sources(package):
         source = path.read_text()
