@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from app.errors import StartupError
-from app.process.resources import processes, shortage
+from app.process.resources import default_workers, memory_shortage
 from app.process.supervisor import UNAVAILABLE_STATUS, Link, Supervisor, bind
 from app.settings import Settings, unknown_variables
 
@@ -138,8 +138,8 @@ def main(arguments: list[str]) -> None:
 
     form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
-    if sys.platform != "linux" or (settings.workers or processes()) == 1:
-        if settings.workers is None and (said := shortage()):
+    if sys.platform != "linux" or (settings.workers or default_workers()) == 1:
+        if settings.workers is None and (said := memory_shortage()):
             logging.info(said)
         from app.main import create_app
         from app.process.server import serve

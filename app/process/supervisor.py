@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from app.process.fork import NO_DESCRIPTOR, STOPS, fork
-from app.process.resources import processes, shortage
+from app.process.resources import default_workers, memory_shortage
 
 log = logging.getLogger(__name__)
 
@@ -280,8 +280,8 @@ class Supervisor:
         elif _READY in told or _READY_ON_GPU in told:
             worker.ready = not worker.ending
             if self.wanted is None:  # known from now on, also when this worker is gone
-                self.wanted = 1 if _READY_ON_GPU in told else processes()
-                if _READY in told and (said := shortage()):
+                self.wanted = 1 if _READY_ON_GPU in told else default_workers()
+                if _READY in told and (said := memory_shortage()):
                     log.info(said)
             if worker.ready and not self._was_ready:
                 self._listen()

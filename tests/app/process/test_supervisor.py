@@ -524,7 +524,7 @@ def test_on_a_gpu_a_worker_that_ended_is_followed_by_one() -> None:
     code = """
 import os, select, sys, time
 from app.process import supervisor
-supervisor.processes = lambda: 3
+supervisor.default_workers = lambda: 3
 said = []
 def work(link):
     print("up", flush=True)
