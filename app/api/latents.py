@@ -19,7 +19,7 @@ from app.api.parameters.declared import (
     Seed,
     Timeout,
 )
-from app.engines.engine import Latent, Posterior
+from app.engines.rows import Latent, Posterior
 from app.formats.provenance import FROM_UPLOAD
 from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.service import Service
-from app.engines.engine import Image, Lane, Sample
+from app.engines.rows import Image, OperationKey, Sample
 from app.engines.store import StoredModel
 from app.errors import OverloadedError
 from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
@@ -71,7 +71,7 @@ class Dataset:
 
 @dataclass(eq=False)
 class _Running:
-    lane: Lane
+    lane: OperationKey
     left: int  # images
 
 

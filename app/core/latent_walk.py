@@ -13,7 +13,7 @@ import numpy as np
 from app import seeds
 from app.batching.ticket import Timing
 from app.core.service import Caller, Service
-from app.engines.engine import Image, Latent, Point, Sample
+from app.engines.rows import Image, Latent, Point, Sample
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, WrongModelError
 

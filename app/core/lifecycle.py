@@ -8,8 +8,8 @@ from app.batching.batcher import Batcher
 from app.core.metrics import Metrics
 from app.core.service import Service, measured_lanes
 from app.engines.backend import DeviceLostError
-from app.engines.engine import Lane, Result, Row
 from app.engines.loading import Prepared
+from app.engines.rows import OperationKey, Result, Row
 from app.settings import Settings
 
 
@@ -27,7 +27,7 @@ async def running(
     engine, refused = prepared
     engine.start_thread()  # short calls are made here
     metrics.refused_files.set(len(refused))
-    batcher: Batcher[Lane, Row, Result] = Batcher(
+    batcher: Batcher[OperationKey, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
         lanes=measured_lanes(engine),

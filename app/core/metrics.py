@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.engines.engine import Lane
+from app.engines.rows import OperationKey
 
 
 class Metrics:
@@ -49,8 +49,8 @@ class Metrics:
             registry=self.registry,
         )
         self._answers: dict[tuple[str, str, int], Counter] = {}
-        self._of_lane: dict[Lane, tuple[Counter, Counter, Histogram, Histogram]] = {}
-        self._refusals: dict[tuple[Lane, str], Counter] = {}
+        self._of_lane: dict[OperationKey, tuple[Counter, Counter, Histogram, Histogram]] = {}
+        self._refusals: dict[tuple[OperationKey, str], Counter] = {}
         self._dropped = Counter(
             "genserve_dropped_images",
             "Accepted rows that no model ever saw: their client left, their deadline expired, "
@@ -109,7 +109,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    def batch(self, lane: Lane, rows: int, seconds: float) -> None:
+    def batch(self, lane: OperationKey, rows: int, seconds: float) -> None:
         """Record one forward pass."""
         if lane not in self._of_lane:  # labels() costs more than counting
             self._of_lane[lane] = (
@@ -124,22 +124,24 @@ class Metrics:
         batch.observe(rows)
         took.observe(seconds)
 
-    def dropped(self, lane: Lane, rows: int, reason: str) -> None:
+    def dropped(self, lane: OperationKey, rows: int, reason: str) -> None:
         """Record rows that were accepted and never run."""
         self._dropped.labels(*lane, reason).inc(rows)
 
-    def refused(self, lane: Lane, reason: str, times: int = 1) -> None:
+    def refused(self, lane: OperationKey, reason: str, times: int = 1) -> None:
         """Record requests refused on arrival."""
         key = (lane, reason)
         if key not in self._refusals:  # labels() costs more than counting
             self._refusals[key] = self._refused.labels(*lane, reason)
         self._refusals[key].inc(times)
 
-    def failed(self, lane: Lane, reason: str) -> None:
+    def failed(self, lane: OperationKey, reason: str) -> None:
         """Record a request that the model failed."""
         self._failed.labels(*lane, reason).inc()
 
-    def load(self, queued: int, wait_s: float, rates: Mapping[Lane, float], in_flight: int) -> None:
+    def load(
+        self, queued: int, wait_s: float, rates: Mapping[OperationKey, float], in_flight: int
+    ) -> None:
         """Record how things stand now."""
         self._processes.set(1)
         self._queued.set(queued)
@@ -167,7 +169,7 @@ class Metrics:
                 found[sample.name] = found.get(sample.name, 0.0) + sample.value
         return found
 
-    def rates(self) -> dict[Lane, float]:
+    def rates(self) -> dict[OperationKey, float]:
         """``genserve_images_per_second`` of each lane."""
         return {
             (sample.labels["model"], sample.labels["operation"]): sample.value  # type: ignore[misc]

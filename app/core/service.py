@@ -14,17 +14,17 @@ from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError
 from app.core.clients import current_client
 from app.core.metrics import Metrics
 from app.core.selection import Choice
-from app.engines.engine import (
-    Engine,
+from app.engines.engine import Engine
+from app.engines.rows import (
     Image,
-    Lane,
     Latent,
+    OperationKey,
     Point,
     Posterior,
     Result,
     Row,
     Sample,
-    samples_of,
+    samples_from_seeds,
 )
 from app.engines.store import StoredModel
 from app.errors import (
@@ -75,7 +75,7 @@ class Generated(NamedTuple):
     timing: Timing
 
 
-def measured_lanes(engine: Engine) -> dict[Lane, Start]:
+def measured_lanes(engine: Engine) -> dict[OperationKey, Start]:
     """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
 
     A start for the batcher, which measures every call from then on.
@@ -121,7 +121,7 @@ class Service:
     def __init__(
         self,
         engine: Engine,
-        batcher: Batcher[Lane, Row, Result],
+        batcher: Batcher[OperationKey, Row, Result],
         metrics: Metrics,
         settings: Settings,
         refused: dict[str, str],
@@ -273,7 +273,7 @@ class Service:
         """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
         the images or with what ``generate`` would raise."""
         samples = self.samples(order)
-        lane: Lane = (order.model.name, "generate")
+        lane: OperationKey = (order.model.name, "generate")
 
         def done(request: _Asked) -> None:
             if (error := request.error) is None:
@@ -299,7 +299,7 @@ class Service:
         if len(order.seeds) == 1 and order.label is not None:  # the usual one
             return [Sample(order.seeds[0], order.label, order.truncation)]
         classes = order.model.network.num_classes
-        return samples_of(order.seeds, order.label, classes, order.truncation)
+        return samples_from_seeds(order.seeds, order.label, classes, order.truncation)
 
     async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
         """Images for which all other requests go first; each call has the service's own deadline.
@@ -308,7 +308,7 @@ class Service:
             ServiceError: the model failed or hangs, the service stops, or the deadline passed.
         """
         caller = Caller(self.batcher.clock() + self._max_timeout_ms / 1e3)
-        lane: Lane = (model.name, "generate")
+        lane: OperationKey = (model.name, "generate")
         images, _ = await self._submit(lane, samples, caller, background=True)
         return images  # type: ignore[return-value]
 
@@ -342,7 +342,7 @@ class Service:
         return results, timing  # type: ignore[return-value]
 
     async def _submit(
-        self, lane: Lane, rows: Sequence[Row], caller: Caller, background: bool = False
+        self, lane: OperationKey, rows: Sequence[Row], caller: Caller, background: bool = False
     ) -> tuple[list[Result], Timing]:
         try:
             return await self.batcher.submit(lane, rows, *caller, background)
@@ -351,7 +351,7 @@ class Service:
         except Exception as error:
             raise self._told(lane, error) from error
 
-    def _told(self, lane: Lane, error: Exception) -> ServiceError:
+    def _told(self, lane: OperationKey, error: Exception) -> ServiceError:
         """What the batcher raised, in the caller's words; counted."""
         if isinstance(error, OverloadError):
             self.metrics.refused(lane, refused_for(error))

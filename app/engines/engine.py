@@ -15,15 +15,23 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import seeds
-from app.engines.backend import DeviceLostError, Floats, finite_rows, from_levels, to_levels
+from app.engines.backend import DeviceLostError, Floats, finite_rows, to_levels
+from app.engines.rows import (
+    Labels,
+    OperationKey,
+    Reproducibility,
+    Result,
+    Row,
+    Sample,
+    network_inputs,
+)
 from app.engines.store import StoredModel
 from training.networks.configs import Operation
 
@@ -37,57 +45,16 @@ _PAIRS = 3  # of a pass of a size and one of one row, whose times are compared
 _ENOUGH = 16  # rows, by which a pass has spread its cost, if larger ones save nothing
 REFERENCE = 64  # batch size whose rows are the right ones: a constant of the contract
 
-Lane = tuple[str, Operation]  # a model's name and what it is to do
-Grade = Literal["exact", "visual"]
-Labels = NDArray[np.int64]
 _Number = TypeVar("_Number", bound=np.generic)
-
-
-class Sample(NamedTuple):
-    """A row of ``generate``: a seed, and a label where the model is conditional.
-
-    The latent is ``truncation`` (0 to 1) times the seed's normal numbers: 1 leaves them as they
-    are, 0 gives the mean of the latents.
-    """
-
-    seed: int
-    label: int | None = None
-    truncation: float = 1.0
-
-
-def samples_of(
-    numbers: Sequence[int], label: int | None, classes: int, truncation: float = 1.0
-) -> list[Sample]:
-    """A row for each seed, of a model with so many classes; without a label, each has its own."""
-    labels: Iterable[int | None] = repeat(label)
-    if label is None and classes and numbers:
-        labels = seeds.label_draws(np.array(numbers, dtype=np.uint64), classes).tolist()
-    return list(map(Sample, numbers, labels, repeat(truncation)))
-
-
-Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
-Latent = NDArray[np.float32]  # a row of ``decode``: (Z,)
-
-
-class Point(NamedTuple):
-    """A row of ``generate`` whose latent (Z,) is given instead of a seed."""
-
-    z: Latent
-    label: int | None = None
 
 
 class Findings(NamedTuple):
     """What the probe of a set of models has found, as ``Engine`` describes it."""
 
-    costs: dict[Lane, list[tuple[int, float]]]
-    grades: dict[str, Grade]
+    costs: dict[OperationKey, list[tuple[int, float]]]
+    grades: dict[str, Reproducibility]
     fingerprints: dict[str, str]
     failed: dict[str, str]  # name -> why a model cannot be run
-
-
-Posterior = tuple[Latent, Latent]  # mu and logvar, each (Z,)
-Row = Sample | Point | Latent | Image
-Result = Image | Posterior
 
 
 def plan(costs: Sequence[tuple[int, float]], most: int) -> list[int]:
@@ -135,14 +102,14 @@ class Engine:
     """
 
     def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
-        self.max_batch: dict[Lane, int] = {}
-        self.at_once: dict[Lane, int] = {}
+        self.max_batch: dict[OperationKey, int] = {}
+        self.at_once: dict[OperationKey, int] = {}
         self._chosen = max_batch
         self.models = dict(models)
-        self.costs: dict[Lane, list[tuple[int, float]]] = {}
-        self.grades: dict[str, Grade] = {}
+        self.costs: dict[OperationKey, list[tuple[int, float]]] = {}
+        self.grades: dict[str, Reproducibility] = {}
         self.fingerprints: dict[str, str] = {}
-        self._plans: dict[Lane, list[int]] = {}
+        self._plans: dict[OperationKey, list[int]] = {}
 
     def start_thread(self) -> None:
         """Each engine's thread-local settings."""
@@ -215,7 +182,7 @@ class Engine:
             self._plans[lane] = plan(costs, self.max_batch[lane])
             self.at_once[lane] = self._in_time(lane)
 
-    def _in_time(self, lane: Lane) -> int:
+    def _in_time(self, lane: OperationKey) -> int:
         """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
         if not self.models[lane[0]].backend.sure_to_end:
             return 0
@@ -224,14 +191,14 @@ class Engine:
             rows //= 2
         return rows
 
-    def _seconds(self, lane: Lane, rows: int) -> float:
+    def _seconds(self, lane: OperationKey, rows: int) -> float:
         """What so many rows cost; infinity where that is more than a batch has."""
         if rows > self.max_batch[lane]:
             return math.inf
         costs = dict(self.costs[lane])
         return sum(costs[size] for _, _, size in self.pieces(lane, rows))
 
-    def run(self, lane: Lane, rows: Sequence[Row]) -> list[Result | Exception]:
+    def run(self, lane: OperationKey, rows: Sequence[Row]) -> list[Result | Exception]:
         """Each row's result. A row that goes in or comes out not finite gives an exception in its
         place.
 
@@ -245,7 +212,7 @@ class Engine:
             Exception: whatever else the backend raises, of any of these rows.
         """
         name, operation = lane
-        batch, labels = self._batch(lane, rows)
+        batch, labels = network_inputs(self.models[name].network, operation, rows)
         backend = self.models[name].backend
         results: list[Result | Exception] = []
         for start, count, size in self.pieces(lane, len(batch)):
@@ -269,7 +236,7 @@ class Engine:
                     results[start + index] = error
         return results
 
-    def pieces(self, lane: Lane, rows: int) -> Iterator[tuple[int, int, int]]:
+    def pieces(self, lane: OperationKey, rows: int) -> Iterator[tuple[int, int, int]]:
         """Start, rows and padded size of each pass for a batch."""
         sizes, start = self._plans[lane], 0
         while start < rows:
@@ -278,20 +245,7 @@ class Engine:
             yield start, count, size
             start += count
 
-    def _batch(self, lane: Lane, rows: Sequence[Row]) -> tuple[Floats, Labels | None]:
-        """Rows as the network takes them."""
-        name, operation = lane
-        if operation == "decode":
-            return np.stack(rows), None  # type: ignore[arg-type]
-        if operation == "encode":
-            return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
-        network = self.models[name].network
-        z = _latents(rows, network.latent_dim)  # type: ignore[arg-type]
-        if not network.num_classes:
-            return z, None
-        return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
-
-    def _probe_rows(self, lane: Lane, count: int) -> list[Row]:
+    def _probe_rows(self, lane: OperationKey, count: int) -> list[Row]:
         name, operation = lane
         network = self.models[name].network
         numbers = np.arange(count, dtype=np.uint64)
@@ -305,7 +259,7 @@ class Engine:
         shape = (count, height, width) if channels == 1 else (count, height, width, channels)
         return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
 
-    def _probe(self, lane: Lane) -> "_Probed":
+    def _probe(self, lane: OperationKey) -> "_Probed":
         """Size and seconds of each pass to use, and whether their rows repeat.
 
         The sizes are those whose rows equal those of one pass of REFERENCE rows: a fixed number, so
@@ -322,7 +276,9 @@ class Engine:
         """
         name, operation = lane
         backend = self.models[name].backend
-        batch, labels = self._batch(lane, self._probe_rows(lane, REFERENCE))
+        batch, labels = network_inputs(
+            self.models[name].network, operation, self._probe_rows(lane, REFERENCE)
+        )
         # Where one thread does all the work, its own time does not count what others take.
         alone = backend.device == "cpu" and backend.threads == 1
 
@@ -406,22 +362,6 @@ def _took(wall_s: float, own_s: float | None) -> float:
     at all, or more than has gone by.
     """
     return max(1e-6, min(wall_s, own_s) if own_s else wall_s)
-
-
-def _latents(rows: Sequence[Sample | Point], latent_dim: int) -> Floats:
-    """The latents of the rows of ``generate``: (B, Z)."""
-    if {type(row) for row in rows} != {Sample}:
-        drawn = [Sample(0) if isinstance(row, Point) else row for row in rows]
-        z = _latents(drawn, latent_dim)
-        for index, row in enumerate(rows):
-            if isinstance(row, Point):
-                z[index] = row.z
-        return z
-    numbers, _, truncations = zip(*rows, strict=True)
-    z = seeds.normals(np.array(numbers, dtype=np.uint64), latent_dim)
-    if set(truncations) != {1.0}:
-        z *= np.array(truncations, dtype=np.float32)[:, None]
-    return z
 
 
 def _pad(batch: NDArray[_Number], size: int) -> NDArray[_Number]:

@@ -26,7 +26,7 @@ from app.batching.admission import OverloadError
 from app.batching.ticket import LeftError
 from app.core.metrics import Metrics
 from app.core.service import TIMEOUT_HEADER, Generated, Order, Service, refused_for
-from app.engines.engine import Lane
+from app.engines.rows import OperationKey
 from app.errors import ServiceError
 from app.formats.media_types import JSON, NPY, PNG, SHORT, ZIP
 from app.http.error_response import as_service_error, common_headers, header_lines, problem
@@ -332,7 +332,7 @@ class Lean:
             service.leave()
             if isinstance(images, Exception):
                 if _is_usual(plain) and isinstance(images.__cause__, OverloadError):
-                    lane: Lane = (order.model.name, "generate")
+                    lane: OperationKey = (order.model.name, "generate")
                     # Without the error itself: its frames know this connection, which would stay.
                     count = partial(self._metrics.refused, lane, refused_for(images.__cause__))
                     refusal = _refusal(images, request_id, count)

@@ -27,7 +27,7 @@ from app.api.parameters.checks import check_query
 from app.api.parameters.declared import PLAIN, Timeout
 from app.batching.ticket import Timing
 from app.core.service import Caller, Order, Service
-from app.engines.engine import Sample
+from app.engines.rows import Sample
 from app.engines.store import StoredModel
 from app.errors import (
     OF_BODIES,

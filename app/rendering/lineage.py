@@ -13,7 +13,7 @@ import numpy as np
 from app.core.latent_walk import Walk
 from app.core.selection import pinned_name
 from app.core.service import Order
-from app.engines.engine import Sample
+from app.engines.rows import Sample
 from app.engines.store import StoredModel
 from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
 from app.formats.pixels import ENCODER_VERSIONS, Image

@@ -27,7 +27,8 @@ HANG_SEED = 666
 
 SLOW = f"""
 import sys, time
-from app.engines.engine import Engine, Sample
+from app.engines.engine import Engine
+from app.engines.rows import Sample
 
 honest, probed = Engine.run, Engine.probe
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from app.api.bodies.json_values import check_count, only_list, refuse
 from app.api.bodies.raw import media_type, read_body
-from app.engines.engine import Latent
+from app.engines.rows import Latent
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,

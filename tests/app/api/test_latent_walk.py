@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from app.engines.engine import Point, Sample
+from app.engines.rows import Point, Sample
 
 
 def pixels(body: bytes) -> Any:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from app.engines.backend import Backend, DeviceLostError, EngineName, Floats, from_levels, to_levels
-from app.engines.engine import REFERENCE, Engine, Lane, Row, Sample, plan
+from app.engines.engine import REFERENCE, Engine, plan
+from app.engines.rows import OperationKey, Row, Sample
 from app.engines.store import StoredModel, StoreError, load_store
 from app.engines.torch_backend import device_errors
 from app.seeds import normals
@@ -131,7 +132,7 @@ def test_truncation_scales_the_latent_of_its_own_row(
 def test_a_row_that_is_not_finite_fails_alone(engine: Engine) -> None:
     good = np.zeros(3, dtype=np.float32)
     bad = np.full(3, nan, dtype=np.float32)
-    lane: Lane = ("tiny-vae-v1", "decode")
+    lane: OperationKey = ("tiny-vae-v1", "decode")
     alone = engine.run(lane, [good])[0]
     results = engine.run(lane, [good, bad, good])
     assert isinstance(results[1], FloatingPointError)
@@ -202,7 +203,7 @@ def changed(store: Path, change: Callable[[Floats, Floats], Floats]) -> Engine:
     )
 
 
-LANE: Lane = ("tiny-gan-v1", "generate")
+LANE: OperationKey = ("tiny-gan-v1", "generate")
 
 
 def sizes_of(engine: Engine) -> list[int]:
@@ -269,7 +270,7 @@ def test_the_bytes_do_not_depend_on_max_batch(
 ) -> None:
     other = made(load_store(tiny_store, kind)[0], max_batch)
     rows = samples(150)
-    lane: Lane = ("tiny-cgan-v1", "generate")
+    lane: OperationKey = ("tiny-cgan-v1", "generate")
     for one, two in zip(engine.run(lane, rows), other.run(lane, rows), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -421,7 +422,7 @@ def test_the_gpu_gives_what_the_cpu_gives_within_a_grey_level(
     engine: Engine, tiny_store: Path
 ) -> None:
     on_gpu = made(load_store(tiny_store, "torch", "cuda")[0])
-    lane: Lane = ("tiny-cgan-v1", "generate")
+    lane: OperationKey = ("tiny-cgan-v1", "generate")
     rows = samples(8)
     for ours, theirs in zip(engine.run(lane, rows), on_gpu.run(lane, rows), strict=True):
         assert np.abs(np.subtract(ours, theirs, dtype=np.int16)).max() <= 1  # type: ignore[arg-type]

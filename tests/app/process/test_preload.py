@@ -16,9 +16,10 @@ import pytest
 
 from app.engines import store
 from app.engines.backend import DeviceLostError
-from app.engines.engine import Engine, Findings, Lane, Sample
+from app.engines.engine import Engine, Findings
 from app.engines.loading import prepare
 from app.engines.onnx_backend import OnnxBackend
+from app.engines.rows import OperationKey, Sample
 from app.engines.store import may_run_torch
 from app.errors import StartupError
 from app.process.preload import prepare_to_fork
@@ -105,7 +106,7 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
     assert there.engine.grades == here.engine.grades
     assert there.engine.fingerprints == here.engine.fingerprints
     assert there.engine.costs.keys() == here.engine.costs.keys() == there.engine.max_batch.keys()
-    lane: Lane = ("tiny-cgan-v1", "generate")
+    lane: OperationKey = ("tiny-cgan-v1", "generate")
     rows = [Sample(seed, seed % 10) for seed in range(20)]
     for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[3]
 HANG_SEED = 666
 HANGS = f"""
 import sys, time
-from app.engines.engine import Engine, Sample
+from app.engines.engine import Engine
+from app.engines.rows import Sample
 
 honest = Engine.run
 
