@@ -1,9 +1,9 @@
-"""Training images moved, turned, scaled and sheared a little, which the VAE is told of.
+"""Augmentation for the VAE: small affine distortions, on which encoder and decoder are conditioned.
 
-A VAE learns 60,000 digits by heart: it gives them three nats more than others of their kind
-(docs/log.md). Distorted, each is many. What was done to an image is told to encoder and decoder as
-numbers that are 0 for an image as it is, so what is sampled, for which nothing is told, need not
-look distorted. The prior is not told: it has to be fitted to images as they are at the end.
+A VAE overfits 60,000 digits: their log-likelihood is three nats above that of test digits.
+Distortions make each image many. Encoder and decoder get the amounts as a condition, which is 0 for
+an undistorted image. Sampling uses no condition, so samples do not look distorted. The prior gets
+no condition; it is fitted to undistorted images at the end.
 
 Sources: Jun et al. 2020, "Distribution Augmentation for Generative Modeling"; Karras et al. 2022,
 arXiv:2206.00364, appendix F.2.
@@ -15,51 +15,51 @@ from torch import Tensor, nn
 
 from training.networks.vae import VAE
 
-# The most that is done, of the map from a place in the result to where it comes from: shift across
-# and down, in parts of the image's side (two pixels of 28); angle, in radians; logarithm of the
-# scale across and down; shear.
+# Largest amounts, for the map from output to input coordinates: horizontal and vertical shift, as a
+# fraction of the image's side (two pixels of 28); angle in radians; logarithm of the horizontal and
+# vertical scale; shear.
 LIMITS = (2 / 28, 2 / 28, 0.25, 0.15, 0.15, 0.2)
 
 
 def distortions(count: int, fraction: float, noise: torch.Generator) -> Tensor:
-    """(count, 6): what to do to each image, in parts of LIMITS, uniform in [-1, 1).
+    """Random amounts (count, 6) for as many images, in units of LIMITS, uniform in [-1, 1).
 
     Args:
-        fraction: Chance of a row, 0 to 1; the others are all 0.
+        fraction: Probability that an image is distorted, 0 to 1; the other rows are 0.
     """
     amounts = torch.rand(count, len(LIMITS), generator=noise) * 2 - 1
     return amounts * (torch.rand(count, 1, generator=noise) < fraction)
 
 
 def distorted(images: Tensor, amounts: Tensor) -> Tensor:
-    """Images (B, C, H, W) in [0, 1], distorted about their middle; beyond an edge its pixels go on.
+    """Images (B, C, H, W) in [0, 1], distorted about their centre; border pixels are repeated.
 
     Args:
-        amounts: (B, 6) as ``distortions`` draws them. A row of zeros leaves its image to the bit.
+        amounts: (B, 6) from ``distortions``. A row of zeros leaves its image unchanged to the bit.
     """
     amounts = amounts * torch.tensor(LIMITS, device=amounts.device)
     x, y, angle, across, down, shear = amounts.unbind(dim=1)
     cos, sin, across, down = angle.cos(), angle.sin(), across.exp(), down.exp()
-    # Rotation times shear times scale, and the shift beside it. A side is 2 long.
+    # Rotation times shear times scale, then the shift. The side of an image is 2 in these units.
     matrix = [cos * across, (cos * shear - sin) * down, 2 * x]
     matrix += [sin * across, (sin * shear + cos) * down, 2 * y]
-    places = F.affine_grid(
+    grid = F.affine_grid(
         torch.stack(matrix, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False
     )
-    moved = F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     untouched = (amounts == 0).all(dim=1)[:, None, None, None]
     return torch.where(untouched, images, moved.clamp(0, 1))
 
 
-class Teller(nn.Module):
-    """amounts (B, 6) -> what encoder and decoder are told, (B, W) each; see ``VAE.forward``.
+class ConditionEmbedding(nn.Module):
+    """amounts (B, 6) -> conditions of encoder and decoder, (B, W) each; see ``VAE.forward``.
 
-    No part of the VAE that is served: it has no bias, so an image as it is adds nothing.
+    Not part of the served VAE. It has no bias, so the condition of an undistorted image is 0.
     """
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
-        width = vae.encoder.head.in_features  # the decoder's first layer has the same
+        width = vae.encoder.head.in_features  # the output width of the decoder's first layer too
         self.to_encoder = nn.Linear(len(LIMITS), width, bias=False)
         self.to_decoder = nn.Linear(len(LIMITS), width, bias=False)
 

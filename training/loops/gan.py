@@ -124,7 +124,7 @@ def train_gan(
             # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
             # label alone never tells them apart; or, where z chooses, those of their modes.
             z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
-            fake_labels = generator.modes_of(z) if modes else real_labels
+            fake_labels = generator.chosen_modes(z) if modes else real_labels
             penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
             real.requires_grad_(penalise)
             with hardware.autocast(run.precision):
@@ -153,7 +153,7 @@ def train_gan(
             if conditional:
                 labels = torch.randint(run.network.num_classes, (batch,), generator=noise)
                 labels = labels[mine].to(device)
-            wanted = generator.modes_of(z) if modes else labels
+            wanted = generator.chosen_modes(z) if modes else labels
             discriminator.requires_grad_(False)
             with hardware.autocast(run.precision):
                 fake_logits, fake_classes = call_d(call_g(z, labels), wanted)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import VaeRun
-from training.data.augment import Teller, distorted, distortions
+from training.data.augment import ConditionEmbedding, distorted, distortions
 from training.data.dataset import Dataset, epoch_order, some_images, to_pixels
 from training.loops.heldout import HeldOutBound, split
 from training.loops.prior_fit import fit_prior
@@ -64,10 +64,10 @@ def train_vae(
     ema = Ema(vae, run.ema_halflife_images)
     modules: dict[str, nn.Module] = {"vae": vae, "ema": ema.network}
     parameters = list(vae.parameters())
-    teller = hardware.place(Teller(vae)) if run.distorted_fraction else None
-    if teller:
-        modules["teller"] = teller
-        parameters += teller.parameters()
+    embed = hardware.place(ConditionEmbedding(vae)) if run.distorted_fraction else None
+    if embed:
+        modules["teller"] = embed  # its name in the state files of v0.1
+        parameters += embed.parameters()
     adam = torch.optim.Adam(parameters, run.lr, fused=True)
     update = Update(adam, hardware, run.precision, run.gradient_limit)
     noise = torch.Generator().manual_seed(run.seed)
@@ -101,7 +101,7 @@ def train_vae(
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
             factor = run.learning_rate_factor(state.step, total_steps)
-            if teller:  # fewer and fewer are, so that it ends with images as they are
+            if embed:  # a falling share of the images, so that the run ends with none distorted
                 amounts = distortions(batch, run.distorted_fraction * factor, noise)
                 amounts = amounts[mine].to(device)
                 images = distorted(images, amounts)
@@ -119,8 +119,8 @@ def train_vae(
             epsilon = torch.randn(batch, draws, run.network.latent_dim, generator=noise)[mine]
             epsilon = epsilon.flatten(0, 1).to(device)
             with hardware.autocast(run.precision):
-                told = teller(amounts) if teller else (None, None)
-                logits, mu, logvar = call(images, epsilon, told)
+                conditions = embed(amounts) if embed else (None, None)
+                logits, mu, logvar = call(images, epsilon, conditions)
             mu, logvar = mu.float(), logvar.float()
             if run.prior_fit == "joint" or draws > 1:
                 z = mu + epsilon * torch.exp(logvar / 2)

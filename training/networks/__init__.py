@@ -1,12 +1,12 @@
 """Network definitions shared by training and serving.
 
-Every network that ``build`` makes is *servable*: it has ``latent_dim``, ``num_classes``
+Every network that ``build`` returns is *servable*: it has ``latent_dim``, ``num_classes``
 (0 = unconditional), ``image_shape`` and ``generate(z, labels)``, which maps z (B, Z) and labels
 (B,) or None to pixels (B, C, H, W) in [0, 1]. A VAE adds ``encode(images) -> (mu, logvar)`` and
 ``decode(z) -> pixels``.
 
-Importing this package, ``configs``, ``header`` or ``graphs`` does not import torch, which takes
-seconds and hundreds of megabytes: a server that runs exported graphs needs no more than these.
+Importing this package, ``configs``, ``files``, ``header`` or ``graphs`` does not import torch,
+which takes seconds and hundreds of megabytes. A server that runs exported graphs needs only these.
 """
 
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ def build(kind: str, config: Config) -> "Generator | VAE":
 
 
 def with_config(network: "Generator | VAE", config: Config) -> "Generator | VAE":
-    """A copy of a network in eval mode, with a config that differs in nothing that has weights."""
-    found = type(network)(config)  # type: ignore[arg-type]
-    found.load_state_dict(network.state_dict())
-    return found.to(next(network.parameters()).device).eval().requires_grad_(False)
+    """A copy of a network with another config of the same weights, in eval mode."""
+    copy = type(network)(config)  # type: ignore[arg-type]
+    copy.load_state_dict(network.state_dict())
+    return copy.to(next(network.parameters()).device).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Checkpoints as torch networks: save, and load what ``header`` has read and checked."""
+"""Checkpoints as torch networks: save one, or load one that ``header`` has read and checked."""
 
 import dataclasses
 import json
@@ -37,15 +37,15 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
 
 
 def _build(description: Description, tensors: dict[str, Tensor]) -> Generator | VAE:
-    # On the meta device nothing is allocated, so a header that lies about sizes costs nothing:
-    # its shapes simply do not match the tensors that are there.
+    # Nothing is allocated on the meta device, so a header with false sizes costs nothing: its
+    # shapes do not match the tensors in the file.
     with torch.device("meta"):
         network = build(description.kind, description.network)
     wanted = network.state_dict()
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise ValueError(f"tensor {missing[0]} is missing ({len(missing)} in all)")
     if surplus := sorted(tensors.keys() - wanted.keys()):
-        raise ValueError(f"tensor {surplus[0]} is not of this network ({len(surplus)} in all)")
+        raise ValueError(f"tensor {surplus[0]} does not fit this network ({len(surplus)} in all)")
     for name, tensor in tensors.items():
         found = (tuple(tensor.shape), tensor.dtype)
         expected = (tuple(wanted[name].shape), wanted[name].dtype)

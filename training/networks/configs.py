@@ -1,4 +1,4 @@
-"""Shapes of the servable networks: what a checkpoint's header says of them, readable without torch.
+"""Configurations of the servable networks, as a checkpoint's header stores them. Needs no torch.
 
 Every config has ``latent_dim``, ``num_classes`` (0 = unconditional) and ``image_shape``.
 """
@@ -7,11 +7,11 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
-# A piecewise linear curve from pixel values to pixel values as its (x, y), both increasing;
-# constant beyond its ends. () = none.
+# A piecewise linear map of pixel values: its knots (x, y), both increasing; constant beyond the
+# ends. () = none.
 Curve = tuple[tuple[float, float], ...]
 MAX_KNOTS = 16
-MAX_OFFSET = 10.0  # of a mode: further out no normal number reaches
+MAX_OFFSET = 10.0  # of a mode; normal numbers do not reach further
 
 Operation = Literal["generate", "decode", "encode"]
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
@@ -41,7 +41,7 @@ def check_curve(curve: Curve) -> None:
 
 @dataclass(frozen=True)
 class GanConfig:
-    """Shape of one generator; with DiscriminatorConfig, also of what trains it."""
+    """Shape of a generator."""
 
     architecture: str = "compact"  # one of GAN_ARCHITECTURES
     latent_dim: int = 64  # length of z
@@ -49,9 +49,9 @@ class GanConfig:
     image_channels: int = 1  # 1 = grey, 3 = RGB
     image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
     channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
-    tone: Curve = ()  # the last step from values to pixels, fitted after training; () = a clamp
-    modes: int = 0  # unconditional: first numbers of z that choose one of so many modes; 0 = none
-    # Added to these numbers, so that some modes are chosen more often; () = all equally often.
+    tone: Curve = ()  # maps values to pixels, fitted after training; () = clamp only
+    modes: int = 0  # unconditional: the first so many numbers of z select a mode; 0 = none
+    # Added to these numbers, so that modes differ in frequency; () = all equally frequent.
     mode_offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class GanConfig:
                 f"modes is {self.modes}; allowed: 0, or 2 to the {self.latent_dim} numbers of z"
             )
         if self.modes and self.num_classes:
-            raise ValueError("a generator that is asked for a label has no modes of its own")
+            raise ValueError("a conditional generator (num_classes > 0) has no modes")
         if self.mode_offsets and len(self.mode_offsets) != self.modes:
             raise ValueError(f"{len(self.mode_offsets)} mode_offsets for {self.modes} modes")
         if not all(abs(offset) <= MAX_OFFSET for offset in self.mode_offsets):  # a NaN is not
@@ -97,7 +97,7 @@ class VaeConfig:
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
     prior_mixing: str = "reverse"  # between couplings, one of PRIOR_MIXINGS
-    tone: Curve = ()  # from means to pixels, fitted after training; () = pixels are the means
+    tone: Curve = ()  # maps means to pixels, fitted after training; () = pixels are the means
 
     def __post_init__(self) -> None:
         if self.architecture not in VAE_ARCHITECTURES:

@@ -1,7 +1,7 @@
 """Generators and discriminators of GAN and conditional GAN, in three architectures.
 
 ``dense`` is the fully connected textbook shape, ``dcgan`` follows Radford et al. 2015
-(arXiv:1511.06434), and ``compact`` is ours: narrow, sub-pixel output, made to be cheap on a CPU.
+(arXiv:1511.06434), and ``compact`` is this project's: narrow, sub-pixel output, cheap on a CPU.
 ``num_classes = 0`` means unconditional; otherwise both networks are conditioned on the label
 (Mirza & Osindero 2014, arXiv:1411.1784).
 """
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks.configs import GanConfig
-from training.networks.tone import bent
+from training.networks.tone import apply_curve
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What a discriminator adds to the GanConfig of its generator; no checkpoint holds one."""
+    """Shape of a discriminator, beside its generator's GanConfig. Checkpoints do not store it."""
 
     channels: tuple[int, ...] = (32, 64, 128)  # widths from the image inwards; 3 unless dense
     spectral_norm: bool = False  # of every weight (Miyato et al. 2018, arXiv:1802.05957)
     residual: bool = False  # compact, dcgan: one more 3x3 convolution at H/4, x + conv(x)
-    classifier: bool = False  # a second head, which names the class (Odena et al. 2017)
+    classifier: bool = False  # a second head that predicts the class (Odena et al. 2017)
 
 
-def with_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+def append_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
     """Append the one-hot label to each row: (B, N) -> (B, N + K); unchanged when K is 0.
 
     Raises:
@@ -44,8 +44,8 @@ def with_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
     return torch.cat([x, F.one_hot(labels, num_classes).to(x.dtype)], dim=1)
 
 
-def stretched(logits: Tensor) -> Tensor:
-    """Logits of any shape to [-0.05, 1.05]: a tanh stretched by 10 %, to be clamped to [0, 1].
+def stretched_tanh(logits: Tensor) -> Tensor:
+    """Logits of any shape to [-0.05, 1.05]: a tanh stretched_tanh by 10 %, to be clamped to [0, 1].
 
     81 % of an MNIST digit's pixels are exactly black, which a plain tanh or sigmoid only
     approaches; the stretch lets the network reach both ends with finite logits.
@@ -108,18 +108,18 @@ def _compact_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
     )
 
 
-# Of the softmax that chooses a mode: of normal z 4 in 100 are then nearer than 9 to 1 to two modes.
-# It stays a choice where truncation scales z down.
+# Factor of the logits of the softmax that selects a mode. With it 4 % of normal z are mixtures of
+# two modes (neither has more than 0.9). The softmax stays sharp when truncation scales z down.
 SHARPNESS = 100.0
 
 
-def with_mode(z: Tensor, modes: int) -> Tensor:
-    """The first ``modes`` numbers of each row through a sharp softmax; (B, Z), unchanged for 0.
+def select_mode(z: Tensor, modes: int) -> Tensor:
+    """The first ``modes`` numbers of each row of z (B, Z) through a sharp softmax; 0 = unchanged.
 
-    Classes of images are apart, and a continuous map from one Gaussian draws what lies between
-    them too. So the largest of these numbers chooses one of the modes, all but at once where two
-    are equally large, and the others say how it looks. The mixture is as in InfoGAN
-    (Chen et al. 2016, arXiv:1606.03657), with z itself still normal.
+    Classes of images are disjoint, but a continuous map from one Gaussian also produces images
+    between two classes. With the softmax, the largest of these numbers selects one mode, almost as
+    a step function, and the rest of z determines the style. A mixture latent as in InfoGAN (Chen et
+    al. 2016, arXiv:1606.03657), while z itself stays normal.
     """
     if not modes:
         return z
@@ -135,11 +135,11 @@ class Generator(nn.Module):
         self.latent_dim = config.latent_dim
         self.num_classes = config.num_classes
         self.image_shape = config.image_shape
-        self.offsets: Tensor | None  # of z (Z,), 0 where a number chooses no mode
+        self.offsets: Tensor | None  # added to z, (Z,); 0 for numbers that select no mode
         offsets = None
         if config.mode_offsets:
             rest = [0.0] * (config.latent_dim - config.modes)
-            # On the CPU also where all else is on the meta device: the config gives it, no file.
+            # On the CPU even when building on the meta device: it comes from the config.
             offsets = torch.tensor([*config.mode_offsets, *rest], device="cpu")
         self.register_buffer("offsets", offsets, persistent=False)
         inputs = config.latent_dim + config.num_classes
@@ -157,36 +157,36 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, Z), labels (B,) int64 or None -> pixels (B, C, H, W) in [0, 1]."""
-        return bent(self.unbent(z, labels), self.config.tone)
+        return apply_curve(self.before_curve(z, labels), self.config.tone)
 
-    def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The same before the tone curve or clamp: (B, C, H, W) in [-0.05, 1.05]."""
-        z = with_mode(self._offset(z), self.config.modes)
-        logits = self.trunk(with_label(z, labels, self.num_classes))
-        return stretched(logits.view(-1, *self.image_shape))
+    def before_curve(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Values before the tone curve or clamp: (B, C, H, W) in [-0.05, 1.05]."""
+        z = select_mode(self._offset(z), self.config.modes)
+        logits = self.trunk(append_label(z, labels, self.num_classes))
+        return stretched_tanh(logits.view(-1, *self.image_shape))
 
-    def modes_of(self, z: Tensor) -> Tensor:
-        """The mode that each row of z (B, Z) chooses: (B,) int64."""
+    def chosen_modes(self, z: Tensor) -> Tensor:
+        """The mode that each row of z (B, Z) selects: (B,) int64."""
         return self._offset(z)[:, : self.config.modes].argmax(dim=1)
 
     def _offset(self, z: Tensor) -> Tensor:
         return z if self.offsets is None else z + self.offsets
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The serving surface: the same as forward."""
+        """What serving calls: the same as forward."""
         pixels: Tensor = self(z, labels)
         return pixels
 
 
 class MinibatchStddev(nn.Module):
-    """Append one map: the mean over the features of their spread across the batch.
+    """Append one map: the standard deviation across the batch, averaged over all features.
 
-    (B, C, H, W) -> (B, C + 1, H, W). It shows the discriminator when fakes lack variety.
+    (B, C, H, W) -> (B, C + 1, H, W). It lets the discriminator see when fakes lack variety.
     Source: Karras et al. 2018, arXiv:1710.10196, section 3 (one group: the whole batch).
     """
 
     def batch_mean(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (C, H, W). Where processes share a batch, the mean over all of it."""
+        """(B, C, H, W) -> (C, H, W); ``optim.distributed`` extends it over several processes."""
         return x.mean(dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,9 +212,9 @@ class Discriminator(nn.Module):
     """An image (and its label) to one logit: high = real.
 
     The conditional form adds a projection of the features on the label's embedding (Miyato &
-    Koyama 2018, arXiv:1802.05637), so that it judges the label too; with ``classifier`` it also
-    says which class it sees (Odena et al. 2017, arXiv:1610.09585). A generator's modes are labels
-    to it. ``dense`` flattens its input and uses dropout, active only in training.
+    Koyama 2018, arXiv:1802.05637), so that the logit depends on the label too; with ``classifier``
+    it also predicts the class (Odena et al. 2017, arXiv:1610.09585). A generator's modes count as
+    labels here. ``dense`` flattens its input and uses dropout, active only in training.
     """
 
     def __init__(self, config: GanConfig, own: DiscriminatorConfig) -> None:
@@ -260,7 +260,7 @@ class Discriminator(nn.Module):
     def with_classes(
         self, images: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The same, and the class logits (B, K) of the ``classifier``'s head; None without it."""
+        """The same, and the class logits (B, K) of the classifier head; None without one."""
         features = self.features(images * 2 - 1)  # (B, N); zero-centred, as initialisation expects
         logits: Tensor = self.head(features).squeeze(1)
         if (labels is not None) != bool(self.num_classes):

@@ -5,9 +5,9 @@ checkpoint's header holds each file's SHA-256. A digest shows that a file is the
 that its author meant well, so a graph may hold nothing but listed operators of the standard
 domain: no control flow, no functions, no file of weights elsewhere.
 
-The checks read the protobuf encoding (protobuf.dev/programming-guides/encoding) themselves: the
-``onnx`` package takes a third of a second to import, a third of what a server may take to start.
-Field numbers are those of ``onnx.proto`` (onnx 1.23); every field that is not listed is refused.
+The checks parse the protobuf encoding (protobuf.dev/programming-guides/encoding) here, because the
+``onnx`` package takes a third of a second to import, a third of a server's start. Field numbers are
+those of ``onnx.proto`` (onnx 1.23); every field that is not listed is refused.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from training.networks.header import Graph
 
 OPSETS = range(17, 24)  # versions of the standard operators that may be asked for
 MAX_NODES = 4096
-# What the networks are made of. Nothing random, nothing with a body, nothing that makes much out
-# of nothing.
+# The operators that the networks use. None is random, has a subgraph, or allocates much from small
+# inputs.
 _NAMES = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div
     Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul Mul Pad
@@ -36,15 +36,15 @@ _Check = Callable[[_Value], None]
 
 
 def graph_path(checkpoint: Path, operation: Operation) -> Path:
-    """Where the graph of one operation is kept."""
+    """The file of one operation's graph."""
     return checkpoint.with_name(f"{checkpoint.stem}.{operation}.onnx")
 
 
 def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
-    """The graph of one operation, if it is the one that the checkpoint's header means.
+    """The graph of one operation, if its digest is the one in the checkpoint's header.
 
     Raises:
-        CheckpointError: missing, altered, or it holds what is not allowed. The message names the
+        CheckpointError: missing, altered, or contains something not allowed. The message names the
             file and the reason.
     """
     path = graph_path(checkpoint, operation)
@@ -61,10 +61,10 @@ def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
 
 
 def check_graph(data: bytes) -> None:
-    """Refuse an ONNX model that holds anything but standard operators and their weights.
+    """Refuse an ONNX model that contains anything but the listed operators and their weights.
 
     Raises:
-        ValueError: what it holds that it must not, or where it is no ONNX model.
+        ValueError: it contains something else, or is not an ONNX model.
     """
     seen: dict[str, int] = {"nodes": 0, "graphs": 0, "opsets": 0}
 
@@ -86,13 +86,13 @@ def check_graph(data: bytes) -> None:
 
     # IR version, producer and its version, model version, graph, operator sets
     _each("the model", memoryview(data), {1: _any, 2: _any, 3: _any, 5: _any, 7: graph, 8: opset})
-    # Of a field that is given twice, a parser takes the last or joins both.
+    # If a field is given twice, parsers keep the last one or merge both.
     if seen["graphs"] != 1 or seen["opsets"] != 1:
         raise ValueError("it is not an ONNX model with one graph and one operator set")
 
 
 def _any(_: _Value) -> None:
-    """A field whose value needs no look."""
+    """A field whose value needs no check."""
 
 
 def _operator(value: _Value) -> None:
@@ -156,13 +156,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
         else:
             raise ValueError("it is not an ONNX model")
         if length > len(message) - place:
-            raise ValueError("it is not a whole ONNX model")
+            raise ValueError("the ONNX model is truncated")
         yield key >> 3, message[place : place + length]
         place += length
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of up to 64 bits, seven a byte, and the place after it."""
+    """A number of up to 64 bits, seven bits a byte, and the offset after it."""
     number = 0
     for shift in range(0, 70, 7):
         if place >= len(message):
@@ -172,4 +172,4 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, place
-    raise ValueError("it is not a whole ONNX model")
+    raise ValueError("the ONNX model is truncated")

@@ -1,7 +1,7 @@
-"""A learned prior over latents: a flow that bends standard normal noise into likely latents.
+"""A learned prior over latents: a normalizing flow from standard normal noise to likely latents.
 
-A VAE's encoder does not fill N(0, I) evenly, and a decoder asked for a place that no image was
-ever encoded to draws no digit. The flow is fitted to the places that are used. Source: affine
+A VAE's encoder does not cover N(0, I) evenly, and where no training image was encoded the decoder
+produces no valid image. The flow is fitted to the latents that the encoder uses. Source: affine
 coupling, Dinh et al. 2017 (RealNVP), arXiv:1605.08803; learned linear maps between couplings,
 Kingma & Dhariwal 2018 (Glow), arXiv:1807.03039; as a VAE's prior, Xu et al. 2019,
 arXiv:1905.13452; fitted after the VAE, Dai & Wipf 2019, arXiv:1903.05789.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class _Coupling(nn.Module):
-    """Scales and shifts one half of the vector by functions of the other half, which stays."""
+    """Scales and shifts one half of the vector by functions of the other, which stays as it is."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
@@ -35,18 +35,18 @@ class _Coupling(nn.Module):
 
 
 class _Reverse(nn.Module):
-    """The vector backwards: the next coupling moves what this one kept."""
+    """Reverses the vector, so that the next coupling transforms the half that this one kept."""
 
     def forward(self, z: Tensor) -> Tensor:
         return z.flip(1)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The vector of before, and the log of the volume's change on the way there: none."""
+        """The input vector, and the log-determinant of the inverse: 0."""
         return z.flip(1), torch.zeros((), device=z.device)
 
 
 class _Linear(nn.Module):
-    """A learned square matrix, at first the reversal."""
+    """A learned square matrix, initialised to the reversal."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Linear(nn.Module):
         return F.linear(z, self.weight)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """As of ``_Reverse``."""
+        """The input vector, and the log-determinant of the inverse."""
         before = torch.linalg.solve(self.weight, z.T).T
         return before, -torch.linalg.slogdet(self.weight).logabsdet
 
@@ -65,8 +65,8 @@ class FlowPrior(nn.Module):
     """noise (B, Z) -> z (B, Z), invertible, with a known density. No layers = N(0, I) itself.
 
     Args:
-        mixing: What a coupling is followed by: ``reverse`` = the order reversed, ``linear`` = a
-            learned matrix.
+        mixing: What follows each coupling: ``reverse`` = reversed order, ``linear`` = a learned
+            matrix.
     """
 
     def __init__(self, size: int, layers: int, hidden: int, mixing: str = "reverse") -> None:
@@ -86,7 +86,7 @@ class FlowPrior(nn.Module):
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of latents, (B, Z) -> (B,), in nats: the change of variables backwards."""
+        """Log-density of latents, (B, Z) -> (B,), in nats, by change of variables."""
         log_det = torch.zeros(len(z), device=z.device)
         for coupling, mixing in zip(reversed(self.couplings), reversed(self.mixings), strict=True):
             assert isinstance(coupling, _Coupling)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from training.networks.configs import VaeConfig
 from training.networks.prior import FlowPrior
-from training.networks.tone import bent
+from training.networks.tone import apply_curve
 
 
 class _ResidualBlock(nn.Module):
-    """x + conv3x3(silu(conv3x3(silu(x)))), no normalisation: rows never see their neighbours."""
+    """x + conv3x3(silu(conv3x3(silu(x)))), no normalisation: rows of a batch are independent."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
 class Encoder(nn.Module):
     """images (B, C, H, W) in [0, 1] -> (mu, logvar), each (B, Z).
 
-    ``told`` (B, W), as wide as what ``head`` takes, is added to that before its activation.
+    ``condition`` (B, W), as wide as the input of ``head``, is added to that before its activation.
     """
 
     def __init__(self, config: VaeConfig) -> None:
@@ -69,22 +69,22 @@ class Encoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(features, 2 * config.latent_dim)
 
-    def forward(self, images: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *layers, activation = self.trunk
         features = images * 2 - 1
         for layer in layers:
             features = layer(features)
-        if told is not None:
-            features = features + told
+        if condition is not None:
+            features = features + condition
         mu, logvar = self.head(activation(features)).chunk(2, dim=1)
-        # e^-10 to e^10: beyond any posterior met on images, and its exponential stays finite.
+        # e^-10 to e^10: beyond any posterior seen on images, and the exponential stays finite.
         return mu, logvar.clamp(-10, 10)
 
 
 class Decoder(nn.Module):
     """z (B, Z) -> logits (B, C, H, W) of the Bernoulli mean of each pixel.
 
-    ``told`` (B, W), as wide as what the first layer gives, is added to that before its activation.
+    ``condition`` (B, W), as wide as the first layer's output, is added before its activation.
     """
 
     def __init__(self, config: VaeConfig) -> None:
@@ -114,18 +114,18 @@ class Decoder(nn.Module):
                 nn.PixelShuffle(2),  # (B, C, H, W)
             )
 
-    def forward(self, z: Tensor, told: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         first, *layers = self.trunk
         logits: Tensor = first(z)
-        if told is not None:
-            logits = logits + told
+        if condition is not None:
+            logits = logits + condition
         for layer in layers:
             logits = layer(logits)
         return logits
 
 
 class VAE(nn.Module):
-    """Encoder and decoder, and a prior on z that is learned (``prior_layers`` > 0)."""
+    """Encoder, decoder and prior on z: learned (``prior_layers`` > 0) or N(0, I)."""
 
     num_classes = 0
 
@@ -144,22 +144,22 @@ class VAE(nn.Module):
         self,
         images: Tensor,
         noise: Tensor,
-        told: tuple[Tensor | None, Tensor | None] = (None, None),
+        conditions: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass of training, reparametrised: z = mu + noise * exp(logvar / 2).
+        """A training pass with the reparametrisation z = mu + noise * exp(logvar / 2).
 
         Args:
             images: (B, C, H, W) in [0, 1].
-            noise: (B K, Z), standard normal, from the caller's generator: K draws an image, mostly
-                one, those of an image one after the other.
-            told: What encoder and decoder are told of how the images were made; see there.
+            noise: (B K, Z), standard normal, from the caller's generator: K draws an image (usually
+                1), consecutive rows for one image.
+            conditions: For encoder and decoder; see there. None = none.
 
         Returns:
             logits of the pixels (B K, C, H, W), mu (B K, Z), logvar (B K, Z): one row a draw.
 
         Source: Kingma & Welling 2014, section 2.4.
         """
-        to_encoder, to_decoder = told
+        to_encoder, to_decoder = conditions
         mu, logvar = self.encoder(images, to_encoder)
         draws = len(noise) // len(images)
         if draws > 1:
@@ -176,19 +176,19 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """z (B, Z) -> pixels (B, C, H, W) in [0, 1]: their means, through the tone curve if any."""
         means = torch.sigmoid(self.decoder(z))
-        return bent(means, self.config.tone) if self.config.tone else means
+        return apply_curve(means, self.config.tone) if self.config.tone else means
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The serving surface: decode a draw from the prior, made of standard normal z (B, Z).
+        """What serving calls: map standard normal z (B, Z) through the prior, then decode.
 
         Raises:
-            ValueError: labels are given; this network knows none.
+            ValueError: labels are given; a VAE is unconditional.
         """
         if labels is not None:
             raise ValueError("a VAE takes no labels")
         return self.decode(self.prior(z))
 
-    def unbent(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The same before the tone curve."""
+    def before_curve(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The same without the tone curve."""
         del labels
         return torch.sigmoid(self.decoder(self.prior(z)))

@@ -34,7 +34,7 @@ from training.networks.vae import VAE
 from training.release.class_frequencies import shared
 from training.release.export import save_with_graphs
 from training.release.gallery import Unmeasured, save_gallery
-from training.release.tone_curve import toned
+from training.release.tone_curve import with_tone_curve
 from training.runs.run_folder import (
     STATE,
     TrainingError,
@@ -237,7 +237,7 @@ def publish(
     averaged = _averaged(folder, kind, run, best, images - kept_out)
     network = averaged.network.to(device)
     if whole:
-        network = toned(shared(network, train), train)
+        network = with_tone_curve(shared(network, train), train)
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:

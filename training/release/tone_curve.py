@@ -35,7 +35,7 @@ Values = NDArray[np.float64]
 _BOUNDARIES: Values = (np.arange(255) + 0.5) / 255  # where level j rounds up to j + 1
 
 
-def toned(network: Generator | VAE, train: Dataset) -> Generator | VAE:
+def with_tone_curve(network: Generator | VAE, train: Dataset) -> Generator | VAE:
     """The network with a curve fitted to the training images; itself where none would help.
 
     Args:
@@ -64,7 +64,7 @@ def _values(network: Generator | VAE, shares: Tensor) -> Values:
         rows = min(BATCH, count - start)
         z = torch.randn(rows, network.latent_dim, generator=noise).to(device)
         labels = by_share[start : start + rows] if network.num_classes else None
-        parts.append(network.unbent(z, labels).flatten().cpu())
+        parts.append(network.before_curve(z, labels).flatten().cpu())
     return torch.cat(parts).sort().values.double().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Distorted training images, and what the VAE is told of them."""
+"""Distorted training images, and the condition that tells the VAE how they were distorted."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.tiny import state, train, vae_run
 from training.loops import vae as train_vae
-from training.data.augment import LIMITS, Teller, distorted, distortions
+from training.data.augment import LIMITS, ConditionEmbedding, distorted, distortions
 from training.data.dataset import Dataset
 from training.optim.losses import negative_elbo
 from training.networks.configs import VaeConfig
@@ -105,15 +105,15 @@ def test_a_fraction_of_the_rows_is_distorted() -> None:
     ],
     ids=["conv", "dense"],
 )
-def test_no_distortion_tells_nothing_and_another_reaches_both_networks(config: VaeConfig) -> None:
+def test_the_condition_of_no_distortion_is_0_and_another_reaches_both_networks(config: VaeConfig) -> None:
     torch.manual_seed(0)
     vae = VAE(config)
-    teller = Teller(vae)
+    embed = ConditionEmbedding(vae)
     images, noise = torch.rand(2, 1, 8, 8), torch.zeros(2, 3)
     plain = vae(images, noise)
-    for one, other in zip(vae(images, noise, teller(torch.zeros(2, 6))), plain, strict=True):
+    for one, other in zip(vae(images, noise, embed(torch.zeros(2, 6))), plain, strict=True):
         assert torch.equal(one, other)
-    to_encoder, to_decoder = teller(torch.ones(2, 6))
+    to_encoder, to_decoder = embed(torch.ones(2, 6))
     _, mu, logvar = vae(images, noise, (to_encoder, None))
     assert not torch.allclose(mu, plain[1])
     assert not torch.allclose(logvar, plain[2])
@@ -139,12 +139,12 @@ def test_any_amounts_are_rotation_times_shear_times_scale_and_a_shift() -> None:
     assert torch.allclose(distorted(images, amounts), wanted, atol=1e-4)
 
 
-def test_a_run_tells_what_it_did_and_does_it_to_fewer_and_fewer(
+def test_a_run_conditions_on_what_it_did_and_does_it_to_fewer_and_fewer(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fractions: list[float] = []
     done: list[tuple[Tensor, Tensor]] = []  # amounts, and the images they led to
-    told: list[Tensor] = []
+    conditions: list[Tensor] = []
     shown: list[Tensor] = []
 
     def note_fraction(count: int, fraction: float, noise: torch.Generator) -> Tensor:
@@ -155,8 +155,8 @@ def test_a_run_tells_what_it_did_and_does_it_to_fewer_and_fewer(
         done.append((amounts, distorted(images, amounts)))
         return done[-1][1]
 
-    def note_told(self: Teller, amounts: Tensor) -> tuple[Tensor, Tensor]:
-        told.append(amounts)
+    def note_condition(self: ConditionEmbedding, amounts: Tensor) -> tuple[Tensor, Tensor]:
+        conditions.append(amounts)
         return self.to_encoder(amounts), self.to_decoder(amounts)
 
     def note_shown(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -165,17 +165,17 @@ def test_a_run_tells_what_it_did_and_does_it_to_fewer_and_fewer(
 
     monkeypatch.setattr(train_vae, "distortions", note_fraction)
     monkeypatch.setattr(train_vae, "distorted", note_images)
-    monkeypatch.setattr(Teller, "forward", note_told)
+    monkeypatch.setattr(ConditionEmbedding, "forward", note_condition)
     monkeypatch.setattr(train_vae, "negative_elbo", note_shown)
     train(vae_run(distorted_fraction=0.8, decay_fraction=1.0), digits, tmp_path)
     assert fractions == pytest.approx([0.8 * (1 - step / 12) for step in range(12)])
-    assert len(done) == len(told) == len(shown) == 12
-    for (amounts, images), heard, seen in zip(done, told, shown, strict=True):
-        assert torch.equal(amounts, heard)
+    assert len(done) == len(conditions) == len(shown) == 12
+    for (amounts, images), condition, seen in zip(done, conditions, shown, strict=True):
+        assert torch.equal(amounts, condition)
         assert torch.equal(images, seen)
 
 
-def test_the_networks_learn_from_what_they_are_told(digits: Dataset, tmp_path: Path) -> None:
+def test_the_weights_of_the_condition_are_learned(digits: Dataset, tmp_path: Path) -> None:
     settings = vae_run(distorted_fraction=1.0)
     train(settings, digits, tmp_path, 1)
     first = state(tmp_path)

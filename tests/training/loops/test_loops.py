@@ -159,7 +159,7 @@ def test_the_classes_teach_a_gan_what_its_modes_draw(digits: Dataset, tmp_path: 
     z = torch.randn(500, 12, generator=torch.Generator().manual_seed(0))
     means = torch.stack([to_pixels(digits.images[digits.labels == k]).mean(0) for k in range(10)])
     distances = (generator.generate(z)[:, None] - means).square().sum(dim=(2, 3, 4))  # (500, 10)
-    assert (distances.argmin(dim=1) == generator.modes_of(z)).float().mean() > 0.5
+    assert (distances.argmin(dim=1) == generator.chosen_modes(z)).float().mean() > 0.5
 
 
 def test_an_update_of_one_network_leaves_the_weights_of_the_other(

@@ -61,7 +61,7 @@ def test_offsets_of_modes_that_cannot_be_are_refused(
     assert isinstance(again, Generator)
     z = torch.zeros(1, 5)
     assert torch.equal(again.generate(z), network.generate(z))
-    assert again.modes_of(z).tolist() == [0]
+    assert again.chosen_modes(z).tolist() == [0]
 
     def altered(metadata: dict[str, Any]) -> None:
         fields = json.loads(metadata["network"]) | {"mode_offsets": offsets}

@@ -21,9 +21,9 @@ from training.networks.gan import (
     Discriminator,
     DiscriminatorConfig,
     Generator,
-    stretched,
-    with_label,
-    with_mode,
+    append_label,
+    select_mode,
+    stretched_tanh,
 )
 from training.networks.vae import VAE
 
@@ -121,19 +121,19 @@ def test_in_training_batch_norm_mixes_the_batch(architecture: str) -> None:
 
 def test_with_label_appends_a_one_hot_row() -> None:
     x = torch.tensor([[0.5, 0.25], [1.0, 2.0]])
-    assert with_label(x, torch.tensor([2, 0]), 3).tolist() == [
+    assert append_label(x, torch.tensor([2, 0]), 3).tolist() == [
         [0.5, 0.25, 0, 0, 1],
         [1, 2, 1, 0, 0],
     ]
-    assert with_label(x, None, 0) is x
+    assert append_label(x, None, 0) is x
 
 
 def test_the_largest_of_the_first_numbers_chooses_the_mode() -> None:
     z = torch.tensor([[0.1, 0.5, -2.0, 7.0, 8.0], [1.0, 0.9, 3.0, 7.0, 8.0]])
     expected = torch.tensor([[0.0, 1.0, 0.0, 7.0, 8.0], [0.0, 0.0, 1.0, 7.0, 8.0]])
-    torch.testing.assert_close(with_mode(z, 3), expected)
-    torch.testing.assert_close(with_mode(torch.tensor([[1.0, 1.0]]), 2), torch.full((1, 2), 0.5))
-    assert with_mode(z, 0) is z
+    torch.testing.assert_close(select_mode(z, 3), expected)
+    torch.testing.assert_close(select_mode(torch.tensor([[1.0, 1.0]]), 2), torch.full((1, 2), 0.5))
+    assert select_mode(z, 0) is z
 
 
 def test_offsets_move_the_choice_of_the_mode_and_nothing_else() -> None:
@@ -141,8 +141,8 @@ def test_offsets_move_the_choice_of_the_mode_and_nothing_else() -> None:
     moved = Generator(dataclasses.replace(even.config, mode_offsets=(0.0, 1.0, 0.0))).eval()
     moved.load_state_dict(even.state_dict())
     z = torch.tensor([[1.5, 1.0, 0.0, 1.0, 1.0], [3.0, 1.0, 0.0, 1.0, 1.0]])
-    assert even.modes_of(z).tolist() == [0, 0]
-    assert moved.modes_of(z).tolist() == [1, 0]
+    assert even.chosen_modes(z).tolist() == [0, 0]
+    assert moved.chosen_modes(z).tolist() == [1, 0]
     swapped = torch.tensor([[1.0, 1.5, 0.0, 1.0, 1.0], [3.0, 1.0, 0.0, 1.0, 1.0]])
     torch.testing.assert_close(moved.generate(z), even.generate(swapped))
 
@@ -154,7 +154,7 @@ def test_within_a_mode_the_other_numbers_decide(architecture: str) -> None:
         [[2.0, 0.0, 0.0, 1.0, 1.0], [3.0, 1.0, -1.0, 1.0, 1.0], [0.0, 2.0, 0.0, 1.0, 1.0],
          [2.0, 0.0, 0.0, 1.0, -1.0]]
     )  # fmt: skip
-    assert generator.modes_of(z).tolist() == [0, 0, 1, 0]
+    assert generator.chosen_modes(z).tolist() == [0, 0, 1, 0]
     one, same, other_mode, other_style = generator.generate(z)
     assert torch.equal(one, same)
     assert not torch.equal(one, other_mode)
@@ -162,7 +162,7 @@ def test_within_a_mode_the_other_numbers_decide(architecture: str) -> None:
 
 
 def test_a_generator_reaches_exactly_0_and_1_with_finite_logits() -> None:
-    pixels = stretched(torch.tensor([-100.0, -2.0, 0.0, 2.0, 100.0])).clamp(0, 1)
+    pixels = stretched_tanh(torch.tensor([-100.0, -2.0, 0.0, 2.0, 100.0])).clamp(0, 1)
     assert pixels.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
     network = make_generator("dense")
     with torch.no_grad():
@@ -171,13 +171,13 @@ def test_a_generator_reaches_exactly_0_and_1_with_finite_logits() -> None:
     images = network.generate(randn(6, 3))
     assert images.min() == 0
     assert images.max() == 1
-    assert network.unbent(randn(6, 3)).min() < -0.04
+    assert network.before_curve(randn(6, 3)).min() < -0.04
 
 
 def test_the_stretch_is_a_tanh_wider_by_a_tenth() -> None:
     logits = torch.linspace(-3, 3, 29)
     expected = [(1.1 * math.tanh(x) + 1) / 2 for x in logits.tolist()]
-    assert stretched(logits).tolist() == pytest.approx(expected, abs=1e-6)
+    assert stretched_tanh(logits).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def make_discriminator(
@@ -298,9 +298,9 @@ def test_several_draws_of_an_image_are_as_if_it_came_several_times(architecture:
     to_encoder = randn(2, network.encoder.head.in_features)
     to_decoder = randn(2, first.out_features)
     thrice = (rows.repeat_interleave(3, dim=0) for rows in (images, to_encoder, to_decoder))
-    again, *told = thrice
+    again, *conditions = thrice
     together = network(images, noise, (to_encoder, to_decoder))
-    for found, expected in zip(together, network(again, noise, tuple(told)), strict=True):
+    for found, expected in zip(together, network(again, noise, tuple(conditions)), strict=True):
         assert len(found) == 6
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -351,7 +351,10 @@ def test_a_vae_refuses_labels() -> None:
         ({"architecture": "dcgan", "channels": (4,)}, "dcgan takes 2 widths, got (4,)"),
         ({"modes": 65}, "modes is 65; allowed: 0, or 2 to the 64 numbers of z"),
         ({"modes": 1}, "modes is 1; allowed: 0, or 2 to the 64 numbers of z"),
-        ({"modes": 10, "num_classes": 10}, "asked for a label has no modes of its own"),
+        (
+            {"modes": 10, "num_classes": 10},
+            "a conditional generator (num_classes > 0) has no modes",
+        ),
     ],
 )
 def test_bad_gan_configs_are_refused_with_the_value(

@@ -48,7 +48,7 @@ def test_a_network_with_modes_draws_them_as_the_images_are(digits: Dataset) -> N
     assert config.mode_offsets == ()  # the other is as it was
     z = torch.randn(100_000, 12, generator=torch.Generator().manual_seed(1))
     wanted = class_shares(few.labels, 10)
-    drawn = class_shares(found.modes_of(z), 10)
+    drawn = class_shares(found.chosen_modes(z), 10)
     torch.testing.assert_close(drawn, wanted, rtol=0, atol=0.005)
     assert wanted[3] < 0.05
 

@@ -38,7 +38,7 @@ from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
 from training.release.class_frequencies import offsets_for
 from training.release.publish import STORE, card
-from training.release.tone_curve import toned
+from training.release.tone_curve import with_tone_curve
 from training.runs.run_folder import new_run_folder, write_config
 
 
@@ -182,7 +182,7 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
     plain = build(published.kind, dataclasses.replace(description.network, tone=()))
     plain.load_state_dict(averaged)
     data, _ = load_data(data_spec("mnist", published.data_root))
-    assert toned(plain.eval(), data).config == description.network
+    assert with_tone_curve(plain.eval(), data).config == description.network
     if published.kind == "vae":  # a GAN of so few steps may be past mending by a curve
         assert description.network.tone
     assert description.digest[:12] in published.printed

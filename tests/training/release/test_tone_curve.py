@@ -12,9 +12,9 @@ from training.evaluation.evaluate import as_served, draw
 from training.evaluation.measures import histogram, histogram_distance
 from training.networks.configs import Curve, GanConfig, VaeConfig
 from training.networks.gan import Generator
-from training.networks.tone import bent
+from training.networks.tone import apply_curve
 from training.networks.vae import VAE
-from training.release.tone_curve import KEPT, Values, fit_curve, toned
+from training.release.tone_curve import KEPT, Values, fit_curve, with_tone_curve
 
 CURVE: Curve = ((0.03, 0.0), (0.1, 0.12), (0.93, 0.92), (0.96, 0.985), (1.04, 0.994), (1.05, 1.0))
 NETWORKS: dict[str, Callable[[], Generator | VAE]] = {
@@ -52,14 +52,14 @@ def test_a_curve_is_a_straight_line_from_knot_to_knot_and_constant_beyond() -> N
     values = torch.linspace(-1, 2, 3001)
     x, y = zip(*CURVE, strict=True)
     expected = np.interp(values.double().numpy(), x, y)
-    np.testing.assert_allclose(bent(values, CURVE).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(apply_curve(values, CURVE).numpy(), expected, atol=1e-6)
     two: Curve = ((0.25, 0.0), (0.75, 1.0))
-    assert bent(torch.tensor([0.0, 0.5, 1.0]), two).tolist() == [0.0, 0.5, 1.0]
-    assert bent(torch.tensor([0.0, 0.375, 0.8]), two).tolist() == [0.0, 0.25, 1.0]
+    assert apply_curve(torch.tensor([0.0, 0.5, 1.0]), two).tolist() == [0.0, 0.5, 1.0]
+    assert apply_curve(torch.tensor([0.0, 0.375, 0.8]), two).tolist() == [0.0, 0.25, 1.0]
 
 
 def test_without_a_curve_values_are_clamped() -> None:
-    assert bent(torch.tensor([-0.05, 0.3, 1.05]), ()).tolist() == pytest.approx([0, 0.3, 1])
+    assert apply_curve(torch.tensor([-0.05, 0.3, 1.05]), ()).tolist() == pytest.approx([0, 0.3, 1])
 
 
 def test_a_whole_curve_gives_samples_the_histogram_of_real_images() -> None:
@@ -67,7 +67,7 @@ def test_a_whole_curve_gives_samples_the_histogram_of_real_images() -> None:
     values = np.sort(np.concatenate([random.normal(0.1, 0.06, 6000), random.random(4000)]))
     shares = shares_of(real_digits().images)
     curve = fit_curve(values, shares, whole=True)
-    levels = as_served(bent(torch.from_numpy(values), curve))
+    levels = as_served(apply_curve(torch.from_numpy(values), curve))
     before = histogram_distance(
         histogram(as_served(torch.from_numpy(values).clamp(0, 1))), torch.from_numpy(shares)
     )
@@ -83,8 +83,8 @@ def test_a_curve_for_the_ends_leaves_what_is_between_them_as_it_is() -> None:
     shares = shares_of(real_digits().images)
     curve = fit_curve(values, shares, whole=False)
     levels = torch.arange(KEPT[0] + 1, KEPT[1])
-    assert torch.equal(as_served(bent(levels / 255, curve)).long(), levels)
-    served = histogram(as_served(bent(torch.from_numpy(values), curve)))
+    assert torch.equal(as_served(apply_curve(levels / 255, curve)).long(), levels)
+    served = histogram(as_served(apply_curve(torch.from_numpy(values), curve)))
     assert served[252:].numpy() == pytest.approx(shares[252:], abs=0.01)
     assert served[0] < 0.1 < shares[0]  # so much black would take levels between the ends
 
@@ -100,7 +100,7 @@ def test_where_no_curve_helps_there_is_none() -> None:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_toned_network_has_the_same_weights_and_a_nearer_histogram(kind: str) -> None:
     network, real = make(kind), real_digits()
-    found = toned(network, real)
+    found = with_tone_curve(network, real)
     assert type(found) is type(network)
     assert len(found.config.tone) >= 2
     assert dataclasses.replace(found.config, tone=()) == network.config
@@ -109,7 +109,7 @@ def test_a_toned_network_has_the_same_weights_and_a_nearer_histogram(kind: str) 
     wanted = histogram(real.images)
     before, after = (histogram(draw(one, 2000, 2024)[0]) for one in (network, found))
     assert histogram_distance(after, wanted) < histogram_distance(before, wanted) - 0.08
-    again = toned(network, real)
+    again = with_tone_curve(network, real)
     assert again.config == found.config
 
 
