@@ -64,7 +64,7 @@ def _card(service: Service, model: StoredModel) -> ModelCard:
         latent_dim=network.latent_dim,
         image_shape=list(network.image_shape),
         digest=description.digest,
-        reproducibility=service.engine.grades[model.name],
+        reproducibility=service.engine.reproducibility[model.name],
         engine=model.backend.engine,
         device=model.backend.device,
         data=description.data,

@@ -73,7 +73,7 @@ def _status(service: Service) -> Status:
             name: ModelStatus(
                 engine=model.backend.engine,
                 device=model.backend.device,
-                reproducibility=service.engine.grades[name],
+                reproducibility=service.engine.reproducibility[name],
                 operations=operations(name),
             )
             for name, model in sorted(service.models.items())

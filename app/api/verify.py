@@ -54,7 +54,7 @@ def _verification(service: Service, found: Finding) -> Verification:
         detail=found.detail,
         recipe=RecipeBody(**told),
         model=name,
-        reproducibility=None if name is None else service.engine.grades[name],
+        reproducibility=None if name is None else service.engine.reproducibility[name],
         different_pixels=found.different_pixels,
         largest_difference=found.largest_difference,
     )

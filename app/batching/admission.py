@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from app.batching.fair_queue import Shares, Ticket
-from app.batching.service_rate import Pace
+from app.batching.service_rate import ServiceRate
 
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T", bound=Ticket)
@@ -41,25 +41,27 @@ class OverloadError(Exception):
         self.own_rows = own_rows
 
 
-class Start(NamedTuple):
+class QueueConfig(NamedTuple):
     """What is known of a lane before its first call."""
 
     max_batch: int  # rows of one call at most
     rate: float = 0.0  # rows a second in full calls; 0 = unknown
-    at_once: int = 0  # rows up to which a call is so short, and so sure to end, that who asks waits
+    inline_rows: int = (
+        0  # rows up to which a call is so short, and so sure to end, that who asks waits
+    )
 
 
 class Lane(Generic[T]):
     """One lane's queues, and how fast they move."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: QueueConfig) -> None:
         self.max_batch = start.max_batch
         self.tile = max(1, self.max_batch // TILES)  # rows of one turn
         self.queue: Shares[T] = Shares(self.tile)
         # Goes after the other, and counts for no limit.
         self.background: Shares[T] = Shares(self.tile)
-        self.pace = Pace(start.max_batch, start.rate)
-        self.at_once = start.at_once
+        self.service_rate = ServiceRate(start.max_batch, start.rate)
+        self.inline_rows = start.inline_rows
 
 
 class Admission(Generic[Name, T]):
@@ -76,7 +78,7 @@ class Admission(Generic[Name, T]):
 
     def __init__(
         self,
-        lanes: Mapping[Name, Start],
+        lanes: Mapping[Name, QueueConfig],
         queue_limit: int,
         max_queue_s: float,
         max_share: float = 1.0,
@@ -115,7 +117,7 @@ class Admission(Generic[Name, T]):
     @property
     def rates(self) -> dict[Name, float]:
         """Rows a second that each lane is taken to do; 0 = not known yet."""
-        return {name: lane.pace.rate for name, lane in self._lanes.items()}
+        return {name: lane.service_rate.rate for name, lane in self._lanes.items()}
 
     def wait_s(self, now: float, rows: int = 1) -> float:
         """How long a request of so many rows would wait behind the rows of others."""
@@ -127,7 +129,7 @@ class Admission(Generic[Name, T]):
         for lane in self._lanes.values():
             if queued := lane.queue.waiting:
                 waiting += queued
-                seconds += lane.pace.seconds(lane.queue.ahead_of(rows, client))
+                seconds += lane.service_rate.seconds(lane.queue.ahead_of(rows, client))
         return waiting, seconds
 
     def retry_after_s(self, now: float) -> int:
@@ -166,7 +168,7 @@ class Admission(Generic[Name, T]):
             return
         if seconds > self._max_queue_s:
             raise self._refusal("wait", seconds, self._max_queue_s, now, client)
-        seconds += self.lane(name).pace.seconds(rows)
+        seconds += self.lane(name).service_rate.seconds(rows)
         if seconds > left_s:
             raise self._refusal("deadline", seconds, left_s, now, client)
 

@@ -8,7 +8,7 @@ one call holds parts of many requests, of many clients.
 
 A call that is short and sure to end is made on the event loop itself, which stands still meanwhile:
 to hand it to a thread and to hear from that takes longer than it is worth (docs/log.md). Should it
-not end, whoever watches ``stands_since`` from another thread has to answer
+not end, whoever watches ``inline_call_started`` from another thread has to answer
 (``app.process.watchdog``).
 
 Rows in the *background* go after all others: they get what room a call has left, but at most a
@@ -32,9 +32,16 @@ from concurrent.futures import Executor
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from app.batching.admission import Admission, Start
+from app.batching.admission import Admission, QueueConfig
 from app.batching.fair_queue import Shares
-from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
+from app.batching.ticket import (
+    BatchRequest,
+    ClientDisconnectedError,
+    ClosedError,
+    DeadlineError,
+    HungError,
+    Timing,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +52,7 @@ Result = TypeVar("Result")
 # Why rows of an accepted request never reached the model; anything else: another row failed.
 _REASONS: dict[type[BaseException], str] = {
     asyncio.CancelledError: "left",
-    LeftError: "left",
+    ClientDisconnectedError: "left",
     DeadlineError: "expired",
     HungError: "stopped",
     ClosedError: "stopped",
@@ -54,7 +61,7 @@ _REASONS: dict[type[BaseException], str] = {
 _PATIENCE = 7  # calls in a row that leave what waits in the background out
 _QUIET_S = 1.0  # without other requests, until calls for the background alone are full ones
 
-_Piece = tuple[Pending[Row, Result], Sequence[Row]]
+_Piece = tuple[BatchRequest[Row, Result], Sequence[Row]]
 
 
 class Batcher(Generic[Lane, Row, Result]):
@@ -83,7 +90,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self,
         run: Callable[[Lane, list[Row]], Sequence[Result | Exception]],
         executor: Executor,
-        lanes: Mapping[Lane, Start],
+        lanes: Mapping[Lane, QueueConfig],
         *,
         max_wait_s: float = 0.0,
         queue_limit: int,
@@ -103,10 +110,10 @@ class Batcher(Generic[Lane, Row, Result]):
         self._on_batch = on_batch
         self._on_drop = on_drop
         self.clock = clock
-        self.admission: Admission[Lane, Pending[Row, Result]] = Admission(
+        self.admission: Admission[Lane, BatchRequest[Row, Result]] = Admission(
             lanes, queue_limit, max_queue_s, max_share
         )
-        self._requests: set[Pending[Row, Result]] = set()  # accepted and not yet answered
+        self._requests: set[BatchRequest[Row, Result]] = set()  # accepted and not yet answered
         self._in_background = 0  # of these
         self._passed_over = 0  # calls without background rows while some waited
         self._asked = -math.inf  # when the last request came that is not in the background
@@ -118,7 +125,7 @@ class Batcher(Generic[Lane, Row, Result]):
         self.changes = 0  # of what a new request would meet, by all but new requests
         self.hung = False  # the running call has taken over hang_s
         # When the call began for which the event loop stands still; another thread may look.
-        self.stands_since: float | None = None
+        self.inline_call_started: float | None = None
         # That thread has answered in place of this one, which must do no more.
         self.abandoned = False
         self._task = asyncio.get_running_loop().create_task(self._serve())
@@ -156,12 +163,12 @@ class Batcher(Generic[Lane, Row, Result]):
         self,
         lane: Lane,
         rows: Sequence[Row],
-        then: Callable[[Pending[Row, Result]], None],
+        then: Callable[[BatchRequest[Row, Result]], None],
         deadline: float = math.inf,
         left: Callable[[], bool] | None = None,
         client: Hashable = None,
         background: bool = False,
-    ) -> Pending[Row, Result]:
+    ) -> BatchRequest[Row, Result]:
         """Queue rows, for who waits without a task.
 
         Args:
@@ -179,14 +186,13 @@ class Batcher(Generic[Lane, Row, Result]):
         Raises:
             OverloadError: they would wait too long, or have no room; none is run.
             DeadlineError: the deadline passed, here or in the outcome; what was queued is not run.
-            LeftError: in the outcome: ``left`` was true; what was still queued is not run.
-            HungError: the model does not return.
-            ClosedError: the batcher is closing.
+            ClientDisconnectedError: in the outcome: ``left`` was true; what was still queued is not
+            run. HungError: the model does not return. ClosedError: the batcher is closing.
             Exception: in the outcome: what the model raised for this request's rows.
         """
         now = self.check(lane, len(rows), deadline, client, background)
         left_s = deadline - now
-        request: Pending[Row, Result] = Pending(
+        request: BatchRequest[Row, Result] = BatchRequest(
             waiting=len(rows),
             client=client,
             rows=rows,
@@ -211,17 +217,17 @@ class Batcher(Generic[Lane, Row, Result]):
         self._watch(deadline, now)
         return request
 
-    def _failed(self, request: Pending[Row, Result]) -> None:
+    def _failed(self, request: BatchRequest[Row, Result]) -> None:
         """A request has failed, perhaps in the midst of a queue's work: it hears of it later."""
         asyncio.get_running_loop().call_soon(self._deliver, [request])
 
-    def _deliver(self, requests: list[Pending[Row, Result]]) -> None:
+    def _deliver(self, requests: list[BatchRequest[Row, Result]]) -> None:
         """Tell those who wait that their requests have ended."""
         for request in requests:
             self._remove(request, request.error)
             self._tell(request.then, request)
 
-    def _remove(self, request: Pending[Row, Result], error: BaseException | None) -> None:
+    def _remove(self, request: BatchRequest[Row, Result], error: BaseException | None) -> None:
         """A request has ended: with its results, or with an error."""
         self.changes += 1
         if error:
@@ -404,7 +410,7 @@ class Batcher(Generic[Lane, Row, Result]):
 
     @staticmethod
     def _pieces(
-        queue: Shares[Pending[Row, Result]], room: int, now: float
+        queue: Shares[BatchRequest[Row, Result]], room: int, now: float
     ) -> list[_Piece[Row, Result]]:
         """Up to ``room`` rows of a queue."""
         pieces: list[_Piece[Row, Result]] = []
@@ -419,19 +425,19 @@ class Batcher(Generic[Lane, Row, Result]):
         """Run one batch and hand each request its part."""
         batch = [row for _, rows in pieces for row in rows]
         queues = self.admission.lane(lane)
-        pace = queues.pace
+        service_rate = queues.service_rate
         loop = asyncio.get_running_loop()
         started = self.clock()
-        self.admission.call_ends = started + pace.seconds(len(batch))
-        at_once = len(batch) <= queues.at_once
+        self.admission.call_ends = started + service_rate.seconds(len(batch))
+        inline_rows = len(batch) <= queues.inline_rows
         watchdog = None
-        if self._hang_s < math.inf and not at_once:
+        if self._hang_s < math.inf and not inline_rows:
             watchdog = loop.call_later(self._hang_s, self._hang, lane, len(batch))
         failure: Exception | None = None
         results: Sequence[Result | Exception] = ()
         try:
-            if at_once:
-                self.stands_since = started
+            if inline_rows:
+                self.inline_call_started = started
                 results = self._run(lane, batch)
             else:
                 results = await loop.run_in_executor(self._executor, self._run, lane, batch)
@@ -442,7 +448,7 @@ class Batcher(Generic[Lane, Row, Result]):
         except Exception as error:
             failure = error
         finally:
-            self.stands_since = None
+            self.inline_call_started = None
             if watchdog:
                 watchdog.cancel()
         if self.abandoned:
@@ -452,23 +458,23 @@ class Batcher(Generic[Lane, Row, Result]):
         self.changes += 1
         free_since, self._free_since, self.admission.call_ends = self._free_since, now, now
         if failure:
-            if at_once:
+            if inline_rows:
                 await self._turns()
             await self._divide(lane, pieces, failure)
             return
         # Not from ``started``: what the event loop does between two calls slows the queue too.
-        pace.observe(len(batch), now - free_since)
+        service_rate.observe(len(batch), now - free_since)
         self._tell(self._on_batch, lane, len(batch), now - started)
         start = 0
-        ended: list[Pending[Row, Result]] = []
-        if not at_once:
+        ended: list[BatchRequest[Row, Result]] = []
+        if not inline_rows:
             # In a turn of their own: the model gets its next batch before answers are made of this.
             loop.call_soon(self._deliver, ended)
         for request, rows in pieces:
             if request.give(results[start : start + len(rows)], now - started, len(batch)):
                 ended.append(request)
             start += len(rows)
-        if at_once:
+        if inline_rows:
             self._deliver(ended)
             await self._turns()
 

@@ -3,7 +3,7 @@
 _WEIGHT = 0.2  # of a new call: half of what is known is forgotten in three calls
 
 
-class Pace:
+class ServiceRate:
     """Rows a second of one lane, exponentially weighted over its calls.
 
     The rate is that of full calls, because those are what a queue long enough to matter is served

@@ -14,7 +14,7 @@ class DeadlineError(Exception):
     """The request's deadline passed before all of its results were there."""
 
 
-class LeftError(Exception):
+class ClientDisconnectedError(Exception):
     """Nobody waits for the results any more."""
 
 
@@ -36,14 +36,14 @@ class Timing(NamedTuple):
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class Pending(Ticket, Generic[Row, Result]):
+class BatchRequest(Ticket, Generic[Row, Result]):
     """A request that was accepted; times are seconds on the batcher's clock."""
 
     rows: Sequence[Row]
     lane: Hashable
     # Called once, when it has failed. That it has succeeded, ``give`` tells.
-    failed: "Callable[[Pending[Row, Result]], None]"
-    then: "Callable[[Pending[Row, Result]], None]"  # who waits for it
+    failed: "Callable[[BatchRequest[Row, Result]], None]"
+    then: "Callable[[BatchRequest[Row, Result]], None]"  # who waits for it
     arrived: float
     deadline: float
     due: float  # when its batch stops waiting for more
@@ -87,7 +87,7 @@ class Pending(Ticket, Generic[Row, Result]):
         if self.deadline <= now:
             self.expire()
         elif self.left and not self.ended and self.left():
-            self.fail(LeftError("the caller has gone away"))
+            self.fail(ClientDisconnectedError("the caller has gone away"))
         return self.ended
 
     def give(self, part: Sequence[Result | Exception], seconds: float, batch_rows: int) -> bool:

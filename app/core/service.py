@@ -8,9 +8,16 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from app import seeds
-from app.batching.admission import OverloadError, Start
+from app.batching.admission import OverloadError, QueueConfig
 from app.batching.batcher import Batcher
-from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError, Pending, Timing
+from app.batching.ticket import (
+    BatchRequest,
+    ClientDisconnectedError,
+    ClosedError,
+    DeadlineError,
+    HungError,
+    Timing,
+)
 from app.core.clients import current_client
 from app.core.metrics import Metrics
 from app.core.selection import Choice
@@ -46,7 +53,7 @@ CANARY_S = 5
 _POLL_S = 0.02
 
 
-_Asked = Pending[Row, Result]  # named once: inside a function it would be made at each call
+_Asked = BatchRequest[Row, Result]  # named once: inside a function it would be made at each call
 
 
 class Caller(NamedTuple):
@@ -75,7 +82,7 @@ class Generated(NamedTuple):
     timing: Timing
 
 
-def measured_lanes(engine: Engine) -> dict[OperationKey, Start]:
+def measured_lanes(engine: Engine) -> dict[OperationKey, QueueConfig]:
     """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
 
     A start for the batcher, which measures every call from then on.
@@ -84,10 +91,10 @@ def measured_lanes(engine: Engine) -> dict[OperationKey, Start]:
         engine: That has been probed.
     """
     return {
-        lane: Start(
+        lane: QueueConfig(
             engine.max_batch[lane],
             max(size / seconds for size, seconds in costs),
-            engine.at_once[lane],
+            engine.inline_rows[lane],
         )
         for lane, costs in engine.costs.items()
     }
@@ -255,7 +262,7 @@ class Service:
             DeadlineExceededError: the order's deadline passed in the queue.
             NotReadyError: the service stops, or a model hangs.
             ModelFailureError, NotFiniteError: of this order's rows.
-            LeftError: the caller has gone.
+            ClientDisconnectedError: the caller has gone.
         """
         samples = self.samples(order)
         images, timing = await self.sample(order.model, samples, order.caller)
@@ -278,7 +285,7 @@ class Service:
         def done(request: _Asked) -> None:
             if (error := request.error) is None:
                 then(Generated(request.results, samples, request.timing))  # type: ignore[arg-type]
-            elif isinstance(error, LeftError):
+            elif isinstance(error, ClientDisconnectedError):
                 then(error)
             else:
                 refuse(error)
@@ -346,7 +353,7 @@ class Service:
     ) -> tuple[list[Result], Timing]:
         try:
             return await self.batcher.submit(lane, rows, *caller, background)
-        except LeftError:
+        except ClientDisconnectedError:
             raise  # nobody is there to be told
         except Exception as error:
             raise self._told(lane, error) from error
@@ -376,7 +383,7 @@ class Service:
     def identity(self, model: StoredModel) -> str | None:
         """What the pixels of a seed depend on besides the parameters; None = the device does not
         repeat itself."""
-        if self.engine.grades[model.name] != "exact":
+        if self.engine.reproducibility[model.name] != "exact":
             return None
         return f"{model.description.digest} {self.engine.fingerprints[model.name]}"
 

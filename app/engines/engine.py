@@ -52,7 +52,7 @@ class Findings(NamedTuple):
     """What the probe of a set of models has found, as ``Engine`` describes it."""
 
     costs: dict[OperationKey, list[tuple[int, float]]]
-    grades: dict[str, Reproducibility]
+    reproducibility: dict[str, Reproducibility]
     fingerprints: dict[str, str]
     failed: dict[str, str]  # name -> why a model cannot be run
 
@@ -94,20 +94,20 @@ class Engine:
             each lane, one that takes about BATCH_S, or AT_ONCE_S where it surely ends.
 
     ``max_batch`` has that largest batch by lane.
-    ``at_once`` has rows that ``run`` does in AT_ONCE_S, and surely ends, by lane; 0 = none.
+    ``inline_rows`` has rows that ``run`` does in AT_ONCE_S, and surely ends, by lane; 0 = none.
     ``costs`` has the size and seconds of each pass in use, smallest size first, by lane.
-    ``grades`` has whether each model repeats itself to the bit, by name.
+    ``reproducibility`` has whether each model repeats itself to the bit, by name.
     ``fingerprints`` has a digest of what each model's ``generate`` gave in the probe, by name: it
     differs where processor, engine or settings round otherwise, so seeds there give other pixels.
     """
 
     def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
         self.max_batch: dict[OperationKey, int] = {}
-        self.at_once: dict[OperationKey, int] = {}
+        self.inline_rows: dict[OperationKey, int] = {}
         self._chosen = max_batch
         self.models = dict(models)
         self.costs: dict[OperationKey, list[tuple[int, float]]] = {}
-        self.grades: dict[str, Reproducibility] = {}
+        self.reproducibility: dict[str, Reproducibility] = {}
         self.fingerprints: dict[str, str] = {}
         self._plans: dict[OperationKey, list[int]] = {}
 
@@ -156,10 +156,10 @@ class Engine:
                 if lane[1] == "generate":
                     found.fingerprints[name] = probed.digest
             exact = all(probed.exact for probed in probes.values())
-            found.grades[name] = "exact" if exact else "visual"
+            found.reproducibility[name] = "exact" if exact else "visual"
             log.info(
                 "%s: %s with %s on %s; milliseconds by batch size: %s",
-                *(name, found.grades[name], model.backend.engine, model.backend.device),
+                *(name, found.reproducibility[name], model.backend.engine, model.backend.device),
                 "; ".join(
                     f"{lane[1]} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in probed.costs)
                     for lane, probed in probes.items()
@@ -172,7 +172,7 @@ class Engine:
         process."""
         for name in found.failed:
             del self.models[name]
-        self.grades.update(found.grades)
+        self.reproducibility.update(found.reproducibility)
         self.fingerprints.update(found.fingerprints)
         self.costs.update(found.costs)
         for lane, costs in self.costs.items():
@@ -180,10 +180,10 @@ class Engine:
             usual = _batch_that_takes(AT_ONCE_S if sure else BATCH_S, costs)
             self.max_batch[lane] = self._chosen or usual
             self._plans[lane] = plan(costs, self.max_batch[lane])
-            self.at_once[lane] = self._in_time(lane)
+            self.inline_rows[lane] = self._in_time(lane)
 
     def _in_time(self, lane: OperationKey) -> int:
-        """``at_once`` of a lane: ``max_batch``, or what halving leaves of it."""
+        """``inline_rows`` of a lane: ``max_batch``, or what halving leaves of it."""
         if not self.models[lane[0]].backend.sure_to_end:
             return 0
         rows = self.max_batch[lane]

@@ -23,7 +23,7 @@ from starlette.datastructures import State
 
 from app import seeds
 from app.batching.admission import OverloadError
-from app.batching.ticket import LeftError
+from app.batching.ticket import ClientDisconnectedError
 from app.core.metrics import Metrics
 from app.core.service import TIMEOUT_HEADER, Generated, Order, Service, refused_for
 from app.engines.rows import OperationKey
@@ -359,7 +359,7 @@ class Lean:
 
     def _failed(self, plain: Plain, request_id: str, answer: Answer, error: Exception) -> None:
         """There are no images, and never will be."""
-        if isinstance(error, LeftError):
+        if isinstance(error, ClientDisconnectedError):
             self._metrics.request(plain.method, PATH, CLIENT_LEFT)
             return
         status, headers, body = problem(as_service_error(error, request_id), request_id, PATH)

@@ -7,7 +7,7 @@ import re
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.batching.ticket import LeftError
+from app.batching.ticket import ClientDisconnectedError
 from app.core.metrics import Metrics
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.http.error_response import as_service_error, common_headers, problem
@@ -88,7 +88,7 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_headers)
-        except (ClientDisconnect, LeftError):
+        except (ClientDisconnect, ClientDisconnectedError):
             status = CLIENT_LEFT
         except asyncio.CancelledError:
             if status:

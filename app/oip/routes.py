@@ -249,7 +249,7 @@ def _metadata(service: Service, served: Served) -> ModelMetadata:
             "properties": {
                 "operation": served.operation,
                 "digest": model.description.digest,
-                "reproducibility": service.engine.grades[model.name],
+                "reproducibility": service.engine.reproducibility[model.name],
                 "optional_inputs": optional,
             },
         }

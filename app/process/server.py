@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
         assert self.service
         batcher = self.service.batcher
         most_s = min(self._settings.hang_seconds, _MOST_STANDSTILL_S)
-        watch(lambda: batcher.stands_since, most_s, self._give_up)
+        watch(lambda: batcher.inline_call_started, most_s, self._give_up)
         if self._link:
             self._protocol = self._reporting(self._link)
             asyncio.get_running_loop().add_reader(self._link.fileno(), self._take)

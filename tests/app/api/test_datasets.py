@@ -432,7 +432,7 @@ async def test_the_tag_is_of_the_file_and_saves_making_it(
     assert await settled(client, app_of(client)) == before
     assert "etag" not in (await client.get("/dataset?n=20")).headers
     service = app_of(client).state.service
-    service.engine.grades["tiny-cgan-v1"] = "visual"
+    service.engine.reproducibility["tiny-cgan-v1"] = "visual"
     rough = await client.get("/dataset?n=20&seed=1", headers={"range": "bytes=9-9007199254740991"})
     assert rough.status_code == 200
     assert not {"etag", "accept-ranges"} & set(rough.headers)

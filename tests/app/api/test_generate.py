@@ -167,7 +167,7 @@ async def test_every_parameter_and_type_has_its_own_tag(client: httpx.AsyncClien
 async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
     client: httpx.AsyncClient, app_of: AppOf
 ) -> None:
-    app_of(client).state.service.engine.grades["tiny-cgan-v1"] = "visual"
+    app_of(client).state.service.engine.reproducibility["tiny-cgan-v1"] = "visual"
     for path in ({}, UNUSUAL):
         place = (await client.get("/generate?seed=1", headers=path)).headers["content-location"]
         answer = await client.get(place, headers=path)

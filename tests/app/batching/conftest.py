@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.batching.admission import Start
+from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
 
 Call = tuple[str, list[int]]
@@ -52,8 +52,8 @@ def setup() -> Setup:
     async def make(**options: Any) -> AsyncIterator[tuple[FakeModel, Batcher[str, int, int]]]:
         model = FakeModel()
         most, rates = options.pop("max_batch", 4), options.pop("rates", {})
-        lanes = {name: Start(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")}
-        lanes["now"] = Start(most, at_once=2)
+        lanes = {name: QueueConfig(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")}
+        lanes["now"] = QueueConfig(most, inline_rows=2)
         batcher: Batcher[str, int, int] = Batcher(
             model, ThreadPoolExecutor(1), lanes, **({"queue_limit": 100} | options)
         )

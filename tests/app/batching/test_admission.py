@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.batching.admission import Admission, OverloadError, Start
+from app.batching.admission import Admission, OverloadError, QueueConfig
 from app.batching.fair_queue import Shares, Ticket, Turns
-from app.batching.service_rate import Pace
+from app.batching.service_rate import ServiceRate
 
 
 def nobody(_: Ticket) -> bool:
@@ -48,27 +48,27 @@ def test_what_goes_before_a_new_request_is_a_tile_of_each_for_every_turn_it_take
 
 
 def test_small_calls_do_not_teach_that_large_ones_are_slow() -> None:
-    pace = Pace(full=64, rate=6400)
+    service_rate = ServiceRate(full=64, rate=6400)
     for _ in range(100):
-        pace.observe(1, 0.002)  # 500 a second, as one row at a time is
-    assert pace.seconds(64) == pytest.approx(0.01)
+        service_rate.observe(1, 0.002)  # 500 a second, as one row at a time is
+    assert service_rate.seconds(64) == pytest.approx(0.01)
     for _ in range(30):
-        pace.observe(64, 0.1)  # but the device has become slower
-    assert pace.seconds(64) == pytest.approx(0.1, rel=0.05)
+        service_rate.observe(64, 0.1)  # but the device has become slower
+    assert service_rate.seconds(64) == pytest.approx(0.1, rel=0.05)
     for _ in range(30):
-        pace.observe(8, 0.001)  # and fast again
-    assert pace.rate > 7000
+        service_rate.observe(8, 0.001)  # and fast again
+    assert service_rate.rate > 7000
 
 
 def test_an_unknown_pace_predicts_no_wait_and_learns_from_the_first_call() -> None:
-    pace = Pace(full=64)
-    assert pace.seconds(1000) == 0
-    pace.observe(2, 0.5)
-    assert pace.seconds(8) == 2
+    service_rate = ServiceRate(full=64)
+    assert service_rate.seconds(1000) == 0
+    service_rate.observe(2, 0.5)
+    assert service_rate.seconds(8) == 2
 
 
 def admission(queue_limit: int = 100) -> Admission[str, Ticket]:
-    lanes = {"a": Start(16, 10.0), "b": Start(16, 100.0)}
+    lanes = {"a": QueueConfig(16, 10.0), "b": QueueConfig(16, 100.0)}
     return Admission(lanes, queue_limit, max_queue_s=1.0)
 
 
@@ -165,7 +165,7 @@ def test_before_a_client_goes_a_turn_of_each_other_for_every_turn_of_its_own(
 
 def crowded() -> Admission[str, Ticket]:
     """100 rows a second, at most one second of wait and 100 rows, of which a client has half."""
-    return Admission({"a": Start(16, 100.0)}, 100, max_queue_s=1.0, max_share=0.5)
+    return Admission({"a": QueueConfig(16, 100.0)}, 100, max_queue_s=1.0, max_share=0.5)
 
 
 def ask(
@@ -207,7 +207,7 @@ def test_who_asked_long_ago_is_not_there_any_more() -> None:
 
 
 def test_who_waits_behind_itself_alone_is_refused_and_others_are_not() -> None:
-    queues = Admission[str, Ticket]({"a": Start(16, 100.0)}, 1000, max_queue_s=1.0)
+    queues = Admission[str, Ticket]({"a": QueueConfig(16, 100.0)}, 1000, max_queue_s=1.0)
     assert ask(queues, "quiet", 1) is None
     while (refused := ask(queues, "flood", 1)) is None:
         pass

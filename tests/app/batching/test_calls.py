@@ -108,7 +108,7 @@ async def test_a_short_call_is_made_on_the_event_loop_and_a_longer_one_is_not(
 
         def call(lane: str, rows: list[int]) -> Sequence[int | Exception]:
             here = threading.current_thread() is threading.main_thread()
-            found.append((len(rows), here, batcher.stands_since is not None))
+            found.append((len(rows), here, batcher.inline_call_started is not None))
             doubled: Sequence[int | Exception] = model(lane, rows)
             return doubled
 
@@ -116,7 +116,7 @@ async def test_a_short_call_is_made_on_the_event_loop_and_a_longer_one_is_not(
         for rows in ([1], [1, 2], [1, 2, 3]):
             assert (await batcher.submit("now", rows))[0] == [2 * row for row in rows]
         assert found == [(1, True, True), (2, True, True), (3, False, False)]
-        assert batcher.stands_since is None
+        assert batcher.inline_call_started is None
 
 
 async def test_between_calls_on_the_event_loop_others_have_their_turn(setup: Setup) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.batching.admission import Start
+from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
 from app.batching.ticket import ClosedError, HungError
 from tests.app.batching.conftest import Setup, queued
@@ -53,7 +53,7 @@ async def test_the_rest_of_a_failed_large_request_is_dropped(setup: Setup) -> No
 
 async def test_too_few_results_are_an_error_and_not_a_hang(setup: Setup) -> None:
     batcher: Batcher[str, int, int] = Batcher(
-        lambda _, rows: rows[1:], ThreadPoolExecutor(1), {"a": Start(4)}, queue_limit=9
+        lambda _, rows: rows[1:], ThreadPoolExecutor(1), {"a": QueueConfig(4)}, queue_limit=9
     )
     with pytest.raises(RuntimeError, match="1 results for 2"):
         await batcher.submit("a", [1, 2])
@@ -121,7 +121,7 @@ async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup
         assert isinstance(answers[0], RuntimeError)
         assert isinstance(answers[3], ValueError)
         assert [answer[0] for answer in answers[1:3]] == [[4], [6]]
-        assert batcher.stands_since is None
+        assert batcher.inline_call_started is None
 
 
 @pytest.mark.parametrize("lane", ["a", "now"])

@@ -23,9 +23,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from app.batching.admission import _BESIDE_S, TILES, OverloadError, Start
+from app.batching.admission import _BESIDE_S, TILES, OverloadError, QueueConfig
 from app.batching.batcher import _PATIENCE, _QUIET_S, Batcher
-from app.batching.ticket import ClosedError, DeadlineError, HungError, LeftError, Timing
+from app.batching.ticket import (
+    ClientDisconnectedError,
+    ClosedError,
+    DeadlineError,
+    HungError,
+    Timing,
+)
 
 MAX_BATCH = 8
 TILE = MAX_BATCH // TILES
@@ -122,7 +128,10 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher: Batcher[str, int, int] = Batcher(
             self._called,
             self.executor,
-            {name: Start(MAX_BATCH, self.rates.get(name, 0), self.at_once) for name in ("a", "b")},
+            {
+                name: QueueConfig(MAX_BATCH, self.rates.get(name, 0), self.inline_rows)
+                for name in ("a", "b")
+            },
             max_wait_s=self.max_wait_s,
             queue_limit=QUEUE_LIMIT,
             max_queue_s=self.max_queue_s,
@@ -135,18 +144,18 @@ class BatcherMachine(RuleBasedStateMachine):
     max_wait_s = 0.0
     max_queue_s = math.inf
     max_share = 1.0
-    at_once = 0
+    inline_rows = 0
     rates: dict[str, float] = {}  # noqa: RUF012
 
     # What the batcher calls.
 
     def _called(self, lane: str, rows: list[int]) -> list[int | Exception]:
-        if len(rows) <= self.at_once:
+        if len(rows) <= self.inline_rows:
             assert not self.executor.call, "two calls at once"
-            assert self.batcher.stands_since == self.loop.now
+            assert self.batcher.inline_call_started == self.loop.now
             self._entered(lane, rows)
         else:
-            assert self.batcher.stands_since is None
+            assert self.batcher.inline_call_started is None
         return self._model(lane, rows)
 
     def _entered(self, lane: str, rows: list[int]) -> None:
@@ -420,7 +429,7 @@ class BatcherMachine(RuleBasedStateMachine):
                 assert results == [2 * row for row in asked.rows]
                 assert sorted(set(asked.runs)) == asked.rows
                 assert 1 <= timing.own_rows <= timing.batch_rows <= MAX_BATCH
-            elif isinstance(error, LeftError):
+            elif isinstance(error, ClientDisconnectedError):
                 assert asked.gone
             elif isinstance(error, (RuntimeError, ValueError)):
                 assert asked.poison, "a neighbour's failure"
@@ -481,7 +490,7 @@ class SharingMachine(BatcherMachine):
 class MixedMachine(BatcherMachine):
     """Small calls are made on the event loop, and others in the executor."""
 
-    at_once = 3
+    inline_rows = 3
     max_queue_s = 5.0
     rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
 

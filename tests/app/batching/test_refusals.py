@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.batching.admission import OverloadError
-from app.batching.ticket import DeadlineError, LeftError
+from app.batching.ticket import ClientDisconnectedError, DeadlineError
 from tests.app.batching.conftest import Setup, queued
 
 
@@ -103,7 +103,7 @@ async def test_a_caller_that_has_gone_away_never_reaches_the_model(setup: Setup)
         await queued(batcher, 3)
         model.free.set()
         await held
-        with pytest.raises(LeftError):
+        with pytest.raises(ClientDisconnectedError):
             await gone
         assert (await there)[0] == [6]
         assert model.calls == [("hold", [0]), ("a", [3])]

@@ -53,7 +53,7 @@ def samples(count: int, labels: bool = True) -> list[Row]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_has_the_same_bytes_in_every_batch(engine: Engine, name: str) -> None:
-    assert engine.grades[name] == "exact"
+    assert engine.reproducibility[name] == "exact"
     rows = samples(16, labels=name == "tiny-cgan-v1")
     together = engine.run((name, "generate"), rows)
     for size in range(1, 16):
@@ -215,7 +215,7 @@ def test_sizes_whose_rows_differ_are_not_used(tiny_store: Path) -> None:
     engine.warm_up()
     assert 1 in sizes_of(engine)
     assert not {3, 6} & set(sizes_of(engine))
-    assert engine.grades["tiny-gan-v1"] == "exact"
+    assert engine.reproducibility["tiny-gan-v1"] == "exact"
 
 
 def test_sizes_where_a_bad_neighbour_spreads_are_not_used(tiny_store: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_device_that_does_not_repeat_itself_is_graded_visual(tiny_store: Path)
     random = np.random.default_rng(0)
     engine = changed(tiny_store, lambda z, pixels: random.random(pixels.shape, np.float32))
     engine.warm_up()
-    assert engine.grades["tiny-gan-v1"] == "visual"
+    assert engine.reproducibility["tiny-gan-v1"] == "visual"
     assert sizes_of(engine) == [REFERENCE]
     assert len(engine.run(LANE, samples(3, labels=False))) == 3
 
@@ -295,8 +295,8 @@ def test_where_nobody_chose_a_batch_takes_some_milliseconds(
 def test_what_is_done_at_once_takes_five_milliseconds_and_only_where_it_surely_ends(
     engine: Engine, kind: EngineName
 ) -> None:
-    assert engine.at_once.keys() == engine.costs.keys()
-    for lane, rows in engine.at_once.items():
+    assert engine.inline_rows.keys() == engine.costs.keys()
+    for lane, rows in engine.inline_rows.items():
         assert bool(rows) == (kind == "onnx")
         costs = dict(engine.costs[lane])
         assert sum(costs[size] for _, _, size in engine.pieces(lane, rows)) <= 0.005
@@ -313,7 +313,7 @@ def test_a_pass_with_a_fixed_cost_is_done_at_once_for_fewer_rows(
     sizes = (1, 2, 4, 8, 16, 32, 64)
     found.costs[LANE] = [(size, fixed_s + row_s * size) for size in sizes]
     engine.adopt(found)
-    assert engine.at_once[LANE] == most
+    assert engine.inline_rows[LANE] == most
 
 
 def test_every_operation_has_the_times_of_its_sizes(engine: Engine) -> None:

@@ -69,7 +69,7 @@ def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_sto
 
     shared = prepared(engine="onnx").result()
     assert {model.backend.engine for model in shared.engine.models.values()} == {"onnx"}
-    assert set(shared.engine.grades) == set(shared.engine.models)  # probed
+    assert set(shared.engine.reproducibility) == set(shared.engine.models)  # probed
     assert prepared(engine="onnx", threads=2) is None
     if find_spec("torch"):
         assert prepared(engine="torch") is None
@@ -103,7 +103,7 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
     beside = prepare_to_fork(settings)
     assert beside
     there, here = beside.result(), prepare(settings)
-    assert there.engine.grades == here.engine.grades
+    assert there.engine.reproducibility == here.engine.reproducibility
     assert there.engine.fingerprints == here.engine.fingerprints
     assert there.engine.costs.keys() == here.engine.costs.keys() == there.engine.max_batch.keys()
     lane: OperationKey = ("tiny-cgan-v1", "generate")
@@ -126,7 +126,7 @@ def test_what_the_probe_tells_arrives_whole(
     preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
     assert preparation
     engine, refused = preparation.result()
-    assert (engine.costs, engine.grades, engine.fingerprints) == told[:3]
+    assert (engine.costs, engine.reproducibility, engine.fingerprints) == told[:3]
     assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
     assert set(engine.models) == set(names)
     assert engine.max_batch == {(name, "generate"): 256 for name in names}
