@@ -1,11 +1,12 @@
-"""Bodies of the Open Inference Protocol: JSON, and behind it tensors as raw bytes.
+"""Request and response bodies of the Open Inference Protocol: JSON, then tensors as raw bytes.
 
-https://github.com/kserve/open-inference-protocol (REST), with the binary tensor data extension:
-of a body, the first bytes are JSON, the rest the tensors that say ``binary_data_size``, in the
-order of the JSON, little-endian and row-major.
+https://github.com/kserve/open-inference-protocol (REST) with the binary tensor data extension: the
+first bytes of a body are JSON; the tensors that have a ``binary_data_size`` follow in the order of
+the JSON, little-endian and row-major.
 
-Knows neither HTTP nor the service. Shapes, sizes and datatypes in a body are a stranger's: each is
-held against what the model takes before anything of its size is made, and the first fault ends it.
+This module knows neither HTTP nor the service. Shapes, sizes and datatypes in a body are untrusted:
+each is checked against the model's signature before anything of that size is allocated, and parsing
+stops at the first fault.
 """
 
 import json
@@ -14,68 +15,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import MalformedBodyError, shown
 from app.formats import strict_json
+from app.oip.signature import BYTES, DTYPES, Array, Input, Output, Signature
 
-Array = NDArray[Any]
-
-DTYPES = {"UINT8": "|u1", "INT64": "<i8", "UINT64": "<u8", "FP32": "<f4"}
-BYTES = "BYTES"  # of any length each, so outside of the table; in binary four bytes tell it
 MAX_ID = 128  # characters of a request's own identifier
-_ENVELOPE = 8192  # bytes of JSON around the numbers
-_NUMBER = 32  # bytes of JSON that one number may take, with what stands around it
 
 
-class Input(NamedTuple):
-    """A tensor that a model takes, (n, *row), or with one more axis of 1 behind."""
-
-    name: str
-    datatypes: tuple[str, ...]  # the first is the one that is told
-    row: tuple[int, ...]
-    low: int  # allowed are low to high
-    high: int
-    required: bool = True
-
-    def metadata(self) -> dict[str, Any]:
-        """What the protocol tells of it; -1 is the batch."""
-        return {"name": self.name, "datatype": self.datatypes[0], "shape": [-1, *self.row]}
-
-
-class Output(NamedTuple):
-    """A tensor that a model gives, (n, *row)."""
-
-    name: str
-    datatype: str
-    row: tuple[int, ...]
-    unasked: bool = True  # given to who names no outputs
-
-    def metadata(self) -> dict[str, Any]:
-        """What the protocol tells of it; -1 is the batch."""
-        return {"name": self.name, "datatype": self.datatype, "shape": [-1, *self.row]}
-
-
-class Signature(NamedTuple):
-    """What one model takes and gives. Where no input is required, a parameter ``n`` can tell the
-    number of rows."""
-
-    inputs: tuple[Input, ...]
-    outputs: tuple[Output, ...]
-
-    def most_bytes(self, max_rows: int) -> int:
-        """How long a body can be that is not padded on purpose."""
-        numbers = sum(math.prod(spec.row) for spec in self.inputs)
-        return _ENVELOPE + max_rows * numbers * _NUMBER
-
-
-class Inference(NamedTuple):
-    """A checked request."""
+class ParsedRequest(NamedTuple):
+    """A parsed and checked request."""
 
     id: str | None
     rows: int
-    inputs: dict[str, Array]  # (rows, *row) each
-    outputs: list[tuple[Output, bool]]  # and whether it is to be binary, in the order asked for
+    inputs: dict[str, Array]  # each (rows, *row)
+    outputs: list[tuple[Output, bool]]  # in the order requested; True = binary, False = JSON
 
 
 def _refuse(detail: str) -> NoReturn:
@@ -83,7 +37,7 @@ def _refuse(detail: str) -> NoReturn:
 
 
 def _object(value: Any, what: str, known: Sequence[str]) -> dict[str, Any]:
-    """The members that are not null."""
+    """An object's members that are not null, all of them ``known``."""
     if not isinstance(value, dict):
         _refuse(f"{what} must be an object")
     for name in value:
@@ -112,21 +66,23 @@ def _id(value: Any) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise MalformedBodyError("id has half a character: a lone surrogate") from error
+        raise MalformedBodyError("id has a lone surrogate, which is no character") from error
     return value
 
 
-def read(body: bytes, json_size: int | None, signature: Signature, max_rows: int) -> Inference:
-    """A request's body.
+def parse_request(
+    body: bytes, json_size: int | None, signature: Signature, max_rows: int
+) -> ParsedRequest:
+    """Parse the body of an infer request.
 
     Args:
-        body: All of it.
-        json_size: Bytes of it that are JSON; None = all.
-        signature: Of the model.
-        max_rows: Rows of each tensor at most.
+        body: The whole body.
+        json_size: Bytes of the JSON part; None = the whole body is JSON.
+        signature: The model's inputs and outputs.
+        max_rows: Most rows that a tensor may have.
 
     Raises:
-        MalformedBodyError: anything is wrong; the message says what and what is allowed.
+        MalformedBodyError: the body does not fit; the message says where and what is allowed.
     """
     if json_size is not None and json_size > len(body):
         _refuse(f"Inference-Header-Content-Length is {json_size}; the body has {len(body)} bytes")
@@ -140,7 +96,7 @@ def read(body: bytes, json_size: int | None, signature: Signature, max_rows: int
     parameters = _object(head.get("parameters", {}), "parameters", known)
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
     inputs = _inputs(_list(head.get("inputs"), "inputs"), body, start, signature, max_rows)
-    return Inference(
+    return ParsedRequest(
         _id(head.get("id")),
         _rows(inputs, parameters.get("n"), max_rows),
         inputs,
@@ -151,8 +107,8 @@ def read(body: bytes, json_size: int | None, signature: Signature, max_rows: int
 def _rows(inputs: dict[str, Array], n: Any, max_rows: int) -> int:
     counts = {name: len(array) for name, array in inputs.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        _refuse(f"the inputs must have equally many rows; {told}")
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        _refuse(f"the inputs must have equally many rows; {listed}")
     if n is None:
         return next(iter(counts.values()), 1)
     if type(n) is not int or not 1 <= n <= max_rows:
@@ -183,20 +139,20 @@ def _outputs(
     given: list[Any], signature: Signature, binary_by_default: bool
 ) -> list[tuple[Output, bool]]:
     specs = {spec.name: spec for spec in signature.outputs}
-    asked: dict[str, bool] = {}
+    requested: dict[str, bool] = {}
     for item in given:
         wanted = _object(item, "an output", ("name", "parameters"))
-        name = _name(wanted, "output", specs, asked)
+        name = _name(wanted, "output", specs, requested)
         parameters = _object(
             wanted.get("parameters", {}), f"parameters of output {name}", ("binary_data",)
         )
         binary = parameters.get("binary_data", binary_by_default)
-        asked[name] = _flag(binary, f"binary_data of output {name}")
-        if specs[name].datatype == BYTES and not asked[name]:
-            _refuse(f"output {name} is bytes, which JSON cannot hold; ask for binary_data true")
-    if not asked:
-        asked = {name: binary_by_default for name, spec in specs.items() if spec.unasked}
-    return [(specs[name], binary) for name, binary in asked.items()]
+        requested[name] = _flag(binary, f"binary_data of output {name}")
+        if specs[name].datatype == BYTES and not requested[name]:
+            _refuse(f"output {name} is bytes, which JSON cannot hold; set its binary_data to true")
+    if not requested:
+        requested = {name: binary_by_default for name, spec in specs.items() if spec.by_default}
+    return [(specs[name], binary) for name, binary in requested.items()]
 
 
 def _name(tensor: dict[str, Any], what: str, known: dict[str, Any], had: dict[str, Any]) -> str:
@@ -214,7 +170,7 @@ def _name(tensor: dict[str, Any], what: str, known: dict[str, Any], had: dict[st
 def _tensor(
     tensor: dict[str, Any], spec: Input, body: bytes, start: int, max_rows: int
 ) -> tuple[Array, int]:
-    """One input (n, *row), and where its bytes end."""
+    """One input (n, *row), and the offset at which its bytes end."""
     what = f"input {spec.name}"
     datatype = tensor.get("datatype")
     if datatype not in spec.datatypes:
@@ -227,17 +183,17 @@ def _tensor(
     )
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in tensor):
-        _refuse(f"{what}: either data or parameters.binary_data_size must be there, not both")
+        _refuse(f"{what}: give either data or parameters.binary_data_size, not both")
     if size is None:
         array = np.array(_numbers(tensor["data"], spec, shape, dtype.kind), dtype)
     elif type(size) is not int or size != count * dtype.itemsize:
         _refuse(f"{what}: binary_data_size must be {count * dtype.itemsize}, by its shape")
     elif start + size > len(body):
-        _refuse(f"{what}: {size} bytes are announced, {len(body) - start} are there")
+        _refuse(f"{what}: {size} bytes are announced, {len(body) - start} are present")
     else:
         array = np.frombuffer(body, dtype, count, start)
         start += size
-        # Written so that a NaN fails it too.
+        # In this form a NaN fails the check too.
         if not bool(((array >= spec.low) & (array <= spec.high)).all()):
             _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
     return array.reshape(shape[0], *spec.row), start
@@ -258,7 +214,7 @@ def _shape(shape: Any, spec: Input, max_rows: int) -> list[int]:
 
 
 def _numbers(data: Any, spec: Input, shape: list[int], kind: str) -> list[Any]:
-    """JSON's numbers, row-major, from a flat list or one nested like the shape."""
+    """Numbers of a JSON tensor, row-major, from a flat list or one nested like the shape."""
     what = f"input {spec.name}"
     numbers = _list(data, f"{what}: data")
     if numbers and isinstance(numbers[0], list):
@@ -272,29 +228,29 @@ def _numbers(data: Any, spec: Input, shape: list[int], kind: str) -> list[Any]:
         _refuse(f"{what}: data must have {math.prod(shape)} numbers; it has {len(numbers)}")
     if not set(map(type, numbers)) <= ({int, float} if kind == "f" else {int}):
         _refuse(f"{what}: data must be {'numbers' if kind == 'f' else 'whole numbers'} alone")
-    # Before numpy, which refuses some and makes others infinite.
+    # Checked before numpy, which rejects some large numbers and turns others into infinity.
     if not (spec.low <= min(numbers) and max(numbers) <= spec.high):
         _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
     return numbers
 
 
-def write(
+def encode_response(
     model: str,
     version: str,
     request_id: str | None,
     tensors: Sequence[tuple[Output, bool, Array | list[bytes]]],
 ) -> tuple[bytes, int | None]:
-    """An answer's body, and the bytes of it that are JSON (None = all).
+    """The body of an infer response, and the bytes of its JSON part (None = the whole body).
 
     Args:
-        model, version: What made it.
-        request_id: As the request gave it.
-        tensors: Each output, whether it is to be binary, and its value (n, *row); a list for BYTES,
-            which must be binary.
+        model, version: Which model ran.
+        request_id: The request's own identifier.
+        tensors: For each output: its spec, whether to encode it as binary, and its value (n, *row).
+            A BYTES output is a list and must be binary.
     """
     outputs, raw = [], []
     for spec, binary, value in tensors:
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "name": spec.name,
             "datatype": spec.datatype,
             "shape": [len(value), *spec.row],
@@ -306,11 +262,11 @@ def write(
         elif binary:
             data = value.astype(DTYPES[spec.datatype], copy=False).tobytes()
         else:
-            told["data"] = value.ravel().tolist()
+            described["data"] = value.ravel().tolist()
         if binary:
-            told["parameters"] = {"binary_data_size": len(data)}
+            described["parameters"] = {"binary_data_size": len(data)}
             raw.append(data)
-        outputs.append(told)
+        outputs.append(described)
     head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if request_id is not None:
         head["id"] = request_id

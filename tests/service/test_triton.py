@@ -176,7 +176,7 @@ def test_compressed_requests_are_read(triton: InferenceServerClient, coding: str
     ("model", "version", "inputs", "options", "status", "says"),
     [
         ("nobody", "", [], {}, "404", f"available: {CGAN}"),
-        (CGAN, "3", [], {}, "404", "version 1 alone"),
+        (CGAN, "3", [], {}, "404", "only version is 1"),
         (CGAN, "", [tensor("seed", np.zeros((2, 2), int))], {}, "400", "must be [n]"),
         (CGAN, "", [tensor("seed", np.zeros(65, int))], {}, "400", "n from 1 to 64"),
         (CGAN, "", [tensor("seed", np.array([-1]))], {}, "400", "0 to 9007199254740991"),

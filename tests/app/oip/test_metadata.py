@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.oip.routes import Served
+from app.oip.models import ProtocolModel
 from tests.app.oip.asked import CGAN, AppOf, refused
 from training.networks.configs import VaeConfig
 
@@ -50,7 +50,7 @@ async def test_metadata_names_every_tensor_of_each_operation(client: httpx.Async
 def test_a_colour_models_images_have_their_channels_last(operation: Any) -> None:
     network = VaeConfig(latent_dim=5, image_channels=3, image_size=8)
     model: Any = SimpleNamespace(network=network)
-    signature = Served("colour-vae-v1", model, operation).signature
+    signature = ProtocolModel("colour-vae-v1", model, operation).signature
     ends = signature.inputs if operation == "encode" else signature.outputs
     assert ends[0].metadata() == {"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8, 3]}
 

@@ -17,7 +17,8 @@ from tritonclient.http import (
 )
 
 from app.errors import InvalidParameterError, MalformedBodyError
-from app.oip.tensors import BYTES, DTYPES, Inference, Input, Output, Signature, read, write
+from app.oip.signature import BYTES, DTYPES, Input, Output, Signature
+from app.oip.tensors import ParsedRequest, encode_response, parse_request
 
 MAX_ROWS = 5
 SEED = Input("seed", ("INT64", "UINT64"), (), 0, 2**53 - 1, required=False)
@@ -26,7 +27,7 @@ PIXELS = Input("image", ("UINT8",), (2, 3), 0, 255)
 LATENT = Input("z", ("FP32",), (3,), -1000, 1000)
 OUTPUTS = (
     Output("image", "UINT8", (2, 3)),
-    Output("png", BYTES, (), unasked=False),
+    Output("png", BYTES, (), by_default=False),
     Output("seed", "INT64", ()),
     Output("mu", "FP32", (3,)),
 )
@@ -60,7 +61,7 @@ def test_what_tritonclient_sends_is_read_as_it_was(
     order = data.draw(st.booleans())
 
     tensors = {"image": (pixels, "UINT8", first), "z": (z, "FP32", second)}
-    found = read(*sent(dict(sorted(tensors.items(), reverse=order))), UPLOAD, MAX_ROWS)
+    found = parse_request(*sent(dict(sorted(tensors.items(), reverse=order))), UPLOAD, MAX_ROWS)
     assert found.rows == n
     np.testing.assert_array_equal(found.inputs["image"], pixels)
     np.testing.assert_array_equal(found.inputs["z"], z)
@@ -70,7 +71,7 @@ def test_what_tritonclient_sends_is_read_as_it_was(
         "seed": (numbers.reshape(shape), "UINT64", first),
         "label": (label.reshape(shape), "INT64", second),
     }
-    found = read(*sent(tensors), SAMPLE, MAX_ROWS)
+    found = parse_request(*sent(tensors), SAMPLE, MAX_ROWS)
     assert found.inputs["seed"].tolist() == numbers.tolist()
     assert found.inputs["label"].tolist() == label.tolist()
 
@@ -91,7 +92,7 @@ def test_what_is_written_is_what_tritonclient_reads(
         (spec, chosen or spec.datatype == BYTES, values[spec.name])
         for spec, chosen in zip(OUTPUTS, binary, strict=True)
     ]
-    body, size = write("a-model", "1", request_id, tensors)
+    body, size = encode_response("a-model", "1", request_id, tensors)
     result = InferResult.from_response_body(body, header_length=size)
     told = result.get_response()
     assert (told["model_name"], told["model_version"]) == ("a-model", "1")
@@ -154,7 +155,7 @@ def read_or_refuse(body: bytes, json_size: int | None) -> None:
     for signature in (SAMPLE, UPLOAD):
         detail, found = "", None
         try:
-            found = read(body, json_size, signature, MAX_ROWS)
+            found = parse_request(body, json_size, signature, MAX_ROWS)
         except MalformedBodyError as error:
             detail = error.detail
         if found:
@@ -164,7 +165,7 @@ def read_or_refuse(body: bytes, json_size: int | None) -> None:
             assert 0 < len(detail) < 500
 
 
-def check(found: Inference, signature: Signature) -> None:
+def check(found: ParsedRequest, signature: Signature) -> None:
     assert 1 <= found.rows <= MAX_ROWS
     assert found.outputs
     for spec in signature.inputs:
@@ -248,7 +249,7 @@ def test_a_damaged_request_is_refused_or_still_fits(
         (envelope(outputs=[{"name": []}]), None, "no name"),
         (envelope(outputs=[{"name": "x"}]), None, "unknown output 'x'"),
         (envelope(outputs=[{"name": "image"}] * 2), None, "image is given twice"),
-        (envelope(outputs=[{"name": "png"}]), None, "binary_data true"),
+        (envelope(outputs=[{"name": "png"}]), None, "binary_data to true"),
         (
             envelope(outputs=[{"name": "image", "parameters": {"classification": 2}}]),
             None,
@@ -310,7 +311,7 @@ def test_a_wrong_body_is_refused_in_the_callers_words(
     body: bytes, size: int | None, says: str
 ) -> None:
     with pytest.raises((MalformedBodyError, InvalidParameterError)) as caught:
-        read(body, size, SAMPLE, MAX_ROWS)
+        parse_request(body, size, SAMPLE, MAX_ROWS)
     assert says in caught.value.detail
     assert len(caught.value.detail) < 500
 
@@ -319,17 +320,17 @@ def test_a_wrong_body_is_refused_in_the_callers_words(
 def test_a_wrong_binary_size_is_refused_before_it_is_used(size: Any) -> None:
     head = envelope(inputs=[tensor(data=None, parameters={"binary_data_size": size})])
     with pytest.raises(MalformedBodyError, match="binary_data_size must be 16"):
-        read(head + bytes(16), len(head), SAMPLE, MAX_ROWS)
+        parse_request(head + bytes(16), len(head), SAMPLE, MAX_ROWS)
 
 
 def test_missing_and_left_over_bytes_are_refused() -> None:
     head = envelope(inputs=[tensor(data=None, parameters={"binary_data_size": 16})])
-    assert read(head + bytes(16), len(head), SAMPLE, MAX_ROWS).rows == 2
-    for count, says in ((0, "0 are there"), (15, "15 are there"), (17, "1 bytes are left")):
+    assert parse_request(head + bytes(16), len(head), SAMPLE, MAX_ROWS).rows == 2
+    for count, says in ((0, "0 are present"), (15, "15 are present"), (17, "1 bytes are left")):
         with pytest.raises(MalformedBodyError, match=says):
-            read(head + bytes(count), len(head), SAMPLE, MAX_ROWS)
-    with pytest.raises(MalformedBodyError, match="0 are there"):
-        read(head, None, SAMPLE, MAX_ROWS)
+            parse_request(head + bytes(count), len(head), SAMPLE, MAX_ROWS)
+    with pytest.raises(MalformedBodyError, match="0 are present"):
+        parse_request(head, None, SAMPLE, MAX_ROWS)
 
 
 @pytest.mark.parametrize(
@@ -342,20 +343,20 @@ def test_numbers_out_of_range_are_refused_in_either_form(bad: float, binary: boo
     pixels = np.zeros((2, 2, 3), np.uint8)
     body, size = sent({"image": (pixels, "UINT8", True), "z": (z, "FP32", binary)})
     with pytest.raises(MalformedBodyError, match="-1000 to 1000"):
-        read(body, size, UPLOAD, MAX_ROWS)
+        parse_request(body, size, UPLOAD, MAX_ROWS)
 
 
 def test_a_number_too_large_for_a_float_is_refused() -> None:
     body = b'{"inputs":[{"name":"z","shape":[1,3],"datatype":"FP32","data":[1e999,0,0]}]}'
     with pytest.raises(MalformedBodyError, match="-1000 to 1000"):
-        read(body, None, UPLOAD, MAX_ROWS)
+        parse_request(body, None, UPLOAD, MAX_ROWS)
 
 
 def test_a_required_input_may_not_be_missing() -> None:
     with pytest.raises(MalformedBodyError, match="no input image"):
-        read(envelope(), None, UPLOAD, MAX_ROWS)
+        parse_request(envelope(), None, UPLOAD, MAX_ROWS)
     with pytest.raises(MalformedBodyError, match=r"known: binary_data_output$"):
-        read(envelope(parameters={"n": 1}), None, UPLOAD, MAX_ROWS)
+        parse_request(envelope(parameters={"n": 1}), None, UPLOAD, MAX_ROWS)
 
 
 def test_nested_and_flat_data_are_the_same_and_null_is_as_if_left_out() -> None:
@@ -363,15 +364,15 @@ def test_nested_and_flat_data_are_the_same_and_null_is_as_if_left_out() -> None:
     pixels = {"name": "image", "shape": [2, 2, 3], "datatype": "UINT8", "data": list(range(12))}
     flat = envelope(inputs=[pixels, z | {"data": [0, 1, 2, 3, 4, 5.5]}], id=None, outputs=None)
     nested = envelope(inputs=[pixels, z | {"data": [[0, 1, 2], [3, 4, 5.5]], "parameters": None}])
-    found, again = (read(body, None, UPLOAD, MAX_ROWS) for body in (flat, nested))
+    found, again = (parse_request(body, None, UPLOAD, MAX_ROWS) for body in (flat, nested))
     assert found.inputs["z"].tolist() == [[0, 1, 2], [3, 4, 5.5]]
     np.testing.assert_array_equal(found.inputs["z"], again.inputs["z"])
     assert found.id is None
 
 
-def test_outputs_are_those_asked_for_in_their_order_else_all_that_come_unasked() -> None:
+def test_outputs_are_those_asked_for_in_their_order_else_the_default_ones() -> None:
     def asked(**more: Any) -> list[tuple[str, bool]]:
-        found = read(envelope(**more), None, SAMPLE, MAX_ROWS)
+        found = parse_request(envelope(**more), None, SAMPLE, MAX_ROWS)
         return [(spec.name, binary) for spec, binary in found.outputs]
 
     assert asked() == [("image", False), ("seed", False), ("mu", False)]
@@ -383,10 +384,10 @@ def test_outputs_are_those_asked_for_in_their_order_else_all_that_come_unasked()
 
 
 def test_without_inputs_the_rows_are_n_or_one() -> None:
-    assert read(envelope(), None, SAMPLE, MAX_ROWS).rows == 1
-    assert read(envelope(parameters={"n": 4}), None, SAMPLE, MAX_ROWS).rows == 4
+    assert parse_request(envelope(), None, SAMPLE, MAX_ROWS).rows == 1
+    assert parse_request(envelope(parameters={"n": 4}), None, SAMPLE, MAX_ROWS).rows == 4
     body = envelope(inputs=[tensor()], parameters={"n": 2})
-    assert read(body, None, SAMPLE, MAX_ROWS).rows == 2
+    assert parse_request(body, None, SAMPLE, MAX_ROWS).rows == 2
 
 
 def test_tritonclients_request_names_outputs_and_identifier() -> None:
@@ -394,7 +395,7 @@ def test_tritonclients_request_names_outputs_and_identifier() -> None:
     body, size = sent(
         {"seed": (np.array([3]), "INT64", True)}, outputs=wanted, request_id="\u00e9-\U0001f600"
     )
-    found = read(body, size, SAMPLE, MAX_ROWS)
+    found = parse_request(body, size, SAMPLE, MAX_ROWS)
     assert [(spec.name, binary) for spec, binary in found.outputs] == [
         ("png", True),
         ("seed", False),

@@ -1,0 +1,200 @@
+"""Inference by the Open Inference Protocol: a request's tensors through a model, and back."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from fastapi import Header, Request, Response
+from pydantic import Field
+
+from app import seeds
+from app.api.bodies.raw import CODINGS, content_coding, inflate, media_type, read_body
+from app.api.common import service_of
+from app.api.parameters.declared import PLAIN
+from app.batching.ticket import Timing
+from app.core.service import Caller, Order, Service
+from app.engines.rows import Sample
+from app.formats.media_types import JSON
+from app.formats.pixels import Image
+from app.http.disconnect import client_disconnected
+from app.oip.models import VERSION, ProtocolModel
+from app.oip.signature import Array
+from app.oip.tensors import ParsedRequest, encode_response, parse_request
+from app.rendering.lineage import AS_PNG, Origin, origin_of, plain_origin
+from app.rendering.responses import pngs, server_timing
+from app.rendering.schemas import InferenceRequest, InferenceResponse, reference
+from app.settings import Settings
+
+BINARY = "application/octet-stream"
+JSON_SIZE_HEADER = "Inference-Header-Content-Length"
+_LARGE = 2**16  # bytes of body from which parsing would hold up the event loop: it gets a thread
+_PARSERS = CapacityLimiter(2)  # threads; few, for parsed JSON can take twenty times its bytes
+
+JsonSize = Annotated[
+    Annotated[int, Field(ge=0), PLAIN] | None,
+    Header(
+        alias=JSON_SIZE_HEADER,
+        description="bytes of the body that are JSON, where binary tensors follow; none = all",
+    ),
+]
+
+# What the OpenAPI document says of the body and the response, which the endpoint handles itself.
+INFER_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": reference(InferenceRequest),
+                "example": {
+                    "id": "my-1",
+                    "inputs": [
+                        {"name": "seed", "shape": [2], "datatype": "INT64", "data": [42, 7]},
+                        {"name": "label", "shape": [2], "datatype": "INT64", "data": [7, 3]},
+                    ],
+                    "outputs": [{"name": "image"}],
+                },
+            },
+            BINARY: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The outputs in JSON, followed by those requested as binary",
+        "content": {
+            JSON: {"schema": reference(InferenceResponse)},
+            BINARY: {"schema": {"type": "string", "format": "binary"}},
+        },
+        "headers": {
+            JSON_SIZE_HEADER: {
+                "description": "bytes of the body that are JSON, where binary tensors follow",
+                "schema": {"type": "integer"},
+            },
+            "Cache-Control": {"description": "no-store", "schema": {"type": "string"}},
+            "Server-Timing": {
+                "description": "queue, batch, compute and encode; milliseconds",
+                "schema": {"type": "string"},
+            },
+        },
+    }
+}
+
+Values = dict[str, Array | list[bytes]]  # by output; (n, *row), or n byte strings
+
+
+class _Result(NamedTuple):
+    """What a model returned."""
+
+    values: Values
+    timing: Timing
+    finished_at: float  # when the model was done, by time.perf_counter
+
+
+async def read_any_body(request: Request, limit: int) -> tuple[bytes, str | None]:
+    """The request's body and its Content-Encoding.
+
+    tritonclient sends no Content-Type, so none is required; one that a browser's form would send is
+    refused.
+    """
+    coding = content_coding(request, CODINGS)
+    if "content-type" in request.headers:
+        media_type(request, (JSON, BINARY), CODINGS)
+    return await read_body(request, limit), coding
+
+
+async def infer_response(
+    request: Request,
+    model: ProtocolModel,
+    json_size: int | None,
+    timeout_ms: int | None,
+    settings: Settings,
+) -> Response:
+    """Run a model on the tensors of a request's body."""
+    service = service_of(request)
+    with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+        wanted = await _read(request, model, json_size, settings)
+        result = await _run(service, model, wanted, caller)
+        outputs = [
+            (output, binary, result.values[output.name]) for output, binary in wanted.outputs
+        ]
+        body, size = encode_response(model.name, VERSION, wanted.id, outputs)
+    headers = {
+        "Cache-Control": "no-store",
+        "Server-Timing": server_timing(result.timing, time.perf_counter() - result.finished_at),
+    }
+    if size is None:
+        return Response(body, media_type=JSON, headers=headers)
+    return Response(body, media_type=BINARY, headers=headers | {JSON_SIZE_HEADER: str(size)})
+
+
+async def _read(
+    request: Request, model: ProtocolModel, json_size: int | None, settings: Settings
+) -> ParsedRequest:
+    """Read and check the request's body.
+
+    Raises:
+        ServiceError: 400, 413 or 415, depending on what is wrong.
+    """
+    signature, max_rows = model.signature, settings.max_n
+    limit = min(settings.max_body_bytes, signature.max_body_bytes(max_rows))
+    body, coding = await read_any_body(request, limit)
+
+    def parse() -> ParsedRequest:
+        whole = inflate(body, coding, limit) if coding else body
+        return parse_request(whole, json_size, signature, max_rows)
+
+    if coding or len(body) > _LARGE:
+        return await to_thread.run_sync(parse, limiter=_PARSERS)
+    return parse()
+
+
+async def _run(
+    service: Service, served: ProtocolModel, wanted: ParsedRequest, caller: Caller
+) -> _Result:
+    """The outputs of a request, all of the model's operation, requested or not."""
+    model, inputs = served.model, wanted.inputs
+    names = {output.name for output, _ in wanted.outputs}
+    if served.operation == "encode":
+        posteriors, timing = await service.encode(model, list(inputs["image"]), caller)
+        finished_at = time.perf_counter()
+        mu, logvar = (np.stack(part) for part in zip(*posteriors, strict=True))
+        return _Result({"mu": mu, "logvar": logvar}, timing, finished_at)
+    if served.operation == "decode":
+        images, timing = await service.decode(model, list(inputs["z"]), caller)
+        finished_at = time.perf_counter()
+        values = _image_outputs(images, names, partial(plain_origin, model, len(images)))
+        return _Result(values, timing, finished_at)
+    numbers: Sequence[int]
+    if "seed" in inputs:
+        numbers = inputs["seed"].tolist()
+    else:
+        first = seeds.random_seed(wanted.rows)
+        numbers = range(first, first + wanted.rows)
+    order = Order(model, None, numbers, caller)
+    if "label" in inputs:
+        samples = list(map(Sample, numbers, inputs["label"].tolist()))
+    else:
+        samples = service.samples(order)
+    images, timing = await service.sample(model, samples, caller)
+    finished_at = time.perf_counter()
+    origin = partial(origin_of, order, samples, AS_PNG, True, False, service.identity)
+    values = _image_outputs(images, names, origin)
+    values["seed"] = np.array(numbers)
+    if model.network.num_classes:
+        values["label"] = np.array([sample.label for sample in samples])
+    return _Result(values, timing, finished_at)
+
+
+def _image_outputs(
+    images: Sequence[Image], names: set[str], origin: Callable[[], Origin]
+) -> Values:
+    """The outputs ``image`` and ``png``, if requested; a PNG is byte for byte that of /generate."""
+    values: Values = {}
+    if "image" in names:
+        values["image"] = np.stack(images)
+    if "png" in names:
+        values["png"] = list(pngs(images, origin(), AS_PNG))
+    return values
