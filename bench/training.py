@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from bench import machine
-from training.config import PRESETS, AnyRun, GanRun, VaeRun
+from training.config import AnyRun, GanRun, VaeRun
 from training.data.dataset import Dataset, import_torchvision
 from training.data.sources import data_spec, default_data_root
 from training.data.sources import load as load_data
@@ -39,6 +39,7 @@ from training.optim.losses import (
     kl_to_standard_normal,
     negative_elbo,
 )
+from training.presets import PRESETS
 
 SHAPES = (
     *(("cgan", "compact"), ("gan", "dcgan"), ("gan", "dense")),

@@ -20,6 +20,7 @@ PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client"}  # and t
 GROUND = {"errors", "settings", "seeds"}
 WORK = GROUND | {"formats", "batching", "engines", "core"}
 WEB = WORK | {"rendering", "http"}
+RUN_BASE = {"networks", "data", "optim", "config", "presets"}
 LAYERS: dict[str, dict[str, set[str]]] = {
     "app": {
         "errors": set(),
@@ -43,12 +44,13 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "data": {"networks"},
         "optim": {"networks"},
         "config": {"networks", "data", "optim"},
-        "runs": {"networks", "data", "optim", "config"},
-        "evaluation": {"networks", "data", "optim", "config", "runs"},
-        "loops": {"networks", "data", "optim", "config", "runs", "evaluation"},
-        "release": {"networks", "data", "optim", "config", "runs", "evaluation", "loops"},
-        "cli": {"networks", "data", "optim", "config", "runs", "evaluation", "loops", "release"},
-        "__main__": {"networks", "data", "optim", "config", "runs", "cli"},
+        "presets": {"networks", "config"},
+        "runs": RUN_BASE,
+        "evaluation": RUN_BASE | {"runs"},
+        "loops": RUN_BASE | {"runs", "evaluation"},
+        "release": RUN_BASE | {"runs", "evaluation", "loops"},
+        "cli": RUN_BASE | {"runs", "evaluation", "loops", "release"},
+        "__main__": RUN_BASE | {"runs", "cli"},
     },
     "genserve": {
         "version": set(),

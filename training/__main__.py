@@ -25,11 +25,11 @@ def main(argv: list[str]) -> None:
 
     from training.cli import commands
     from training.cli.arguments import parser_for
-    from training.config import PRESETS
     from training.data.dataset import DataError
     from training.networks.files import CheckpointError
     from training.optim import distributed
     from training.optim.hardware import HardwareError
+    from training.presets import PRESETS
     from training.runs.run_folder import TrainingError
 
     if signal.getsignal(signal.SIGINT) is _end_at_once:

@@ -1,4 +1,4 @@
-"""Run settings, and PRESETS: one row each. The command line is made from these fields."""
+"""Settings of a run. The command line has one option for each field."""
 
 import dataclasses
 import math
@@ -12,18 +12,18 @@ from training.optim.losses import ADVERSARIAL
 
 
 def setting(default: Any, help: str) -> Any:
-    """A field with its sentence: what, unit, off-value."""
+    """A dataclass field with its help text: meaning, unit, off-value."""
     return field(default=default, metadata={"help": help})
 
 
-# What a run on few images gets where nobody chose: found on scikit-learn's digits (docs/log.md).
+# Defaults of a run on few images; the values were found on the 1,797 digits of scikit-learn.
 SMALL_SET = 5000  # images
 SMALL_BATCH = 32
 LEAST_STEPS = 1000
 MOST_EPOCHS = 1_000_000
 
-# Epochs whose ends are pictured and measured, at most; fewer in a short run, where such an end
-# takes as long as some 20 steps. A run of few steps may have LEAST_REPORTS all the same.
+# Reports of a run (samples and a figure at the end of an epoch), at most. One takes as long as some
+# 20 steps, so a short run has one for every STEPS_A_REPORT, but LEAST_REPORTS in any case.
 MOST_REPORTS = 50
 LEAST_REPORTS = 5
 STEPS_A_REPORT = 200
@@ -34,28 +34,29 @@ PRIOR_FITS = ("after", "joint")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run has in common."""
+    """Settings of every kind of run."""
 
     epochs: int = setting(
-        20, f"passes over the training images; a small set gets as many as {LEAST_STEPS} steps take"
+        20,
+        f"passes over the training images; more on a small set, for at least {LEAST_STEPS} steps",
     )
     batch_size: int = setting(
-        64, f"images a step; fewer than {SMALL_SET} images are taken {SMALL_BATCH} at a time"
+        64, f"images per step; at most {SMALL_BATCH} on a set of fewer than {SMALL_SET} images"
     )
     seed: int = setting(0, "seed of the weights, the order of the images and the noise")
     ema_halflife_images: float = setting(
-        20_000.0, "half-life of the averaged weights, in images; 0 = no averaging"
+        20_000.0, "half-life of the moving average of the weights, in images; 0 = no averaging"
     )
     decay_fraction: float = setting(
         0.5,
-        "last part of the run, 0 to 1, over which learning rates fall linearly to 0; 0 = constant",
+        "last fraction of the run, 0 to 1, with learning rates falling linearly to 0; 0 = constant",
     )
     log_every: int = setting(100, "steps between lines of losses.jsonl")
-    save_every: int = setting(500, "steps between saved states: what a killed run can lose")
+    save_every: int = setting(500, "steps between saved states; a killed run loses at most so many")
     precision: str = setting(
         "32",
         "number format of convolutions and matrix products: 32, bf16 (for GPUs since 2020 and "
-        "CPUs with AMX, which lscpu calls amx_bf16; slower than 32 on other CPUs) or fp16 (for "
+        "CPUs with AMX, shown by lscpu as amx_bf16; slower than 32 on other CPUs) or fp16 (for "
         "older GPUs, with loss scaling)",
     )
 
@@ -76,20 +77,28 @@ class RunConfig:
         self._check_range("ema_halflife_images", 0, math.inf)
 
     def small_set(self, images: int) -> dict[str, Any]:
-        """Batch size and epochs that suit a set of so many images: these, unless it is small.
+        """Batch size and epochs for a set of so many images; unchanged unless it is small.
 
-        On few images a run of the usual epochs ends before it has learnt anything. What counts
-        then is the number of steps, so batches are smaller and epochs more.
+        On few images a run of the usual number of epochs has too few steps to learn. Smaller
+        batches and more epochs give it at least LEAST_STEPS.
         """
         batch = min(self.batch_size, SMALL_BATCH) if images < SMALL_SET else self.batch_size
         epochs = math.ceil(LEAST_STEPS / max(1, images // batch))
         return {"batch_size": batch, "epochs": max(self.epochs, epochs)}
 
-    def reports(self, epoch: int, steps_per_epoch: int) -> bool:
-        """Whether the end of an epoch, counted from 0, is pictured and measured.
+    def steps_per_epoch(self, images: int) -> int:
+        """Steps of one epoch over so many training images; the last partial batch is dropped."""
+        return images // min(self.batch_size, images)
 
-        Every epoch's, or where a small set has many short ones every n-th's; always the last one's.
-        It depends on nothing but the settings, so resuming does not change it.
+    def total_steps(self, images: int) -> int:
+        """Steps of the whole run on so many training images."""
+        return self.epochs * self.steps_per_epoch(images)
+
+    def reports_after(self, epoch: int, steps_per_epoch: int) -> bool:
+        """Whether the end of an epoch, counted from 0, has a report: samples and a measurement.
+
+        Every epoch, or every n-th of many short ones; always the last. It depends on the settings
+        alone, so resuming does not change it.
         """
         steps = self.epochs * steps_per_epoch
         most = min(MOST_REPORTS, max(LEAST_REPORTS, steps // STEPS_A_REPORT))
@@ -97,13 +106,13 @@ class RunConfig:
         return (epoch + 1) % every == 0 or epoch + 1 == self.epochs
 
     def _check_range(self, name: str, low: float, high: float) -> None:
-        """Refuse a field outside low <= value < high; NaN too."""
+        """Refuse a field outside low <= value < high, or NaN."""
         value = getattr(self, name)
         if not low <= value < high:
             raise ValueError(f"{name} is {value}; allowed: at least {low} and below {high}")
 
     def learning_rate_factor(self, step: int, total_steps: int) -> float:
-        """Multiplier of the learning rates at a step (counted from 0) of the run."""
+        """Multiplier of the learning rates at a step, counted from 0."""
         remaining = 1 - step / total_steps
         return min(1.0, remaining / self.decay_fraction) if self.decay_fraction else 1.0
 
@@ -118,14 +127,16 @@ class GanRun(RunConfig):
     adam_beta1: float = setting(0.5, "Adam's first beta, 0 to 1")
     adam_beta2: float = setting(0.99, "Adam's second beta, 0 to 1")
     r1_gamma: float = setting(0.0, "weight of the R1 gradient penalty; 0 = off")
-    r1_every: int = setting(8, "steps between R1 penalties, each weighted by this many steps")
+    r1_every: int = setting(8, "steps between R1 penalties; each counts for so many steps")
     classifier_weight: float = setting(
-        0.2, "weight of naming the class, where the discriminator has a head for it; 0 = off"
+        0.2,
+        "weight of the cross-entropy of the discriminator's class head, which the presets "
+        "published and lite have; 0 = off",
     )
     label_modes: int = setting(
         0,
-        "1 = a gan learns the labels that its images have, and part of z chooses the class, so "
-        "that fewer samples lie between two; 0 = it sees no labels (a cgan always does)",
+        "for a gan: 1 = train with the images' labels and let a part of z select the class, so "
+        "that fewer samples lie between two classes; 0 = without labels",
     )
     network: GanConfig = field(default_factory=GanConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -153,43 +164,44 @@ class VaeRun(RunConfig):
     lr: float = setting(1e-3, "Adam's learning rate")
     gradient_limit: float = setting(
         0.0,
-        "largest norm of a step's gradient, which is some hundreds to thousands at first and tens "
-        "later, but can be far more where a learned prior is next to 0 at a latent; 0 = none",
+        "gradient clipping: largest norm of a step's gradient. Usual norms are hundreds to "
+        "thousands at first and tens later, but far more where a learned prior's density is "
+        "nearly 0; 0 = off",
     )
     beta: float = setting(1.0, "weight of the KL term; 1 = the ELBO")
     draws: int = setting(
         1,
-        "latents drawn an image in a step: 1 = the loss is the negative ELBO, more = the importance"
-        "-weighted bound, which is closer to the likelihood; each costs a pass of the decoder. For "
-        "beta 1, and a prior that is joint or N(0, I)",
+        "latents sampled per image: 1 = minimise the negative ELBO, more = the importance-weighted "
+        "bound, which is closer to the likelihood; each costs a decoder pass. More than 1 needs "
+        "beta 1 and prior_fit joint (or no learned prior)",
     )
     draws_fraction: float = setting(
-        1.0, "last part of the run, above 0 and up to 1, in which so many are drawn; one before it"
+        1.0, "last fraction of the run, above 0 and up to 1, with so many draws; one before it"
     )
     kl_warmup_epochs: float = setting(
-        1.0, "epochs over which the KL's weight rises from 0; 0 = at once"
+        1.0, "epochs over which the KL's weight rises from 0 to beta; 0 = no warm-up"
     )
     holdout_fraction: float = setting(
-        0.02, "part of the training images kept out, to measure each epoch on; 0 = none"
+        0.02, "fraction of the training images held out to measure each epoch on; 0 = none"
     )
     pixels: str = setting(
         "grey",
-        "what the VAE is shown: grey (levels as means of Bernoullis) or binarised (each pixel "
-        "drawn with its level as probability, anew at each step)",
+        "training pixels: grey (levels as Bernoulli means) or binarised (each pixel sampled as 0 "
+        "or 1 with its level as probability, anew at each step)",
     )
     distorted_fraction: float = setting(
         0.0,
-        "part of the images, 0 to 1, that are moved, turned, scaled and sheared a little, of which "
-        "the VAE is told: against learning by heart. Falls with the learning rate; 0 = none",
+        "augmentation: fraction of the images, 0 to 1, with a small shift, rotation, scale and "
+        "shear, given to the VAE as a condition. Falls with the learning rate; 0 = off",
     )
     prior_fit: str = setting(
         "after",
-        "when the learned prior is: after the VAE, which sees N(0, I) until then, or joint, as a "
-        "part of its loss from the first step",
+        "when the learned prior is fitted: after the VAE, which trains with N(0, I), or joint, as "
+        "a part of the loss from the first step",
     )
     prior_steps: int = setting(
         6000,
-        "steps of 512 latents that fit the learned prior at the end; 0 = none, for a joint one",
+        "steps, of 512 latents each, that fit the learned prior at the end; 0 = none, if joint",
     )
     network: VaeConfig = field(default_factory=VaeConfig)
 
@@ -208,7 +220,7 @@ class VaeRun(RunConfig):
         if self.distorted_fraction and not self.decay_fraction:
             raise ValueError(
                 "decay_fraction is 0, so distorted_fraction would never fall and the run would "
-                "end on distorted images; use one above 0"
+                "end on distorted images; use a decay_fraction above 0"
             )
         if self.draws < 1:
             raise ValueError(f"draws is {self.draws}; it must be at least 1")
@@ -218,124 +230,25 @@ class VaeRun(RunConfig):
             )
         if self.draws > 1 and self.beta != 1:
             raise ValueError(
-                f"draws is {self.draws} and beta {self.beta}; with such a weight of the KL there "
-                "is no bound on the likelihood, so use 1 for one of the two"
+                f"draws is {self.draws} and beta {self.beta}; only with beta 1 do several draws "
+                "bound the likelihood, so set one of the two to 1"
             )
         if self.draws > 1 and self.prior_fit == "after" and self.network.prior_layers:
             raise ValueError(
-                f"draws is {self.draws}, and they are weighed by the prior, which is fitted after "
-                "the VAE; use prior_fit joint, or draws 1"
+                f"draws is {self.draws}, and their weights need the prior, which prior_fit after "
+                "fits only at the end; use prior_fit joint, or draws 1"
             )
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
             raise ValueError("prior_fit is joint, but the network has no learned prior to fit")
 
     def draws_at(self, step: int, total_steps: int) -> int:
-        """Latents drawn an image at a step (counted from 0) of the run."""
+        """Latents sampled per image at a step, counted from 0."""
         late = total_steps - step <= round(total_steps * self.draws_fraction)
         return self.draws if late else 1
 
 
 AnyRun = GanRun | VaeRun
-
-# The textbook shape of public tutorials: noise 100 to 256-512-1024-784.
-_DENSE = GanConfig(
-    architecture="dense",
-    latent_dim=100,
-    channels=(256, 512, 1024),
-)
-# Radford et al. 2015, cut to two doublings because digits are 28 pixels wide.
-_DCGAN = GanConfig(
-    architecture="dcgan",
-    latent_dim=100,
-    channels=(128, 64),
-)
-_PUBLISHED = GanRun(
-    epochs=24,
-    batch_size=32,
-    generator_lr=4e-4,
-    discriminator_lr=4e-4,
-    r1_gamma=0.05,
-    discriminator=DiscriminatorConfig((32, 96, 128), residual=True, classifier=True),
-)
-# A GAN by the same recipe, which the labels teach too.
-_PUBLISHED_GAN = dataclasses.replace(_PUBLISHED, label_modes=1)
-# For a generator of 1.6 million multiply-adds an image, not 3.7.
-_NARROW = GanConfig(channels=(24, 16))
-_GAN_PRESETS = {
-    "compact": GanRun(epochs=20, r1_gamma=0.05),
-    "published": _PUBLISHED,
-    "lite": dataclasses.replace(_PUBLISHED, network=_NARROW),
-    "dense": GanRun(
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        adam_beta2=0.999,
-        network=_DENSE,
-        discriminator=DiscriminatorConfig(channels=(1024, 512, 256)),
-    ),
-    "dcgan": GanRun(
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        adam_beta2=0.999,
-        network=_DCGAN,
-        discriminator=DiscriminatorConfig(channels=(64, 128, 256), spectral_norm=True),
-    ),
-}
-
-PRESETS: dict[str, dict[str, AnyRun]] = {
-    "gan": {
-        **_GAN_PRESETS,
-        "published": _PUBLISHED_GAN,
-        "lite": dataclasses.replace(_PUBLISHED_GAN, network=_NARROW),
-    },
-    "cgan": {**_GAN_PRESETS},
-    "vae": {
-        "compact": VaeRun(epochs=15, batch_size=128, network=VaeConfig(prior_layers=8)),
-        # For samples and reconstructions in grey levels: under 4 million multiply-adds an image.
-        "published": VaeRun(
-            epochs=150,
-            lr=1.5e-3,
-            decay_fraction=0.7,
-            beta=0.25,
-            distorted_fraction=0.5,
-            prior_fit="joint",
-            prior_steps=30_000,
-            network=VaeConfig(
-                latent_dim=64,
-                channels=(16, 32),
-                prior_layers=8,
-                prior_hidden=240,
-                prior_mixing="linear",
-            ),
-        ),
-        # For the likelihood of binarised digits.
-        "likelihood": VaeRun(
-            epochs=80,
-            lr=1.5e-3,
-            gradient_limit=200.0,
-            decay_fraction=0.7,
-            pixels="binarised",
-            distorted_fraction=0.8,
-            draws=4,
-            draws_fraction=0.5,
-            prior_fit="joint",
-            prior_steps=20_000,
-            network=VaeConfig(
-                latent_dim=40,
-                channels=(32, 64),
-                blocks=(1, 2),
-                prior_layers=8,
-                prior_hidden=256,
-                prior_mixing="linear",
-            ),
-        ),
-        "dense": VaeRun(
-            epochs=10,
-            batch_size=128,
-            network=VaeConfig(architecture="dense", latent_dim=20, channels=(400,)),
-        ),
-    },
-}
 
 
 def as_json(run: AnyRun) -> dict[str, Any]:
@@ -343,8 +256,8 @@ def as_json(run: AnyRun) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def described(run: AnyRun) -> list[str]:
-    """Every resolved setting as a line for people."""
+def settings_as_lines(run: AnyRun) -> list[str]:
+    """Every setting as a line for the terminal."""
     lines = []
     for name, value in as_json(run).items():
         if isinstance(value, dict):
@@ -357,7 +270,7 @@ def from_json(kind: str, values: dict[str, Any]) -> AnyRun:
     """The inverse of ``as_json``, for resuming.
 
     Raises:
-        TypeError: a field is unknown: the run was made by another version.
+        TypeError: a field is unknown: another version wrote it.
     """
     nested: dict[str, Any] = {
         name: {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from training.config import PRESETS
 from training.data.sources import DEFAULT, NAMED, SIZES, default_data_root
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import CACHE
+from training.presets import PRESETS
 from training.release.publish import STORE
 
 DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"

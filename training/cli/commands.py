@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from training.config import PRESETS, AnyRun, GanRun, VaeRun, described
+from training.config import AnyRun, GanRun, VaeRun, settings_as_lines
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, data_spec, moved
 from training.data.sources import load as load_data
@@ -34,6 +34,7 @@ from training.networks.header import read
 from training.networks.vae import VAE
 from training.optim import distributed
 from training.optim.hardware import Hardware, check_devices, pick_device, pick_hardware
+from training.presets import PRESETS
 from training.release.export import export_checkpoint
 from training.release.publish import check_data, data_of, publish, reference_for
 from training.runs.reporting import Stopped, summary_writer_class
@@ -173,7 +174,7 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
             f"on {hardware.device}{processes}"
         )
         print(f"classes: {resolved.data.counted()}")
-        print("\n".join(described(run)), flush=True)
+        print("\n".join(settings_as_lines(run)), flush=True)
         names = resolved.data.class_names
         if run.network.num_classes > PICTURED:
             shown = ", ".join(names[k] for k in shown_classes(len(names), PICTURED))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.config import AnyRun, VaeRun, described
+from training.config import AnyRun, VaeRun, settings_as_lines
 from training.data.dataset import Dataset
 from training.loops.gan import train_gan
 from training.loops.heldout import held_out_count
@@ -101,7 +101,7 @@ def plan(
         else ""
     )
     minutes = total * step / 60
-    pictures = sum(run.reports(epoch, steps_per_epoch) for epoch in range(run.epochs))
+    pictures = sum(run.reports_after(epoch, steps_per_epoch) for epoch in range(run.epochs))
     often = "an epoch" if pictures == run.epochs else "every few epochs"
     # Weights, their average, and two moments of each; the generator alone is averaged.
     copies = {"discriminator": 3}
@@ -130,6 +130,6 @@ def plan(
         f"             samples/           a picture {often}, {pictures} in all",
         "             curves.png         losses and measures against images seen",
         "",
-        *described(run),
+        *settings_as_lines(run),
     ]
     return "\n".join(lines)

@@ -175,7 +175,7 @@ def train_gan(
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = hardware.mean({"loss_d": loss_d, "loss_g": loss_g, "r1": r1})
                 record.losses(losses)
-            ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
+            ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and measure and ended:
                 samples = sample_grid(ema.network, columns=PICTURED, rows=8, seed=run.seed)
                 record.picture(f"epoch-{epoch + 1:03d}", samples, columns=PICTURED)

@@ -147,7 +147,7 @@ def train_vae(
                 if draws > 1:
                     losses["negative_bound"] = negative_bound(-(recon + kl).view(-1, draws)).mean()
                 record.losses(hardware.mean(losses))
-            ended = state.step % steps_per_epoch == 0 and run.reports(epoch, steps_per_epoch)
+            ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and ended:
                 grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
                 record.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from training.config import PRESETS, AnyRun, VaeRun, as_json
+from training.config import AnyRun, VaeRun, as_json
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, NAMED, data_spec, moved
 from training.data.sources import load as load_data
@@ -31,6 +31,7 @@ from training.networks.files import CheckpointError
 from training.networks.gan import Generator
 from training.networks.header import NAME, Description
 from training.networks.vae import VAE
+from training.presets import PRESETS
 from training.release.class_frequencies import shared
 from training.release.export import save_with_graphs
 from training.release.gallery import Unmeasured, save_gallery

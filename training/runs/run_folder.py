@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from training.config import PRESETS, AnyRun, as_json, from_json
+from training.config import AnyRun, as_json, from_json
+from training.presets import PRESETS
 from training.data.dataset import DataSpec
 from training.optim.hardware import Update
 from training.networks.files import write_atomically

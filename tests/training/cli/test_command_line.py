@@ -28,7 +28,7 @@ from tests.training.tiny import (
     usage_error,
 )
 from training.__main__ import main
-from training.config import PRESETS, as_json
+from training.config import as_json
 from training.data import folder
 from training.data.pictures import Image, PictureError
 from training.data.sources import data_spec
@@ -37,6 +37,7 @@ from training.loops import gan as train_gan
 from training.loops.dry_run import multiply_adds, networks_of
 from training.optim import hardware
 from training.optim.losses import generator_loss
+from training.presets import PRESETS
 
 
 def test_python_m_training_trains_on_mnist_files(made_up_mnist: Path, here: Path) -> None:
@@ -283,9 +284,9 @@ def test_help_without_a_command_names_them_all(
         ("vae --draws 0", "draws is 0; it must be at least 1"),
         ("vae --draws-fraction 2", "draws_fraction is 2.0; allowed: above 0 and up to 1"),
         ("vae --draws-fraction 0", "draws_fraction is 0.0; allowed: above 0 and up to 1"),
-        ("vae --preset published --draws 2", "draws is 2 and beta 0.25; with such a weight"),
-        ("vae --preset likelihood --beta 2", "draws is 4 and beta 2.0; with such a weight"),
-        ("vae --draws 4", "draws is 4, and they are weighed by the prior, which is fitted after"),
+        ("vae --preset published --draws 2", "draws is 2 and beta 0.25; only with beta 1"),
+        ("vae --preset likelihood --beta 2", "draws is 4 and beta 2.0; only with beta 1"),
+        ("vae --draws 4", "draws is 4, and their weights need the prior, which prior_fit after"),
         ("vae --prior-steps 0", "prior_steps is 0; allowed: at least 1"),
         ("vae --pixels gray", "unknown pixels 'gray'; available: grey, binarised"),
         ("vae --distorted-fraction 1.5", "distorted_fraction is 1.5; allowed: 0 to 1"),

@@ -7,10 +7,11 @@ import pytest
 
 from tests.training.tiny import ALONE, vae_run
 from training.__main__ import main
-from training.config import PRESETS, VaeRun
+from training.config import VaeRun
 from training.data.dataset import Dataset
 from training.loops import dry_run as plan
 from training.optim.hardware import Hardware
+from training.presets import PRESETS
 
 EVERY = [(kind, preset) for kind, presets in PRESETS.items() for preset in presets]
 

@@ -227,7 +227,7 @@ def test_a_run_reports_every_epoch_or_every_nth_and_the_last(
     epochs: int, steps_per_epoch: int, reported: list[int]
 ) -> None:
     run = gan_run(epochs=epochs)
-    assert [e + 1 for e in range(epochs) if run.reports(e, steps_per_epoch)] == reported
+    assert [e + 1 for e in range(epochs) if run.reports_after(e, steps_per_epoch)] == reported
 
 
 @pytest.mark.parametrize("kind", ["gan", "vae"])

@@ -24,7 +24,6 @@ from tests.training.tiny import (
     state,
 )
 from training.__main__ import main
-from training.config import PRESETS
 from training.data.sources import data_spec
 from training.data.sources import load as load_data
 from training.evaluation import cas, judge, measures
@@ -36,6 +35,7 @@ from training.loops import heldout, prior_fit
 from training.networks import build
 from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
+from training.presets import PRESETS
 from training.release.class_frequencies import offsets_for
 from training.release.publish import STORE, card
 from training.release.tone_curve import with_tone_curve

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import PRESETS, as_json, from_json
+from training.config import as_json, from_json
+from training.presets import PRESETS
 from training.data.dataset import DataSpec
 from training.runs.run_folder import TrainingError, new_run_folder, read_config, revisions, write_config
 
