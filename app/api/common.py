@@ -17,8 +17,10 @@ from app.formats.pixels import Image
 from app.formats.uploads import Fitting, Upload, read_upload
 from app.http.middleware import is_head
 from app.http.negotiation import choose
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
+from app.rendering.caching import etag_matches
+from app.rendering.lineage import ResponseMetadata
+from app.rendering.options import ANIMATION, OFFERS, Rendering
+from app.rendering.responses import headers_only, images_response
 from app.settings import Settings
 
 Endpoint = Callable[..., Awaitable[Any]]
@@ -33,7 +35,7 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def media_for(request: Request, format: str | None, offers: Sequence[str] = origins.OFFERS) -> str:
+def media_for(request: Request, format: str | None, offers: Sequence[str] = OFFERS) -> str:
     """The type of the answer: the parameter's, else what Accept likes best.
 
     Raises:
@@ -44,24 +46,24 @@ def media_for(request: Request, format: str | None, offers: Sequence[str] = orig
     return choose(", ".join(request.headers.getlist("accept")), offers)
 
 
-def known_already(request: Request, origin: origins.Origin, media: str) -> Response | None:
+def known_already(request: Request, lineage: ResponseMetadata, media: str) -> Response | None:
     """The answer where the tag says all: to HEAD, and to who has these images already."""
-    if origin.etag is None or request.method != "GET":
+    if lineage.etag is None or request.method != "GET":
         return None
     tags = request.headers.getlist("if-none-match")
-    if tags and origins.has_it(", ".join(tags), origin.etag):
-        return replies.without_images(media, origin, 304)
-    return replies.without_images(media, origin, 200) if is_head(request.scope) else None
+    if tags and etag_matches(", ".join(tags), lineage.etag):
+        return headers_only(media, lineage, 304)
+    return headers_only(media, lineage, 200) if is_head(request.scope) else None
 
 
 async def rendered(
-    rendering: origins.Rendering, images: Sequence[Image], origin: origins.Origin, timing: Timing
+    rendering: Rendering, images: Sequence[Image], lineage: ResponseMetadata, timing: Timing
 ) -> Response:
     """The reply; WebP and films, which take long to find few bytes, are made off the event loop."""
-    if rendering.media != WEBP and rendering.layout != origins.ANIMATION:
-        return replies.images_reply(rendering, images, origin, timing)
+    if rendering.media != WEBP and rendering.layout != ANIMATION:
+        return images_response(rendering, images, lineage, timing)
     return await to_thread.run_sync(
-        replies.images_reply, rendering, images, origin, timing, limiter=CODERS
+        images_response, rendering, images, lineage, timing, limiter=CODERS
     )
 
 

@@ -13,8 +13,8 @@ from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
 from app.http.ranges import rest_asked
 from app.http.streaming import StreamReply
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
+from app.rendering.caching import etag_matches
+from app.rendering.responses import dataset_headers
 from app.settings import Settings
 
 
@@ -54,12 +54,12 @@ def dataset(settings: Settings) -> Endpoint:
         media = media_for(request, format, (ZIP, NPZ))
         made = Dataset(*service.choose(model, label, n, seed), metadata)
         identity = service.identity(made.model)
-        headers = replies.dataset_headers(media, made, seed is not None, identity)
+        headers = dataset_headers(media, made, seed is not None, identity)
         rest = None
         if "ETag" in headers and request.method == "GET":
             etag, length = headers["ETag"], headers.get("Content-Length")
             tags = request.headers.getlist("if-none-match")
-            if tags and origins.has_it(", ".join(tags), etag):
+            if tags and etag_matches(", ".join(tags), etag):
                 headers.pop("Content-Length", None)
                 return Response(status_code=304, headers=headers)
             if not is_head(request.scope):

@@ -23,8 +23,8 @@ from app.api.parameters.declared import (
 )
 from app.api.parameters.lists import seeds_in
 from app.http.disconnect import client_disconnected
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
+from app.rendering.lineage import generate_metadata
+from app.rendering.options import FRAME_MS, Rendering, check_size
 from app.settings import Settings
 
 
@@ -47,7 +47,7 @@ def generate(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
+        frame_ms: FrameMs = FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -58,20 +58,18 @@ def generate(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             await refuse_body(request)
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
+            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             numbers = seeds_in(request, seeds, settings.max_n)
             order = service.order(model, label, n, seed, caller, numbers, truncation)
-            replies.check_size(rendering, order.model.network.image_shape, len(order.seeds))
+            check_size(rendering, order.model.network.image_shape, len(order.seeds))
             seeded = seed is not None or numbers is not None
             pinned = model is not None and "@" in model
-            origin = origins.origin_of(
+            lineage = generate_metadata(
                 order, service.samples(order), rendering, seeded, pinned, service.identity
             )
-            if (known := known_already(request, origin, rendering.media)) is not None:
+            if (known := known_already(request, lineage, rendering.media)) is not None:
                 return known
             made = await service.generate(order)
-            return await rendered(rendering, made.images, origin, made.timing)
+            return await rendered(rendering, made.images, lineage, made.timing)
 
     return generate

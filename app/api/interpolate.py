@@ -30,8 +30,8 @@ from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, walk
 from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
+from app.rendering.lineage import walk_metadata
+from app.rendering.options import FRAME_MS, Rendering, check_size
 from app.seeds import list_text
 from app.settings import Settings
 
@@ -57,7 +57,7 @@ def interpolate(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
+        frame_ms: FrameMs = FRAME_MS,
         metadata: MetadataOf = "full",
         invert: Invert = "auto",
         center: Center = "auto",
@@ -72,9 +72,7 @@ def interpolate(settings: Settings) -> Endpoint:
         """
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
+            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             ends: Sequence[LatentSource]
             if seeds is None and request.method == "POST" and has_body(request):
                 ends = await read_sources(request, settings.max_body_bytes)
@@ -82,14 +80,14 @@ def interpolate(settings: Settings) -> Endpoint:
                 await refuse_body(request, "the ends are seeds in the query" + _OR_BODY)
                 ends = path_seeds_in(seeds)
             found = walk(service, model, label, ends, truncation)
-            replies.check_size(rendering, found.model.network.image_shape, steps)
+            check_size(rendering, found.model.network.image_shape, steps)
             parameters: dict[str, str | int] = {"steps": steps, "method": method}
             if found.by_seeds:
                 parameters["seeds"] = list_text([end for end in ends if isinstance(end, int)])
             pinned = model is not None and "@" in model
             address = "/interpolate", parameters
-            origin = origins.walk_origin(found, address, steps, rendering, pinned, service.identity)
-            if (known := known_already(request, origin, rendering.media)) is not None:
+            lineage = walk_metadata(found, address, steps, rendering, pinned, service.identity)
+            if (known := known_already(request, lineage, rendering.media)) is not None:
                 return known
             how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
@@ -97,7 +95,7 @@ def interpolate(settings: Settings) -> Endpoint:
             way, places = path(latents, steps, method)
             images, timing = await found.images(service, way, caller)
             items = [{"at": place} for place in places.tolist()]
-            origin = origins.from_pictures(origin, pictures)._replace(items=items)
-            return await rendered(rendering, images, origin, timing)
+            lineage = lineage._replace(items=items, uploads=pictures)
+            return await rendered(rendering, images, lineage, timing)
 
     return interpolate

@@ -20,12 +20,11 @@ from app.api.parameters.declared import (
     Timeout,
 )
 from app.engines.rows import Latent, Posterior
-from app.formats.provenance import FROM_UPLOAD
 from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
-from app.rendering.schemas import PosteriorItem, PosteriorList
+from app.rendering.lineage import reconstruction_metadata, seedless_metadata
+from app.rendering.options import FRAME_MS, Rendering, check_size
+from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList
 from app.seeds import normals
 from app.settings import Settings
 
@@ -70,7 +69,7 @@ def decode(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
+        frame_ms: FrameMs = FRAME_MS,
         metadata: MetadataOf = "full",
         timeout_ms: Timeout = None,
     ) -> Response:
@@ -78,16 +77,14 @@ def decode(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             decoder = service.choice.encoder(model)
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
+            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             latents = await read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
-            replies.check_size(rendering, decoder.network.image_shape, len(latents))
+            check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, caller)
-            origin = origins.plain_origin(decoder, len(images))
-            return await rendered(rendering, images, origin, timing)
+            lineage = seedless_metadata(decoder, len(images), rendering)
+            return await rendered(rendering, images, lineage, timing)
 
     return decode
 
@@ -101,7 +98,7 @@ def reconstruct(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
+        frame_ms: FrameMs = FRAME_MS,
         metadata: MetadataOf = "full",
         show: Annotated[
             Literal["reconstruction", "beside", "error"],
@@ -119,21 +116,18 @@ def reconstruct(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
             encoder = service.choice.encoder(model)
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
+            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             how = fitting_for(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
             columns = {"reconstruction": None, "beside": 2, "error": 3}[show]
             tiles = len(pictures) * (columns or 1)
-            replies.check_size(rendering, encoder.network.image_shape, tiles, columns)
+            check_size(rendering, encoder.network.image_shape, tiles, columns)
             originals = [picture.image for picture in pictures]
             posteriors, _ = await service.encode(encoder, originals, caller)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, caller)
-            origin = origins.plain_origin(encoder, len(images), FROM_UPLOAD, pictures)
-            origin = origins.compared(origin, originals, images, columns)
-            return await rendered(rendering, images, origin, timing)
+            lineage = reconstruction_metadata(encoder, pictures, images, rendering, columns)
+            return await rendered(rendering, images, lineage, timing)
 
     return reconstruct
 
@@ -152,7 +146,7 @@ def _posterior_items(
                 mu=mu.tolist(),
                 logvar=logvar.tolist(),
                 z=z.tolist(),
-                picture=replies.picture_note(picture),
+                picture=PictureNote.of(picture),
             )
         )
     return items

@@ -13,7 +13,7 @@ from app.core.service import Service
 from app.engines.store import StoredModel
 from app.errors import NotFoundError, shown
 from app.formats.media_types import PNG
-from app.rendering import lineage as origins
+from app.rendering.caching import IMMUTABLE, entity_tag, etag_matches
 from app.rendering.schemas import ModelCard, ModelList
 
 
@@ -45,11 +45,11 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
         have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
     # A name alone leads to whatever is served under it tomorrow.
-    cache = origins.IMMUTABLE if "@" in name else "no-cache"
+    cache = IMMUTABLE if "@" in name else "no-cache"
     picture = await to_thread.run_sync(path.read_bytes)
-    headers = {"Cache-Control": cache, "ETag": origins.tag(hashlib.sha256(picture).hexdigest())}
+    headers = {"Cache-Control": cache, "ETag": entity_tag(hashlib.sha256(picture).hexdigest())}
     tags = ", ".join(request.headers.getlist("if-none-match"))
-    if tags and origins.has_it(tags, headers["ETag"]):
+    if tags and etag_matches(tags, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(picture, media_type=PNG, headers=headers)
 

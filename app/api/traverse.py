@@ -30,8 +30,8 @@ from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, livelier_axes, walk
 from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
-from app.rendering import lineage as origins
-from app.rendering import responses as replies
+from app.rendering.lineage import walk_metadata
+from app.rendering.options import FRAME_MS, Rendering, check_size
 from app.seeds import LIST_PATTERN, random_seed
 from app.settings import Settings
 
@@ -66,7 +66,7 @@ def traverse(settings: Settings) -> Endpoint:
         format: Format = None,
         scale: Scale = 1,
         layout: LayoutOf = "grid",
-        frame_ms: FrameMs = origins.FRAME_MS,
+        frame_ms: FrameMs = FRAME_MS,
         metadata: MetadataOf = "full",
         invert: Invert = "auto",
         center: Center = "auto",
@@ -81,9 +81,7 @@ def traverse(settings: Settings) -> Endpoint:
         """
         service = service_of(request)
         with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            rendering = origins.Rendering(
-                media_for(request, format), scale, layout, metadata, frame_ms
-            )
+            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             end: LatentSource
             if seed is None and request.method == "POST" and has_body(request):
                 end = await read_source(request, settings.max_body_bytes)
@@ -99,7 +97,7 @@ def traverse(settings: Settings) -> Endpoint:
             )
             check_traversal(low, high, steps, len(chosen), settings.max_n)
             total = len(chosen) * steps
-            replies.check_size(rendering, found.model.network.image_shape, total, steps)
+            check_size(rendering, found.model.network.image_shape, total, steps)
             listed = ",".join(map(str, chosen))
             parameters: dict[str, str | int] = {}
             if isinstance(end, int):
@@ -107,11 +105,11 @@ def traverse(settings: Settings) -> Endpoint:
                 parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
             pinned = model is not None and "@" in model
             address = "/traverse", parameters
-            origin = origins.walk_origin(found, address, total, rendering, pinned, service.identity)
-            origin = origin._replace(columns=steps, headers={"X-Axes": listed})
+            lineage = walk_metadata(found, address, total, rendering, pinned, service.identity)
+            lineage = lineage._replace(columns=steps, headers={"X-Axes": listed})
             if seed is None:
-                origin = origin._replace(etag=None, cache="no-store")
-            if (known := known_already(request, origin, rendering.media)) is not None:
+                lineage = lineage._replace(etag=None, cache_control="no-store")
+            if (known := known_already(request, lineage, rendering.media)) is not None:
                 return known
             how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
@@ -119,7 +117,7 @@ def traverse(settings: Settings) -> Endpoint:
             values = np.linspace(low, high, steps).tolist()
             images, timing = await found.images(service, traversal(start, chosen, values), caller)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
-            origin = origins.from_pictures(origin, pictures)._replace(items=items)
-            return await rendered(rendering, images, origin, timing)
+            lineage = lineage._replace(items=items, uploads=pictures)
+            return await rendered(rendering, images, lineage, timing)
 
     return traverse

@@ -31,8 +31,9 @@ from app.errors import ServiceError
 from app.formats.media_types import JSON, NPY, PNG, SHORT, ZIP
 from app.http.error_response import as_service_error, common_headers, header_lines, problem
 from app.http.middleware import CLIENT_LEFT, REQUEST_ID, new_request_id
-from app.rendering.lineage import Rendering, origin_of
-from app.rendering.responses import images_reply, one_png
+from app.rendering.lineage import generate_metadata
+from app.rendering.options import Rendering
+from app.rendering.responses import images_response, one_png
 
 PATH = "/generate"
 # In which new requests are looked at before the event loop does anything else. In an overload they
@@ -396,6 +397,6 @@ def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> tup
     if plain.n == 1 and plain.media == PNG:
         return one_png(order, made, seeded, pinned, service.identity)
     rendering = Rendering(plain.media)
-    origin = origin_of(order, made.samples, rendering, seeded, pinned, service.identity)
-    reply = images_reply(rendering, made.images, origin, made.timing)
+    lineage = generate_metadata(order, made.samples, rendering, seeded, pinned, service.identity)
+    reply = images_response(rendering, made.images, lineage, made.timing)
     return header_lines(reply.raw_headers), bytes(reply.body)

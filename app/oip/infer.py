@@ -19,13 +19,17 @@ from app.core.service import Caller, Order, Service
 from app.engines.rows import Sample
 from app.formats.media_types import JSON
 from app.formats.pixels import Image
+from app.formats.png import to_png
+from app.formats.provenance import GENERATED, PictureMetadata
 from app.http.disconnect import client_disconnected
 from app.oip.models import VERSION, ProtocolModel
 from app.oip.signature import Array
 from app.oip.tensors import ParsedRequest, encode_response, parse_request
-from app.rendering.lineage import AS_PNG, Origin, origin_of, plain_origin
-from app.rendering.responses import pngs, server_timing
-from app.rendering.schemas import InferenceRequest, InferenceResponse, reference
+from app.rendering.lineage import image_recipes
+from app.rendering.oip_schemas import InferenceRequest, InferenceResponse
+from app.rendering.options import AS_PNG
+from app.rendering.responses import server_timing
+from app.rendering.schemas import reference
 from app.settings import Settings
 
 BINARY = "application/octet-stream"
@@ -165,7 +169,7 @@ async def _run(
     if served.operation == "decode":
         images, timing = await service.decode(model, list(inputs["z"]), caller)
         finished_at = time.perf_counter()
-        values = _image_outputs(images, names, partial(plain_origin, model, len(images)))
+        values = _image_outputs(images, names, lambda: [PictureMetadata(GENERATED)] * len(images))
         return _Result(values, timing, finished_at)
     numbers: Sequence[int]
     if "seed" in inputs:
@@ -180,8 +184,7 @@ async def _run(
         samples = service.samples(order)
     images, timing = await service.sample(model, samples, caller)
     finished_at = time.perf_counter()
-    origin = partial(origin_of, order, samples, AS_PNG, True, False, service.identity)
-    values = _image_outputs(images, names, origin)
+    values = _image_outputs(images, names, partial(image_recipes, order, samples, AS_PNG))
     values["seed"] = np.array(numbers)
     if model.network.num_classes:
         values["label"] = np.array([sample.label for sample in samples])
@@ -189,12 +192,14 @@ async def _run(
 
 
 def _image_outputs(
-    images: Sequence[Image], names: set[str], origin: Callable[[], Origin]
+    images: Sequence[Image], names: set[str], metadata: Callable[[], Sequence[PictureMetadata]]
 ) -> Values:
     """The outputs ``image`` and ``png``, if requested; a PNG is byte for byte that of /generate."""
     values: Values = {}
     if "image" in names:
         values["image"] = np.stack(images)
     if "png" in names:
-        values["png"] = list(pngs(images, origin(), AS_PNG))
+        values["png"] = [
+            to_png(image, chunks=own.png()) for image, own in zip(images, metadata(), strict=True)
+        ]
     return values

@@ -16,7 +16,7 @@ from app.core.service import Service
 from app.engines.store import StoredModel
 from app.errors import UnknownModelError, shown
 from app.oip.signature import BYTES, Input, Output, Signature
-from app.rendering.schemas import ModelMetadata
+from app.rendering.oip_schemas import ModelMetadata
 from training.networks.configs import Operation
 
 VERSION = "1"  # the only version of every model: another checkpoint has another name

@@ -31,7 +31,7 @@ from app.oip.models import (
     model_of_path,
     protocol_models,
 )
-from app.rendering.schemas import (
+from app.rendering.oip_schemas import (
     Liveness,
     ModelMetadata,
     ModelReadiness,

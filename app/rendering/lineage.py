@@ -1,8 +1,10 @@
-"""What an answer tells of its images besides their pixels, and the address that has them again."""
+"""How to get images again: the permalink of a response and the recipes inside its files.
 
-import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+Both follow from the same values (model, label, seeds, truncation, rendering), so they are made
+here, in one pass and before anything is computed.
+"""
+
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,67 +18,44 @@ from app.core.service import Order
 from app.engines.rows import Sample
 from app.engines.store import StoredModel
 from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
-from app.formats.pixels import ENCODER_VERSIONS, Image
-from app.formats.provenance import FROM_UPLOAD, GENERATED, MetadataLevel
-from app.formats.sheets import Layout
-from app.formats.uploads import Upload, summary
+from app.formats.pixels import Image
+from app.formats.provenance import FROM_UPLOAD, GENERATED, PictureMetadata, recipe_start
+from app.formats.uploads import Upload
+from app.rendering.caching import Identity, etag_and_cache_control
+from app.rendering.options import ANIMATION, FRAME_MS, Rendering
+from app.rendering.schemas import PictureNote
 from app.seeds import list_text
 
-Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
 
-IMMUTABLE = "public, max-age=31536000, immutable"  # a year: of addresses that pin the model
-_TAG = re.compile(r'"[^"]*"')
+class ResponseMetadata(NamedTuple):
+    """What a response says of its images besides their pixels.
 
-ANIMATION: Layout = "animation"
-FRAME_MS = 100
-OFFERS = (PNG, JSON, NPY, ZIP, WEBP)  # of equals that a client takes, the first
-
-
-class Rendering(NamedTuple):
-    """How images are to be given."""
-
-    media: str = PNG  # one of OFFERS: PNG and WebP are one sheet, the others one by one
-    scale: int = 1  # pixels, as wide and high, that one pixel is drawn as; not in npy
-    layout: Layout = "grid"
-    metadata: MetadataLevel = "full"
-    frame_ms: int = FRAME_MS  # of an animation
-
-
-AS_PNG = Rendering()
-
-
-class Origin(NamedTuple):
-    """What an answer says of its images besides their pixels."""
+    Sequences have an entry for each image, or are empty where that is said.
+    """
 
     model: str
     seeds: Sequence[int | None]
     labels: Sequence[str | None]
-    permalinks: Sequence[str | None]  # asked for as JSON only
+    permalinks: Sequence[str | None]  # for JSON; otherwise it may be empty
+    picture: PictureMetadata  # of a sheet or an animation
+    images: Sequence[PictureMetadata]  # of each image's own file; for a sheet it may be empty
     classes: Sequence[str] = ()  # all class names of the model, where the images have labels
-    location: str | None = None  # of the whole answer
-    etag: str | None = None  # known before anything is computed
-    cache: str = "no-store"
-    drawn: Sequence[Sample] = ()  # with the labels that were drawn
-    order: Order | None = None  # None = there is no recipe
-    source: str = GENERATED
+    location: str | None = None  # permalink of the whole response
+    etag: str | None = None
+    cache_control: str = "no-store"
     columns: int | None = None  # of a grid; None = as many as make it square
     tiles: Sequence[Image] | None = None  # what a sheet or animation shows; None = the images
-    items: Sequence[Mapping[str, Any]] | None = None  # more about each image, asked for as JSON
+    items: Sequence[Mapping[str, Any]] = ()  # further fields of ``ImageItem`` for JSON, or empty
     headers: Mapping[str, str] = MappingProxyType({})
-    pictures: Sequence[Upload] = ()  # uploads that the images were made from, one each
-
-
-def has_it(if_none_match: str, etag: str) -> bool:
-    """Whether If-None-Match names the tag (RFC 9110, section 13.1.2)."""
-    return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
+    uploads: Sequence[Upload] = ()  # that the images were made from
 
 
 @lru_cache(4096)
-def address_of(model: str, label: str | None, path: str = "/generate") -> str:
-    """The beginning of a permalink, up to the seeds.
+def permalink_start(model: str, label: str | None, path: str = "/generate") -> str:
+    """A permalink up to the seeds.
 
     Args:
-        model: Pinned to its digest, so that the address never gives another checkpoint's images.
+        model: Pinned to its digest, so that the address never returns another checkpoint's images.
         label: The class's name.
         path: Of the operation.
     """
@@ -85,8 +64,8 @@ def address_of(model: str, label: str | None, path: str = "/generate") -> str:
 
 
 @lru_cache(1024)
-def _options(truncation: float, rendering: Rendering, several: bool) -> str:
-    """The end of a permalink: what is not as it is by default, and matters."""
+def _permalink_end(truncation: float, rendering: Rendering, several: bool) -> str:
+    """A permalink after the seeds: options that matter and differ from their default."""
     media, scale, layout, metadata, frame_ms = rendering
     options: dict[str, str | int] = {}
     if truncation != 1:
@@ -104,156 +83,165 @@ def _options(truncation: float, rendering: Rendering, several: bool) -> str:
     return f"&{urlencode(options)}" if options else ""
 
 
-def _location(order: Order, samples: Sequence[Sample], rendering: Rendering) -> str:
-    """The one canonical address of an answer of /generate."""
-    model, total, first = order.model, len(samples), samples[0].seed
-    # A label that was drawn is drawn from the seed, so leaving it out gives the same images.
-    label = samples[0].label if total == 1 else order.label
+def _permalink(order: Order, label: int | None, seeds: Sequence[int], rendering: Rendering) -> str:
+    """The one canonical address of a response of /generate."""
+    model, count = order.model, len(seeds)
     name = None if label is None else model.description.labels[label]
-    address = address_of(pinned_name(model), name)
-    listed = str(first) if total == 1 else list_text(order.seeds)
-    if "," in listed:
+    address = permalink_start(pinned_name(model), name)
+    if count == 1:
+        address += f"&seed={seeds[0]}"
+    elif "," in (listed := list_text(seeds)):
         address += f"&seeds={listed}"
     else:
-        address += f"&seed={first}" if total == 1 else f"&seed={first}&n={total}"
-    return address + _options(order.truncation, rendering, total > 1)
+        address += f"&seed={seeds[0]}&n={count}"
+    return address + _permalink_end(order.truncation, rendering, count > 1)
 
 
-def tag(*depends_on: str) -> str:
-    """A strong entity tag: another one if anything is another that the bytes depend on."""
-    return f'"{hashlib.sha256(" ".join(depends_on).encode()).hexdigest()[:32]}"'
+def _recipe(
+    order: Order, label: int | None, seeds: Sequence[int], rendering: Rendering
+) -> PictureMetadata:
+    """What a picture of these seeds says of itself, with a recipe if that is asked for."""
+    several = len(seeds) > 1
+    if rendering.metadata == "none":
+        return PictureMetadata()
+    # An animation has no recipe: /verify compares one picture.
+    if rendering.metadata == "mark" or (several and rendering.layout == ANIMATION):
+        return PictureMetadata(GENERATED)
+    model, layout = order.model, rendering.layout if several else "grid"
+    start = recipe_start(
+        *(model.name, model.description.digest),
+        *(label, order.truncation, layout, rendering.scale),
+    )
+    return PictureMetadata(GENERATED, start, list_text(seeds) if several else str(seeds[0]))
 
 
-def caching(
-    location: str, media: str, model: StoredModel, pinned: bool, identity: Identity
-) -> tuple[str | None, str]:
-    """The ETag, known before anything is computed, and the Cache-Control of seeded images."""
-    if (depends_on := identity(model)) is None:
-        return None, "no-cache"
-    etag = tag(location, media, depends_on, ENCODER_VERSIONS)
-    return etag, IMMUTABLE if pinned else "no-cache"
+def image_recipes(
+    order: Order, samples: Sequence[Sample], rendering: Rendering
+) -> list[PictureMetadata]:
+    """What each image says of itself in a file of its own."""
+    return [_recipe(order, sample.label, (sample.seed,), rendering) for sample in samples]
 
 
-def origin_of(
+def generate_metadata(
     order: Order,
     samples: Sequence[Sample],
     rendering: Rendering,
     seeded: bool,
     pinned: bool,
     identity: Identity,
-) -> Origin:
-    """Where the images of /generate come from, with the addresses that give them again.
-
-    All of it is known before anything is computed.
+) -> ResponseMetadata:
+    """The metadata of a response of /generate.
 
     Args:
-        order: What was asked for.
+        order: The request.
         samples: ``Service.samples(order)``.
-        rendering: How it is to be given.
-        seeded: Whether the request named seeds: only then is the answer the same next time.
+        rendering: How the images are returned.
+        seeded: Whether the request named seeds: only then is the response the same next time.
         pinned: Whether it named the model's digest: only then is it the same for ever.
         identity: ``Service.identity``.
     """
     model, names = order.model, order.model.description.labels
-    location = _location(order, samples, rendering)
-    etag, cache = None, "no-store"
+    # One image is named by the label that was drawn for it; several draw theirs again.
+    label = samples[0].label if len(samples) == 1 else order.label
+    location = _permalink(order, label, order.seeds, rendering)
+    etag, cache_control = None, "no-store"
     if seeded:
-        etag, cache = caching(location, rendering.media, model, pinned, identity)
+        etag, cache_control = etag_and_cache_control(
+            location, rendering.media, model, pinned, identity
+        )
     permalinks: list[str] = []
     if rendering.media == JSON:
-        one = Rendering(scale=rendering.scale, metadata=rendering.metadata)
-        for sample in samples:
-            single = order._replace(label=sample.label, seeds=(sample.seed,))
-            permalinks.append(_location(single, (sample,), one))
-    return Origin(
+        single = Rendering(scale=rendering.scale, metadata=rendering.metadata)
+        permalinks = [_permalink(order, s.label, (s.seed,), single) for s in samples]
+    separate = rendering.media in (JSON, ZIP)
+    return ResponseMetadata(
         model=model.name,
         seeds=[sample.seed for sample in samples],
         labels=[None if sample.label is None else names[sample.label] for sample in samples],
         permalinks=permalinks,
+        picture=_recipe(order, label, order.seeds, rendering),
+        images=image_recipes(order, samples, rendering) if separate else (),
         classes=names,
         location=location,
         etag=etag,
-        cache=cache,
-        drawn=samples,
-        order=order,
+        cache_control=cache_control,
     )
 
 
-def walk_origin(
-    found: Walk,
+def walk_metadata(
+    walk: Walk,
     address: tuple[str, Mapping[str, str | int]],
-    total: int,
+    count: int,
     rendering: Rendering,
     pinned: bool,
     identity: Identity,
-) -> Origin:
-    """Where the images of a walk through the latents come from.
+) -> ResponseMetadata:
+    """The metadata of images on a walk through the latents.
 
     Args:
-        found: The walk; what depends on more than seeds has no address.
-        address: The path, and the parameters that are its own.
-        total: Images.
-        rendering: How they are to be given.
+        walk: The walk; one that depends on more than seeds has no permalink.
+        address: The operation's path, and the parameters of its own.
+        count: Images.
+        rendering: How they are returned.
         pinned: Whether the request named the model's digest.
         identity: ``Service.identity``.
     """
-    model, names = found.model, found.model.description.labels
-    label = None if found.label is None else names[found.label]
-    origin = plain_origin(model, total, FROM_UPLOAD if found.shows_upload else GENERATED)
-    origin = origin._replace(labels=[label] * total, classes=names)
-    if not found.by_seeds:
-        return origin
+    model, names = walk.model, walk.model.description.labels
+    label = None if walk.label is None else names[walk.label]
+    source = FROM_UPLOAD if walk.shows_upload else GENERATED
+    metadata = seedless_metadata(model, count, rendering, source)
+    metadata = metadata._replace(labels=[label] * count, classes=names)
+    if not walk.by_seeds:
+        return metadata
     path, parameters = address
-    location = f"{address_of(pinned_name(model), label, path)}&{urlencode(parameters, safe=',')}"
-    location += _options(found.truncation, rendering, total > 1)
-    etag, cache = caching(location, rendering.media, model, pinned, identity)
-    return origin._replace(location=location, etag=etag, cache=cache)
+    start = permalink_start(pinned_name(model), label, path)
+    location = f"{start}&{urlencode(parameters, safe=',')}"
+    location += _permalink_end(walk.truncation, rendering, count > 1)
+    etag, cache_control = etag_and_cache_control(location, rendering.media, model, pinned, identity)
+    return metadata._replace(location=location, etag=etag, cache_control=cache_control)
 
 
-def plain_origin(
-    model: StoredModel, total: int, source: str = GENERATED, pictures: Sequence[Upload] = ()
-) -> Origin:
-    """Of images that have no seed, address or recipe, and are not to be stored: those made from
-    latents or an upload.
-
-    Args:
-        model: What made the images.
-        total: Images.
-        source: GENERATED, or FROM_UPLOAD for what shows somebody's picture.
-        pictures: The uploads, one for each image; none where latents were sent.
-    """
-    nothing: list[None] = [None] * total
-    return Origin(
-        *(model.name, nothing, nothing, nothing),
-        source=source,
-        pictures=pictures,
-    )
-
-
-def from_pictures(origin: Origin, pictures: Sequence[Upload]) -> Origin:
-    """Say in a header what was done to the uploads that all the images come from."""
-    if not pictures:
-        return origin
-    return origin._replace(headers={**origin.headers, "X-Picture": summary(pictures)})
-
-
-def compared(
-    origin: Origin, pictures: Sequence[Image], images: Sequence[Image], columns: int | None
-) -> Origin:
-    """Beside each reconstruction its picture, and their difference.
+def seedless_metadata(
+    model: StoredModel, count: int, rendering: Rendering, source: str = GENERATED
+) -> ResponseMetadata:
+    """The metadata of images made from latents or uploads: no seed, permalink or recipe, and not
+    to be stored.
 
     Args:
-        origin: Of the reconstructions.
-        pictures: As the model took them.
-        images: The reconstructions.
-        columns: What a sheet shows: 2 = picture and reconstruction, 3 = the difference as well;
-            None = reconstructions alone.
+        model: That made the images.
+        count: Images.
+        rendering: How they are returned.
+        source: GENERATED, or FROM_UPLOAD for what shows an uploaded picture.
     """
-    items, tiles = [], []
-    for picture, image in zip(pictures, images, strict=True):
-        difference = np.maximum(picture, image) - np.minimum(picture, image)
-        items.append({"error": float(np.mean(np.square(difference / 255)))})
-        tiles += [picture, image, difference][:columns]
-    if columns is None:
-        return origin._replace(items=items)
-    return origin._replace(items=items, tiles=tiles, columns=columns)
+    nothing: list[None] = [None] * count
+    mark = PictureMetadata() if rendering.metadata == "none" else PictureMetadata(source)
+    return ResponseMetadata(model.name, nothing, nothing, nothing, mark, [mark] * count)
+
+
+def reconstruction_metadata(
+    model: StoredModel,
+    uploads: Sequence[Upload],
+    images: Sequence[Image],
+    rendering: Rendering,
+    columns: int | None,
+) -> ResponseMetadata:
+    """The metadata of reconstructions, with the error of each.
+
+    Args:
+        model: That made them.
+        uploads: The pictures.
+        images: Their reconstructions.
+        rendering: How they are returned.
+        columns: Of a sheet: 2 = picture and reconstruction, 3 = their difference as well, None =
+            reconstructions alone.
+    """
+    items: list[Mapping[str, Any]] = []
+    tiles: list[Image] = []
+    for upload, image in zip(uploads, images, strict=True):
+        difference = np.maximum(upload.image, image) - np.minimum(upload.image, image)
+        error = float(np.mean(np.square(difference / 255)))
+        items.append({"error": error, "picture": PictureNote.of(upload)})
+        tiles += [upload.image, image, difference][:columns]
+    metadata = seedless_metadata(model, len(images), rendering, FROM_UPLOAD)
+    metadata = metadata._replace(items=items, uploads=uploads)
+    return metadata if columns is None else metadata._replace(tiles=tiles, columns=columns)
