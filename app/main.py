@@ -21,7 +21,7 @@ from app.api.parameters.checks import query_errors
 from app.api.router import build_router
 from app.core.lifecycle import running
 from app.core.metrics import Metrics
-from app.engines.loading import Prepared, prepare
+from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,
@@ -38,7 +38,7 @@ from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Models = Callable[[], Prepared]
+Models = Callable[[], LoadedModels]
 STATIC = Path(__file__).parent / "static"
 
 
@@ -59,7 +59,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        prepared = models() if models else prepare(settings)
+        prepared = models() if models else load_and_probe(settings)
         async with running(prepared, settings, metrics) as app.state.service:
             yield
 

@@ -32,7 +32,7 @@ def main() -> None:
         labels = np.arange(batch) % classes if classes else None
         parts = [
             (z[start : start + size], None if labels is None else labels[start : start + size])
-            for start, _, size in engine.pieces((name, "generate"), batch)
+            for start, _, size in engine.plans[name, "generate"].passes(batch)
         ]
         times = [time.perf_counter()]
         while times[-1] < times[0] + seconds:

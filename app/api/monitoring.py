@@ -50,9 +50,9 @@ def _status(service: Service) -> Status:
                 images_per_second=round(rates[name, operation], 1),
                 passes=[
                     Cost(images=size, milliseconds=round(seconds * 1e3, 3))
-                    for size, seconds in service.engine.costs[name, operation]
+                    for size, seconds in service.engine.plans[name, operation].costs
                 ],
-                max_batch=service.engine.max_batch[name, operation],
+                max_batch=service.engine.plans[name, operation].max_batch,
             )
             for operation in service.engine.operations(name)
         }

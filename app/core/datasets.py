@@ -130,7 +130,7 @@ async def _tiles(
     service: Service, dataset: Dataset, running: _Running
 ) -> AsyncGenerator[list[Image], None]:
     """The images in order, a batch at a time."""
-    size = service.engine.max_batch[dataset.model.name, "generate"]
+    size = service.engine.plans[dataset.model.name, "generate"].max_batch
     starts = iter(range(0, len(dataset.seeds), size))
     asked: deque[asyncio.Task[list[Image]]] = deque()
 

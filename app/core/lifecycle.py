@@ -8,14 +8,14 @@ from app.batching.batcher import Batcher
 from app.core.metrics import Metrics
 from app.core.service import Service, measured_lanes
 from app.engines.backend import DeviceLostError
-from app.engines.loading import Prepared
+from app.engines.loading import LoadedModels
 from app.engines.rows import OperationKey, Result, Row
 from app.settings import Settings
 
 
 @asynccontextmanager
 async def running(
-    prepared: Prepared, settings: Settings, metrics: Metrics
+    prepared: LoadedModels, settings: Settings, metrics: Metrics
 ) -> AsyncIterator[Service]:
     """A service that takes requests; what was accepted is finished before it ends.
 

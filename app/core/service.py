@@ -91,12 +91,10 @@ def measured_lanes(engine: Engine) -> dict[OperationKey, QueueConfig]:
         engine: That has been probed.
     """
     return {
-        lane: QueueConfig(
-            engine.max_batch[lane],
-            max(size / seconds for size, seconds in costs),
-            engine.inline_rows[lane],
+        key: QueueConfig(
+            plan.max_batch, max(size / seconds for size, seconds in plan.costs), plan.inline_rows
         )
-        for lane, costs in engine.costs.items()
+        for key, plan in engine.plans.items()
     }
 
 

@@ -30,8 +30,8 @@ class Backend(ABC):
     threads: int  # CPU threads of one pass
     # Batch sizes that it is worth to have, up to any. Where joining rows saves little, few.
     sizes: ClassVar[tuple[int, ...]]
-    # Whether a pass takes its time and no more: nothing in it waits for a device or for a lock.
-    sure_to_end: bool = False
+    # Whether nothing in a pass waits for a device, a thread or a lock, so that it always ends.
+    bounded_time: bool = False
 
     def start_thread(self) -> None:  # noqa: B027, most engines have nothing to set
         """Thread-local settings; called in each thread that runs the network, before it does."""

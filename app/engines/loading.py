@@ -1,45 +1,57 @@
-"""The models, loaded and probed in this process."""
+"""From the settings to models that can be served: loaded, then probed."""
 
 from typing import NamedTuple
 
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine
-from app.engines.store import StoredModel, load_store
+from app.engines.probe import Findings
+from app.engines.store import load_store
 from app.errors import StartupError
 from app.settings import Settings
 
 
-class Prepared(NamedTuple):
-    """What can be served."""
+class LoadedModels(NamedTuple):
+    """The models of a store, on their engine."""
 
     engine: Engine
-    refused: dict[str, str]  # file name -> reason
+    refused: dict[str, str]  # file name -> why it is not served
 
 
-def prepare(settings: Settings) -> Prepared:
-    """Load every model, and probe it.
+def load_and_probe(settings: Settings) -> LoadedModels:
+    """Load every model and probe it in this process.
 
     Raises:
-        StartupError: there is none that can be run, or no such engine or device, or it fails.
+        StartupError: no model can be run, there is no such engine or device, or it fails.
     """
-    models, refused = _loaded(settings)
-    engine = Engine(models, settings.max_batch)
-    engine.start_thread()
+    loaded = load_models(settings)
+    loaded.engine.start_thread()
     try:
-        failed = engine.warm_up()
+        findings = loaded.engine.probe()
     except DeviceLostError as error:
         raise StartupError(f"{error}; start again, and look at the driver's log") from error
-    return _ready(settings, engine, refused, failed)
+    return adopt_findings(settings, loaded, findings)
 
 
-def _loaded(settings: Settings) -> tuple[dict[str, StoredModel], dict[str, str]]:
-    return load_store(settings.models_dir, settings.engine, settings.device, settings.threads)
+def load_models(settings: Settings) -> LoadedModels:
+    """Load every model. Their engine has still to be probed, or to adopt what a probe measured.
+
+    Raises:
+        StartupError: no file can be loaded, or there is no such engine or device.
+    """
+    models, refused = load_store(
+        settings.models_dir, settings.engine, settings.device, settings.threads
+    )
+    return LoadedModels(Engine(models, settings.max_batch), refused)
 
 
-def _ready(
-    settings: Settings, engine: Engine, refused: dict[str, str], failed: dict[str, str]
-) -> Prepared:
-    refused |= {f"{name}.safetensors": reason for name, reason in failed.items()}
-    if not engine.models:
+def adopt_findings(settings: Settings, loaded: LoadedModels, findings: Findings) -> LoadedModels:
+    """Make loaded models ready to run; those that failed the probe are refused.
+
+    Raises:
+        StartupError: none is left.
+    """
+    loaded.engine.adopt(findings)
+    if not loaded.engine.models:
         raise StartupError(f"no checkpoint in {settings.models_dir} can be run; see the log")
-    return Prepared(engine, refused)
+    failed = {f"{name}.safetensors": reason for name, reason in findings.failed.items()}
+    return LoadedModels(loaded.engine, loaded.refused | failed)

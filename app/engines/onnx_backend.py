@@ -62,7 +62,7 @@ class OnnxBackend(Backend):
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads
         # No graph has a loop (``training.networks.graphs``), and one thread waits for no other.
-        self.sure_to_end = threads == 1
+        self.bounded_time = threads == 1
         self._sessions: dict[Operation, ort.InferenceSession] = {}
         for operation, graph in description.graphs.items():
             data = read_graph(checkpoint, operation, graph)

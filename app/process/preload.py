@@ -1,15 +1,15 @@
 """The models, loaded and probed before anything is served; once for all processes where a fork can
 take them along."""
 
-import json
 import logging
 import os
 import signal
 from typing import NoReturn
 
-from app.engines.engine import Engine, Findings
-from app.engines.loading import Prepared, _loaded, _ready
-from app.engines.store import StoredModel, may_run_torch
+from app.engines.engine import Engine
+from app.engines.loading import LoadedModels, adopt_findings, load_models
+from app.engines.probe import Findings
+from app.engines.store import may_run_torch
 from app.errors import StartupError
 from app.process.fork import end_with
 from app.settings import Settings
@@ -17,20 +17,17 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class Preparation:
+class ForkedProbe:
     """Loaded models, while a process of its own probes them.
 
     The probe takes about as long as the imports of the application, so where there is a second core
     they are made at the same time (threads do not do that: an import holds the interpreter).
     """
 
-    def __init__(
-        self, settings: Settings, models: dict[str, StoredModel], refused: dict[str, str]
-    ) -> None:
+    def __init__(self, settings: Settings, loaded: LoadedModels) -> None:
         self._settings = settings
-        self._refused = refused
-        self._result: Prepared | None = None
-        self._engine = Engine(models, settings.max_batch)
+        self._loaded = loaded
+        self._result: LoadedModels | None = None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would leave nothing to wait for
         reading, writing = os.pipe()
         parent = os.getpid()
@@ -40,11 +37,11 @@ class Preparation:
                 signal.signal(number, signal.SIG_DFL)
             end_with(parent)
             os.close(reading)
-            _probe(self._engine, writing)
+            _probe(loaded.engine, writing)
         os.close(writing)
         self._told = os.fdopen(reading, "rb")
 
-    def result(self) -> Prepared:
+    def result(self) -> LoadedModels:
         """What can be served; the first call waits for it.
 
         Raises:
@@ -54,7 +51,7 @@ class Preparation:
             self._result = self._wait()
         return self._result
 
-    def _wait(self) -> Prepared:
+    def _wait(self) -> LoadedModels:
         with self._told:
             told = self._told.read()
         _, status = os.waitpid(self._pid, 0)
@@ -63,14 +60,7 @@ class Preparation:
             where = self._settings.models_dir
             detail = f"trying the checkpoints in {where} ended a process with {how}"
             raise StartupError(f"{detail}; the log names those that passed before")
-        costs, *others = json.loads(told)
-        lanes = {
-            (name, operation): [(int(size), float(seconds)) for size, seconds in passes]
-            for name, operation, passes in costs
-        }
-        found = Findings(lanes, *others)
-        self._engine.adopt(found)
-        return _ready(self._settings, self._engine, self._refused, found.failed)
+        return adopt_findings(self._settings, self._loaded, Findings.from_json(told))
 
 
 def _probe(engine: Engine, told: int) -> NoReturn:
@@ -78,10 +68,9 @@ def _probe(engine: Engine, told: int) -> NoReturn:
     status = 1
     try:
         engine.start_thread()
-        costs, *others = engine.probe()
-        lanes = [(name, operation, passes) for (name, operation), passes in costs.items()]
+        findings = engine.probe()
         with os.fdopen(told, "w") as file:
-            json.dump([lanes, *others], file)
+            file.write(findings.to_json())
         status = 0
     except Exception:
         log.exception("the probe failed")
@@ -89,19 +78,19 @@ def _probe(engine: Engine, told: int) -> NoReturn:
         os._exit(status)
 
 
-def prepare_to_fork(settings: Settings) -> Preparation | None:
-    """Begin to ``prepare``, for workers forked afterwards; None = each has to do it itself.
+def prepare_to_fork(settings: Settings) -> ForkedProbe | None:
+    """Begin to ``load_and_probe``, for workers forked afterwards; None = each has to do it itself.
 
     Neither a GPU's driver nor an engine's threads live on in a fork, so models are shared where
     ONNX Runtime runs them in one thread. Their weights are then in memory once, one probe is
     enough, and a worker that is replaced begins to serve in the time of a fork.
 
     Raises:
-        StartupError: as ``prepare``.
+        StartupError: as ``load_and_probe``.
     """
     if settings.threads > 1 or may_run_torch(settings.engine, settings.device):
         return None
-    models, refused = _loaded(settings)
-    if any(model.backend.engine != "onnx" for model in models.values()):
+    loaded = load_models(settings)
+    if any(model.backend.engine != "onnx" for model in loaded.engine.models.values()):
         return None  # one had no graphs, and torch must not have run before a fork
-    return Preparation(settings, models, refused)
+    return ForkedProbe(settings, loaded)

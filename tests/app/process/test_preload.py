@@ -16,9 +16,10 @@ import pytest
 
 from app.engines import store
 from app.engines.backend import DeviceLostError
-from app.engines.engine import Engine, Findings
-from app.engines.loading import prepare
+from app.engines.engine import Engine
+from app.engines.loading import load_and_probe
 from app.engines.onnx_backend import OnnxBackend
+from app.engines.probe import Findings
 from app.engines.rows import OperationKey, Sample
 from app.engines.store import may_run_torch
 from app.errors import StartupError
@@ -60,7 +61,7 @@ def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
 
     monkeypatch.setattr(Engine, "probe", lost)
     with pytest.raises(StartupError, match=r"^the GPU fails .* start again"):
-        prepare(Settings(models_dir=tiny_store))
+        load_and_probe(Settings(models_dir=tiny_store))
 
 
 def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_store: Path) -> None:
@@ -87,13 +88,13 @@ def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
     def run(*_: Any) -> None:
         raise AssertionError("a model was run")
 
-    monkeypatch.setattr("app.process.preload.Preparation", run)
+    monkeypatch.setattr("app.process.preload.ForkedProbe", run)
     monkeypatch.setattr("app.engines.torch_backend.TorchBackend.run", run)
     assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
 
 def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path) -> None:
-    for make in (prepare, prepare_to_fork):
+    for make in (load_and_probe, prepare_to_fork):
         with pytest.raises(StartupError, match="no checkpoint to serve"):
             make(Settings(models_dir=tmp_path, engine="onnx"))
 
@@ -102,10 +103,10 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
     settings = Settings(models_dir=tiny_store, engine="onnx")
     beside = prepare_to_fork(settings)
     assert beside
-    there, here = beside.result(), prepare(settings)
+    there, here = beside.result(), load_and_probe(settings)
     assert there.engine.reproducibility == here.engine.reproducibility
     assert there.engine.fingerprints == here.engine.fingerprints
-    assert there.engine.costs.keys() == here.engine.costs.keys() == there.engine.max_batch.keys()
+    assert there.engine.plans.keys() == here.engine.plans.keys()
     lane: OperationKey = ("tiny-cgan-v1", "generate")
     rows = [Sample(seed, seed % 10) for seed in range(20)]
     for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
@@ -126,10 +127,11 @@ def test_what_the_probe_tells_arrives_whole(
     preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
     assert preparation
     engine, refused = preparation.result()
-    assert (engine.costs, engine.reproducibility, engine.fingerprints) == told[:3]
+    assert {key: plan.costs for key, plan in engine.plans.items()} == told.costs
+    assert (engine.reproducibility, engine.fingerprints) == told[1:3]
     assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
     assert set(engine.models) == set(names)
-    assert engine.max_batch == {(name, "generate"): 256 for name in names}
+    assert {plan.max_batch for plan in engine.plans.values()} == {256}
 
 
 BESIDE = """

@@ -1,0 +1,217 @@
+"""The start-up probe: which batch sizes give a row the same bits, and what a pass of each costs.
+
+A row of a network may differ in its last bits with the size of the batch it is in, because
+libraries choose another algorithm for another size. The probe runs every operation of every model
+on REFERENCE fixed rows, then in passes of each size. It keeps the sizes whose rows equal, bit for
+bit, those of the one pass of REFERENCE rows, so that a seed's pixels do not depend on its batch.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from app import seeds
+from app.engines.backend import DeviceLostError, Floats
+from app.engines.batch_plan import MAX_BATCH, PASS_S
+from app.engines.rows import Labels, OperationKey, Reproducibility, Row, Sample, network_inputs
+from app.engines.store import StoredModel
+from training.networks.configs import Config, Operation
+
+log = logging.getLogger(__name__)
+
+# Batch size whose rows are the right ones. Part of the contract "same seed, same bytes": a fixed
+# number, so that neither max_batch nor the sizes kept change an image.
+REFERENCE = 64
+_TIMED = 3  # passes of a size that are timed, each beside passes of one row
+_FLAT_ROWS = 16  # rows from which on larger sizes may be skipped, once two in a row save nothing
+
+
+class Findings(NamedTuple):
+    """What the probe of some models measured. It crosses from the process that probed as JSON."""
+
+    costs: dict[OperationKey, list[tuple[int, float]]]  # rows and seconds of each size to use
+    reproducibility: dict[str, Reproducibility]  # by model
+    # By model, the SHA-256 of what ``generate`` returned. It differs where processor, engine or
+    # settings round differently, so that seeds give other pixels.
+    fingerprints: dict[str, str]
+    failed: dict[str, str]  # by model that cannot be run: why
+
+    def to_json(self) -> str:
+        """As ``from_json`` reads it."""
+        costs = [(*key, passes) for key, passes in self.costs.items()]
+        return json.dumps([costs, *self[1:]])
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Findings":
+        """The same findings, from what ``to_json`` returned."""
+        costs, *others = json.loads(text)
+        by_key: dict[OperationKey, list[tuple[int, float]]] = {
+            (name, operation): [(size, seconds) for size, seconds in passes]
+            for name, operation, passes in costs
+        }
+        return cls(by_key, *others)
+
+
+def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
+    """Run every operation of every model in passes of each size.
+
+    A model whose pass raises, or returns values that are not finite, is listed as failed.
+
+    Args:
+        models: By name.
+        max_batch: No size beyond the first that holds so many rows is tried; None = no such bound.
+
+    Raises:
+        DeviceLostError: no model can be run any more.
+    """
+    findings = Findings({}, {}, {}, {})
+    for name, model in models.items():
+        try:
+            probed = {op: _OperationProbe(model, op).run(max_batch) for op in model.operations}
+        except DeviceLostError:
+            raise
+        except Exception as error:
+            log.exception("%s failed its probe", name)
+            findings.failed[name] = f"the network failed its first passes ({type(error).__name__})"
+            continue
+        for operation, measured in probed.items():
+            findings.costs[name, operation] = measured.costs
+        findings.fingerprints[name] = probed["generate"].digest
+        exact = all(measured.exact for measured in probed.values())
+        findings.reproducibility[name] = "exact" if exact else "visual"
+        log.info(
+            "%s: %s with %s on %s; milliseconds by batch size: %s",
+            *(name, findings.reproducibility[name], model.backend.engine, model.backend.device),
+            "; ".join(
+                f"{operation} " + ", ".join(f"{size}: {s * 1e3:.2f}" for size, s in measured.costs)
+                for operation, measured in probed.items()
+            ),
+        )
+    return findings
+
+
+class _Measured(NamedTuple):
+    """What the probe of one operation measured."""
+
+    costs: list[tuple[int, float]]
+    exact: bool  # the rows of these sizes repeat, bit for bit
+    digest: str  # SHA-256 of the reference pass's first output
+
+
+class _OperationProbe:
+    """Passes of one operation on REFERENCE fixed rows, compared with one pass of them all.
+
+    Raises:
+        FloatingPointError: an output of the reference pass is not finite.
+    """
+
+    def __init__(self, model: StoredModel, operation: Operation) -> None:
+        self._backend, self._operation = model.backend, operation
+        rows = _probe_rows(model.network, operation)
+        self._batch, self._labels = network_inputs(model.network, operation, rows)
+        # Where one thread does all the work, its CPU time leaves out what other processes take.
+        self._by_thread_time = model.backend.device == "cpu" and model.backend.threads == 1
+        self._reference, self._reference_s = self._timed(self._batch, self._labels)
+        if not all(np.isfinite(output).all() for output in self._reference):
+            raise FloatingPointError("an output of the probe is not finite")
+        self._one_row_s = math.inf  # the fastest pass of one row so far
+
+    def run(self, max_batch: int | None) -> _Measured:
+        """Try the sizes, smallest first, until larger ones would not be used."""
+        digest = hashlib.sha256(self._reference[0].tobytes()).hexdigest()
+        relative: list[tuple[int, float]] = []  # size, and its time in passes of one row
+        best_row_s, without_gain = math.inf, 0
+        for size in sorted({*self._backend.sizes, REFERENCE}):
+            try:
+                cost = self._relative_cost(size)
+            except MemoryError:
+                continue
+            if cost == math.inf:
+                continue
+            relative.append((size, cost))
+            row_s = (PASS_S + self._one_row_s * cost) / size
+            without_gain = without_gain + 1 if row_s > 0.98 * best_row_s else 0
+            best_row_s = min(best_row_s, row_s)
+            if size >= (max_batch or MAX_BATCH) or (size >= _FLAT_ROWS and without_gain >= 2):
+                break
+        if not relative:  # not even REFERENCE agrees with itself: the device does not repeat
+            return _Measured([(REFERENCE, self._reference_s)], False, digest)
+        costs = [(size, self._one_row_s * cost) for size, cost in relative]
+        return _Measured(costs, True, digest)
+
+    def _relative_cost(self, size: int) -> float:
+        """The time of a pass in passes of one row; infinity if a row differs from the reference.
+
+        Every row is shown, backwards, so that it meets other places and neighbours; then some of
+        them beside a row that is not a number. Passes are timed between passes of one row, and the
+        median of the ratios counts. So where other processes take a part of the machine for a
+        moment, they slow both, and no size looks dear by bad luck.
+        """
+        # As many passes as show every row; the last one overlaps.
+        starts = {*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)}
+        passes = [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]
+        ratios: list[float] = []
+        for start, bad in [*passes, *[(0, 0)] * (_TIMED - len(passes))]:
+            seconds = self._seconds_if_exact(size, start, bad)
+            if seconds == math.inf:
+                return seconds
+            if len(ratios) < _TIMED:
+                # Twice: the first finds the weights out of the cache.
+                one_row_s = min(self._one_row_pass_s() for _ in range(2))
+                self._one_row_s = min(self._one_row_s, one_row_s)
+                ratios.append(seconds / one_row_s)
+        return statistics.median(ratios)
+
+    def _seconds_if_exact(self, size: int, start: int, bad: int) -> float:
+        """The time of one pass; infinity if its rows, but the first ``bad``, which are NaN,
+        differ."""
+        order = (np.arange(size)[::-1] + start) % REFERENCE
+        rows = self._batch[order]
+        rows[:bad] = math.nan
+        outputs, seconds = self._timed(rows, None if self._labels is None else self._labels[order])
+        exact = all(
+            np.array_equal(output[bad:], reference[order[bad:]])
+            for output, reference in zip(outputs, self._reference, strict=True)
+        )
+        return seconds if exact else math.inf
+
+    def _one_row_pass_s(self) -> float:
+        labels = None if self._labels is None else self._labels[:1]
+        return self._timed(self._batch[:1], labels)[1]
+
+    def _timed(self, batch: Floats, labels: Labels | None) -> tuple[tuple[Floats, ...], float]:
+        """The outputs of one pass, and its seconds."""
+        wall, own = time.perf_counter(), time.thread_time()
+        outputs = self._backend.run(self._operation, batch, labels)
+        wall, own = time.perf_counter() - wall, time.thread_time() - own
+        return outputs, _pass_seconds(wall, own if self._by_thread_time else None)
+
+
+def _pass_seconds(wall_s: float, thread_s: float | None) -> float:
+    """The CPU seconds of a pass's thread where they are known, else the wall clock's; never 0.
+
+    Some kernels count a thread's time in ticks of several milliseconds: a pass then seems to take
+    none at all, or more than has gone by.
+    """
+    return max(1e-6, min(wall_s, thread_s) if thread_s else wall_s)
+
+
+def _probe_rows(network: Config, operation: Operation) -> list[Row]:
+    """REFERENCE rows, always the same."""
+    numbers = np.arange(REFERENCE, dtype=np.uint64)
+    if operation == "generate":
+        classes = network.num_classes
+        return [Sample(seed, seed % classes if classes else None) for seed in range(REFERENCE)]
+    if operation == "decode":
+        return list(seeds.normals(numbers, network.latent_dim))
+    channels, height, width = network.image_shape
+    noise = seeds.normals(numbers, channels * height * width) * 64 + 128
+    shape = (REFERENCE, height, width) if channels == 1 else (REFERENCE, height, width, channels)
+    return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))
