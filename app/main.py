@@ -19,7 +19,7 @@ from app import __version__
 from app.api.openapi.document import complete
 from app.api.parameters.checks import query_errors
 from app.api.router import build_router
-from app.core.lifecycle import running
+from app.core.lifecycle import serving
 from app.core.metrics import Metrics
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
@@ -60,7 +60,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         prepared = models() if models else load_and_probe(settings)
-        async with running(prepared, settings, metrics) as app.state.service:
+        async with serving(prepared, settings, metrics) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(

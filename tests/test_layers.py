@@ -400,10 +400,10 @@ async def main():
     app = create_app(Settings(models_dir=Path(sys.argv[1]), max_batch=2))
     async with app.router.lifespan_context(app):
         service = app.state.service
-        with service.accepted(None) as caller:
-            order = service.order("tiny-cgan-v1", "7", 2, 5, caller)
+        with service.track_request(None) as caller:
+            order = service.generate_request("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)
-            code, _ = await service.encode(service.choice.encoder(None), made.images, caller)
+            code, _ = await service.encode(service.selector.encoder(None), made.images, caller)
         print(*{model.backend.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())

@@ -8,7 +8,8 @@ from pydantic import Field
 from app.api.bodies.raw import refuse_body
 from app.api.common import Endpoint, media_for, service_of
 from app.api.parameters.declared import PLAIN, DatasetFormat, MetadataOf, ModelName, Seed
-from app.core.datasets import Dataset, Datasets
+from app.core.dataset_files import Dataset
+from app.core.datasets import DatasetGenerator
 from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
 from app.http.ranges import rest_asked
@@ -21,7 +22,7 @@ from app.settings import Settings
 def dataset(settings: Settings) -> Endpoint:
     """``settings`` gives the limits that the OpenAPI states."""
 
-    datasets = Datasets(settings.max_datasets)
+    datasets = DatasetGenerator(settings.max_datasets)
 
     async def dataset(
         request: Request,
@@ -52,7 +53,7 @@ def dataset(settings: Settings) -> Endpoint:
         service = service_of(request)
         await refuse_body(request)
         media = media_for(request, format, (ZIP, NPZ))
-        made = Dataset(*service.choose(model, label, n, seed), metadata)
+        made = Dataset(*service.resolve(model, label, n, seed), metadata)
         identity = service.identity(made.model)
         headers = dataset_headers(media, made, seed is not None, identity)
         rest = None

@@ -56,20 +56,22 @@ def generate(settings: Settings) -> Endpoint:
         The same model, label and seed give the same bytes, whatever else the service is doing.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             await refuse_body(request)
             rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             numbers = seeds_in(request, seeds, settings.max_n)
-            order = service.order(model, label, n, seed, caller, numbers, truncation)
-            check_size(rendering, order.model.network.image_shape, len(order.seeds))
+            to_generate = service.generate_request(
+                model, label, n, seed, context, numbers, truncation
+            )
+            check_size(rendering, to_generate.model.network.image_shape, len(to_generate.seeds))
             seeded = seed is not None or numbers is not None
             pinned = model is not None and "@" in model
             lineage = generate_metadata(
-                order, service.samples(order), rendering, seeded, pinned, service.identity
+                to_generate, to_generate.samples(), rendering, seeded, pinned, service.identity
             )
             if (known := known_already(request, lineage, rendering.media)) is not None:
                 return known
-            made = await service.generate(order)
+            made = await service.generate(to_generate)
             return await rendered(rendering, made.images, lineage, made.timing)
 
     return generate

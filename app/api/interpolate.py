@@ -27,7 +27,7 @@ from app.api.parameters.declared import (
 )
 from app.api.parameters.lists import path_seeds_in
 from app.core.interpolation import path
-from app.core.latent_walk import LatentSource, walk
+from app.core.latent_walk import LatentSource, resolve_walk
 from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import walk_metadata
@@ -71,7 +71,7 @@ def interpolate(settings: Settings) -> Endpoint:
         With layout=animation it is a film.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             ends: Sequence[LatentSource]
             if seeds is None and request.method == "POST" and has_body(request):
@@ -79,7 +79,7 @@ def interpolate(settings: Settings) -> Endpoint:
             else:
                 await refuse_body(request, "the ends are seeds in the query" + _OR_BODY)
                 ends = path_seeds_in(seeds)
-            found = walk(service, model, label, ends, truncation)
+            found = resolve_walk(service, model, label, ends, truncation)
             check_size(rendering, found.model.network.image_shape, steps)
             parameters: dict[str, str | int] = {"steps": steps, "method": method}
             if found.by_seeds:
@@ -91,9 +91,9 @@ def interpolate(settings: Settings) -> Endpoint:
                 return known
             how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
-            latents = await found.latents(service, [p.image for p in pictures], caller)
+            latents = await found.latents(service, [p.image for p in pictures], context)
             way, places = path(latents, steps, method)
-            images, timing = await found.images(service, way, caller)
+            images, timing = await found.images(service, way, context)
             items = [{"at": place} for place in places.tolist()]
             lineage = lineage._replace(items=items, uploads=pictures)
             return await rendered(rendering, images, lineage, timing)

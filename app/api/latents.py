@@ -43,14 +43,14 @@ def encode(settings: Settings) -> Endpoint:
     ) -> Any:
         """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            encoder = service.choice.encoder(model)
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
+            encoder = service.selector.encoder(model)
             how = fitting_for(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
             if seed is not None:
                 service.check_seeds(seed, len(pictures))
             images = [picture.image for picture in pictures]
-            posteriors, _ = await service.encode(encoder, images, caller)
+            posteriors, _ = await service.encode(encoder, images, context)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
             response.headers["X-Picture"] = summary(pictures)
@@ -75,14 +75,14 @@ def decode(settings: Settings) -> Endpoint:
     ) -> Response:
         """Latents in, pictures out."""
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            decoder = service.choice.encoder(model)
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
+            decoder = service.selector.encoder(model)
             rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             latents = await read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
             check_size(rendering, decoder.network.image_shape, len(latents))
-            images, timing = await service.decode(decoder, latents, caller)
+            images, timing = await service.decode(decoder, latents, context)
             lineage = seedless_metadata(decoder, len(images), rendering)
             return await rendered(rendering, images, lineage, timing)
 
@@ -114,8 +114,8 @@ def reconstruct(settings: Settings) -> Endpoint:
     ) -> Response:
         """Encode pictures, then decode their means: what the model keeps of them."""
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
-            encoder = service.choice.encoder(model)
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
+            encoder = service.selector.encoder(model)
             rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             how = fitting_for(encoder.description.data, invert, center)
             pictures = await uploaded(request, encoder, how, settings)
@@ -123,9 +123,9 @@ def reconstruct(settings: Settings) -> Endpoint:
             tiles = len(pictures) * (columns or 1)
             check_size(rendering, encoder.network.image_shape, tiles, columns)
             originals = [picture.image for picture in pictures]
-            posteriors, _ = await service.encode(encoder, originals, caller)
+            posteriors, _ = await service.encode(encoder, originals, context)
             means = [mu for mu, _ in posteriors]
-            images, timing = await service.decode(encoder, means, caller)
+            images, timing = await service.decode(encoder, means, context)
             lineage = reconstruction_metadata(encoder, pictures, images, rendering, columns)
             return await rendered(rendering, images, lineage, timing)
 

@@ -22,8 +22,8 @@ async def list_models(request: Request) -> Any:
     service = service_of(request)
     cards = [_card(service, service.models[name]) for name in sorted(service.models)]
     found = ModelList(
-        default=service.choice.default,
-        default_encoder=service.choice.default_encoder,
+        default=service.selector.default,
+        default_encoder=service.selector.default_encoder,
         max_n=service.max_n,
         models=cards,
         refused=service.refused,
@@ -34,12 +34,12 @@ async def list_models(request: Request) -> Any:
 async def get_model(request: Request, name: str) -> Any:
     """One model's card: JSON, or a page with its pictures."""
     service = service_of(request)
-    return document(request, _card(service, service.choice.model(name)), pages.card_page)
+    return document(request, _card(service, service.selector.model(name)), pages.card_page)
 
 
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
     """A picture of a model's card, as the card's pictures name them."""
-    model = service_of(request).choice.model(name)
+    model = service_of(request).selector.model(name)
     path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
     if path is None or not path.exists():
         have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"

@@ -13,7 +13,7 @@ from app.rendering.schemas import Cost, ModelStatus, OperationStatus, Readiness,
 
 async def livez(request: Request) -> dict[str, str]:
     """The process runs and answers, and so do the model and what feeds it."""
-    service_of(request).check_alive()
+    service_of(request).health.check_alive()
     return {"status": "alive"}
 
 
@@ -23,7 +23,7 @@ async def readyz(request: Request) -> Any:
     Being busy is no reason to be taken out of service; stopping is one.
     """
     service = service_of(request)
-    await service.check_ready()
+    await service.health.check_ready()
     return Readiness(ready=True, models=sorted(service.models))
 
 
@@ -35,13 +35,13 @@ async def get_status(request: Request) -> Any:
 async def metrics(request: Request) -> Response:
     """Counters and histograms in Prometheus' text format."""
     service = service_of(request)
-    service.measure()
+    service.update_gauges()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _status(service: Service) -> Status:
     """How things stand now, in all processes."""
-    service.measure()
+    service.update_gauges()
     sums, rates = service.metrics.sums(), service.metrics.rates()
 
     def operations(name: str) -> dict[str, OperationStatus]:
@@ -61,7 +61,7 @@ def _status(service: Service) -> Status:
         version=__version__,
         uptime_seconds=round(service.uptime_s, 1),
         processes=int(sums.get("genserve_processes", 0)),
-        draining=service.draining,
+        draining=service.health.draining,
         requests_in_flight=int(sums["genserve_requests_in_flight"]),
         queued_images=int(sums["genserve_queued_images"]),
         predicted_wait_seconds=round(sums["genserve_predicted_wait_seconds"], 4),

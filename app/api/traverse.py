@@ -27,7 +27,7 @@ from app.api.parameters.declared import (
 )
 from app.api.parameters.lists import axes_in, check_traversal
 from app.core.interpolation import traversal
-from app.core.latent_walk import LatentSource, livelier_axes, walk
+from app.core.latent_walk import LatentSource, liveliest_axes, resolve_walk
 from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import walk_metadata
@@ -80,7 +80,7 @@ def traverse(settings: Settings) -> Endpoint:
         X-Axes lists them.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
             end: LatentSource
             if seed is None and request.method == "POST" and has_body(request):
@@ -88,10 +88,10 @@ def traverse(settings: Settings) -> Endpoint:
             else:
                 await refuse_body(request, "the latent is a seed's in the query" + _OR_BODY)
                 end = random_seed() if seed is None else seed
-            found = walk(service, model, label, [end], truncation, always_z=True)
+            found = resolve_walk(service, model, label, [end], truncation, always_z=True)
             size = found.model.network.latent_dim
             chosen = (
-                livelier_axes(found.model, min(8, settings.max_n // steps))
+                liveliest_axes(found.model, min(8, settings.max_n // steps))
                 if axes is None
                 else axes_in(axes, size)
             )
@@ -113,9 +113,9 @@ def traverse(settings: Settings) -> Endpoint:
                 return known
             how = fitting_for(found.model.description.data, invert, center)
             pictures = await decoded(found.files, found.model, how, settings)
-            (start,) = await found.latents(service, [p.image for p in pictures], caller)
+            (start,) = await found.latents(service, [p.image for p in pictures], context)
             values = np.linspace(low, high, steps).tolist()
-            images, timing = await found.images(service, traversal(start, chosen, values), caller)
+            images, timing = await found.images(service, traversal(start, chosen, values), context)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
             lineage = lineage._replace(items=items, uploads=pictures)
             return await rendered(rendering, images, lineage, timing)

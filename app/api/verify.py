@@ -10,7 +10,7 @@ from app.api.bodies.pictures import read_file
 from app.api.common import CODERS, Endpoint, service_of
 from app.api.parameters.declared import Timeout
 from app.core.service import Service
-from app.core.verification import Finding, compare, recipe_of, regenerate
+from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
 from app.formats import provenance
 from app.http.disconnect import client_disconnected
 from app.rendering.schemas import RecipeBody, Verification
@@ -28,14 +28,14 @@ def verify(settings: Settings) -> Endpoint:
         this model and these seeds, not who asked for them. Nothing is stored.
         """
         service = service_of(request)
-        with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+        with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             data = await read_file(request, settings.max_body_bytes)
             picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=CODERS)
-            recipe = recipe_of(picture, settings.max_n)
-            made = await regenerate(service, recipe, caller)
+            recipe = parse_recipe(picture, settings.max_n)
+            made = await regenerate(service, recipe, context)
             if made is None:
                 detail = f"no model of the digest {recipe.digest[:12]}… is served here"
-                found = Finding("unknown_model", recipe, detail)
+                found = VerificationResult("unknown_model", recipe, detail)
             else:
                 found = await to_thread.run_sync(
                     compare, picture, recipe, *made, settings.max_pixels, limiter=CODERS
@@ -46,7 +46,7 @@ def verify(settings: Settings) -> Endpoint:
     return verify
 
 
-def _verification(service: Service, found: Finding) -> Verification:
+def _verification(service: Service, found: VerificationResult) -> Verification:
     told = asdict(found.recipe) | {"seeds": list_text(found.recipe.seeds)}
     name = None if found.model is None else found.model.name
     return Verification(

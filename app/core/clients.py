@@ -1,32 +1,32 @@
-"""Who asks, as the queue tells clients apart: by the key that was shown, else by the address."""
+"""How the queue tells clients apart: by API key, else by address."""
 
 import hashlib
 import ipaddress
 from contextvars import ContextVar
 from functools import lru_cache
 
-# Of the request that is being answered; set around the routes, so that none can forget it.
+# The client of the present request; set around all routes, so that none can forget it.
 current_client: ContextVar[str | None] = ContextVar("current_client", default=None)
 
 
 @lru_cache(4096)
 def by_address(address: str | None) -> str | None:
-    """The client at an address: of IPv6 a network of 64 bits, which is what one host is given out
-    there. Within a private network neighbours share one, so there it is the address itself.
+    """The client at an address; None = the address is unknown or not one of IP.
 
-    None = nobody in particular: the address is not known, or of no network.
+    Public IPv6 addresses count by their 64-bit network, since a host is assigned a whole one.
+    In private networks neighbours share it, so there each address counts.
     """
     try:
-        found = ipaddress.ip_address((address or "").partition("%")[0])
+        ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is None and not (found.is_private or found.is_link_local):
-            return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
-        return str(found.ipv4_mapped or found)
-    return str(found)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None and not (ip.is_private or ip.is_link_local):
+            return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+        return str(ip.ipv4_mapped or ip)
+    return str(ip)
 
 
 def by_key(token: bytes) -> str:
-    """The client that shows a key, called by the key's digest."""
+    """The client with an API key, named by the key's digest."""
     return f"key {hashlib.sha256(token).hexdigest()}"

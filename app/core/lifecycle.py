@@ -1,36 +1,42 @@
-"""The service at work: its batcher around the models, from the first request to the last."""
+"""The service from its first request to its last: its batcher around the models, and the drain."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
 from app.core.metrics import Metrics
-from app.core.service import Service, measured_lanes
+from app.core.service import Service
 from app.engines.backend import DeviceLostError
+from app.engines.engine import Engine
 from app.engines.loading import LoadedModels
 from app.engines.rows import OperationKey, Result, Row
 from app.settings import Settings
 
+_POLL_S = 0.02
+
 
 @asynccontextmanager
-async def running(
-    prepared: LoadedModels, settings: Settings, metrics: Metrics
+async def serving(
+    loaded: LoadedModels, settings: Settings, metrics: Metrics
 ) -> AsyncIterator[Service]:
-    """A service that takes requests; what was accepted is finished before it ends.
+    """A service that accepts requests; accepted ones are finished before this ends.
 
     Args:
-        prepared: The models.
+        loaded: The models.
         settings: Of the service.
-        metrics: What it counts in.
+        metrics: That it counts in.
     """
-    engine, refused = prepared
-    engine.start_thread()  # short calls are made here
+    engine, refused = loaded
+    engine.start_thread()  # short calls run in this thread
     metrics.refused_files.set(len(refused))
     batcher: Batcher[OperationKey, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        lanes=measured_lanes(engine),
+        lanes=_queues(engine),
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,
@@ -44,3 +50,40 @@ async def running(
         yield Service(engine, batcher, metrics, settings, refused)
     finally:
         await batcher.close()
+
+
+def _queues(engine: Engine) -> dict[OperationKey, QueueConfig]:
+    """A queue for each operation of a model, with the best rate that the start-up probe measured.
+
+    The batcher measures every call from then on.
+    """
+    return {
+        key: QueueConfig(
+            plan.max_batch, max(size / seconds for size, seconds in plan.costs), plan.inline_rows
+        )
+        for key, plan in engine.plans.items()
+    }
+
+
+async def drain(
+    service: Service, delay_s: float, limit_s: float, forced: Callable[[], bool]
+) -> None:
+    """Accept work for ``delay_s`` more, then none, and return when all accepted work is done.
+
+    Args:
+        service: Its readiness turns red at once.
+        delay_s: How long a load balancer takes to notice that.
+        limit_s: How long to wait, after that, for accepted work.
+        forced: Return at once when this is true.
+    """
+    service.health.draining = True
+    await _wait(delay_s, forced)
+    service.stopping = True
+    await _wait(limit_s, lambda: not service.in_flight or forced())
+
+
+async def _wait(limit_s: float, until: Callable[[], bool]) -> None:
+    """Poll, as uvicorn does, since what is waited for changes in signal handlers."""
+    ends = time.monotonic() + limit_s
+    while time.monotonic() < ends and not until():  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)

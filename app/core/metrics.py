@@ -13,32 +13,35 @@ class Metrics:
     """One registry an application, so that two in one process do not share counts.
 
     Args:
-        shared: The folder in which prometheus_client keeps the values of all processes of the
-            service, whose sums are told; it knows it by PROMETHEUS_MULTIPROC_DIR. None = one
-            process, whose values are in its memory.
+        shared: The folder in which prometheus_client keeps the values of all processes (its
+            environment variable PROMETHEUS_MULTIPROC_DIR); their sums are reported. None = one
+            process, whose values are in memory.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
         self._shared = shared
         self.registry = CollectorRegistry()
-        lane = ("model", "operation")
+        by_operation = ("model", "operation")
         self._passes = Counter(
-            "genserve_forward_passes", "Calls of a model", lane, registry=self.registry
+            "genserve_forward_passes", "Calls of a model", by_operation, registry=self.registry
         )
         self._images = Counter(
-            "genserve_images", "Rows that a model ran for a request", lane, registry=self.registry
+            "genserve_images",
+            "Rows that a model ran for a request",
+            by_operation,
+            registry=self.registry,
         )
         self._batch = Histogram(
             "genserve_batch_images",
             "Rows of one forward pass",
-            lane,
+            by_operation,
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
             registry=self.registry,
         )
         self._seconds = Histogram(
             "genserve_forward_seconds",
             "Seconds of one forward pass",
-            lane,
+            by_operation,
             buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 2),
             registry=self.registry,
         )
@@ -48,27 +51,28 @@ class Metrics:
             ("method", "route", "status"),
             registry=self.registry,
         )
-        self._answers: dict[tuple[str, str, int], Counter] = {}
-        self._of_lane: dict[OperationKey, tuple[Counter, Counter, Histogram, Histogram]] = {}
+        # Counters with their labels: labels() costs more than counting.
+        self._responses: dict[tuple[str, str, int], Counter] = {}
+        self._of_key: dict[OperationKey, tuple[Counter, Counter, Histogram, Histogram]] = {}
         self._refusals: dict[tuple[OperationKey, str], Counter] = {}
         self._dropped = Counter(
             "genserve_dropped_images",
             "Accepted rows that no model ever saw: their client left, their deadline expired, "
             "another row of the request failed, or the service stopped",
-            (*lane, "reason"),
+            (*by_operation, "reason"),
             registry=self.registry,
         )
         self._refused = Counter(
             "genserve_refused_requests",
             "Requests refused on arrival: no room in the queue, too long a predicted wait for the "
             "service's limit or the request's deadline, or more waiting than the client's share",
-            (*lane, "reason"),
+            (*by_operation, "reason"),
             registry=self.registry,
         )
         self._failed = Counter(
             "genserve_failed_requests",
             "Requests that a model failed: it raised, or gave values that are not finite",
-            (*lane, "reason"),
+            (*by_operation, "reason"),
             registry=self.registry,
         )
         self._queued = Gauge(
@@ -86,7 +90,7 @@ class Metrics:
         self._rate = Gauge(
             "genserve_images_per_second",
             "Measured rate of full batches, which the predicted wait is made from",
-            lane,
+            by_operation,
             registry=self.registry,
             multiprocess_mode="livesum",
         )
@@ -109,68 +113,67 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    def batch(self, lane: OperationKey, rows: int, seconds: float) -> None:
+    def batch(self, key: OperationKey, rows: int, seconds: float) -> None:
         """Record one forward pass."""
-        if lane not in self._of_lane:  # labels() costs more than counting
-            self._of_lane[lane] = (
-                self._passes.labels(*lane),
-                self._images.labels(*lane),
-                self._batch.labels(*lane),
-                self._seconds.labels(*lane),
+        if key not in self._of_key:
+            self._of_key[key] = (
+                self._passes.labels(*key),
+                self._images.labels(*key),
+                self._batch.labels(*key),
+                self._seconds.labels(*key),
             )
-        passes, images, batch, took = self._of_lane[lane]
+        passes, images, batch, took = self._of_key[key]
         passes.inc()
         images.inc(rows)
         batch.observe(rows)
         took.observe(seconds)
 
-    def dropped(self, lane: OperationKey, rows: int, reason: str) -> None:
+    def dropped(self, key: OperationKey, rows: int, reason: str) -> None:
         """Record rows that were accepted and never run."""
-        self._dropped.labels(*lane, reason).inc(rows)
+        self._dropped.labels(*key, reason).inc(rows)
 
-    def refused(self, lane: OperationKey, reason: str, times: int = 1) -> None:
+    def refused(self, key: OperationKey, reason: str, times: int = 1) -> None:
         """Record requests refused on arrival."""
-        key = (lane, reason)
-        if key not in self._refusals:  # labels() costs more than counting
-            self._refusals[key] = self._refused.labels(*lane, reason)
-        self._refusals[key].inc(times)
+        if (counter := self._refusals.get((key, reason))) is None:
+            counter = self._refusals[key, reason] = self._refused.labels(*key, reason)
+        counter.inc(times)
 
-    def failed(self, lane: OperationKey, reason: str) -> None:
+    def failed(self, key: OperationKey, reason: str) -> None:
         """Record a request that the model failed."""
-        self._failed.labels(*lane, reason).inc()
+        self._failed.labels(*key, reason).inc()
 
     def load(
         self, queued: int, wait_s: float, rates: Mapping[OperationKey, float], in_flight: int
     ) -> None:
-        """Record how things stand now."""
+        """Record the present load."""
         self._processes.set(1)
         self._queued.set(queued)
         self._wait.set(wait_s)
         self._in_flight.set(in_flight)
-        for lane, rate in rates.items():
-            self._rate.labels(*lane).set(rate)
+        for key, rate in rates.items():
+            self._rate.labels(*key).set(rate)
 
     def request(self, method: str, route: str, status: int, times: int = 1) -> None:
-        """Record answers; ``route`` is a template, so strangers cannot grow the label set."""
-        key = (method, route, status)
-        if key not in self._answers:
-            self._answers[key] = self._requests.labels(method, route, str(status))
-        self._answers[key].inc(times)
+        """Record responses; ``route`` is a template, so clients cannot add labels at will."""
+        if (counter := self._responses.get((method, route, status))) is None:
+            counter = self._requests.labels(method, route, str(status))
+            self._responses[method, route, status] = counter
+        counter.inc(times)
 
     def text(self) -> bytes:
-        """The exposition, of all processes together."""
+        """The text for /metrics, of all processes together."""
         return generate_latest(self._all())
 
     def sums(self) -> dict[str, float]:
         """Each value by its name, summed over its labels and over all processes."""
-        found: dict[str, float] = {}
+        sums: dict[str, float] = {}
         for metric in self._all().collect():
             for sample in metric.samples:
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-        return found
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        return sums
 
     def rates(self) -> dict[OperationKey, float]:
-        """``genserve_images_per_second`` of each lane."""
+        """``genserve_images_per_second`` of each operation of a model."""
         return {
             (sample.labels["model"], sample.labels["operation"]): sample.value  # type: ignore[misc]
             for metric in self._all().collect()

@@ -20,23 +20,23 @@ _PIN = re.compile(r"[0-9a-f]{12,64}")
 
 
 class _Labels:
-    """What the classes of a model can be called."""
+    """The names and indices that a model's classes go by."""
 
     def __init__(self, model: StoredModel) -> None:
         self.indices = {name: i for i, name in enumerate(model.description.labels)}
         self._classes = model.network.num_classes
-        # Of classes called 1, 3 and 5 a 0 would be the 1: beside numbers that are names no index is
-        # one.
+        # With classes called 1, 3 and 5, index 0 would be class "1": where names are numbers, an
+        # index is not accepted.
         self.numbered = any(name.lstrip("+-").isdecimal() for name in self.indices)
 
     def named(self, text: str) -> int | None:
-        """The index of the class of this name, its accents written joined or apart."""
+        """The index of the class of this name; its accents may be composed or combining."""
         if text in self.indices:
             return self.indices[text]
         return self.indices.get(unicodedata.normalize("NFC", text))
 
     def index(self, text: str) -> int | None:
-        """The index that a class name, else an index in plain digits, stands for, if any."""
+        """The index of a class by name, else by index in plain digits; None = there is none."""
         index = self.named(text)
         plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
         if index is None and not self.numbered and plain and len(text) <= 6:
@@ -45,20 +45,21 @@ class _Labels:
 
 
 def pinned_name(model: StoredModel) -> str:
-    """A model's name for addresses that no other checkpoint may answer."""
+    """A model's name with its digest, for addresses that no other checkpoint may answer."""
     return f"{model.name}@{model.description.digest[:12]}"
 
 
-class Choice:
-    """See the module.
+class ModelSelector:
+    """Finds the model of a request, and the index of its label.
 
     Args:
         models: By name; at least one.
         default: The model of requests that name none; None = the first conditional one, else the
             first by name.
 
-    ``default_encoder`` is the VAE that reconstructs best; None = no model can encode. ``of`` finds
-    a request's model and the index of its class, either of which may be None.
+    Attributes:
+        default: See above.
+        default_encoder: The VAE that reconstructs best; None = no model can encode.
 
     Raises:
         StartupError: the default is not loaded.
@@ -77,20 +78,31 @@ class Choice:
             self._conditional = conditional[0]
         self._encoders = [name for name in sorted(models) if "encode" in models[name].operations]
         self.default_encoder = min(self._encoders, key=self._reconstruction_error, default=None)
-        # What was found once; what is refused is looked for anew.
-        self.of = lru_cache(1024)(self._of)
+        self._resolved = lru_cache(1024)(self._resolve)  # errors are not cached
 
     def _reconstruction_error(self, name: str) -> float:
-        """As a VAE's card has it, mean squared; what is not measured comes last."""
+        """Mean squared, from a VAE's card; a model without the figure comes last."""
         error = self._models[name].description.metrics.get("reconstruction_mse")
         return error if isinstance(error, float) else math.inf
+
+    def resolve(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
+        """The model of a request, and the index of its label.
+
+        Args:
+            name: Of a model; None = the default, or one that has the label if there is one.
+            label: Class index or name; None = none.
+
+        Raises:
+            UnknownModelError, WrongModelError, InvalidParameterError
+        """
+        return self._resolved(name, label)
 
     def model(self, name: str) -> StoredModel:
         """A loaded model.
 
         Args:
             name: Its name alone, or pinned to its checkpoint: ``name@`` and 12 or more digits of
-                the digest, as ``pinned_name`` gives it.
+                the digest, as in ``pinned_name``.
 
         Raises:
             UnknownModelError: there is none of this name, or it is not the checkpoint pinned.
@@ -111,11 +123,10 @@ class Choice:
         raise UnknownModelError(f"unknown model {shown(name)}; available: {available}{hint}")
 
     def encoder(self, name: str | None) -> StoredModel:
-        """The model that encodes and decodes: the one asked for, else the one that reconstructs
-        best.
+        """The model that encodes and decodes: the one named, else ``default_encoder``.
 
         Raises:
-            UnknownModelError, WrongModelError: there is none, or it cannot.
+            UnknownModelError, WrongModelError: there is no such model, or it cannot encode.
         """
         if name is None and self.default_encoder is None:
             raise WrongModelError("no loaded model can encode: that takes a VAE")
@@ -128,8 +139,10 @@ class Choice:
         return model
 
     def _model_for(self, label: str) -> str:
-        """The model of a request that names a label and no model: the default conditional one if
-        it takes the label, else the first by name that has a class of this name.
+        """The model of a request that names a label and no model.
+
+        It is the default conditional model if that has the label, else the first by name that has a
+        class of this name.
 
         Raises:
             WrongModelError: no model takes labels.
@@ -167,16 +180,7 @@ class Choice:
             errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
         )
 
-    def _of(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
-        """``of``.
-
-        Args:
-            name: Of a model; None = the default, or one that knows the label if there is one.
-            label: Class index or name.
-
-        Raises:
-            UnknownModelError, WrongModelError, InvalidParameterError
-        """
+    def _resolve(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
         if name is None:
             name = self.default if label is None else self._model_for(label)
         model = self.model(name)

@@ -1,14 +1,10 @@
-"""What the service does, without HTTP: choose a model, check the request, run it in the batcher."""
+"""What the service does, without HTTP: resolve the model, check the request, run it in batches."""
 
-import asyncio
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
-from app import seeds
-from app.batching.admission import OverloadError, QueueConfig
+from app.batching.admission import OverloadError
 from app.batching.batcher import Batcher
 from app.batching.ticket import (
     BatchRequest,
@@ -19,20 +15,12 @@ from app.batching.ticket import (
     Timing,
 )
 from app.core.clients import current_client
+from app.core.health import Health
 from app.core.metrics import Metrics
-from app.core.selection import Choice
+from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
+from app.core.selection import ModelSelector
 from app.engines.engine import Engine
-from app.engines.rows import (
-    Image,
-    Latent,
-    OperationKey,
-    Point,
-    Posterior,
-    Result,
-    Row,
-    Sample,
-    samples_from_seeds,
-)
+from app.engines.rows import Image, Latent, OperationKey, Point, Posterior, Result, Row, Sample
 from app.engines.store import StoredModel
 from app.errors import (
     STOPPED_RETRY_S,
@@ -45,83 +33,48 @@ from app.errors import (
     OverShareError,
     ServiceError,
 )
+from app.seeds import MAX_SEED, random_seed
 from app.settings import Settings
 
-TIMEOUT_HEADER = "X-Timeout-Ms"
-READY_CACHE_S = 1.0
-CANARY_S = 5
-_POLL_S = 0.02
+_Request = BatchRequest[Row, Result]  # named here: in a function it would be built at each call
 
 
-_Asked = BatchRequest[Row, Result]  # named once: inside a function it would be made at each call
-
-
-class Caller(NamedTuple):
-    """Who waits for an answer."""
-
-    deadline: float  # on the batcher's clock
-    left: Callable[[], bool] | None = None  # tells whether the caller has gone away
-    client: str | None = None  # as ``clients`` names it
-
-
-class Order(NamedTuple):
-    """A checked request for images."""
-
-    model: StoredModel
-    label: int | None  # None = none, or on a conditional model one drawn from each seed
-    seeds: Sequence[int]  # one an image
-    caller: Caller
-    truncation: float = 1.0  # as in ``Sample``
-
-
-class Generated(NamedTuple):
-    """Images with the rows that made them."""
-
-    images: list[Image]
-    samples: list[Sample]
-    timing: Timing
-
-
-def measured_lanes(engine: Engine) -> dict[OperationKey, QueueConfig]:
-    """Every lane, with the rate of its best size as the engine's start-up probe has measured it.
-
-    A start for the batcher, which measures every call from then on.
-
-    Args:
-        engine: That has been probed.
-    """
-    return {
-        key: QueueConfig(
-            plan.max_batch, max(size / seconds for size, seconds in plan.costs), plan.inline_rows
-        )
-        for key, plan in engine.plans.items()
-    }
-
-
-def refused_for(error: OverloadError) -> str:
-    """The reason, as the metrics have it."""
+def refusal_reason(error: OverloadError) -> str:
+    """Why the batcher refused a request, as the metrics call it."""
     return error.reason if error.own_rows is None else "share"
 
 
 def _overloaded(error: OverloadError, waiting: int) -> ServiceError:
-    """The refusal in the caller's words."""
+    """A refusal of the batcher in the client's words.
+
+    Args:
+        error: The refusal.
+        waiting: Images that wait.
+    """
     if error.own_rows is not None:
         return OverShareError.of(error.own_rows, waiting, error.retry_after_s)
-    told = {
+    detail = {
         "queue": f"{waiting} images are waiting, and there is no room for these",
         "wait": f"the predicted wait is {error.predicted_s:.2f} s; "
         f"at most {error.allowed_s:.2f} s are allowed",
         "deadline": f"the images are predicted in {error.predicted_s:.2f} s; "
         f"this request leaves {error.allowed_s:.2f} s",
-    }
+    }[error.reason]
     return OverloadedError(
-        f"{told[error.reason]}; try again in {error.retry_after_s} s",
-        retry_after_s=error.retry_after_s,
+        f"{detail}; try again in {error.retry_after_s} s", retry_after_s=error.retry_after_s
     )
 
 
 class Service:
-    """Every operation of the interface, over one engine and one batcher."""
+    """Every operation of the interface, over one engine and one batcher.
+
+    Args:
+        engine: Runs the models.
+        batcher: Queues their rows.
+        metrics: Counts.
+        settings: Of the service.
+        refused: Files of the store that were not loaded -> reason.
+    """
 
     def __init__(
         self,
@@ -134,49 +87,47 @@ class Service:
         self.engine = engine
         self.batcher = batcher
         self.metrics = metrics
-        self.refused = refused  # file name -> reason
+        self.refused = refused
         self.models = engine.models
-        self.choice = Choice(self.models, settings.default_model)
-        self.in_flight = 0  # requests accepted and not yet answered
+        self.selector = ModelSelector(self.models, settings.default_model)
+        self.health = Health(batcher, list(self.models), self._canary)
         self.max_n = settings.max_n  # images of one request at most
+        self.in_flight = 0  # requests accepted and not yet answered
+        self.stopping = False  # no new work is accepted
         self._max_timeout_ms = settings.max_timeout_ms
-        self.draining = self.stopping = False
         self._started = time.monotonic()
-        self._ready_lock = asyncio.Lock()
-        self._ready_at = -math.inf
-        self._not_ready: dict[str, str] = {}
 
     @contextmanager
-    def accepted(
-        self, timeout_ms: int | None, left: Callable[[], bool] | None = None
-    ) -> Iterator[Caller]:
+    def track_request(
+        self, timeout_ms: int | None, disconnected: Callable[[], bool] | None = None
+    ) -> Iterator[RequestContext]:
         """Around the work on one request: it counts as in flight, and a drain waits for it.
 
         Args:
-            timeout_ms: What the request asks for; None = the service's own limit, which is also
-                the most.
-            left: Tells whether the caller has gone away: then no model works for it.
+            timeout_ms: As the request has it; None = the service's own limit, which is also the
+                longest.
+            disconnected: Whether the client has disconnected; then no model works for it.
 
         Raises:
             NotReadyError: no new work is accepted.
         """
-        caller = self.enter(timeout_ms, left)
+        context = self.begin_request(timeout_ms, disconnected)
         try:
-            yield caller
+            yield context
         finally:
-            self.leave()
+            self.end_request()
 
-    def enter(
+    def begin_request(
         self,
         timeout_ms: int | None,
-        left: Callable[[], bool] | None,
+        disconnected: Callable[[], bool] | None,
         client: str | None = None,
-    ) -> Caller:
-        """``accepted``, for who cannot use a with statement and calls ``leave`` at the end.
+    ) -> RequestContext:
+        """``track_request`` without a with statement: the caller calls ``end_request``.
 
         Args:
-            timeout_ms, left: As of ``accepted``.
-            client: Who asks; None = as ``clients.current_client`` says.
+            timeout_ms, disconnected: As in ``track_request``.
+            client: Whose request it is; None = ``clients.current_client``.
         """
         if self.stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
@@ -184,182 +135,167 @@ class Service:
         if timeout_ms is not None:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
-        return Caller(self.batcher.clock() + allowed_ms / 1e3, left, client or current_client.get())
+        deadline = self.batcher.clock() + allowed_ms / 1e3
+        return RequestContext(deadline, disconnected, client or current_client.get())
 
-    def leave(self) -> None:
+    def end_request(self) -> None:
         """The request is answered."""
         self.in_flight -= 1
 
-    def start_draining(self) -> None:
-        """Turn readiness red, at once. Work is still accepted; safe in a signal handler."""
-        self.draining = True
-
-    async def drain(self, delay_s: float, limit_s: float, forced: Callable[[], bool]) -> None:
-        """Accept work for ``delay_s`` more, then none, and return when what was accepted is done.
-
-        Args:
-            delay_s: How long a load balancer takes to notice that readiness is red.
-            limit_s: How long to wait, after that, for what was accepted.
-            forced: Return at once when this is true.
-        """
-        self.start_draining()
-        ends = time.monotonic() + delay_s
-        while time.monotonic() < ends and not forced():  # noqa: ASYNC110  # as uvicorn waits
-            await asyncio.sleep(_POLL_S)
-        self.stopping = True
-        ends = time.monotonic() + limit_s
-        while self.in_flight and time.monotonic() < ends and not forced():  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
-
-    def order(
+    def generate_request(
         self,
         name: str | None,
         label: str | None,
         count: int,
         seed: int | None,
-        caller: Caller,
-        numbers: Sequence[int] | None = None,
+        context: RequestContext,
+        seeds: Sequence[int] | None = None,
         truncation: float = 1.0,
-    ) -> Order:
+    ) -> GenerateRequest:
         """Check a request for ``count`` images.
 
         Args:
-            name: Model; None = the default, or one that knows the label if there is one.
+            name: Model; None = the default, or one that has the label if there is one.
             label: Class index or name; None on a conditional model = one drawn from each seed.
             count: Within the configured maximum.
-            seed: 0 to ``seeds.MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
-            caller: As ``accepted`` gives it.
-            numbers: A seed an image, instead of ``count`` and ``seed``.
+            seed: 0 to ``MAX_SEED``; image i has seed ``seed + i``. None = drawn here.
+            context: From ``track_request``.
+            seeds: One an image, instead of ``count`` and ``seed``.
             truncation: As in ``Sample``.
 
         Raises:
-            UnknownModelError, WrongModelError: ``name``, or a label for a model without.
+            UnknownModelError, WrongModelError: ``name``, or a label for a model without classes.
             InvalidParameterError: ``label``, or a seed out of range.
         """
-        if numbers is not None:  # none is to be drawn
-            count, seed = 1, numbers[0]
-        model, index, run = self.choose(name, label, count, seed)
-        return Order(model, index, run if numbers is None else numbers, caller, truncation)
+        if seeds is not None:  # none is to be drawn
+            count, seed = 1, seeds[0]
+        model, index, run = self.resolve(name, label, count, seed)
+        return GenerateRequest(model, index, run if seeds is None else seeds, context, truncation)
 
-    def choose(
+    def resolve(
         self, name: str | None, label: str | None, count: int, seed: int | None
     ) -> tuple[StoredModel, int | None, range]:
-        """The model, the label's index and a seed an image; arguments and errors are
-        ``order``'s."""
-        model, index = self.choice.of(name, label)
+        """The model, the label's index and a seed an image.
+
+        Arguments and errors as in ``generate_request``.
+        """
+        model, index = self.selector.resolve(name, label)
         if seed is None:
-            seed = seeds.random_seed(count)
+            seed = random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
 
-    async def generate(self, order: Order) -> Generated:
-        """The images of an order.
-
-        Raises:
-            OverloadedError, OverShareError: at once, and nothing is computed.
-            DeadlineExceededError: the order's deadline passed in the queue.
-            NotReadyError: the service stops, or a model hangs.
-            ModelFailureError, NotFiniteError: of this order's rows.
-            ClientDisconnectedError: the caller has gone.
-        """
-        samples = self.samples(order)
-        images, timing = await self.sample(order.model, samples, order.caller)
-        return Generated(images, samples, timing)
-
-    async def sample(
-        self, model: StoredModel, samples: Sequence[Sample | Point], caller: Caller
-    ) -> tuple[list[Image], Timing]:
-        """The image of each row, whatever labels and seeds they have. Raises what ``generate``
-        does."""
-        images, timing = await self._submit((model.name, "generate"), samples, caller)
-        return images, timing  # type: ignore[return-value]
-
-    def ask(self, order: Order, then: Callable[[Generated | Exception], None]) -> None:
-        """``generate`` for who waits without a task: ``then`` is called once, perhaps at once, with
-        the images or with what ``generate`` would raise."""
-        samples = self.samples(order)
-        lane: OperationKey = (order.model.name, "generate")
-
-        def done(request: _Asked) -> None:
-            if (error := request.error) is None:
-                then(Generated(request.results, samples, request.timing))  # type: ignore[arg-type]
-            elif isinstance(error, ClientDisconnectedError):
-                then(error)
-            else:
-                refuse(error)
-
-        def refuse(error: Exception) -> None:
-            told = self._told(lane, error)
-            told.__cause__ = error
-            then(told)
-
-        try:
-            self.batcher.begin(lane, samples, done, *order.caller)
-        except Exception as error:
-            refuse(error)
-
-    @staticmethod
-    def samples(order: Order) -> list[Sample]:
-        """The rows of an order, a label drawn for each where none was asked for."""
-        if len(order.seeds) == 1 and order.label is not None:  # the usual one
-            return [Sample(order.seeds[0], order.label, order.truncation)]
-        classes = order.model.network.num_classes
-        return samples_from_seeds(order.seeds, order.label, classes, order.truncation)
-
-    async def generate_behind(self, model: StoredModel, samples: list[Sample]) -> list[Image]:
-        """Images for which all other requests go first; each call has the service's own deadline.
-
-        Raises:
-            ServiceError: the model failed or hangs, the service stops, or the deadline passed.
-        """
-        caller = Caller(self.batcher.clock() + self._max_timeout_ms / 1e3)
-        lane: OperationKey = (model.name, "generate")
-        images, _ = await self._submit(lane, samples, caller, background=True)
-        return images  # type: ignore[return-value]
-
     @staticmethod
     def check_seeds(seed: int, count: int) -> None:
-        """Refuse a seed whose ``count``-th successor is out of range.
+        """Refuse a run of seeds that leaves their range.
 
         Raises:
             InvalidParameterError
         """
-        if seed + count - 1 > seeds.MAX_SEED:
+        if seed + count - 1 > MAX_SEED:
             raise InvalidParameterError(
-                f"seed is {seed} for {count} images: the last one's seed would be over "
-                f"{seeds.MAX_SEED}",
-                errors=[{"pointer": "?seed", "detail": f"at most {seeds.MAX_SEED + 1 - count}"}],
+                f"seed is {seed} for {count} images: the last one's seed would be over {MAX_SEED}",
+                errors=[{"pointer": "?seed", "detail": f"at most {MAX_SEED + 1 - count}"}],
             )
 
+    async def generate(self, request: GenerateRequest) -> Generated:
+        """The images of a request.
+
+        Raises:
+            OverloadedError, OverShareError: at once, and nothing is computed.
+            DeadlineExceededError: the deadline passed in the queue.
+            NotReadyError: the service stops, or a model hangs.
+            ModelFailureError, NotFiniteError: of this request's rows.
+            ClientDisconnectedError: the client has disconnected.
+        """
+        samples = request.samples()
+        images, timing = await self.sample(request.model, samples, request.context)
+        return Generated(images, samples, timing)
+
+    def start_generate(
+        self, request: GenerateRequest, on_done: Callable[[Generated | Exception], None]
+    ) -> None:
+        """``generate`` without a task.
+
+        Args:
+            request: The request.
+            on_done: Called once, perhaps before this returns, with the images or with what
+                ``generate`` would raise.
+        """
+        samples = request.samples()
+        key: OperationKey = (request.model.name, "generate")
+
+        def done(batched: _Request) -> None:
+            if (error := batched.error) is None:
+                on_done(Generated(batched.results, samples, batched.timing))  # type: ignore[arg-type]
+            elif isinstance(error, ClientDisconnectedError):
+                on_done(error)
+            else:
+                fail(error)
+
+        def fail(error: Exception) -> None:
+            service_error = self._as_service_error(key, error)
+            service_error.__cause__ = error
+            on_done(service_error)
+
+        try:
+            self.batcher.begin(key, samples, done, *request.context)
+        except Exception as error:
+            fail(error)
+
+    async def sample(
+        self, model: StoredModel, rows: Sequence[Sample | Point], context: RequestContext
+    ) -> tuple[list[Image], Timing]:
+        """The image of each row, whatever labels and seeds they have. Raises as ``generate``."""
+        images, timing = await self._submit((model.name, "generate"), rows, context)
+        return images, timing  # type: ignore[return-value]
+
+    async def generate_in_background(
+        self, model: StoredModel, samples: list[Sample]
+    ) -> list[Image]:
+        """Images that wait for all other requests; each call has the service's own time limit.
+
+        Raises:
+            ServiceError: the model failed or hangs, the service stops, or the deadline passed.
+        """
+        context = RequestContext(self.batcher.clock() + self._max_timeout_ms / 1e3)
+        key: OperationKey = (model.name, "generate")
+        images, _ = await self._submit(key, samples, context, background=True)
+        return images  # type: ignore[return-value]
+
     async def encode(
-        self, model: StoredModel, images: Sequence[Image], caller: Caller
+        self, model: StoredModel, images: Sequence[Image], context: RequestContext
     ) -> tuple[list[Posterior], Timing]:
-        """The posterior of each image, as ``read_upload`` returns it. Raises what
-        ``generate`` does."""
-        results, timing = await self._submit((model.name, "encode"), images, caller)
+        """The posterior of each image of the model's shape. Raises as ``generate``."""
+        results, timing = await self._submit((model.name, "encode"), images, context)
         return results, timing  # type: ignore[return-value]
 
     async def decode(
-        self, model: StoredModel, latents: Sequence[Latent], caller: Caller
+        self, model: StoredModel, latents: Sequence[Latent], context: RequestContext
     ) -> tuple[list[Image], Timing]:
-        """The image of each latent (Z,). Raises what ``generate`` does."""
-        results, timing = await self._submit((model.name, "decode"), latents, caller)
+        """The image of each latent (Z,). Raises as ``generate``."""
+        results, timing = await self._submit((model.name, "decode"), latents, context)
         return results, timing  # type: ignore[return-value]
 
     async def _submit(
-        self, lane: OperationKey, rows: Sequence[Row], caller: Caller, background: bool = False
+        self,
+        key: OperationKey,
+        rows: Sequence[Row],
+        context: RequestContext,
+        background: bool = False,
     ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(lane, rows, *caller, background)
+            return await self.batcher.submit(key, rows, *context, background)
         except ClientDisconnectedError:
-            raise  # nobody is there to be told
+            raise  # no client is there to read an error
         except Exception as error:
-            raise self._told(lane, error) from error
+            raise self._as_service_error(key, error) from error
 
-    def _told(self, lane: OperationKey, error: Exception) -> ServiceError:
-        """What the batcher raised, in the caller's words; counted."""
+    def _as_service_error(self, key: OperationKey, error: Exception) -> ServiceError:
+        """An error of the batcher in the client's words; it is counted."""
+        model, operation = key
         if isinstance(error, OverloadError):
-            self.metrics.refused(lane, refused_for(error))
+            self.metrics.refused(key, refusal_reason(error))
             return _overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(
@@ -369,18 +305,24 @@ class Service:
         if isinstance(error, HungError):
             return NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
         if isinstance(error, ClosedError):
-            reason = None if self.stopping else self.not_alive()
+            reason = None if self.stopping else self.health.restart_reason()
             return NotReadyError(reason or "the service is stopping", retry_after_s=STOPPED_RETRY_S)
         if isinstance(error, FloatingPointError):
-            self.metrics.failed(lane, "not_finite")
-            return NotFiniteError(f"{lane[0]} gave values that are not finite for this request")
-        self.metrics.failed(lane, "raised")
-        # What the model raised; it may quote weights and inputs, so only its class is told.
-        return ModelFailureError(f"{lane[0]} failed to {lane[1]} ({type(error).__name__})")
+            self.metrics.failed(key, "not_finite")
+            return NotFiniteError(f"{model} gave values that are not finite for this request")
+        self.metrics.failed(key, "raised")
+        # The model's own message may quote weights and inputs, so the client reads its class alone.
+        return ModelFailureError(f"{model} failed to {operation} ({type(error).__name__})")
+
+    async def _canary(self, model: str, deadline: float) -> None:
+        """One image through the real queue; see ``Health``."""
+        await self.generate(self.generate_request(model, None, 1, 0, RequestContext(deadline)))
 
     def identity(self, model: StoredModel) -> str | None:
-        """What the pixels of a seed depend on besides the parameters; None = the device does not
-        repeat itself."""
+        """All that the pixels of a seed depend on besides the parameters of a request.
+
+        None = the device does not repeat its results.
+        """
         if self.engine.reproducibility[model.name] != "exact":
             return None
         return f"{model.description.digest} {self.engine.fingerprints[model.name]}"
@@ -392,68 +334,11 @@ class Service:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a model runs on one."""
+        """Whether any model runs on a GPU."""
         return any(model.backend.device != "cpu" for model in self.models.values())
 
-    def measure(self) -> None:
-        """Record how things stand now, for the metrics."""
+    def update_gauges(self) -> None:
+        """Set the metrics that state the present load."""
         batcher = self.batcher
         wait_s = batcher.admission.wait_s(batcher.clock())
         self.metrics.load(batcher.waiting, wait_s, batcher.admission.rates, self.in_flight)
-
-    def not_alive(self) -> str | None:
-        """Why the process must be restarted; None = it need not."""
-        if self.batcher.hung:
-            return "a model hangs; the process must be restarted"
-        return (
-            None if self.batcher.alive else "the batcher has ended; the process must be restarted"
-        )
-
-    async def not_ready(self) -> dict[str, str]:
-        """Model -> reason for each that does not answer a canary sent through the real queue.
-
-        One round at a time, and its result is kept for a second: probes cost next to nothing.
-        """
-        if self.draining:
-            return {"service": "stopping"}
-        async with self._ready_lock:
-            if time.monotonic() - self._ready_at >= READY_CACHE_S:
-                found = await asyncio.gather(*(self._canary(name) for name in self.models))
-                self._not_ready = {name: reason for name, reason in found if reason}
-                self._ready_at = time.monotonic()
-            return self._not_ready
-
-    def check_alive(self) -> None:
-        """For probes.
-
-        Raises:
-            NotReadyError: as ``not_alive`` says.
-        """
-        if reason := self.not_alive():
-            raise NotReadyError(reason, retry_after_s=STOPPED_RETRY_S)
-
-    async def check_ready(self, name: str | None = None) -> None:
-        """For probes.
-
-        Args:
-            name: Of the one model that matters; None = all do.
-
-        Raises:
-            NotReadyError: as ``not_ready`` says.
-        """
-        failing = await self.not_ready()
-        told = [f"{n}: {why}" for n, why in failing.items() if name in (None, n) or n == "service"]
-        if told:
-            raise NotReadyError("; ".join(told), retry_after_s=1)
-
-    async def _canary(self, name: str) -> tuple[str, str | None]:
-        try:
-            caller = Caller(self.batcher.clock() + CANARY_S)
-            await self.generate(self.order(name, None, 1, 0, caller))
-        except DeadlineExceededError:
-            return name, f"no answer within {CANARY_S} s"
-        except OverloadedError:
-            return name, None  # it works, on the requests of others
-        except ServiceError as error:
-            return name, error.detail
-        return name, None

@@ -1,4 +1,4 @@
-"""Whether a picture of ours is still what its recipe makes."""
+"""Whether a picture is still what its own recipe generates."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.service import Caller, Order, Service
+from app.core.requests import GenerateRequest, RequestContext
+from app.core.service import Service
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, NoRecipeError
-from app.formats.pixels import Image
+from app.formats.pixels import Image, enlarged
 from app.formats.provenance import RecipeFile, recipe_start
 from app.formats.sheets import Layout, sheet
 from app.formats.uploads import read_pixels
@@ -32,7 +33,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class VerificationResult:
     """The verdict on a picture."""
 
     verdict: Verdict
@@ -43,40 +44,40 @@ class Finding:
     largest_difference: int | None = None  # grey levels
 
 
-def recipe_of(picture: RecipeFile, max_n: int) -> Recipe:
-    """A picture's recipe.
+def parse_recipe(picture: RecipeFile, max_n: int) -> Recipe:
+    """The recipe of a picture, as values.
 
     Raises:
         InvalidParameterError: more images than one request may have.
-        NoRecipeError: it is not in the one form in which such a recipe is written.
+        NoRecipeError: the recipe is not in its canonical form.
     """
-    found = picture.recipe
+    match = picture.recipe
     try:
-        seeds = parse_list(found["seeds"], max_n)
+        seeds = parse_list(match["seeds"], max_n)
     except ValueError as error:
         raise InvalidParameterError(f"the recipe's list of seeds {error}") from error
     recipe = Recipe(
-        model=found["model"],
-        digest=found["digest"],
-        label=None if found["label"] == "null" else int(found["label"]),
-        truncation=float(found["truncation"]),
-        layout="strip" if found["layout"] == "strip" else "grid",
-        scale=int(found["scale"]),
+        model=match["model"],
+        digest=match["digest"],
+        label=None if match["label"] == "null" else int(match["label"]),
+        truncation=float(match["truncation"]),
+        layout="strip" if match["layout"] == "strip" else "grid",
+        scale=int(match["scale"]),
         seeds=seeds,
     )
     start = recipe_start(
         *(recipe.model, recipe.digest, recipe.label),
         *(recipe.truncation, recipe.layout, recipe.scale),
     )
-    if f'{start}{list_text(seeds)}"}}' != found[0]:
+    if f'{start}{list_text(seeds)}"}}' != match[0]:
         raise NoRecipeError("the picture's recipe is not in the form that this service writes")
     return recipe
 
 
 async def regenerate(
-    service: Service, recipe: Recipe, caller: Caller
+    service: Service, recipe: Recipe, context: RequestContext
 ) -> tuple[StoredModel, Image] | None:
-    """What the recipe makes here, before it is enlarged; None = its model is not served.
+    """The image of a recipe before it is enlarged; None = its model is not served.
 
     Raises:
         NoRecipeError: the model has no such label.
@@ -90,21 +91,21 @@ async def regenerate(
     classes = model.network.num_classes
     if recipe.label is not None and recipe.label >= classes:
         raise NoRecipeError(f"the recipe's label is {recipe.label}; {model.name} has {classes}")
-    order = Order(model, recipe.label, recipe.seeds, caller, recipe.truncation)
-    return model, sheet((await service.generate(order)).images, recipe.layout)
+    request = GenerateRequest(model, recipe.label, recipe.seeds, context, recipe.truncation)
+    return model, sheet((await service.generate(request)).images, recipe.layout)
 
 
 def compare(
-    picture: RecipeFile, recipe: Recipe, model: StoredModel, made: Image, max_pixels: int
-) -> Finding:
-    """Every pixel of the file with what was made; takes as long as decoding it.
+    picture: RecipeFile, recipe: Recipe, model: StoredModel, expected: Image, max_pixels: int
+) -> VerificationResult:
+    """Compare every pixel of a file with the expected image; takes as long as decoding it.
 
     Args:
         picture: The file.
         recipe: Its recipe.
         model: Of the recipe.
-        made: As ``regenerate`` gives it.
-        max_pixels: Refused above, before decoding.
+        expected: From ``regenerate``.
+        max_pixels: Most pixels of the file, checked before decoding.
 
     Raises:
         UnreadableImageError, BodyTooLargeError: as ``read_pixels``.
@@ -112,24 +113,31 @@ def compare(
     shown = None if picture.animated else read_pixels(picture.file, max_pixels)
     if shown is None:
         other = "it shows several pictures, is transparent, or has more than 8 bits a channel"
-        return Finding("different", recipe, other, model)
-    height, width = (side * recipe.scale for side in made.shape[:2])
+        return VerificationResult("different", recipe, other, model)
+    height, width = (side * recipe.scale for side in expected.shape[:2])
     if shown.shape[:2] != (height, width):
         given = f"it has {shown.shape[1]} x {shown.shape[0]} pixels"
-        return Finding("different", recipe, f"{given}; its recipe makes {width} x {height}", model)
-    differences = _differences(shown, made, recipe.scale)
+        return VerificationResult(
+            "different", recipe, f"{given}; its recipe gives {width} x {height}", model
+        )
+    differences = _differences(shown, expected, recipe.scale)
     count = int(np.count_nonzero(differences))
     if not count:
-        detail = f"every pixel is what {model.name} makes of this recipe"
-        return Finding("same", recipe, detail, model, 0, 0)
+        detail = f"every pixel is what {model.name} generates from this recipe"
+        return VerificationResult("same", recipe, detail, model, 0, 0)
     largest = int(differences.max())
     detail = f"{count} of {width * height} pixels differ, by {largest} levels at most"
-    return Finding("different", recipe, detail, model, count, largest)
+    return VerificationResult("different", recipe, detail, model, count, largest)
 
 
-def _differences(shown: NDArray[np.uint8], made: Image, scale: int) -> NDArray[np.uint8]:
-    """(H, W, 3) and what was made, enlarged -> (H, W), the largest of the channels."""
-    large = made.repeat(scale, axis=0).repeat(scale, axis=1)
+def _differences(shown: NDArray[np.uint8], expected: Image, scale: int) -> NDArray[np.uint8]:
+    """The difference at each pixel, the largest of its channels: (H, W) levels.
+
+    Args:
+        shown: (H, W, 3).
+        expected: Before it is enlarged by ``scale``.
+    """
+    large = enlarged(expected, scale)
     if large.ndim == 2:
         large = large[..., None]
     differences: NDArray[np.uint8] = np.maximum(shown, large) - np.minimum(shown, large)

@@ -25,7 +25,8 @@ from app import seeds
 from app.batching.admission import OverloadError
 from app.batching.ticket import ClientDisconnectedError
 from app.core.metrics import Metrics
-from app.core.service import TIMEOUT_HEADER, Generated, Order, Service, refused_for
+from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest
+from app.core.service import Service, refusal_reason
 from app.engines.rows import OperationKey
 from app.errors import ServiceError
 from app.formats.media_types import JSON, NPY, PNG, SHORT, ZIP
@@ -215,7 +216,7 @@ class Lean:
         if len(data) > MOST_BYTES or not (request := _LIVEZ.fullmatch(data)):
             return None
         headers, service = _headers(request[1], self._host), self._state.service
-        if headers is None or service.not_alive():
+        if headers is None or service.health.restart_reason():
             return None
         self._metrics.request("GET", "/livez", 200)
         request_id = headers[_ID] if _ID in headers else new_request_id().encode()
@@ -318,37 +319,39 @@ class Lean:
         request_id = plain.request_id or new_request_id()
         told = partial(self._failed, plain, request_id, answer)
         try:
-            caller = service.enter(plain.timeout_ms, left, client)
+            caller = service.begin_request(plain.timeout_ms, left, client)
         except Exception as error:
             told(error)
             return
         try:
-            order = service.order(plain.model, plain.label, plain.n, plain.seed, caller)
+            to_generate = service.generate_request(
+                plain.model, plain.label, plain.n, plain.seed, caller
+            )
         except Exception as error:
-            service.leave()
+            service.end_request()
             told(error)
             return
 
         def made(images: _Made) -> None:
-            service.leave()
+            service.end_request()
             if isinstance(images, Exception):
                 if _is_usual(plain) and isinstance(images.__cause__, OverloadError):
-                    lane: OperationKey = (order.model.name, "generate")
+                    lane: OperationKey = (to_generate.model.name, "generate")
                     # Without the error itself: its frames know this connection, which would stay.
-                    count = partial(self._metrics.refused, lane, refused_for(images.__cause__))
+                    count = partial(self._metrics.refused, lane, refusal_reason(images.__cause__))
                     refusal = _refusal(images, request_id, count)
                     self._refuse_alike(_kind(plain, client), refusal, service.batcher.changes)
                 told(images)
                 return
             try:
-                lines, body = _reply(service, plain, order, images)
+                lines, body = _reply(service, plain, to_generate, images)
             except Exception as error:
                 told(error)
                 return
             self._metrics.request(plain.method, PATH, 200)
             answer(200, lines + _own_lines(request_id.encode()), body)
 
-        service.ask(order, made)
+        service.start_generate(to_generate, made)
 
     def _refuse_alike(self, kind: _Kind, refusal: _Refusal, changes: int) -> None:
         if self._refused_at != changes:
@@ -391,12 +394,16 @@ def _refusal(error: Exception, request_id: str, count: Callable[[int], None]) ->
     return _Refusal(count, status, header_lines(headers), (before, after))
 
 
-def _reply(service: Service, plain: Plain, order: Order, made: Generated) -> tuple[bytes, bytes]:
+def _reply(
+    service: Service, plain: Plain, to_generate: GenerateRequest, made: Generated
+) -> tuple[bytes, bytes]:
     """Header lines and body, as the full route makes them."""
     seeded, pinned = plain.seed is not None, plain.model is not None and "@" in plain.model
     if plain.n == 1 and plain.media == PNG:
-        return one_png(order, made, seeded, pinned, service.identity)
+        return one_png(to_generate, made, seeded, pinned, service.identity)
     rendering = Rendering(plain.media)
-    lineage = generate_metadata(order, made.samples, rendering, seeded, pinned, service.identity)
+    lineage = generate_metadata(
+        to_generate, made.samples, rendering, seeded, pinned, service.identity
+    )
     reply = images_response(rendering, made.images, lineage, made.timing)
     return header_lines(reply.raw_headers), bytes(reply.body)

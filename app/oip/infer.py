@@ -15,7 +15,8 @@ from app.api.bodies.raw import CODINGS, content_coding, inflate, media_type, rea
 from app.api.common import service_of
 from app.api.parameters.declared import PLAIN
 from app.batching.ticket import Timing
-from app.core.service import Caller, Order, Service
+from app.core.requests import GenerateRequest, RequestContext
+from app.core.service import Service
 from app.engines.rows import Sample
 from app.formats.media_types import JSON
 from app.formats.pixels import Image
@@ -118,9 +119,9 @@ async def infer_response(
 ) -> Response:
     """Run a model on the tensors of a request's body."""
     service = service_of(request)
-    with service.accepted(timeout_ms, client_disconnected(request.receive)) as caller:
+    with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
         wanted = await _read(request, model, json_size, settings)
-        result = await _run(service, model, wanted, caller)
+        result = await _run(service, model, wanted, context)
         outputs = [
             (output, binary, result.values[output.name]) for output, binary in wanted.outputs
         ]
@@ -156,18 +157,18 @@ async def _read(
 
 
 async def _run(
-    service: Service, served: ProtocolModel, wanted: ParsedRequest, caller: Caller
+    service: Service, served: ProtocolModel, wanted: ParsedRequest, context: RequestContext
 ) -> _Result:
     """The outputs of a request, all of the model's operation, requested or not."""
     model, inputs = served.model, wanted.inputs
     names = {output.name for output, _ in wanted.outputs}
     if served.operation == "encode":
-        posteriors, timing = await service.encode(model, list(inputs["image"]), caller)
+        posteriors, timing = await service.encode(model, list(inputs["image"]), context)
         finished_at = time.perf_counter()
         mu, logvar = (np.stack(part) for part in zip(*posteriors, strict=True))
         return _Result({"mu": mu, "logvar": logvar}, timing, finished_at)
     if served.operation == "decode":
-        images, timing = await service.decode(model, list(inputs["z"]), caller)
+        images, timing = await service.decode(model, list(inputs["z"]), context)
         finished_at = time.perf_counter()
         values = _image_outputs(images, names, lambda: [PictureMetadata(GENERATED)] * len(images))
         return _Result(values, timing, finished_at)
@@ -177,14 +178,14 @@ async def _run(
     else:
         first = seeds.random_seed(wanted.rows)
         numbers = range(first, first + wanted.rows)
-    order = Order(model, None, numbers, caller)
+    to_generate = GenerateRequest(model, None, numbers, context)
     if "label" in inputs:
         samples = list(map(Sample, numbers, inputs["label"].tolist()))
     else:
-        samples = service.samples(order)
-    images, timing = await service.sample(model, samples, caller)
+        samples = to_generate.samples()
+    images, timing = await service.sample(model, samples, context)
     finished_at = time.perf_counter()
-    values = _image_outputs(images, names, partial(image_recipes, order, samples, AS_PNG))
+    values = _image_outputs(images, names, partial(image_recipes, to_generate, samples, AS_PNG))
     values["seed"] = np.array(numbers)
     if model.network.num_classes:
         values["label"] = np.array([sample.label for sample in samples])

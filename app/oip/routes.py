@@ -76,7 +76,7 @@ def _add_server(router: APIRouter) -> None:
     @router.get("/health/live", operation_id="oip_server_live", openapi_extra=raises(NotReadyError))
     async def live(request: Request) -> Liveness:
         """Same as /livez: the process runs and responds."""
-        service_of(request).check_alive()
+        service_of(request).health.check_alive()
         return Liveness(live=True)
 
     @router.get(
@@ -84,7 +84,7 @@ def _add_server(router: APIRouter) -> None:
     )
     async def ready(request: Request) -> ServerReadiness:
         """Same as /readyz: every model responds to a canary sent through the real queue."""
-        await service_of(request).check_ready()
+        await service_of(request).health.check_ready()
         return ServerReadiness(ready=True)
 
     @router.post(
@@ -104,7 +104,7 @@ def _add_server(router: APIRouter) -> None:
         ):
             raise InvalidParameterError('the body must be empty, {} or {"ready": true}')
         service = service_of(request)
-        failing = await service.not_ready()
+        failing = await service.health.failing_models()
         entries = [
             _entry(one.name, failing.get(one.model.name) or failing.get("service") or "")
             for one in protocol_models(service).values()
@@ -148,7 +148,7 @@ def _add_models(router: APIRouter, settings: Settings, path: str, lookup: Any, s
     )
     async def ready(request: Request, served: Annotated[ProtocolModel, lookup]) -> ModelReadiness:
         """Whether a model responds to a canary sent through the real queue."""
-        await service_of(request).check_ready(served.model.name)
+        await service_of(request).health.check_ready(served.model.name)
         return ModelReadiness(name=served.name, ready=True)
 
     @router.post(

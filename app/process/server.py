@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.lifecycle import drain
 from app.core.service import Service
 from app.errors import StartupError
 from app.http.protocol import answer_last, protocol_with
@@ -76,7 +77,7 @@ class _Server(uvicorn.Server):
         self._stopped_at = now
         super().handle_exit(sig, frame)
         if self.service:
-            self.service.start_draining()
+            self.service.health.draining = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -144,8 +145,8 @@ class _Server(uvicorn.Server):
     def _beat(self, link: Link) -> None:
         """Tell the supervisor every second that the event loop turns, and whether all is well."""
         assert self.service
-        self.service.measure()
-        link.tell_beat(alive=self.service.not_alive() is None)
+        self.service.update_gauges()
+        link.tell_beat(alive=self.service.health.restart_reason() is None)
         asyncio.get_running_loop().call_later(_BEAT_S, self._beat, link)
 
     def _look_after(self, red: int) -> None:
@@ -158,7 +159,7 @@ class _Server(uvicorn.Server):
             red: Looks before this one, in a row, at a process that cannot go on.
         """
         assert self.service
-        reason = self.service.not_alive()
+        reason = self.service.health.restart_reason()
         red = red + 1 if reason else 0
         if red > _DEAD_LOOKS:
             log.critical("%s; this one ends", reason)
@@ -192,7 +193,7 @@ class _Server(uvicorn.Server):
         delay_s, limit_s = self._settings.drain_delay_seconds, self._settings.drain_seconds
         ends = time.monotonic() + delay_s + limit_s
         if self.service:
-            await self.service.drain(delay_s, limit_s, lambda: self.force_exit)
+            await drain(self.service, delay_s, limit_s, lambda: self.force_exit)
         if self._link:
             self._link.tell_closing()
         # What is left is for answers that are being sent.

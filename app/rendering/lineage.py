@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import numpy as np
 
 from app.core.latent_walk import Walk
+from app.core.requests import GenerateRequest
 from app.core.selection import pinned_name
-from app.core.service import Order
 from app.engines.rows import Sample
 from app.engines.store import StoredModel
 from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
@@ -83,9 +83,11 @@ def _permalink_end(truncation: float, rendering: Rendering, several: bool) -> st
     return f"&{urlencode(options)}" if options else ""
 
 
-def _permalink(order: Order, label: int | None, seeds: Sequence[int], rendering: Rendering) -> str:
+def _permalink(
+    request: GenerateRequest, label: int | None, seeds: Sequence[int], rendering: Rendering
+) -> str:
     """The one canonical address of a response of /generate."""
-    model, count = order.model, len(seeds)
+    model, count = request.model, len(seeds)
     name = None if label is None else model.description.labels[label]
     address = permalink_start(pinned_name(model), name)
     if count == 1:
@@ -94,11 +96,11 @@ def _permalink(order: Order, label: int | None, seeds: Sequence[int], rendering:
         address += f"&seeds={listed}"
     else:
         address += f"&seed={seeds[0]}&n={count}"
-    return address + _permalink_end(order.truncation, rendering, count > 1)
+    return address + _permalink_end(request.truncation, rendering, count > 1)
 
 
 def _recipe(
-    order: Order, label: int | None, seeds: Sequence[int], rendering: Rendering
+    request: GenerateRequest, label: int | None, seeds: Sequence[int], rendering: Rendering
 ) -> PictureMetadata:
     """What a picture of these seeds says of itself, with a recipe if that is asked for."""
     several = len(seeds) > 1
@@ -107,23 +109,23 @@ def _recipe(
     # An animation has no recipe: /verify compares one picture.
     if rendering.metadata == "mark" or (several and rendering.layout == ANIMATION):
         return PictureMetadata(GENERATED)
-    model, layout = order.model, rendering.layout if several else "grid"
+    model, layout = request.model, rendering.layout if several else "grid"
     start = recipe_start(
         *(model.name, model.description.digest),
-        *(label, order.truncation, layout, rendering.scale),
+        *(label, request.truncation, layout, rendering.scale),
     )
     return PictureMetadata(GENERATED, start, list_text(seeds) if several else str(seeds[0]))
 
 
 def image_recipes(
-    order: Order, samples: Sequence[Sample], rendering: Rendering
+    request: GenerateRequest, samples: Sequence[Sample], rendering: Rendering
 ) -> list[PictureMetadata]:
     """What each image says of itself in a file of its own."""
-    return [_recipe(order, sample.label, (sample.seed,), rendering) for sample in samples]
+    return [_recipe(request, sample.label, (sample.seed,), rendering) for sample in samples]
 
 
 def generate_metadata(
-    order: Order,
+    request: GenerateRequest,
     samples: Sequence[Sample],
     rendering: Rendering,
     seeded: bool,
@@ -134,16 +136,16 @@ def generate_metadata(
 
     Args:
         order: The request.
-        samples: ``Service.samples(order)``.
+        samples: ``request.samples()``.
         rendering: How the images are returned.
         seeded: Whether the request named seeds: only then is the response the same next time.
         pinned: Whether it named the model's digest: only then is it the same for ever.
         identity: ``Service.identity``.
     """
-    model, names = order.model, order.model.description.labels
+    model, names = request.model, request.model.description.labels
     # One image is named by the label that was drawn for it; several draw theirs again.
-    label = samples[0].label if len(samples) == 1 else order.label
-    location = _permalink(order, label, order.seeds, rendering)
+    label = samples[0].label if len(samples) == 1 else request.label
+    location = _permalink(request, label, request.seeds, rendering)
     etag, cache_control = None, "no-store"
     if seeded:
         etag, cache_control = etag_and_cache_control(
@@ -152,15 +154,15 @@ def generate_metadata(
     permalinks: list[str] = []
     if rendering.media == JSON:
         single = Rendering(scale=rendering.scale, metadata=rendering.metadata)
-        permalinks = [_permalink(order, s.label, (s.seed,), single) for s in samples]
+        permalinks = [_permalink(request, s.label, (s.seed,), single) for s in samples]
     separate = rendering.media in (JSON, ZIP)
     return ResponseMetadata(
         model=model.name,
         seeds=[sample.seed for sample in samples],
         labels=[None if sample.label is None else names[sample.label] for sample in samples],
         permalinks=permalinks,
-        picture=_recipe(order, label, order.seeds, rendering),
-        images=image_recipes(order, samples, rendering) if separate else (),
+        picture=_recipe(request, label, request.seeds, rendering),
+        images=image_recipes(request, samples, rendering) if separate else (),
         classes=names,
         location=location,
         etag=etag,

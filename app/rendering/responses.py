@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from app import __version__
 from app.batching.ticket import Timing
-from app.core.datasets import Dataset, npz_size
+from app.core.dataset_files import Dataset, npz_size
+from app.core.requests import Generated, GenerateRequest
 from app.core.selection import pinned_name
-from app.core.service import Generated, Order
 from app.formats.animation import to_animation
 from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
 from app.formats.media_types import APNG, NPY, NPZ, PNG, SHORT, WEBP, ZIP
@@ -157,7 +157,7 @@ def _one_png_start(
 
 
 def one_png(
-    order: Order, generated: Generated, seeded: bool, pinned: bool, identity: Identity
+    request: GenerateRequest, generated: Generated, seeded: bool, pinned: bool, identity: Identity
 ) -> tuple[bytes, bytes]:
     """The header lines and body of ``images_response`` for one untruncated image as a PNG.
 
@@ -165,11 +165,11 @@ def one_png(
     value is built only to be taken apart. It takes a third of the time of ``images_response``.
 
     Args:
-        order, seeded, pinned, identity: As in ``generate_metadata``.
+        request, seeded, pinned, identity: As in ``generate_metadata``.
         generated: One image.
     """
     started = time.perf_counter()
-    model, (seed, index, _), timing = order.model, generated.samples[0], generated.timing
+    model, (seed, index, _), timing = request.model, generated.samples[0], generated.timing
     label = None if index is None else model.description.labels[index]
     digest = model.description.digest
     lines, permalink, recipe = _one_png_start(pinned_name(model), model.name, digest, index, label)

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from app import seeds
 from app.core.interpolation import Method
-from app.core.service import TIMEOUT_HEADER
+from app.core.requests import TIMEOUT_HEADER
 from app.formats.provenance import MetadataLevel
 from app.formats.sheets import Layout
 from app.formats.uploads import Tristate

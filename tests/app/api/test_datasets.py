@@ -16,7 +16,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image as PillowImage
 
-from app.core.datasets import Dataset, _npz, npz_size
+from app.core.dataset_files import Dataset, npz_size, write_npz
 from app.errors import NotFiniteError
 from training.networks.configs import GanConfig
 
@@ -107,7 +107,7 @@ async def test_an_npz_of_a_colour_model_is_of_its_length_and_shape() -> None:
         for start in range(0, 11, 4):
             yield list(images[start : start + 4])
 
-    data = b"".join([part async for part in _npz(made, tiles())])
+    data = b"".join([part async for part in write_npz(made, tiles())])
     assert len(data) == npz_size(made)
     with np.load(BytesIO(data), allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["images"], images)

@@ -314,7 +314,7 @@ async def test_our_own_bug_is_a_neutral_500_and_is_logged_with_the_request_id(
     def broken(*_: Any) -> Any:
         raise KeyError("private detail")
 
-    monkeypatch.setattr(app_of(client).state.service.choice, "model", broken)
+    monkeypatch.setattr(app_of(client).state.service.selector, "model", broken)
     answer = await client.get("/models/x", headers={"x-request-id": "my-id.1"})
     assert problem(answer, 500, "internal-error")["request_id"] == "my-id.1"
     assert "private" not in answer.text

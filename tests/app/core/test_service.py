@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from app.batching.admission import OverloadError
 from app.batching.batcher import Batcher
+from app.core.lifecycle import drain
 from training.networks import build
 from training.networks.checkpoint import save
 from training.networks.configs import VaeConfig
@@ -120,15 +121,15 @@ async def test_a_drain_first_turns_readiness_red_and_then_refuses_new_work(
 ) -> None:
     service = app_of(client).state.service
     assert (await client.get("/readyz")).status_code == 200
-    service.start_draining()
+    service.health.draining = True
     ready = await client.get("/readyz")
     assert ready.status_code == 503
     assert ready.json()["detail"] == "service: stopping"
     # A load balancer may not have noticed yet.
     assert (await client.get("/generate?label=7")).status_code == 200
 
-    with service.accepted(None):
-        draining = asyncio.ensure_future(service.drain(0.0, 60.0, lambda: False))
+    with service.track_request(None):
+        draining = asyncio.ensure_future(drain(service, 0.0, 60.0, lambda: False))
         while (answer := await client.get("/generate?label=7")).status_code == 200:
             pass
         assert answer.status_code == 503
@@ -143,9 +144,9 @@ async def test_the_drain_ends_at_its_limit_or_when_forced(
     client: httpx.AsyncClient, app_of: AppOf
 ) -> None:
     service = app_of(client).state.service
-    with service.accepted(None):
-        await asyncio.wait_for(service.drain(0.0, 0.05, lambda: False), 10)
-        await asyncio.wait_for(service.drain(60.0, 60.0, lambda: True), 10)
+    with service.track_request(None):
+        await asyncio.wait_for(drain(service, 0.0, 0.05, lambda: False), 10)
+        await asyncio.wait_for(drain(service, 60.0, 60.0, lambda: True), 10)
 
 
 async def test_a_dead_batcher_turns_liveness_red(client: httpx.AsyncClient, app_of: AppOf) -> None:

@@ -335,14 +335,14 @@ async def test_a_stop_finishes_the_answer_and_closes_the_connection(
     wire = await make_wire()
     service = app_of(wire).state.service
     begun = asyncio.Event()
-    honest = service.ask
+    honest = service.start_generate
     held: list[Any] = []
 
-    def hold(order: Any, then: Any) -> None:
-        held.append((order, then))
+    def hold(request: Any, on_done: Any) -> None:
+        held.append((request, on_done))
         begun.set()
 
-    monkeypatch.setattr(service, "ask", hold)
+    monkeypatch.setattr(service, "start_generate", hold)
     url = wire.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.write(plain(1))

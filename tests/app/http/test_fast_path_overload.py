@@ -12,7 +12,8 @@ from starlette.datastructures import State
 
 from app import seeds
 from app.core.metrics import Metrics
-from app.core.service import Caller, Service
+from app.core.requests import RequestContext
+from app.core.service import Service
 from app.errors import NotReadyError
 from app.http import fast_path as lean
 from app.http.access import Hosts
@@ -104,7 +105,7 @@ async def test_refused_requests_leave_nothing_for_the_garbage_collector(
 
 async def _queued(service: Service) -> "asyncio.Task[Any]":
     """A request for two images that waits for more."""
-    order = service.order(None, "7", 2, 1, Caller(math.inf))
+    order = service.generate_request(None, "7", 2, 1, RequestContext(math.inf))
     waits = asyncio.create_task(service.generate(order))
     while not service.batcher.waiting:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -272,7 +273,7 @@ async def test_what_goes_wrong_with_one_request_leaves_no_other_waiting(
     answers: list[int] = []
 
     class Stopping:
-        def enter(self, *_: Any) -> None:
+        def begin_request(self, *_: Any) -> None:
             raise NotReadyError("the service is stopping", retry_after_s=1)
 
     def answer(status: int, *_: Any) -> None:

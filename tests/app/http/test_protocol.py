@@ -349,7 +349,7 @@ async def test_who_waits_with_half_a_request_behind_is_answered_too(
         entered.set()
         await asyncio.sleep(30)
 
-    monkeypatch.setattr(app_of(wire).state.service, "not_ready", never)
+    monkeypatch.setattr(app_of(wire).state.service.health, "failing_models", never)
     async with Wire(wire) as one:
         one.send(b"GET /v2/health/ready HTTP/1.1\r\nHost: test\r\n\r\n")
         await asyncio.wait_for(entered.wait(), 10)
@@ -440,7 +440,7 @@ async def test_when_all_connections_are_in_use_health_still_answers(
         assert (status, headers["connection"]) == (200, "close")
     monkeypatch.undo()
     for order, then in held:
-        service.ask(order, then)
+        service.start_generate(order, then)
     for one in busy:
         assert (await one.answer())[0] == 200
         await one.__aexit__()

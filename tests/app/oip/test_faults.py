@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.batching.ticket import DeadlineError
+from app.core.lifecycle import drain
 from tests.app.oip.asked import CGAN, AppOf, is_right, refused, seven
 
 
@@ -44,7 +45,7 @@ async def test_a_deadline_that_passes_is_504(
 async def test_a_stopping_service_refuses_with_503(
     client: httpx.AsyncClient, app_of: AppOf
 ) -> None:
-    await app_of(client).state.service.drain(0.0, 0.0, lambda: True)
+    await drain(app_of(client).state.service, 0.0, 0.0, lambda: True)
     answer = await client.post(f"{CGAN}/infer", json=seven())
     assert "stopping" in refused(answer, 503)
     assert answer.headers["retry-after"]

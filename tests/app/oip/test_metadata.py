@@ -67,7 +67,9 @@ async def test_a_checkpoint_named_like_an_operation_goes_first(
     assert [tensor["name"] for tensor in body["inputs"]] == ["seed"]
 
 
-async def test_health_is_told(client: httpx.AsyncClient, app_of: AppOf) -> None:
+async def test_health_is_reported(
+    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (await client.get("/v2/health/live")).json() == {"live": True}
     assert (await client.get("/v2/health/ready")).json() == {"ready": True}
     for name in ("tiny-gan-v1", "tiny-vae-v1.encode"):
@@ -80,13 +82,17 @@ async def test_health_is_told(client: httpx.AsyncClient, app_of: AppOf) -> None:
         ]
 
     service = app_of(client).state.service
-    service._not_ready = {"tiny-gan-v1": "no answer within 5 s"}
-    service._ready_at = float("inf")
-    assert "tiny-gan-v1: no answer" in refused(await client.get("/v2/health/ready"), 503)
-    refused(await client.get("/v2/models/tiny-gan-v1/ready"), 503)
-    assert (await client.get(f"{CGAN}/ready")).status_code == 200
 
-    service.start_draining()
+    async def failing() -> dict[str, str]:
+        return {"tiny-gan-v1": "no answer within 5 s"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.health, "failing_models", failing)
+        assert "tiny-gan-v1: no answer" in refused(await client.get("/v2/health/ready"), 503)
+        refused(await client.get("/v2/models/tiny-gan-v1/ready"), 503)
+        assert (await client.get(f"{CGAN}/ready")).status_code == 200
+
+    service.health.draining = True
     assert "stopping" in refused(await client.get(f"{CGAN}/ready"), 503)
     service.batcher._task.cancel()
     await asyncio.sleep(0)
@@ -94,12 +100,15 @@ async def test_health_is_told(client: httpx.AsyncClient, app_of: AppOf) -> None:
 
 
 async def test_the_index_has_every_model_and_what_is_not_served(
-    client: httpx.AsyncClient, app_of: AppOf
+    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = app_of(client).state.service
     service.refused["broken-gan-v1.safetensors"] = "damaged or altered"
-    service._not_ready = {"tiny-vae-v1": "no answer"}
-    service._ready_at = float("inf")
+
+    async def failing() -> dict[str, str]:
+        return {"tiny-vae-v1": "no answer"}
+
+    monkeypatch.setattr(service.health, "failing_models", failing)
     entries = (await client.post("/v2/repository/index")).json()
     assert {entry["name"]: (entry["state"], entry["reason"]) for entry in entries} == {
         "tiny-cgan-v1": ("READY", ""),

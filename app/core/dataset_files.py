@@ -1,0 +1,176 @@
+"""A data set's content, and its file: a ZIP of PNGs with a list, or an NPZ of arrays."""
+
+import asyncio
+import math
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engines.rows import Image, Sample
+from app.engines.store import StoredModel
+from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
+from app.formats.npy import npy_header
+from app.formats.pixels import pixel_bytes
+from app.formats.png import to_png
+from app.formats.provenance import GENERATED, MetadataLevel, PictureMetadata, recipe_start
+from app.formats.zip_stream import ZipStream
+
+_SLICE = 16  # images encoded before the event loop may run other tasks: about half a millisecond
+_ROWS = 1024  # lines of the list in one part of the file
+_NUMBERS = 65536  # labels or seeds in one part
+
+Batches = AsyncIterator[list[Image]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What to generate: image i is the one that /generate returns for ``samples(i, i + 1)``."""
+
+    model: StoredModel
+    label: int | None  # of all; None = i mod classes, or none of an unconditional model
+    seeds: range  # one an image
+    metadata: MetadataLevel = "mark"
+
+    def picture_metadata(self, index: int) -> PictureMetadata:
+        """What the file of one image says of itself."""
+        if self.metadata == "none":
+            return PictureMetadata()
+        if self.metadata == "mark":
+            return PictureMetadata(GENERATED)
+        name, digest = self.model.name, self.model.description.digest
+        start = recipe_start(name, digest, self.label_of(index), 1.0, "grid", 1)
+        return PictureMetadata(GENERATED, start, str(self.seeds[index]))
+
+    def samples(self, start: int, stop: int) -> list[Sample]:
+        """The rows of images ``start`` to ``stop``, as far as there are any."""
+        return [
+            Sample(self.seeds[index], self.label_of(index))
+            for index in range(start, min(stop, len(self.seeds)))
+        ]
+
+    def label_of(self, index: int) -> int | None:
+        """The label of one image."""
+        classes = self.model.network.num_classes
+        return index % classes if self.label is None and classes else self.label
+
+
+async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes, None]:
+    """A PNG an image, then the list of them."""
+    manifest = Manifest(dataset.model.description.labels)
+    count = len(dataset.seeds)
+
+    def path(number: int) -> bytes:
+        if number == count:
+            return MANIFEST_NAME
+        return manifest.path(number, dataset.label_of(number)).encode()
+
+    def rows(start: int, stop: int) -> bytes:
+        lines = [
+            manifest.row(index, dataset.label_of(index), dataset.seeds[index])
+            for index in range(start, min(stop, count))
+        ]
+        return "".join(lines).encode()
+
+    archive = ZipStream(path)
+    # The list is made twice: here for its checksum, which precedes it, and again at the end, so
+    # that it need not be kept.
+    listed, checksum, size = 0, zlib.crc32(MANIFEST_HEADER), len(MANIFEST_HEADER)
+    async for images in batches:
+        members = []
+        for index, image in enumerate(images, listed):
+            png = to_png(image, chunks=dataset.picture_metadata(index).png())
+            members.append(archive.member(png))
+            if index % _SLICE == 0:
+                await asyncio.sleep(0)
+        text = rows(listed, listed + len(images))
+        listed += len(images)
+        checksum, size = zlib.crc32(text, checksum), size + len(text)
+        yield b"".join(members)
+    yield archive.begin(size, checksum) + MANIFEST_HEADER
+    for start in range(0, count, _ROWS):
+        yield rows(start, start + _ROWS)
+    for piece in archive.close():
+        yield piece
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A member of an NPZ file."""
+
+    path: bytes
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def header(self) -> bytes:
+        return npy_header(self.shape, self.dtype)
+
+    @property
+    def size(self) -> int:
+        return len(self.header) + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def _arrays(dataset: Dataset) -> list[_Array]:
+    """Images, labels where the model has classes, and seeds."""
+    channels, height, width = dataset.model.network.image_shape
+    count = len(dataset.seeds)
+    colour = () if channels == 1 else (channels,)
+    arrays = [
+        _Array(b"images.npy", (count, height, width, *colour), "|u1"),
+        _Array(b"labels.npy", (count,), "<i8"),
+        _Array(b"seeds.npy", (count,), "<i8"),
+    ]
+    if not dataset.model.network.num_classes:
+        del arrays[1]
+    return arrays
+
+
+def npz_size(dataset: Dataset) -> int:
+    """Bytes of a data set's NPZ file."""
+    arrays = _arrays(dataset)
+    archive = ZipStream(lambda number: arrays[number].path)
+    for array in arrays:
+        archive.begin(array.size)
+        archive.end(0)
+    for _ in archive.close():
+        pass
+    return archive.size
+
+
+async def write_npz(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes, None]:
+    """Arrays as numpy's ``savez`` writes them."""
+    arrays = _arrays(dataset)
+    archive = ZipStream(lambda number: arrays[number].path)
+    images, *others = arrays
+    checksum = zlib.crc32(images.header)
+    yield archive.begin(images.size) + images.header
+    async for batch in batches:
+        part = pixel_bytes(batch)
+        checksum = zlib.crc32(part, checksum)
+        yield part
+    yield archive.end(checksum)
+    for array in others:
+        numbers = _seeds if array.path == b"seeds.npy" else _labels
+        checksum = zlib.crc32(array.header)
+        yield archive.begin(array.size) + array.header
+        for start in range(0, len(dataset.seeds), _NUMBERS):
+            stop = min(start + _NUMBERS, len(dataset.seeds))
+            part = numbers(dataset, np.arange(start, stop, dtype="<i8")).tobytes()
+            checksum = zlib.crc32(part, checksum)
+            yield part
+        yield archive.end(checksum)
+    for piece in archive.close():
+        yield piece
+
+
+def _seeds(dataset: Dataset, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    return indices + dataset.seeds.start
+
+
+def _labels(dataset: Dataset, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    if dataset.label is not None:
+        return np.full_like(indices, dataset.label)
+    return indices % dataset.model.network.num_classes

@@ -1,0 +1,43 @@
+"""Values of one request on its way through the service."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from app.batching.ticket import Timing
+from app.engines.rows import Image, Sample, samples_from_seeds
+from app.engines.store import StoredModel
+
+TIMEOUT_HEADER = "X-Timeout-Ms"
+
+
+class RequestContext(NamedTuple):
+    """Who waits for a request, and for how long."""
+
+    deadline: float  # on the batcher's clock
+    disconnected: Callable[[], bool] | None = None  # whether the client has disconnected
+    client: str | None = None  # as ``clients`` names it
+
+
+class GenerateRequest(NamedTuple):
+    """A checked request for images."""
+
+    model: StoredModel
+    label: int | None  # None = no label, or on a conditional model one drawn from each seed
+    seeds: Sequence[int]  # one an image
+    context: RequestContext
+    truncation: float = 1.0  # as in ``Sample``
+
+    def samples(self) -> list[Sample]:
+        """One row an image, each with the label given or drawn for it."""
+        if len(self.seeds) == 1 and self.label is not None:  # the usual request
+            return [Sample(self.seeds[0], self.label, self.truncation)]
+        classes = self.model.network.num_classes
+        return samples_from_seeds(self.seeds, self.label, classes, self.truncation)
+
+
+class Generated(NamedTuple):
+    """Images with the rows they were generated from."""
+
+    images: list[Image]
+    samples: list[Sample]
+    timing: Timing
