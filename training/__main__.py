@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     from training.optim import distributed
     from training.optim.hardware import HardwareError
     from training.presets import PRESETS
-    from training.runs.run_folder import TrainingError
+    from training.runs.errors import TrainingError
 
     if signal.getsignal(signal.SIGINT) is _end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import Dataset
 from training.loops import heldout
-from training.runs import reporting as record
+from training.runs import reporting
 from training.runs.curves import save_curves
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # a bar cut off by a test would end the output
@@ -35,13 +35,13 @@ def _torch_as_it_was() -> Iterator[None]:
 def _quick_ends_of_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples to measure, and no curves but where ``curves`` is asked for: 0.1 s each."""
     monkeypatch.setattr(heldout, "SAMPLES", 60)
-    monkeypatch.setattr(record, "save_curves", lambda path, records: None)
+    monkeypatch.setattr(reporting, "save_curves", lambda path, records: None)
 
 
 @pytest.fixture
 def curves(_quick_ends_of_epochs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves are drawn after all."""
-    monkeypatch.setattr(record, "save_curves", save_curves)
+    monkeypatch.setattr(reporting, "save_curves", save_curves)
 
 
 @pytest.fixture

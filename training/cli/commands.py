@@ -37,10 +37,11 @@ from training.optim.hardware import Hardware, check_devices, pick_device, pick_h
 from training.presets import PRESETS
 from training.release.export import export_checkpoint
 from training.release.publish import check_data, data_of, publish, reference_for
-from training.runs.reporting import Stopped, summary_writer_class
+from training.runs.errors import TrainingError
+from training.runs.interrupts import Stopped
+from training.runs.reporting import summary_writer_class
 from training.runs.run_folder import (
-    TrainingError,
-    alone,
+    locked,
     new_run_folder,
     next_run_folder,
     read_config,
@@ -149,7 +150,7 @@ def train(arguments: argparse.Namespace, argv: list[str]) -> None:
         return
     if arguments.devices > 1 and not distributed.is_worker():
         if resolved.folder:
-            with alone(resolved.folder):  # the first of them locks it; said before all are started
+            with locked(resolved.folder):  # the first of them locks it; said before all are started
                 pass
         raise SystemExit(distributed.launch(arguments.devices, argv))
 
@@ -165,7 +166,7 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
     folder = resolved.folder
     if chief:
         folder = folder or new_run_folder(arguments.runs, kind, resolved.preset)
-        kept.enter_context(alone(folder))
+        kept.enter_context(locked(folder))
         # Of a continued run too: its data may have moved.
         write_config(folder, kind, resolved.preset, run, resolved.spec)
         processes = f" and {hardware.processes - 1} more" if hardware.processes > 1 else ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.data.dataset import Dataset, epoch_order, to_pixels
 from training.evaluation.judge import CACHE, filled, keep
-from training.runs.reporting import progress_of
+from training.runs.progress import progress_of
 
 VERSION = 1  # to be raised when what is trained here changes: two classifiers do not compare
 IMAGES = 50_000

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from training.data.dataset import DataError, Dataset, epoch_order, to_pixels
 from training.networks.files import write_atomically
 from training.optim.ema import Ema
-from training.runs.reporting import progress_of
+from training.runs.progress import progress_of
 
 CACHE = Path("runs/judges")
 VERSION = 2  # to be raised when what is trained here changes: two judges' figures do not compare

@@ -14,7 +14,7 @@ from training.optim.losses import (
     negative_bound,
     reconstruction_nats,
 )
-from training.runs.reporting import progress_of
+from training.runs.progress import progress_of
 
 BATCH = 500
 # Rows decoded at once while weighing draws. A core slows down once a layer's maps leave its cache

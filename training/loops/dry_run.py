@@ -43,9 +43,9 @@ def networks_of(run: AnyRun) -> dict[str, tuple[int, int]]:
         label = torch.zeros(1, dtype=torch.int64)
         generator = Generator(run.network)
         discriminator = Discriminator(run.network, run.discriminator)
-        asked = label if generator.num_classes else None
+        condition = label if generator.num_classes else None
         judged = label if discriminator.num_classes else None  # a generator's modes are labels too
-        costs["generator"] = generator, multiply_adds(generator, z, asked)
+        costs["generator"] = generator, multiply_adds(generator, z, condition)
         costs["discriminator"] = discriminator, multiply_adds(discriminator, image, judged)
     return {
         name: (sum(p.numel() for p in network.parameters()), count)

@@ -14,24 +14,26 @@ from training.networks.gan import Discriminator, Generator
 from training.optim.ema import Ema
 from training.optim.hardware import Hardware, Update
 from training.optim.losses import discriminator_loss, generator_loss, gradient_penalty_r1
-from training.runs.reporting import Recorder, Stopped
-from training.runs.run_folder import STATE, Best, RunState
+from training.runs.errors import STATE
+from training.runs.interrupts import Stopped
+from training.runs.reporting import RunReporter
+from training.runs.run_state import BestWeights, RunState
 
 PICTURED = 10  # columns of a run's pictures
 
 
 def shown_classes(num_classes: int, places: int) -> list[int]:
-    """The classes that a picture with so many places shows: all in turn, or a spread of them."""
+    """Class indices for so many columns of a picture: all in turn, or evenly spread ones."""
     if num_classes <= places:
         return [place % num_classes for place in range(places)]
     return [place * num_classes // places for place in range(places)]
 
 
 def sample_grid(generator: Generator, columns: int, rows: int, seed: int) -> Tensor:
-    """Images (rows * columns, C, H, W) from fixed noise, one style a row.
+    """Images (rows * columns, C, H, W) from fixed noise.
 
-    A conditional generator draws a label of ``shown_classes`` a column; an unconditional one, fresh
-    noise each.
+    A conditional generator: a z for each row and a label of ``shown_classes`` for each column. An
+    unconditional one: a z for each image.
     """
     noise = torch.Generator().manual_seed(seed)
     device = next(generator.parameters()).device
@@ -57,21 +59,21 @@ def train_gan(
     """Train (or continue) in ``folder`` and return the averaged generator.
 
     Args:
-        run: Settings; ``run.network.num_classes`` decides whether labels condition both networks.
+        run: Settings; with ``run.network.num_classes`` both networks are conditioned on labels.
         data: Training images.
-        folder: Run folder; a state in it is taken up. None = write nothing.
+        folder: Run folder; a state in it is resumed. None = write nothing.
         hardware: Device, and this process's share of each batch.
         max_steps: Stop, with the state saved, after this many steps in all; None = the whole run.
         tensorboard: Write event files into the folder as well.
 
     Raises:
         TrainingError: a loss is not finite, or something cannot be written.
-        Stopped: Ctrl-C or SIGTERM; the state of the step it came in is saved.
+        Stopped: Ctrl-C or SIGTERM; the state of the current step is saved.
     """
-    # Networks, optimisers, and the one generator that all noise comes from.
+    # Networks, optimisers, and one generator for all noise.
     torch.manual_seed(run.seed)
     device, conditional = hardware.device, run.network.num_classes > 0
-    modes = run.network.modes  # each a class, which z chooses
+    modes = run.network.modes  # one for each class, selected by z
     labelled = conditional or modes > 0
     generator = hardware.place(Generator(run.network))
     discriminator = hardware.place(Discriminator(run.network, run.discriminator))
@@ -94,20 +96,20 @@ def train_gan(
 
     data = data.to(device)
     batch = min(run.batch_size, len(data))
-    mine = hardware.rows(batch)  # what of a batch this process computes: all, if it is alone
-    steps_per_epoch = len(data) // batch
-    total_steps = run.epochs * steps_per_epoch
+    mine = hardware.rows(batch)  # this process's rows of a batch: all, if it is the only one
+    steps_per_epoch, total_steps = run.steps_per_epoch(len(data)), run.total_steps(len(data))
     last_step = total_steps if max_steps is None else min(max_steps, total_steps)
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
     r1 = torch.tensor(state.carried.get("r1", 0.0), device=device)
-    folder = folder if hardware.rank == 0 else None  # one process writes
+    folder = folder if hardware.rank == 0 else None  # one process writes files
     measure = FrechetToTraining(data, device) if folder and state.step < last_step else None
 
-    with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
+    position = (state.step, total_steps, batch, steps_per_epoch)
+    with RunReporter(folder, *position, tensorboard) as reporter:
         stop = False
         while state.step < last_step and not stop:
-            # Real images of this step: seed and epoch alone give the order of each epoch.
+            # Real images of this step: seed and epoch determine the order of each epoch.
             epoch, index = divmod(state.step, steps_per_epoch)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
@@ -121,8 +123,8 @@ def train_gan(
             update_d.learning_rate(run.discriminator_lr * factor)
             hardware.seed_dropout(run.seed, state.step)
 
-            # Update discriminator: real up, fake down. Fakes carry the real labels, so that the
-            # label alone never tells them apart; or, where z chooses, those of their modes.
+            # Update discriminator: real up, fake down. Fakes get the labels of the real images, so
+            # that labels alone do not distinguish them; with modes, those that z selects.
             z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             fake_labels = generator.chosen_modes(z) if modes else real_labels
             penalise = run.r1_gamma > 0 and state.step % run.r1_every == 0
@@ -131,7 +133,7 @@ def train_gan(
                 with torch.no_grad():
                     fake = call_g(z, real_labels if conditional else None)
                 fake_logits, _ = call_d(fake, fake_labels)
-            # R1 differentiates twice: in full precision, and past the compiler, which cannot.
+            # R1 differentiates twice: in full precision and uncompiled, as torch.compile cannot.
             with hardware.autocast(run.precision, enabled=not penalise):
                 judge_real = discriminator.with_classes if penalise else call_d
                 real_logits, real_classes = judge_real(real, real_labels)
@@ -146,8 +148,8 @@ def train_gan(
                 r1 = hardware.average(penalty.detach())
             update_d.minimise(total_d)
 
-            # Update generator: its images must be judged real. The discriminator's weights need no
-            # gradients here, only its input.
+            # Update generator: its images must be classified as real. The gradient passes through
+            # the discriminator to its input; its weights need none.
             z = torch.randn(batch, run.network.latent_dim, generator=noise)[mine].to(device)
             labels = None
             if conditional:
@@ -168,26 +170,26 @@ def train_gan(
             state.step += 1
             ema.update(generator, batch, state.step * batch)
             state.seconds = time.monotonic() - started
-            record.advance()
+            reporter.advance()
 
-            # Report, picture, measure, state.
-            stop = hardware.any(record.stop_asked)
+            # Report, draw, measure, save.
+            stop = hardware.any(reporter.stop_requested)
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = hardware.mean({"loss_d": loss_d, "loss_g": loss_g, "r1": r1})
-                record.losses(losses)
+                reporter.losses(losses)
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and measure and ended:
                 samples = sample_grid(ema.network, columns=PICTURED, rows=8, seed=run.seed)
-                record.picture(f"epoch-{epoch + 1:03d}", samples, columns=PICTURED)
+                reporter.picture(f"epoch-{epoch + 1:03d}", samples, columns=PICTURED)
                 figure = measure(ema.network)
-                record.measured(measure.name, figure)
-                Best(state, measure.name).offer(folder, ema.network, figure)
-                record.curves()
+                reporter.measurement(measure.name, figure)
+                BestWeights(state, measure.name).offer(folder, ema.network, figure)
+                reporter.draw_curves()
             if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
                 state.carried["r1"] = float(r1)
                 state.save(folder / STATE)
         if folder and state.step == last_step:
-            record.curves()
+            reporter.draw_curves()
     if stop and state.step < last_step:
         raise Stopped(f"step {state.step}")
     return ema.network

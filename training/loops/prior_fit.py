@@ -1,4 +1,4 @@
-"""The end of a VAE's training: its prior, fitted to where the finished encoder puts images."""
+"""The end of a VAE's training: its learned prior, fitted to the latents of the finished encoder."""
 
 import json
 import sys
@@ -16,11 +16,13 @@ from training.evaluation.likelihood import binarised
 from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 from training.optim.hardware import Hardware, Update
-from training.runs.reporting import Interrupts, Stopped, progress_of
-from training.runs.run_folder import RunState, TrainingError, in_a_line, read_tensors
+from training.runs.errors import TrainingError, one_line
+from training.runs.interrupts import GracefulStop, Stopped
+from training.runs.progress import progress_of
+from training.runs.run_state import RunState, read_tensors
 
 BATCH = 512
-ENCODER = "encoder"  # in the state: which one the fit is for
+ENCODER = "encoder"  # key in the state: the checksum of the encoder that the fit is for
 
 
 def fit_prior(
@@ -28,27 +30,27 @@ def fit_prior(
     vae: VAE,
     data: Dataset,
     path: Path | None = None,
-    asked: Interrupts | None = None,
+    stop: GracefulStop | None = None,
 ) -> float:
-    """Fit ``vae.prior`` to where the encoder puts the training images.
+    """Fit ``vae.prior`` to the encoder's latents of the training images.
 
-    Maximum likelihood of z ~ q(z|x), a fresh draw each time. A prior that was trained jointly goes
-    on from where it is.
+    Maximum likelihood of z ~ q(z|x), a fresh draw at each step. A prior that was trained jointly
+    continues from its weights.
 
     Args:
-        run: Its settings.
-        vae: In eval mode, with no gradients; its prior changes.
-        data: The images that it has learnt from.
-        path: State of the fit, written every ``run.save_every`` steps and taken up if it is there:
-            a fit that was cut off ends with the same prior, bit-exactly on a CPU. None = no state.
-        asked: Tells of Ctrl-C and SIGTERM, which end the fit after a step; None = neither does.
+        run: The run's settings.
+        vae: In eval mode, without gradients; its prior is changed.
+        data: The images it was trained on.
+        path: State of the fit, written every ``run.save_every`` steps and restored if it exists: an
+            interrupted fit ends with the same prior, bit for bit on a CPU. None = no state.
+        stop: Its request ends the fit after a step; None = nothing does.
 
     Returns:
-        Seconds that the fit has taken, over all restarts.
+        Seconds of fitting, over all restarts.
 
     Raises:
-        Stopped: Ctrl-C or SIGTERM; the state of the step it came in is saved.
-        TrainingError: the state cannot be written, or not be taken up.
+        Stopped: a stop was requested; the state of that step is saved.
+        TrainingError: the state cannot be written or restored.
     """
     mu, logvar = _posteriors(run, vae, data)
     if run.prior_fit == "after":
@@ -63,13 +65,13 @@ def fit_prior(
     update = Update(adam, Hardware(mu.device), precision="32")
     noise = torch.Generator().manual_seed(run.seed)
     state = RunState({"prior": vae.prior}, {"optimizer": update}, noise)
-    state.carried[ENCODER] = _mark(vae)
-    if path and _goes_on(path, state.carried[ENCODER]):
+    state.carried[ENCODER] = _encoder_checksum(vae)
+    if path and _can_resume(path, state.carried[ENCODER]):
         state.load(path)
     started = time.monotonic() - state.seconds
 
     with progress_of(run.prior_steps, state.step, BATCH) as progress:
-        while state.step < run.prior_steps and not (asked and asked.stop):
+        while state.step < run.prior_steps and not (stop and stop.requested):
             chosen = torch.randint(len(mu), (BATCH,), generator=noise).to(mu.device)
             epsilon = torch.randn(BATCH, mu.shape[1], generator=noise).to(mu.device)
             z = mu[chosen] + epsilon * torch.exp(logvar[chosen] / 2)
@@ -77,12 +79,12 @@ def fit_prior(
             update.learning_rate(run.lr * (1 - state.step / run.prior_steps))
             update.minimise(loss)
             if state.step % run.log_every == 0:
-                said = f"prior's cross-entropy {float(loss.detach()):.2f} nats"
-                progress.set_postfix_str(said, False)
+                text = f"prior's cross-entropy {float(loss.detach()):.2f} nats"
+                progress.set_postfix_str(text, False)
             state.step += 1
             state.seconds = time.monotonic() - started
             progress.update()
-            ends = state.step == run.prior_steps or (asked and asked.stop)
+            ends = state.step == run.prior_steps or (stop and stop.requested)
             if path and (state.step % run.save_every == 0 or ends):
                 state.save(path)
     vae.prior.requires_grad_(False)
@@ -91,8 +93,8 @@ def fit_prior(
     return state.seconds
 
 
-def _mark(vae: VAE) -> float:
-    """Of the encoder's weights: those of another one give another fit."""
+def _encoder_checksum(vae: VAE) -> float:
+    """CRC-32 of the encoder's weights: a fit is valid for one encoder only."""
     weights = (tensor.cpu().contiguous() for tensor in vae.encoder.state_dict().values())
     crc = 0
     for tensor in weights:
@@ -100,25 +102,25 @@ def _mark(vae: VAE) -> float:
     return float(crc)
 
 
-def _goes_on(path: Path, mark: float) -> bool:
-    """Whether there is a whole state of a fit for this encoder; what is none is told, and begun
-    anew: the training before it is not lost."""
+def _can_resume(path: Path, checksum: float) -> bool:
+    """Whether ``path`` is an undamaged state of a fit for this encoder. If it is not, say so: the
+    fit starts anew, and the training before it is not lost."""
     if not path.exists():
         return False
     try:
-        about, _ = read_tensors(path)
-        if json.loads(about["carried"])[ENCODER] == mark:
+        metadata, _ = read_tensors(path)
+        if json.loads(metadata["carried"])[ENCODER] == checksum:
             return True
-        said = "it is of another encoder"
+        reason = "it is of another encoder"
     except (SafetensorError, OSError, ValueError, LookupError, TrainingError) as error:
-        said = in_a_line(error)
-    print(f"{path} is not gone on with ({said}): the prior's fit begins anew", file=sys.stderr)
+        reason = one_line(error)
+    print(f"cannot resume from {path} ({reason}): the prior's fit starts anew", file=sys.stderr)
     return False
 
 
 @torch.no_grad()
 def _posteriors(run: VaeRun, vae: VAE, data: Dataset) -> tuple[Tensor, Tensor]:
-    """mu and logvar of the images, (N, Z) each, binarised anew where the run's are."""
+    """mu and logvar of the images, (N, Z) each, of binarised ones if the run binarises."""
     parts = []
     for seed, levels in enumerate(data.images.split(1000), run.seed):
         images = to_pixels(levels)

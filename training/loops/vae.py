@@ -20,16 +20,18 @@ from training.optim.losses import (
     negative_bound,
     negative_elbo,
 )
-from training.runs.reporting import Interrupts, Recorder, Stopped, save_grid
-from training.runs.run_folder import STATE, Best, RunState, load_best
+from training.runs.errors import STATE
+from training.runs.interrupts import GracefulStop, Stopped
+from training.runs.reporting import RunReporter, save_grid
+from training.runs.run_state import BestWeights, RunState, load_best
 
-MOST_DRAWS = 16  # of the held-out bound: a minute a report would be too much
-PRIOR_FITTED = "prior_fitted"  # in the state, once it is
+MOST_DRAWS = 16  # of the held-out bound: more would take a minute for each report
+PRIOR_FITTED = "prior_fitted"  # key in the state, once the prior is fitted
 
 
 @torch.no_grad()
 def reconstruction_grid(vae: VAE, images: Tensor, seed: int, columns: int = 10) -> Tensor:
-    """Two rows of originals, each over its reconstruction from mu, then six of prior samples.
+    """Two rows of originals, each above its reconstruction from mu, then six rows of samples.
 
     Args:
         images: (2 * columns, C, H, W) in [0, 1].
@@ -56,7 +58,7 @@ def train_vae(
 
     Arguments and errors as for ``train_gan``.
     """
-    # Network, optimiser, and the one generator that all noise comes from.
+    # Network, optimiser, and one generator for all noise.
     torch.manual_seed(run.seed)
     device = hardware.device
     vae = hardware.place(VAE(run.network))
@@ -77,31 +79,31 @@ def train_vae(
 
     data, held_out = split(data.to(device), run.holdout_fraction)
     batch = min(run.batch_size, len(data))
-    mine = hardware.rows(batch)  # what of a batch this process computes: all, if it is alone
-    steps_per_epoch = len(data) // batch
-    total_steps = run.epochs * steps_per_epoch
+    mine = hardware.rows(batch)  # this process's rows of a batch: all, if it is the only one
+    steps_per_epoch, total_steps = run.steps_per_epoch(len(data)), run.total_steps(len(data))
     last_step = total_steps if max_steps is None else min(max_steps, total_steps)
     warmup_steps = run.kl_warmup_epochs * steps_per_epoch
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
-    folder = folder if hardware.rank == 0 else None  # one process writes
+    folder = folder if hardware.rank == 0 else None  # one process writes files
     measures = [
         HeldOutBound(held_out, device, run.beta, run.pixels == "binarised", draws)
         for draws in sorted({1, min(run.draws, MOST_DRAWS)})
     ]
-    best = Best(state, measures[-1].name)
+    best = BestWeights(state, measures[-1].name)
 
-    with Recorder(folder, state.step, total_steps, batch, steps_per_epoch, tensorboard) as record:
+    position = (state.step, total_steps, batch, steps_per_epoch)
+    with RunReporter(folder, *position, tensorboard) as reporter:
         stop = False
         while state.step < last_step and not stop:
-            # Images of this step: each epoch has its own order, known from seed and epoch alone.
+            # Images of this step: seed and epoch determine the order of each epoch.
             epoch, index = divmod(state.step, steps_per_epoch)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
             factor = run.learning_rate_factor(state.step, total_steps)
-            if embed:  # a falling share of the images, so that the run ends with none distorted
+            if embed:  # a falling fraction, so that the run ends without distortion
                 amounts = distortions(batch, run.distorted_fraction * factor, noise)
                 amounts = amounts[mine].to(device)
                 images = distorted(images, amounts)
@@ -114,7 +116,7 @@ def train_vae(
                 run.beta * min(1.0, (state.step + 1) / warmup_steps) if warmup_steps else run.beta
             )
 
-            # Update: the bound, the mean over the batch of sums over pixels and latents.
+            # Update: the bound, summed over pixels and latents, averaged over the batch.
             draws = run.draws_at(state.step, total_steps)
             epsilon = torch.randn(batch, draws, run.network.latent_dim, generator=noise)[mine]
             epsilon = epsilon.flatten(0, 1).to(device)
@@ -134,10 +136,10 @@ def train_vae(
             state.step += 1
             ema.update(vae, batch, state.step * batch)
             state.seconds = time.monotonic() - started
-            record.advance()
+            reporter.advance()
 
-            # Report, picture, measure, state.
-            stop = hardware.any(record.stop_asked)
+            # Report, draw, measure, save.
+            stop = hardware.any(reporter.stop_requested)
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = {
                     "negative_elbo": (recon + kl).mean(),
@@ -146,31 +148,31 @@ def train_vae(
                 }
                 if draws > 1:
                     losses["negative_bound"] = negative_bound(-(recon + kl).view(-1, draws)).mean()
-                record.losses(hardware.mean(losses))
+                reporter.losses(hardware.mean(losses))
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and ended:
                 grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
-                record.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)
+                reporter.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)
                 if len(held_out):
                     for measure in measures:
                         figure = measure(ema.network)
-                        record.measured(measure.name, figure)
-                    best.offer(folder, ema.network, figure)  # the tightest
-                record.curves()
+                        reporter.measurement(measure.name, figure)
+                    best.offer(folder, ema.network, figure)  # of the tightest bound
+                reporter.draw_curves()
             if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
                 state.save(folder / STATE)
         if folder and state.step == last_step:
-            record.curves()
+            reporter.draw_curves()
     unfitted = bool(run.network.prior_layers) and PRIOR_FITTED not in state.carried
     fits = folder and state.step == total_steps and unfitted
-    if (stop and state.step < last_step) or (fits and record.stop_asked):
+    if (stop and state.step < last_step) or (fits and reporter.stop_requested):
         raise Stopped(f"step {state.step}")
 
-    # The prior, fitted to where the finished encoder puts the images; also the best epoch's.
+    # Fit the prior to the latents of the finished encoder, and of the best epoch's.
     priors = Path("prior.safetensors"), Path("best-prior.safetensors")
     if folder and fits:
-        with Interrupts() as asked:
-            state.seconds += fit_prior(run, ema.network, data, folder / priors[0], asked)
+        with GracefulStop() as stop_signal:
+            state.seconds += fit_prior(run, ema.network, data, folder / priors[0], stop_signal)
             grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
             save_grid(folder / "samples" / "prior.png", grid, columns=10)
             if len(held_out):
@@ -180,15 +182,15 @@ def train_vae(
                 if int(about["step"]) == state.step:
                     best_vae, seconds = ema.network, state.seconds
                 else:
-                    if asked.stop:
+                    if stop_signal.requested:
                         raise Stopped("the first of two fits of the prior")
-                    spent = fit_prior(run, best_vae, data, folder / priors[1], asked)
+                    spent = fit_prior(run, best_vae, data, folder / priors[1], stop_signal)
                     state.seconds += spent
                     seconds += spent
                 best.save(folder, best_vae, int(about["step"]), float(about["value"]), seconds)
             state.carried[PRIOR_FITTED] = 1.0
             state.save(folder / STATE)
     if folder and state.step == total_steps:
-        for name in priors:  # also after a kill behind the last save
+        for name in priors:  # also those that a kill after the last save left
             (folder / name).unlink(missing_ok=True)
     return ema.network

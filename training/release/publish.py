@@ -36,15 +36,9 @@ from training.release.class_frequencies import shared
 from training.release.export import save_with_graphs
 from training.release.gallery import Unmeasured, save_gallery
 from training.release.tone_curve import with_tone_curve
-from training.runs.run_folder import (
-    STATE,
-    TrainingError,
-    in_a_line,
-    load_best,
-    read_config,
-    read_tensors,
-    revisions,
-)
+from training.runs.errors import STATE, TrainingError, one_line
+from training.runs.run_folder import read_config, revisions
+from training.runs.run_state import load_best, read_tensors
 
 FEW = 1_000  # real images, by which figures are mostly chance
 STORE = Path("models_store")  # where checkpoints go if nothing else is said
@@ -86,7 +80,7 @@ def _averaged(folder: Path, kind: str, run: AnyRun, best: bool, images: int) -> 
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise TrainingError(
-            f"{path} is damaged: {in_a_line(error)}. Continue the run from an older copy, or start "
+            f"{path} is damaged: {one_line(error)}. Continue the run from an older copy, or start "
             "a new one"
         ) from error
     total = run.epochs * (images // min(run.batch_size, images))

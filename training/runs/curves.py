@@ -1,10 +1,10 @@
-"""A run's log as a picture: losses and what each epoch measured, against images seen."""
+"""A run's log as a picture: losses and measurements against images seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.runs.run_folder import writing
+from training.runs.errors import write_errors
 
 POSITION = ("step", "epoch", "images", "images_per_s")
 # Panels from the top: label of the y-axis, then the log's names with their legend.
@@ -35,8 +35,8 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 
-def save_curves(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """One panel for each group of figures in the log, as PNG; names not in PANELS get their own.
+def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
+    """Draw one panel for each group of figures in the log, as PNG; names not in PANELS get their own.
 
     Raises:
         TrainingError: the picture cannot be written.
@@ -44,30 +44,29 @@ def save_curves(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    records = [record for record in records if "images" in record]  # older logs have none
     named = {name for _, lines in PANELS for name in lines}
-    names = dict.fromkeys(name for record in records for name in record)
+    names = dict.fromkeys(name for line in log for name in line)
     others = tuple((n, {n: n}) for n in names if n not in named and n not in POSITION)
     panels = [panel for panel in (*PANELS, *others) if any(name in names for name in panel[1])]
     if not panels:
         return
-    # Figure and canvas of their own: no window system, no state shared with another picture.
+    # A canvas of its own: no window system, no state shared between pictures.
     figure = Figure(figsize=(8, 2.6 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axis, (label, lines) in zip(axes, panels, strict=True):
         for name, legend in lines.items():
-            points = [(r["images"], r[name]) for r in records if name in r]
+            points = [(r["images"], r[name]) for r in log if name in r]
             if points:
                 few = len(points) <= 40
                 axis.plot(*zip(*points, strict=True), label=legend, marker="." if few else None,
                           linewidth=1)  # fmt: skip
         axis.set_ylabel(label)
-        axis.legend(  # above, where no line is
+        axis.legend(  # above the panel, where it hides no curve
             loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False
         )
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("images seen")
     axes[-1].set_xlim(left=0)
-    with writing(path):
+    with write_errors(path):
         figure.savefig(path, format="png")

@@ -299,10 +299,10 @@ def test_help_without_a_command_names_them_all(
         ("gan --data nowhere", "no data 'nowhere': there is no such folder"),
         ("gan --data mnits", "no data 'mnits': there is no such folder, and the sets"),
         ("gan --data digits --data-licence 'a\nb'", r"the licence 'a\nb' is not a line of at most"),
-        ("gan --resume nowhere", "nowhere is no run folder: it has no config.json"),
+        ("gan --resume nowhere", "nowhere is not a run folder: it has no config.json"),
         ("evaluate", "name checkpoints of the store, or --all of them, or --damage alone"),
         ("evaluate x --damage", "name checkpoints of the store, or --all of them, or --damage"),
-        ("publish nowhere", "nowhere is no run folder: it has no config.json"),
+        ("publish nowhere", "nowhere is not a run folder: it has no config.json"),
         ("evaluate nowhere-v1", "models_store holds no checkpoints (*.safetensors): publish a run"),
     ],
 )

@@ -1,6 +1,5 @@
 """A run, and a checkpoint, find the images again that they were made from, or refuse others."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -53,15 +52,6 @@ def test_images_that_moved_are_written_down_anew(run: Path) -> None:
 def test_the_shape_of_a_run_is_not_changed_by_resuming_it(run: Path) -> None:
     with pytest.raises(SystemExit, match="leave out image_size, data_licence"):
         main([*RESUME, "--image-size", "32", "--data-licence", "CC0"])
-
-
-def test_a_run_of_before_there_was_a_choice_of_data_learnt_mnist(run: Path) -> None:
-    path = RUN / "config.json"
-    config = json.loads(path.read_text())
-    config["data_root"] = config.pop("data")["root"]
-    path.write_text(json.dumps(config))
-    main(RESUME)
-    assert steps_done() == "2"
 
 
 def test_a_shipped_checkpoint_is_measured_on_the_set_of_its_name(

@@ -18,8 +18,8 @@ from training.__main__ import main
 from training.cli import commands
 from training.networks.checkpoint import load
 from training.release import publish
-from training.runs import run_folder as run
-from training.runs.run_folder import TrainingError, writing
+from training.runs.errors import STATE, TrainingError, write_errors
+from training.runs.run_folder import locked
 
 RUN = "runs/gan-dense-001"
 DENSE = ["--preset", "dense", "--log-every", "1"]
@@ -42,16 +42,16 @@ def test_a_kill_in_the_midst_of_a_save_costs_nothing_that_was_saved(
     # The second save is cut off half way by a signal that no program can catch.
     code = """
 import os, signal, sys
-from training import run
 from training.__main__ import main
-write, saves = run.save_file, []
+from training.runs import run_state
+write, saves = run_state.save_file, []
 def cut_off(tensors, path, metadata):
     write(tensors, path, metadata)
     saves.append(path.name)
     if saves.count(".state.safetensors.tmp") == 2:
         os.truncate(path, path.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-run.save_file = cut_off
+run_state.save_file = cut_off
 main(sys.argv[1:])
 """
     killed = subprocess.run(
@@ -79,26 +79,26 @@ def test_a_config_and_a_log_that_cannot_be_written_anew_stay_whole(
     monkeypatch.setattr(os, "fsync", full)
     message = failure("gan", "--resume", RUN, *ONE)
     assert f"could not write {RUN}/config.json: No space left on device" in message
-    assert "free some room, then continue with --resume" in message
+    assert "free some space, then continue with --resume" in message
     assert before == {path: path.read_bytes() for path in Path(RUN).rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
     ("number", "mend"),
-    [(errno.ENOSPC, "free some room"), (errno.EROFS, "make it writable")],
+    [(errno.ENOSPC, "free some space"), (errno.EROFS, "make it writable")],
 )
 def test_what_to_do_depends_on_what_failed_and_on_what_is_saved(
     number: int, mend: str, tmp_path: Path
 ) -> None:
     def attempt() -> str:
-        with pytest.raises(TrainingError) as caught, writing(tmp_path / "losses.jsonl"):
+        with pytest.raises(TrainingError) as caught, write_errors(tmp_path / "losses.jsonl"):
             raise OSError(number, os.strerror(number))
         return str(caught.value)
 
     assert attempt().endswith(
-        f"{os.strerror(number)}. No state is saved yet: {mend}, or name another place with --runs"
+        f"{os.strerror(number)}. No state is saved yet: {mend}, or name another folder with --runs"
     )
-    (tmp_path / run.STATE).touch()
+    (tmp_path / STATE).touch()
     assert attempt().endswith(f"state is whole: {mend}, then continue with --resume")
 
 
@@ -110,12 +110,14 @@ def test_runs_that_cannot_be_made_are_said_and_resume_is_not_advised(
     assert message == "error: taken is a file, not a folder of runs; name a folder with --runs"
     message = failure("gan", *small(made_up_mnist), "--runs", "/proc/nowhere")
     assert "could not write /proc/nowhere: " in message
-    assert message.endswith("make it writable, or name another place with --runs")
+    assert message.endswith("make it writable, or name another folder with --runs")
 
 
 def test_a_run_that_is_not_there_names_those_that_are(trained: Path) -> None:
     for argv in (["publish", "runs/gan-dense-007"], ["gan", "--resume", "elsewhere"]):
-        assert failure(*argv).endswith(f"is no run folder: it has no config.json; there are {RUN}")
+        assert failure(*argv).endswith(
+            f"is not a run folder: it has no config.json; there are {RUN}"
+        )
 
 
 @pytest.mark.parametrize("damage", ["cut", "no metadata", "other network"])
@@ -132,7 +134,7 @@ def test_a_broken_state_is_one_line_to_resume_and_publish(damage: str, trained: 
         config.write_text(config.read_text().replace('"latent_dim": 100', '"latent_dim": 50'))
         reason = "size mismatch for trunk"
     message = failure("gan", "--resume", RUN, *ONE)
-    assert f"{path} cannot be taken up: " in message
+    assert f"cannot resume from {path}: " in message
     assert reason in message
     message = failure(*RELEASE)
     assert f"{path} is damaged: " in message
@@ -143,7 +145,7 @@ def test_a_broken_state_is_one_line_to_resume_and_publish(damage: str, trained: 
 def test_two_processes_cannot_train_in_one_run(trained: Path) -> None:
     weights, config = state(Path(RUN)), Path(RUN, "config.json").read_bytes()
     code = "from training.__main__ import main; import sys; main(sys.argv[1:])"
-    with run.alone(Path(RUN)):
+    with locked(Path(RUN)):
         other = subprocess.run(
             [sys.executable, "-c", code, "gan", "--resume", RUN, *ONE],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -162,8 +164,8 @@ def test_two_processes_cannot_train_in_one_run(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "diffusion"}, "it has no preset 'dense' of a kind 'diffusion'"),
-        ({"preset": "huge"}, "it has no preset 'huge' of a kind 'gan'"),
+        ({"kind": "diffusion"}, "there is no preset 'dense' of kind 'diffusion'"),
+        ({"preset": "huge"}, "there is no preset 'huge' of kind 'gan'"),
         ({"data": {"source": "mnits", "root": "x"}}, "no set is known by the name 'mnits'"),
     ],
 )
@@ -328,8 +330,8 @@ def test_ctrl_c_while_torch_is_imported_is_one_line(here: Path) -> None:
 
 def test_a_reader_that_leaves_is_no_error(here: Path) -> None:
     code = """
-from training import commands
 from training.__main__ import main
+from training.cli import commands
 commands.measure = lambda arguments: print("line\\n" * 100_000)
 main(["evaluate", "x"])
 """

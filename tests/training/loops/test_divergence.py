@@ -11,7 +11,8 @@ from training.data.dataset import Dataset
 from training.loops import gan as train_gan
 from training.optim.hardware import FIRST_SCALE, Update
 from training.optim.losses import generator_loss
-from training.runs.run_folder import STATE, RunState, TrainingError
+from training.runs.errors import STATE, TrainingError
+from training.runs.run_state import RunState
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

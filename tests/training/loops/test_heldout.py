@@ -27,8 +27,9 @@ from training.loops.heldout import FrechetToTraining, HeldOutBound, pixel_featur
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.optim.losses import log_posterior, negative_elbo
-from training.runs.reporting import Recorder
-from training.runs.run_folder import Best, RunState, TrainingError, load_best
+from training.runs.errors import TrainingError
+from training.runs.reporting import RunReporter
+from training.runs.run_state import BestWeights, RunState, load_best
 
 SEVERAL = vae_run(prior_layers=2, prior_fit="joint", draws=3, holdout_fraction=0.1)
 
@@ -145,8 +146,8 @@ def test_the_held_out_bound_takes_no_more_draws_than_a_report_has_time_for(
     asked = []
     monkeypatch.setattr(HeldOutBound, "__call__", lambda self, _network: asked.append(self.draws))
     monkeypatch.setattr(train_vae, "MOST_DRAWS", 2)
-    monkeypatch.setattr(Recorder, "measured", lambda *_: None)
-    monkeypatch.setattr(Best, "offer", lambda *_: None)
+    monkeypatch.setattr(RunReporter, "measurement", lambda *_: None)
+    monkeypatch.setattr(BestWeights, "offer", lambda *_: None)
     train(SEVERAL, digits, tmp_path, 4)
     assert asked == [1, 2]
 
@@ -250,16 +251,18 @@ def test_many_short_epochs_leave_few_pictures_whether_or_not_they_were_resumed(
 def test_another_measure_starts_anew(digits: Dataset, tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 2)
     run_state = RunState({}, {}, torch.Generator())
-    Best(run_state, "one").offer(tmp_path, network, 1.0)
-    Best(run_state, "one").offer(tmp_path, network, 2.0)
+    BestWeights(run_state, "one").offer(tmp_path, network, 1.0)
+    BestWeights(run_state, "one").offer(tmp_path, network, 2.0)
     assert load_best(tmp_path, network)["measure"] == "one"
-    Best(run_state, "two").offer(tmp_path, network, 5.0)
+    BestWeights(run_state, "two").offer(tmp_path, network, 5.0)
     assert load_best(tmp_path, network)["measure"] == "two"
-    Best(run_state, "two").offer(tmp_path, network, math.nan)  # never the best
+    BestWeights(run_state, "two").offer(tmp_path, network, math.nan)  # never the best
     assert float(load_best(tmp_path, network)["value"]) == 5.0
 
 
 def test_best_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    Best(RunState({}, {}, torch.Generator()), "one").offer(tmp_path, torch.nn.Linear(2, 2), 1.0)
+    BestWeights(RunState({}, {}, torch.Generator()), "one").offer(
+        tmp_path, torch.nn.Linear(2, 2), 1.0
+    )
     with pytest.raises(TrainingError, match=r"best\.safetensors is damaged"):
         load_best(tmp_path, torch.nn.Linear(3, 2))

@@ -18,8 +18,9 @@ from training.loops.heldout import HeldOutBound
 from training.loops.prior_fit import fit_prior
 from training.networks.vae import VAE
 from training.optim.hardware import Update
-from training.runs.reporting import Recorder, Stopped
-from training.runs.run_folder import read_tensors
+from training.runs.interrupts import Stopped
+from training.runs.reporting import RunReporter
+from training.runs.run_state import read_tensors
 
 
 def test_a_finished_run_ends_with_the_same_prior_when_it_was_interrupted(
@@ -123,7 +124,7 @@ def test_a_state_of_a_fit_that_is_none_of_this_encoder_costs_the_fit_alone(
         path.write_bytes(path.read_bytes()[:1000])
     capsys.readouterr()
     assert_same(whole.state_dict(), train(run, digits, parts).state_dict())
-    assert f"{path} is not gone on with" in capsys.readouterr().err
+    assert f"cannot resume from {path}" in capsys.readouterr().err
     assert fit_states(parts) == []
 
 
@@ -133,17 +134,17 @@ def test_ctrl_c_in_the_last_step_is_heard_before_the_fit(
     run = vae_run(prior_layers=2, prior_steps=12, save_every=4)
     whole = train(run, digits, tmp_path / "whole")
     train(run, digits, tmp_path / "parts", 11)
-    curves = Recorder.curves
+    draw_curves = RunReporter.draw_curves
     sent = False
 
-    def interrupted(self: Recorder) -> None:
+    def interrupted(self: RunReporter) -> None:
         nonlocal sent
         if not sent:  # once: the second time ends it at once
             sent = True
             os.kill(os.getpid(), signal.SIGINT)
-        curves(self)
+        draw_curves(self)
 
-    monkeypatch.setattr(Recorder, "curves", interrupted)
+    monkeypatch.setattr(RunReporter, "draw_curves", interrupted)
     with pytest.raises(Stopped, match="step 12"):
         train(run, digits, tmp_path / "parts")
     assert_same(whole.state_dict(), train(run, digits, tmp_path / "parts").state_dict())

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny import RUNS, assert_same, gan_run, lines, state, train, vae_run
-from training.runs import run_folder as run
+from training.runs import run_state
 from training.data.dataset import Dataset
 from training.networks.gan import Generator
-from training.runs.run_folder import RunState, TrainingError
+from training.runs.errors import TrainingError
+from training.runs.run_state import RunState
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -99,7 +100,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one_whole(
     if what == "failing rename":
         monkeypatch.setattr(os, "replace", refuse)
     else:
-        monkeypatch.setattr(run, "save_file", half)
+        monkeypatch.setattr(run_state, "save_file", half)
     with pytest.raises(KeyboardInterrupt if what == "kill" else TrainingError) as caught:
         train(RUNS["vae-dense"], digits, tmp_path, 6)
     if what != "kill":
