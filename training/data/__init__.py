@@ -1,0 +1,1 @@
+"""Data sets: downloads, image folders, decoding and augmentation."""
