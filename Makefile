@@ -17,7 +17,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format openapi bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve test check format docs openapi bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -33,7 +33,7 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/docs/test_reference.py tests/docs/test_links.py
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
@@ -43,6 +43,9 @@ check: $(DEV)    ## lint, types, layers, files
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(DEV)     ## write docs/openapi.json and the tables of docs/reference from the code
+	$(BIN)/python -m docs.generate
 
 openapi: $(DEV)  ## write docs/openapi.json anew, after a change of the interface
 	$(BIN)/python -m app.openapi > docs/openapi.json
