@@ -209,7 +209,7 @@ def markdown(r: Results) -> str:
 
 
 def blocks(found: Found) -> dict[str, str]:
-    """Name -> text of each generated part of docs/benchmarks.md."""
+    """Name -> text of each generated part of docs/explanation/benchmarks.md."""
     parts = {"targets": markdown(Results(found))}
     if peers := found.get(("peers", False)):
         result = Result("peers", peers["about"], peers["samples"])

@@ -331,7 +331,7 @@ def test_generated_tables_replace_those_of_the_document() -> None:
 
 
 def test_the_page_has_a_place_for_every_table() -> None:
-    page = (ROOT / "docs/benchmarks.md").read_text()
+    page = (ROOT / "docs/explanation/benchmarks.md").read_text()
     aims.replaced(page, {"targets": "", "peers": ""})
     for target in aims.targets(aims.Results({})):
         assert target.what in page, target.what

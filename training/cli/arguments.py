@@ -189,7 +189,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "evaluate",
         help="measure published checkpoints again, beside real images and what their headers state",
         description="Figures of published checkpoints, each beside what real images score and what "
-        "the header states; docs/quality.md says what they mean",
+        "the header states; docs/explanation/quality.md says what they mean",
     )
     measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v6")
     measure.add_argument("--all", action="store_true", help="every checkpoint in the store")
@@ -226,7 +226,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "judge",
         help="train a data set's judge anew, and compare it with the one in use",
         description="Train the classifier whose features measure samples, by its fixed seeds, and "
-        "say how it differs from the one in use; docs/quality.md says what follows from that",
+        "say how it differs from the one in use; docs/explanation/quality.md says what follows from that",
     )
     judge.add_argument(
         "--folder",

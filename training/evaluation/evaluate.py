@@ -32,7 +32,7 @@ def draw(
 
     Args:
         shares: Of the labels, (K,); None = equal ones. Samples are to be compared with images of
-            the same labels (docs/quality.md).
+            the same labels (docs/explanation/quality.md).
     """
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)
@@ -60,7 +60,7 @@ def evaluate(
     """Figures by name, as ``figures.MEANINGS`` explains them; deterministic on one device.
 
     A name with ``_floor`` or ``_real`` after it is the same figure of real images: what can be
-    hoped for. docs/quality.md says how each is estimated.
+    hoped for. docs/explanation/quality.md says how each is estimated.
 
     Args:
         network: In eval mode, on the device of the reference.

@@ -22,7 +22,7 @@ def shared(network: Generator | VAE, train: Dataset) -> Generator | VAE:
 
     In training all come equally often, so that rare classes are learnt as well. What is drawn is to
     be as images are: of MNIST's digits 11.2 % are ones and 9.0 % fives, and equal shares alone set
-    real digits apart from all training images (docs/quality.md).
+    real digits apart from all training images (docs/explanation/quality.md).
 
     Args:
         network: In eval mode, on any device; mode k draws class k.

@@ -393,7 +393,7 @@ def card(
         folder += f" --store {shlex.quote(str(store)) if inside else 'STORE'}"
     again = f"`python -m training evaluate {name}{folder}` measures"
     if description.metrics:
-        figures = f"{again} them again; docs/quality.md says how.\n\n"
+        figures = f"{again} them again; docs/explanation/quality.md says how.\n\n"
         real = description.metrics.get("real_images", SAMPLES)
         if real < FEW:
             figures += (

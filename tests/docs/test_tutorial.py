@@ -1,40 +1,23 @@
-"""Every block of docs/tour.md, and those of the README that ask a service, run in order against the
-shipped one."""
+"""What the documents tell a reader to type: run in order against the shipped service."""
 
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-TOUR, README = ROOT / "docs/tour.md", ROOT / "README.md"
-HOST = "127.0.0.1:8000"  # as both have it
+from tests.docs.documents import ROOT, blocks
 
-
-class Block(NamedTuple):
-    line: int  # of its first line in the document
-    language: str
-    code: str
-    prints: str | None  # None = anything
-
-
-def blocks(document: Path = TOUR) -> Iterator[Block]:
-    """What there is to run, each with the ``text`` that stands right behind it."""
-    text = document.read_text()
-    fence = re.compile(
-        r"^```(\w+)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
-    )
-    for found in fence.finditer(text):
-        line = text.count("\n", 0, found.start()) + 2
-        yield Block(line, found[1], found[2], found[3])
+TUTORIAL, README = ROOT / "docs/tutorial.md", ROOT / "README.md"
+DATASET = ROOT / "docs/how-to/make-a-dataset.md"
+PROTOCOL = ROOT / "docs/reference/open-inference-protocol.md"
+HOST = "127.0.0.1:8000"  # as the documents have it
 
 
 def like(prints: str) -> re.Pattern[str]:
@@ -67,23 +50,29 @@ def served_here(shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def run(code: str, where: str) -> str:
-    """What bash prints of it."""
+    """What bash prints of it; a refused request fails."""
+    failing = 'curl() { command curl -sS --fail-with-body "$@"; }\n'
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code], capture_output=True, timeout=240
+        ["bash", "-euo", "pipefail", "-c", failing + code], capture_output=True, timeout=240
     )
     assert done.returncode == 0, f"{where}: {done.stdout.decode()}{done.stderr.decode()}"
     return done.stdout.decode()
 
 
-def test_the_blocks_of_the_tour_print_what_it_says(served_here: str) -> None:
+def execute(document: Path, line: int, code: str, names: dict[str, Any]) -> str:
+    """What Python prints of a block that begins at this line of the document."""
+    with redirect_stdout(StringIO()) as out:
+        exec(compile("\n" * (line - 1) + code, str(document), "exec"), names)
+    return out.getvalue()
+
+
+def test_the_blocks_of_the_tutorial_print_what_it_says(served_here: str) -> None:
     names: dict[str, Any] = {}
-    for block in blocks():
-        where = f"{TOUR.name}:{block.line}"
+    for block in blocks(TUTORIAL):
+        where = f"{TUTORIAL.name}:{block.line}"
         code = block.code.replace(HOST, served_here)
         if block.language == "python":
-            with redirect_stdout(StringIO()) as out:
-                exec(compile("\n" * (block.line - 1) + code, str(TOUR), "exec"), names)
-            printed = out.getvalue()
+            printed = execute(TUTORIAL, block.line, code, names)
         else:
             assert block.language == "sh", where
             printed = run(code, where)
@@ -91,30 +80,31 @@ def test_the_blocks_of_the_tour_print_what_it_says(served_here: str) -> None:
             assert like(block.prints).fullmatch(unversioned(printed)), f"{where}: {printed}"
 
 
-def test_what_the_readme_asks_is_answered(served_here: str) -> None:
-    failing = 'curl() { command curl -sS --fail-with-body "$@"; }\n'
+@pytest.mark.parametrize(("document", "commands"), [(README, 1), (DATASET, 3)])
+def test_commands_that_ask_the_service_are_answered(
+    served_here: str, document: Path, commands: int
+) -> None:
+    asking = [block for block in blocks(document) if block.code.startswith(("curl", "genserve"))]
+    assert sum(len(block.code.splitlines()) for block in asking) == commands
+    for block in asking:
+        code = block.code.replace(HOST, served_here).replace("60000", "600")
+        run(code, f"{document.name}:{block.line}")
+
+
+def test_the_example_of_the_inference_protocol_runs(served_here: str) -> None:
     names: dict[str, Any] = {}
-    asked = 0
-    for block in blocks(README):
-        where = f"{README.name}:{block.line}"
-        code = block.code.replace(HOST, served_here)
-        if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + code, str(README), "exec"), names)
-        elif code.startswith(("curl", "genserve")):
-            run(failing + code, where)
-            asked += code.count("curl ") + code.count("genserve ")
-    assert asked > 20
-    for array in (names["mu"], names["images"]):
-        assert f"# {array.dtype} {array.shape}" in README.read_text()
+    (block,) = (block for block in blocks(PROTOCOL) if block.language == "python")
+    execute(PROTOCOL, block.line, block.code.replace(HOST, served_here), names)
+    images = names["images"]
+    assert block.code.endswith(f"# {images.dtype} {images.shape}\n")
 
 
-def test_the_tour_is_found_and_has_both_languages() -> None:
-    found = list(blocks())
+def test_the_tutorial_is_found_and_has_both_languages() -> None:
+    found = list(blocks(TUTORIAL))
     assert [block.language for block in found].count("sh") > 5
     assert [block.language for block in found].count("python") > 5
     assert sum(block.prints is not None for block in found) > 8
-    assert TOUR.read_text().count("```") == 2 * (
-        len(found) + sum(block.prints is not None for block in found)
-    )
+    fences = 2 * (len(found) + sum(block.prints is not None for block in found))
+    assert TUTORIAL.read_text().count("```") == fences
     assert like("a … c mnist-x-v1\n").fullmatch("a b\nb c mnist-x-vN\n")
     assert not like("a … c\n").fullmatch("a c\n")
