@@ -226,7 +226,8 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "judge",
         help="train a data set's judge anew, and compare it with the one in use",
         description="Train the classifier whose features measure samples, by its fixed seeds, and "
-        "say how it differs from the one in use; docs/explanation/quality.md says what follows from that",
+        "say how it differs from the one in use; docs/explanation/quality.md says what follows "
+        "from that",
     )
     judge.add_argument(
         "--folder",

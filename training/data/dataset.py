@@ -59,8 +59,8 @@ UNKNOWN_LICENCE = "unknown"
 class DataSpec:
     """Which images a run learns from: enough to find the same ones again (config.json holds it).
 
-    ``training.data.sources.data_spec`` makes one from what a person types, and ``load`` fills in what
-    was left open.
+    ``training.data.sources.data_spec`` makes one from what a person types, and ``load`` fills in
+    what was left open.
     """
 
     source: str  # a key of training.data.sources.NAMED, or a folder's absolute path

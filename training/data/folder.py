@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from training.data.dataset import UNKNOWN_LICENCE, DataError, Dataset, DataSpec, held_out
-from training.networks.header import MAX_LABEL_CHARACTERS
 from training.data.pictures import FORMATS, Image, PictureError, read_picture
+from training.networks.header import MAX_LABEL_CHARACTERS
 
 DEFAULT_SIZE = 28
 MIN_PICTURES = 20

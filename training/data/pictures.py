@@ -1,9 +1,9 @@
 """A picture file to pixels of one size, by the rules that the service has for uploads.
 
-``app.formats.uploads`` reads a stranger's picture; what is here reads the pictures that a network learns
-from. Both do the same with orientation, transparency, palettes and depth, and scale with the same
-filter (a test holds them together): a network would otherwise be asked about pixels of a kind that
-it never saw.
+``app.formats.uploads`` reads a stranger's picture; what is here reads the pictures that a network
+learns from. Both do the same with orientation, transparency, palettes and depth, and scale with the
+same filter (a test holds them together): a network would otherwise be asked about pixels of a kind
+that it never saw.
 """
 
 from io import BytesIO

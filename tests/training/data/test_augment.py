@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.tiny import state, train, vae_run
-from training.loops import vae as train_vae
 from training.data.augment import LIMITS, ConditionEmbedding, distorted, distortions
 from training.data.dataset import Dataset
-from training.optim.losses import negative_elbo
+from training.loops import vae as train_vae
 from training.networks.configs import VaeConfig
 from training.networks.vae import VAE
+from training.optim.losses import negative_elbo
 
 SHIFT_X, SHIFT_Y, ANGLE, WIDE, HIGH, SHEAR = range(6)
 
@@ -105,7 +105,9 @@ def test_a_fraction_of_the_rows_is_distorted() -> None:
     ],
     ids=["conv", "dense"],
 )
-def test_the_condition_of_no_distortion_is_0_and_another_reaches_both_networks(config: VaeConfig) -> None:
+def test_the_condition_of_no_distortion_is_0_and_another_reaches_both_networks(
+    config: VaeConfig,
+) -> None:
     torch.manual_seed(0)
     vae = VAE(config)
     embed = ConditionEmbedding(vae)

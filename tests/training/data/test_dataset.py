@@ -7,7 +7,15 @@ from types import ModuleType
 import pytest
 import torch
 
-from training.data.dataset import Dataset, DataSpec, epoch_order, held_out, import_torchvision, some_images, to_pixels
+from training.data.dataset import (
+    Dataset,
+    DataSpec,
+    epoch_order,
+    held_out,
+    import_torchvision,
+    some_images,
+    to_pixels,
+)
 
 
 def test_torchvision_imports_here_with_what_training_uses() -> None:

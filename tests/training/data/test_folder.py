@@ -12,12 +12,12 @@ import torch
 
 from tests.training.data.photos import file_of, noise
 from tests.training.tiny import failure
-from training.data import folder as folder_module
 from training.__main__ import main
+from training.data import folder as folder_module
 from training.data.dataset import DataError, Dataset
-from training.networks.header import read
 from training.data.pictures import read_picture
 from training.data.sources import data_spec, load
+from training.networks.header import read
 
 
 @pytest.fixture
