@@ -36,7 +36,7 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def save_curves(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
-    """Draw one panel for each group of figures in the log, as PNG; names not in PANELS get their own.
+    """Draw a panel for each group of figures in the log, as PNG; others get a panel of their own.
 
     Raises:
         TrainingError: the picture cannot be written.
