@@ -20,7 +20,7 @@ from prometheus_client import Metric
 from app.core.metrics import Metrics
 from app.errors import PROBLEMS
 from app.main import create_app
-from app.oip.tensors import DTYPES
+from app.oip.signature import DTYPES
 from app.settings import PREFIX, Settings
 from bench.aims import replaced
 from training.cli.arguments import parser_for
