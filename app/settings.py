@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 PREFIX = "GENSERVE_"
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # what a bearer token may be (RFC 6750, 2.1)
@@ -22,6 +22,10 @@ def _default_store() -> Path:
     package = Path(__file__).parent
     beside = package.parent / "models_store"
     return beside if beside.is_dir() else package / "_models_store"
+
+
+class UsageError(Exception):
+    """A setting is wrong; the message names it, in one line."""
 
 
 class Settings(BaseSettings):
@@ -225,6 +229,24 @@ class Settings(BaseSettings):
                 "such a request could never be accepted"
             )
         return self
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """Settings from the environment and the command line. ``--help`` prints them and exits.
+
+    Raises:
+        UsageError: one is unknown, or its value is not allowed.
+    """
+    if unknown := unknown_variables():
+        raise UsageError(f"unknown setting in the environment: {', '.join(unknown)}")
+    try:
+        return CliApp.run(Settings, cli_args=arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
 
 
 def unknown_variables() -> list[str]:

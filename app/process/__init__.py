@@ -1,1 +1,1 @@
-"""Processes: launcher, supervisor, workers, and what they share."""
+"""The processes of the service: how they start, share a port, are watched and end."""

@@ -1,4 +1,4 @@
-"""Processes forked from the one that supervises them. Unix only."""
+"""Child processes that run one function. Unix only."""
 
 import contextlib
 import ctypes
@@ -9,38 +9,33 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
-NO_DESCRIPTOR = "no file descriptor is left for a connection; see ulimit -n"
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
-
-
-def end_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that comes."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone can
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def fork(run: Callable[[], int], name: str) -> int:
-    """Fork a process that does this and no more, with a name for the log.
+    """Fork a child that runs a function and exits with the status that it returns.
 
-    Until it has handlers of its own, a signal to it would go to a copy of ours: those that stop are
-    blocked there.
+    Stop signals are blocked in the child, because its copies of the parent's handlers are wrong for
+    it: ``run`` sets its own, then unblocks them.
+
+    Args:
+        run: What the child does.
+        name: For the log, should it fail.
 
     Returns:
-        Its process id.
+        The child's process id.
 
     Raises:
         OSError: there may be no more processes, or no memory.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     parent = os.getpid()
     try:
         pid = os.fork()
     finally:
         if os.getpid() == parent:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if pid:
         return pid
     status = 1
@@ -50,4 +45,16 @@ def fork(run: Callable[[], int], name: str) -> int:
         log.exception("%s failed", name)
     finally:
         logging.shutdown()
-        os._exit(status)  # nothing of the parent's is to run here
+        os._exit(status)  # the parent's exit handlers are not to run here
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent ends, in whatever way.
+
+    Args:
+        parent: Process id.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has prctl
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)

@@ -1,11 +1,9 @@
-"""One process a core: a supervisor that listens, and workers that serve the connections it gives
-them.
+"""The supervisor: it accepts connections, hands them to workers, and replaces workers that fail.
 
-The supervisor accepts each connection and passes its file descriptor to the worker that has fewest
-open (sockets that share a port are spread by a hash, and left a worker idle where connections were
-few). It answers nothing itself, runs no model and has no thread, so it can fork a worker at any
-time: when one has ended, does not answer, or says that it cannot go on. What was made before it
-runs, its workers share. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
+A connection goes to the worker that has fewest open: sockets that share a port (SO_REUSEPORT) are
+chosen by a hash, and left a worker idle where connections were few. The supervisor answers nothing,
+runs no model and has no thread, so it can fork at any time. Workers share the memory of what was
+loaded before ``run``. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
 """
 
 import contextlib
@@ -16,141 +14,68 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.process.fork import NO_DESCRIPTOR, STOPS, fork
-from app.process.resources import default_workers, memory_shortage
+from app.process.balance import Load, least_connections
+from app.process.channel import (
+    CLOSED,
+    CLOSING,
+    FAILED,
+    READY,
+    READY_ON_GPU,
+    SupervisorChannel,
+    WorkerChannel,
+    open_channel,
+)
+from app.process.exit_status import ExitStatus, from_wait
+from app.process.fork import STOP_SIGNALS, fork
 
 log = logging.getLogger(__name__)
 
-_QUIET_S = 2.5  # without a word from a worker, which has a beat a second
-_CATCH_UP = 16  # connections a second, by which one worker may get more than another
-# What a worker tells, one byte each.
-_READY, _READY_ON_GPU, _BEAT, _FAILED, _CLOSED, _CLOSING = b"r", b"g", b"b", b"f", b"c", b"d"
+SILENT_S = 15.0  # without a heartbeat: the event loop of the worker is blocked
 _TICK_S = 0.5
-_SILENT_S = 15  # without a beat: the event loop of the worker stands still
-_PAUSED_S = 5  # between two looks: it was this process that stood still
-_STEADY_S = 30  # a worker that lived so long did not die of its start
-_MOST_DELAY_S = 10.0
+_SUSPENDED_S = 5  # between two ticks: this process itself was suspended
+_STEADY_S = 30  # a worker that lived so long did not fail because of its start
+_MAX_DELAY_S = 10.0
+_BACKLOG = 2048
+_ACCEPTS = 64  # connections accepted in a row, before workers are heard again
 
-UNAVAILABLE_STATUS = 3  # nothing to serve, no such device, or the port is taken
 
+class Backoff:
+    """When the next worker may start: later and later while workers fail soon after their start.
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of ``host``; they do not listen yet.
-
-    Raises:
-        OSError: an address is not this machine's, or the port is taken.
+    ``next_start`` is a time on the clock of ``failed``; 0 = at once.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    chosen = port
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        bound = socket.socket(family, kind, protocol)
-        sockets.append(bound)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((address[0], chosen, *address[2:]))
-        chosen = bound.getsockname()[1]  # port 0 is one port, the same for all addresses
-    return sockets
 
+    def __init__(self) -> None:
+        self.next_start = 0.0
+        self._failures = 0  # since a worker was steady
 
-class Link:
-    """A worker's end of its connection to the supervisor."""
+    def failed(self, started: float, now: float) -> None:
+        """A worker failed.
 
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        self._end = end
-        self._untold = bytearray()
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def connections(self) -> Iterator[socket.socket]:
-        """What was handed over since the last call.
-
-        Raises:
-            EOFError: the supervisor is gone.
+        Args:
+            started: When it was forked.
+            now: When its failure became known; it may drain for long after that.
         """
-        while True:
-            try:
-                data, fds, _, _ = socket.recv_fds(self._end, 1, 1)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise EOFError from error
-            if not data:
-                raise EOFError
-            if not fds:  # this process may open no more; the kernel has closed it
-                log.error(NO_DESCRIPTOR)
-                self.tell_closed()
-            for fd in fds:
-                yield socket.socket(fileno=fd)
+        self._failures = 1 if now - started > _STEADY_S else self._failures + 1
+        self.next_start = now + min(_MAX_DELAY_S, 0.1 * 2 ** min(self._failures - 1, 10))
 
-    def tell_ready(self, on_gpu: bool) -> None:
-        """Requests can be served."""
-        self._tell(_READY_ON_GPU if on_gpu else _READY)
-
-    def tell_beat(self, alive: bool) -> None:
-        """The event loop turns; whether this process can go on."""
-        self._tell(_BEAT if alive else _FAILED)
-
-    def tell_closed(self) -> None:
-        """A connection that was handed over has ended."""
-        self._tell(_CLOSED)
-
-    def tell_closing(self) -> None:
-        """No connection is taken any more."""
-        self._tell(_CLOSING)
-
-    def _tell(self, what: bytes) -> None:
-        """Send it, or keep it until the next one if there is no room: nothing may get lost, for
-        the supervisor counts."""
-        self._untold += what
-        # A broken pipe: it is gone, and the reader sees that.
-        with contextlib.suppress(OSError):
-            del self._untold[: self._end.send(self._untold)]
+    def could_not_fork(self, now: float) -> None:
+        self.next_start = now + _MAX_DELAY_S
 
 
-@dataclass(eq=False)
-class _Worker:
-    """The supervisor's idea of a worker; times on the monotonic clock."""
+@dataclass(eq=False, kw_only=True)
+class Worker(Load):
+    """What the supervisor knows of a worker; times are monotonic, in s."""
 
     pid: int
-    end: socket.socket
+    channel: SupervisorChannel
     started: float
-    heard: float
     ready: bool = False  # takes connections
-    ending: bool = False  # was told to stop
+    ending: bool = False  # was sent SIGTERM
     kill_at: float = float("inf")
-    open: int = 0  # connections handed over and not yet closed
-    last: int = 0  # number of the last one
-    second: int = 0  # of the clock, in which the last one was handed over
-    recent: int = 0  # in that second
-
-
-def in_turn(workers: list[_Worker], now: float) -> list[_Worker]:
-    """Workers by who is to get the next connection: the one that has fewest.
-
-    But of what comes within a second nobody gets over _CATCH_UP more than another that is heard
-    of. When thousands of connections end, the workers tell so at different times, and what comes
-    just then would all go to one of them, and stay there.
-    """
-    for worker in workers:
-        if worker.second != int(now):
-            worker.second, worker.recent = int(now), 0
-    fewest = min((worker.open - worker.recent for worker in workers), default=0)
-
-    def place(worker: _Worker) -> tuple[int, int]:
-        more = worker.open - worker.recent - fewest  # than the other had, before this second
-        if now - worker.heard < _QUIET_S:  # else it stands still: what it has does not end
-            more = min(more, _CATCH_UP)
-        return worker.recent + more, worker.last
-
-    return sorted(workers, key=place)
 
 
 @dataclass
@@ -159,69 +84,75 @@ class Supervisor:
 
     Args:
         sockets: Bound, to listen on.
-        wanted: How many workers; None = one a core, but on a GPU one.
-        work: What a forked worker does with its link; returns its exit status.
-        grace_s: How long a worker that was told to stop may take.
-        ready: Called when the first worker can serve.
-        ended: Called with the process id of each worker that has ended.
+        workers: How many; their first message says whether they run on a GPU.
+        workers_on_gpu: How many there.
+        work: What a worker does with its channel; returns its exit status.
+        stop_s: How long a worker may take to stop; then it is killed.
+        on_ready: Called when the first worker can serve, with whether it runs on a GPU.
+        on_exit: Called with the process id of each worker that has ended.
+        silent_s: A worker without a heartbeat for so long is replaced.
     """
 
     sockets: list[socket.socket]
-    wanted: int | None
-    work: Callable[[Link], int]
-    grace_s: float
-    ready: Callable[[], None]
-    ended: Callable[[int], None]
-    _workers: list[_Worker] = field(default_factory=list)
+    workers: int
+    workers_on_gpu: int
+    work: Callable[[WorkerChannel], int]
+    stop_s: float
+    on_ready: Callable[[bool], None]
+    on_exit: Callable[[int], None]
+    silent_s: float = SILENT_S
+    _workers: list[Worker] = field(default_factory=list)
+    _wanted: int = 1  # workers; until the first is ready, it alone
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _signals: list[int] = field(default_factory=list)
+    _backoff: Backoff = field(default_factory=Backoff)
     _listening: bool = False
     _was_ready: bool = False
     _stopping: bool = False
     _status: int = 0
-    _handed: int = 0
-    _deaths: int = 0  # since a worker was steady
-    _start_at: float = 0.0
-    _watched: float = 0.0
-    _waiting: socket.socket | None = None  # accepted, and not handed over yet
+    _handed_over: int = 0
+    _ticked: float = 0.0
+    _accepted: socket.socket | None = None  # and not handed over yet
 
     def run(self) -> int:
-        """The exit status: 0, or of a worker that failed to start or to stop well."""
+        """The exit status: 0, or that of a worker that failed to start or to stop."""
         # What is loaded now stays shared: no worker's collector writes to it. Not collected before:
-        # there is hardly any garbage yet, and to look for it delays a start (docs/log.md).
+        # there is hardly any garbage yet, and looking for it would delay the start.
         gc.freeze()
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno())
-        for number in STOPS:
+        for number in STOP_SIGNALS:
             signal.signal(number, lambda number, _: self._signals.append(number))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
         self._selector.register(woken, selectors.EVENT_READ)
         try:
-            self._start()  # the first tells whether there is a GPU, and whether it can start at all
+            self._start()  # alone: it shows whether there is a GPU, and whether it can start at all
         except OSError as error:
             log.error("cannot start a worker: %s", error.strerror)
             self._status = 1
-            self._stop()
+            self._stopping = True
         while self._workers or not self._stopping:
             for key, _ in self._selector.select(_TICK_S):
                 if key.fileobj is woken:
                     with contextlib.suppress(BlockingIOError):
                         woken.recv(4096)
-                elif isinstance(key.data, _Worker):
+                elif isinstance(key.data, Worker):
                     self._hear(key.data)
                 else:
                     self._accept(key.fileobj)  # type: ignore[arg-type]
             while self._signals:
-                self._signal(self._signals.pop(0))
+                self._stop(self._signals.pop(0))
             self._reap()
-            self._watch()
-            if self._waiting:
+            self._check()
+            if self._accepted:
                 self._hand_over()
-        for number in STOPS:  # a late one is not to change the status
+        for number in STOP_SIGNALS:  # a late one is not to change the status
             signal.signal(number, signal.SIG_IGN)
         return self._status
+
+    # Workers: started, heard, stopped, reaped.
 
     def _start(self) -> None:
         """Fork a worker.
@@ -229,139 +160,82 @@ class Supervisor:
         Raises:
             OSError: there may be no more processes or file descriptors, or no memory.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = open_channel()
 
         def run() -> int:
             self._become_worker(ours)
-            return self.work(Link(theirs))
+            return self.work(theirs)
 
         try:
             pid = fork(run, "a worker")
         except OSError:
             ours.close()
-            theirs.close()
             raise
-        theirs.close()
-        ours.setblocking(False)
+        finally:
+            theirs.close()
         now = time.monotonic()
-        worker = _Worker(pid, ours, now, now)
+        worker = Worker(pid=pid, channel=ours, started=now, heard=now)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
-    def _become_worker(self, ours: socket.socket) -> None:
-        """Let go of what is the supervisor's."""
+    def _become_worker(self, ours: SupervisorChannel) -> None:
+        """Close and undo, in a child, what is the supervisor's."""
         signal.set_wakeup_fd(-1)
-        for number in (*STOPS, signal.SIGCHLD):
+        for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._selector.close()
-        for end in (ours, *self.sockets, *(worker.end for worker in self._workers)):
-            end.close()
-        if self._waiting:  # a client's: open here as well, it would outlive its end elsewhere
-            self._waiting.close()
+        ours.close()
+        for worker in self._workers:
+            worker.channel.close()
+        for listener in self.sockets:
+            listener.close()
+        if self._accepted:  # left open here, it would outlive its end elsewhere
+            self._accepted.close()
 
-    def _hear(self, worker: _Worker) -> None:
-        """Read what a worker tells."""
+    def _hear(self, worker: Worker) -> None:
+        """Act on a worker's messages."""
         try:
-            told = worker.end.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            told = b""
-        if not told:  # it ends; ``_reap`` sees how
-            self._selector.unregister(worker.end)
-            worker.end.close()
+            messages = worker.channel.messages()
+        except EOFError:  # ``_reap`` finds out how it ended
+            self._close_channel(worker)
             worker.ready = False
             return
         worker.heard = time.monotonic()
-        worker.open -= told.count(_CLOSED)
-        if _CLOSING in told:
+        worker.open -= messages.count(CLOSED)
+        if CLOSING in messages:
             worker.ready = False
-        elif _READY in told or _READY_ON_GPU in told:
+        elif READY in messages or READY_ON_GPU in messages:
             worker.ready = not worker.ending
-            if self.wanted is None:  # known from now on, also when this worker is gone
-                self.wanted = 1 if _READY_ON_GPU in told else default_workers()
-                if _READY in told and (said := memory_shortage()):
-                    log.info(said)
             if worker.ready and not self._was_ready:
-                self._listen()
-        if _FAILED in told and not worker.ending:
-            log.error("worker %d says that it cannot go on; it is replaced", worker.pid)
-            self._fail(worker)
+                on_gpu = READY_ON_GPU in messages
+                self._wanted = self.workers_on_gpu if on_gpu else self.workers
+                self._listen(on_gpu)
+        if FAILED in messages and not worker.ending:
+            log.error("worker %d reports that it cannot go on; it is replaced", worker.pid)
+            self._backoff.failed(worker.started, time.monotonic())
             self._end(worker)
 
-    def _listen(self) -> None:
-        """The first worker is ready."""
-        self._was_ready = True
-        for listener in self.sockets:
-            try:
-                listener.listen(2048)
-            except OSError as error:  # another process was faster
-                log.error("cannot listen on %s: %s", listener.getsockname()[:2], error.strerror)
-                self._status = UNAVAILABLE_STATUS
-                self._signal(signal.SIGTERM)
-                return
-        for listener in self.sockets:
-            listener.setblocking(False)
-            self._selector.register(listener, selectors.EVENT_READ)
-        self._listening = True
-        self.ready()
+    def _end(self, worker: Worker, ready: bool = False) -> None:
+        """Send a worker SIGTERM.
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Take connections and hand them over, as long as a worker takes them; the others wait in
-        the kernel."""
-        for _ in range(64):
-            if self._waiting is None:
-                if not any(worker.ready for worker in self._workers):
-                    break
-                try:
-                    self._waiting, _ = listener.accept()
-                except BlockingIOError:
-                    return
-                except OSError:  # it is gone already, or no file descriptor is left
-                    break
-            if not self._hand_over():
-                break
-        else:
-            return
-        time.sleep(0.01)
+        Args:
+            worker: Which.
+            ready: Hand connections to it until it is done: it answers that it is stopping.
+        """
+        worker.ending, worker.ready = True, worker.ready and ready
+        worker.kill_at = time.monotonic() + self.stop_s
+        os.kill(worker.pid, signal.SIGTERM)
 
-    def _hand_over(self) -> bool:
-        """Give the connection that waits to a worker; False = none has room."""
-        assert self._waiting
-        takers = [worker for worker in self._workers if worker.ready]
-        for worker in in_turn(takers, time.monotonic()):
-            try:
-                socket.send_fds(worker.end, [b"c"], [self._waiting.fileno()])
-            except OSError:  # its buffer is full, or it has just ended
-                continue
-            self._handed += 1
-            worker.open, worker.last = worker.open + 1, self._handed
-            worker.recent += 1
-            self._waiting.close()
-            self._waiting = None
-            return True
-        return False
-
-    def _signal(self, number: int) -> None:
-        """The first one stops all in order; a second Ctrl-C does not wait."""
+    def _stop(self, number: int) -> None:
+        """End all workers, and start none. A second SIGINT does not wait for what they do."""
         if self._stopping and number == signal.SIGINT:
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGINT)
-        self._stop()
+        self._stopping = True
         for worker in self._workers:
             if not worker.ending:
-                self._end(worker, takes_more=True)
-
-    def _stop(self) -> None:
-        """There will be no new workers."""
-        self._stopping = True
-
-    def _end(self, worker: _Worker, takes_more: bool = False) -> None:
-        """Tell a worker to stop; until it is done, it may be left to answer that it is stopping."""
-        worker.ending, worker.ready = True, worker.ready and takes_more
-        worker.kill_at = time.monotonic() + self.grace_s
-        os.kill(worker.pid, signal.SIGTERM)
+                self._end(worker, ready=True)
 
     def _reap(self) -> None:
         """Notice the workers that have ended."""
@@ -371,61 +245,106 @@ class Supervisor:
                 continue
             status = os.waitstatus_to_exitcode(code)
             self._workers.remove(worker)
-            if worker.end.fileno() >= 0:
-                self._selector.unregister(worker.end)
-                worker.end.close()
-            self.ended(worker.pid)
+            self._close_channel(worker)
+            self.on_exit(worker.pid)
             if worker.ending:
-                # Ended by the signal itself, it had not begun to serve.
-                well = status in (0, *(-number for number in STOPS)) or not self._stopping
-                self._status = self._status if well else _exit_status(status)
+                # One that the signal itself ended had not begun to serve.
+                expected = status in (0, *(-number for number in STOP_SIGNALS))
+                if self._stopping and not expected:
+                    self._status = from_wait(status)
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
-            if not self._was_ready:  # it would be the same for the next one
-                self._status = _exit_status(status) or 1
-                self._stop()
-                continue
-            self._fail(worker)
+            if self._was_ready:
+                self._backoff.failed(worker.started, time.monotonic())
+            else:  # the next one would fail in the same way
+                self._status = from_wait(status) or 1
+                self._stopping = True
 
-    def _fail(self, worker: _Worker) -> None:
-        """A worker could not go on: another takes its place, and where one after the other fails,
-        later and later. Called when that is known; until such a worker ends it may drain for long.
-        """
-        now = time.monotonic()
-        self._deaths = 1 if now - worker.started > _STEADY_S else self._deaths + 1
-        self._start_at = now + min(_MOST_DELAY_S, 0.1 * 2 ** min(self._deaths - 1, 10))
+    def _close_channel(self, worker: Worker) -> None:
+        if worker.channel.fileno() >= 0:
+            self._selector.unregister(worker.channel)
+            worker.channel.close()
 
-    def _watch(self) -> None:
-        """Replace what has ended, and end what does not answer."""
+    def _check(self) -> None:
+        """Kill what does not answer or stop, start what is missing."""
         now = time.monotonic()
-        if now - self._watched > _PAUSED_S:
+        if now - self._ticked > _SUSPENDED_S:
             for worker in self._workers:
                 worker.heard = now
-        self._watched = now
+        self._ticked = now
         for worker in self._workers:
-            if worker.ready and not worker.ending and now - worker.heard > _SILENT_S:
-                log.error("worker %d has not answered for %d s", worker.pid, _SILENT_S)
-                self._fail(worker)
+            if worker.ready and not worker.ending and now - worker.heard > self.silent_s:
+                log.error("worker %d has not answered for %g s", worker.pid, self.silent_s)
+                self._backoff.failed(worker.started, now)
                 worker.ending, worker.ready, worker.kill_at = True, False, now
             if now >= worker.kill_at:
                 os.kill(worker.pid, signal.SIGKILL)
         if self._stopping:
             if self._listening and not any(worker.ready for worker in self._workers):
-                self._listening = False  # refused at once is better than waiting for nobody
-                for listener in self.sockets:
-                    self._selector.unregister(listener)
-                    listener.close()
+                self._close_listeners()
             return
-        if not self._was_ready or now < self._start_at:
+        if not self._was_ready or now < self._backoff.next_start:
             return
-        if sum(not worker.ending for worker in self._workers) < (self.wanted or 1):
+        if sum(not worker.ending for worker in self._workers) < self._wanted:
             try:
                 self._start()
             except OSError as error:
                 log.error("cannot start a worker: %s", error.strerror)
-                self._start_at = now + _MOST_DELAY_S
+                self._backoff.could_not_fork(now)
 
+    # Connections: listened for, accepted, handed over.
 
-def _exit_status(status: int) -> int:
-    """As a shell tells it: 128 and the signal's number for a process that a signal has ended."""
-    return 128 - status if status < 0 else status
+    def _listen(self, on_gpu: bool) -> None:
+        """The first worker is ready."""
+        self._was_ready = True
+        for listener in self.sockets:
+            try:
+                listener.listen(_BACKLOG)
+            except OSError as error:  # another process was faster
+                log.error("cannot listen on %s: %s", listener.getsockname()[:2], error.strerror)
+                self._status = ExitStatus.UNAVAILABLE
+                self._stop(signal.SIGTERM)
+                return
+        for listener in self.sockets:
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ)
+        self._listening = True
+        self.on_ready(on_gpu)
+
+    def _close_listeners(self) -> None:
+        """Have the kernel refuse new clients at once: nobody would answer them."""
+        self._listening = False
+        for listener in self.sockets:
+            self._selector.unregister(listener)
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept and hand over, as long as a worker has room; other clients wait in the kernel."""
+        for _ in range(_ACCEPTS):
+            if self._accepted is None:
+                if not any(worker.ready for worker in self._workers):
+                    break
+                try:
+                    self._accepted, _ = listener.accept()
+                except BlockingIOError:
+                    return
+                except OSError:  # the client is gone already, or no file descriptor is left
+                    break
+            if not self._hand_over():
+                break
+        else:
+            return
+        time.sleep(0.01)  # the selector would return at once
+
+    def _hand_over(self) -> bool:
+        """Give the accepted connection to a worker; False = none has room."""
+        assert self._accepted
+        ready = [worker for worker in self._workers if worker.ready]
+        for worker in least_connections(ready, time.monotonic()):
+            if worker.channel.hand_over(self._accepted):
+                self._handed_over += 1
+                worker.add(self._handed_over)
+                self._accepted.close()
+                self._accepted = None
+                return True
+        return False

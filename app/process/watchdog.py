@@ -1,34 +1,58 @@
-"""Watches over calls for which an event loop stands still, from a thread of its own."""
+"""An event loop that a hanging model blocks: noticed, and its clients answered, from a thread."""
 
+import contextlib
 import math
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from app.http.fast_path import Lean
+from app.http.protocol import answer_last
 
 _LOOKS = 10  # at least, while one call lasts
 
 
-def watch(since: Callable[[], float | None], most_s: float, give_up: Callable[[], None]) -> None:
-    """Begin to watch; until the process ends.
+def start_watchdog(
+    call_started: Callable[[], float | None], limit_s: float, on_stuck: Callable[[], None]
+) -> None:
+    """Start a thread that notices a call that does not end.
 
-    Looks are counted, and not the time of a call: while the whole process was stopped, or its
-    machine, no look was made either.
+    It counts its own looks instead of measuring time: while the process or its machine was
+    suspended, it did not look either.
 
     Args:
-        since: When the call began that runs now; None = none does.
-        most_s: How long it may take; it is noticed up to a tenth of that later, or a second.
-        give_up: Called once, in the thread that watches, when one has taken longer.
+        call_started: When the running call started, on any clock; None = none is running.
+        limit_s: How long one call may take; noticed up to a tenth of that later, or a second.
+        on_stuck: Called once, in that thread, when a call has taken longer.
     """
-    every_s = min(1.0, most_s / _LOOKS)
-    looks = math.ceil(most_s / every_s)
+    interval_s = min(1.0, limit_s / _LOOKS)
+    limit = math.ceil(limit_s / interval_s)
 
     def look() -> None:
         seen, times = None, 0
-        while times < looks:
-            time.sleep(every_s)
-            began = since()
-            times = times + 1 if began is not None and began == seen else 0
-            seen = began
-        give_up()
+        while times < limit:
+            time.sleep(interval_s)
+            started = call_started()
+            times = times + 1 if started is not None and started == seen else 0
+            seen = started
+        on_stuck()
 
-    threading.Thread(target=look, name="watch", daemon=True).start()
+    threading.Thread(target=look, name="watchdog", daemon=True).start()
+
+
+def answer_waiting(connections: Iterable[Any], new: Iterable[socket.socket], lean: Lean) -> None:
+    """Answer every client that waits, past an event loop that is blocked; from another thread.
+
+    Args:
+        connections: Protocols of ``app.http.protocol``.
+        new: Connections that the event loop does not know yet.
+        lean: Writes the answers.
+    """
+    for connection in connections:
+        with contextlib.suppress(Exception):  # it must not cost the others their answer
+            connection.answer_last()
+    for accepted in new:
+        accepted.setblocking(False)
+        answer_last(accepted.fileno(), lean, waits=False)

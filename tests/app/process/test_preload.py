@@ -23,7 +23,7 @@ from app.engines.probe import Findings
 from app.engines.rows import OperationKey, Sample
 from app.engines.store import may_run_torch
 from app.errors import StartupError
-from app.process.preload import prepare_to_fork
+from app.process.preload import load_before_fork
 from app.settings import Settings
 from training.networks.checkpoint import load, save
 
@@ -66,7 +66,7 @@ def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
 
 def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_store: Path) -> None:
     def prepared(**settings: Any) -> Any:
-        return prepare_to_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
+        return load_before_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
 
     shared = prepared(engine="onnx").result()
     assert {model.backend.engine for model in shared.engine.models.values()} == {"onnx"}
@@ -90,18 +90,18 @@ def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
 
     monkeypatch.setattr("app.process.preload.ForkedProbe", run)
     monkeypatch.setattr("app.engines.torch_backend.TorchBackend.run", run)
-    assert prepare_to_fork(Settings(models_dir=tmp_path, device="cpu")) is None
+    assert load_before_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
 
 def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path) -> None:
-    for make in (load_and_probe, prepare_to_fork):
+    for make in (load_and_probe, load_before_fork):
         with pytest.raises(StartupError, match="no checkpoint to serve"):
             make(Settings(models_dir=tmp_path, engine="onnx"))
 
 
 def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_store: Path) -> None:
     settings = Settings(models_dir=tiny_store, engine="onnx")
-    beside = prepare_to_fork(settings)
+    beside = load_before_fork(settings)
     assert beside
     there, here = beside.result(), load_and_probe(settings)
     assert there.engine.reproducibility == here.engine.reproducibility
@@ -124,9 +124,9 @@ def test_what_the_probe_tells_arrives_whole(
         {"tiny-vae-v1": "\N{SNOWMAN}" * 2**17},  # more than a pipe holds
     )
     monkeypatch.setattr(Engine, "probe", lambda _: told)
-    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
-    assert preparation
-    engine, refused = preparation.result()
+    probe = load_before_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert probe
+    engine, refused = probe.result()
     assert {key: plan.costs for key, plan in engine.plans.items()} == told.costs
     assert (engine.reproducibility, engine.fingerprints) == told[1:3]
     assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
@@ -138,7 +138,7 @@ BESIDE = """
 import os, signal, sys, time
 from pathlib import Path
 from app.engines.engine import Engine
-from app.process.preload import prepare_to_fork
+from app.process.preload import load_before_fork
 from app.settings import Settings
 
 def probe(self):
@@ -147,7 +147,7 @@ def probe(self):
 
 Engine.probe = probe
 signal.signal(signal.SIGTERM, lambda *_: (print("the parent's handler", flush=True), os._exit(0)))
-prepare_to_fork(Settings(models_dir=Path(sys.argv[1]), engine="onnx")).result()
+load_before_fork(Settings(models_dir=Path(sys.argv[1]), engine="onnx")).result()
 """
 
 
@@ -200,9 +200,9 @@ def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
         )
 
     monkeypatch.setattr(OnnxBackend, "run", run)
-    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
-    assert preparation
-    engine, refused = preparation.result()
+    probe = load_before_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert probe
+    engine, refused = probe.result()
     assert set(engine.models) == {"tiny-cgan-v1"}
     assert set(refused) == {"tiny-gan-v1.safetensors", "tiny-vae-v1.safetensors"}
 
@@ -211,7 +211,7 @@ def test_a_model_that_ends_the_process_that_tries_it_is_told(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-    preparation = prepare_to_fork(Settings(models_dir=tiny_store, engine="onnx"))
-    assert preparation
+    probe = load_before_fork(Settings(models_dir=tiny_store, engine="onnx"))
+    assert probe
     with pytest.raises(StartupError, match="with signal 9; the log"):
-        preparation.result()
+        probe.result()

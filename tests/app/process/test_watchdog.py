@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 
-from app.process.watchdog import watch
+from app.process.watchdog import start_watchdog
 
 MOST_S = 0.05
 LOOKS = 10  # in that time
@@ -19,7 +19,7 @@ def given_up_after(seen: Iterator[float | None]) -> list[float | None]:
         looks.append(next(seen))
         return looks[-1]
 
-    watch(since, MOST_S, ended.set)
+    start_watchdog(since, MOST_S, ended.set)
     assert ended.wait(10)
     return looks
 

@@ -1,0 +1,142 @@
+"""Starts the service: one process, or a supervisor with a worker for each core."""
+
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from app.errors import StartupError
+from app.process.channel import WorkerChannel
+from app.process.fork import STOP_SIGNALS
+from app.process.resources import default_workers, memory_shortage
+from app.process.sockets import bind, raise_descriptor_limit, url
+from app.process.supervisor import SILENT_S, Supervisor
+from app.settings import Settings
+
+DEAD_S = 30.0  # with a red /livez
+# Objects more than before until the collector looks at the youngest, and how many such rounds until
+# it looks at older ones. Imports create far more than the default of 700, and a full queue holds
+# far more, hardly any of them in cycles: it would scan them again and again.
+_GARBAGE = (50_000, 50, 100)
+_KILL_AFTER_S = 5  # beyond the drain
+
+
+def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_S) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Numpy, FastAPI and what needs them are imported here when it is time, not with this module.
+
+    Args:
+        settings: Of the service.
+        silent_s: A worker without a heartbeat for so long is replaced.
+        dead_s: A single process that cannot go on ends after so long.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        StartupError: the address cannot be listened on, or nothing can be served.
+    """
+    gc.set_threshold(*_GARBAGE)
+    # Read when numpy is imported: nothing here multiplies large matrices, and a pool of threads
+    # would delay each start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        sockets = bind(settings.host, settings.port)
+    except (OSError, UnicodeError) as error:
+        where = f"{settings.host} port {settings.port}"
+        why = getattr(error, "strerror", None) or error
+        raise StartupError(f"cannot listen on {where}: {why}") from error
+    exit_at_stop_signals()
+    raise_descriptor_limit()
+    form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    workers = settings.workers or (default_workers() if sys.platform == "linux" else 1)
+    if workers == 1 or sys.platform != "linux":
+        return _serve_alone(settings, sockets, dead_s)
+    return _supervise(settings, sockets, workers, silent_s)
+
+
+def exit_at_stop_signals(cleanup: Callable[[], None] = lambda: None) -> None:
+    """Exit with status 0 at SIGTERM or SIGINT, as long as there is nothing to stop.
+
+    Not by an exception: one raised while native code is imported becomes an ImportError.
+
+    Args:
+        cleanup: Called before the exit.
+    """
+
+    def end(*_: object) -> None:
+        cleanup()
+        os._exit(0)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, end)
+
+
+def _serve_alone(settings: Settings, sockets: list[socket.socket], dead_s: float) -> int:
+    """Serve in this process."""
+    _log_shortage(settings)
+    from app.main import create_app
+    from app.process.server import serve
+
+    app = create_app(settings)
+    return serve(app, settings, sockets, lambda: _print_ready(sockets), dead_s=dead_s)
+
+
+def _supervise(
+    settings: Settings, sockets: list[socket.socket], workers: int, silent_s: float
+) -> int:
+    """Serve in workers, forked from this process."""
+    with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as folder:
+        exit_at_stop_signals(partial(shutil.rmtree, folder, ignore_errors=True))
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
+        # All that can be is loaded before the forks, so that the workers share it; the probe runs
+        # while the application is imported.
+        from app.process.preload import load_before_fork
+
+        probe = load_before_fork(settings)
+
+        from prometheus_client.multiprocess import mark_process_dead
+
+        from app.main import create_app
+        from app.process.server import serve
+
+        app = create_app(settings, Path(folder), probe.result if probe else None)
+        if probe:
+            probe.result()  # fails here, once, and not in every worker
+
+        def work(channel: WorkerChannel) -> int:
+            return serve(app, settings, [], channel=channel)
+
+        def on_ready(on_gpu: bool) -> None:
+            if not on_gpu:
+                _log_shortage(settings)
+            _print_ready(sockets)
+
+        return Supervisor(
+            sockets,
+            workers=workers,
+            workers_on_gpu=settings.workers or 1,
+            work=work,
+            stop_s=settings.drain_delay_seconds + settings.drain_seconds + _KILL_AFTER_S,
+            on_ready=on_ready,
+            on_exit=lambda pid: mark_process_dead(pid, folder),
+            silent_s=silent_s,
+        ).run()
+
+
+def _log_shortage(settings: Settings) -> None:
+    if settings.workers is None and (shortage := memory_shortage()):
+        logging.info(shortage)
+
+
+def _print_ready(sockets: list[socket.socket]) -> None:
+    print(f"Genserve is ready: open {url(sockets)}", flush=True)
