@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from training.runs.errors import STATE, TrainingError, write_errors
 
 from tests.training.tiny import ROOT, assert_same, failure, lines, small, state
 from training.__main__ import main
 from training.cli import commands
 from training.networks.checkpoint import load
 from training.release import publish
+from training.runs.errors import STATE, TrainingError, write_errors
 from training.runs.run_folder import locked
 
 RUN = "runs/gan-dense-001"

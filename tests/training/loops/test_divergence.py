@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training.runs.errors import STATE, TrainingError
-from training.runs.run_state import RunState
 
 from tests.training.tiny import ALONE, assert_same, gan_run, lines, state, train, vae_run
 from training.data.dataset import Dataset
 from training.loops import gan as train_gan
 from training.optim.hardware import FIRST_SCALE, Update
 from training.optim.losses import generator_loss
+from training.runs.errors import STATE, TrainingError
+from training.runs.run_state import RunState
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

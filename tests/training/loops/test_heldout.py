@@ -7,8 +7,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from training.runs.errors import TrainingError
-from training.runs.run_state import BestWeights, RunState, load_best
 
 from tests.training.tiny import (
     CPU,
@@ -29,7 +27,9 @@ from training.loops.heldout import FrechetToTraining, HeldOutBound, pixel_featur
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.optim.losses import log_posterior, negative_elbo
+from training.runs.errors import TrainingError
 from training.runs.reporting import RunReporter
+from training.runs.run_state import BestWeights, RunState, load_best
 
 SEVERAL = vae_run(prior_layers=2, prior_fit="joint", draws=3, holdout_fraction=0.1)
 

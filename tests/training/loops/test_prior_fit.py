@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training.runs.interrupts import Stopped
-from training.runs.run_state import read_tensors
 
 from tests.training.tiny import RUNS, assert_same, state, train, vae_run
 from training.data.dataset import Dataset
@@ -20,7 +18,9 @@ from training.loops.heldout import HeldOutBound
 from training.loops.prior_fit import fit_prior
 from training.networks.vae import VAE
 from training.optim.hardware import Update
+from training.runs.interrupts import Stopped
 from training.runs.reporting import RunReporter
+from training.runs.run_state import read_tensors
 
 
 def test_a_finished_run_ends_with_the_same_prior_when_it_was_interrupted(

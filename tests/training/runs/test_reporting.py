@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from training.runs.errors import TrainingError
 
 from tests.training.tiny import ALONE, RUNS, gan_run, lines, measured, train, vae_run
 from training.data.dataset import Dataset
 from training.loops.gan import train_gan
 from training.runs import progress, reporting
 from training.runs.curves import save_curves
+from training.runs.errors import TrainingError
 from training.runs.reporting import LossLog, RunReporter, save_grid
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training.runs.errors import TrainingError
-from training.runs.run_state import RunState
 
 from tests.training.tiny import RUNS, assert_same, gan_run, lines, state, train, vae_run
 from training.data.dataset import Dataset
 from training.networks.gan import Generator
 from training.runs import run_state
+from training.runs.errors import TrainingError
+from training.runs.run_state import RunState
 
 
 @pytest.mark.parametrize("name", RUNS)

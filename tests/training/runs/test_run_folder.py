@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from training.runs.errors import TrainingError
 
 from training.config import as_json, from_json
 from training.data.dataset import DataSpec
 from training.presets import PRESETS
+from training.runs.errors import TrainingError
 from training.runs.run_folder import new_run_folder, read_config, revisions, write_config
 
 
