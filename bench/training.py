@@ -25,8 +25,7 @@ from torch import nn
 from bench import machine
 from training.config import AnyRun, GanRun, VaeRun
 from training.data.dataset import Dataset, import_torchvision
-from training.data.sources import data_spec, default_data_root
-from training.data.sources import load as load_data
+from training.data.sources import data_spec, default_data_root, load_data
 from training.loops.gan import train_gan
 from training.loops.vae import train_vae
 from training.networks.gan import Discriminator, Generator

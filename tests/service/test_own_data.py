@@ -300,7 +300,7 @@ def test_a_folder_that_moved_is_named_anew_and_one_that_changed_is_refused(
     main(resume)  # the new place was written down
     photo(3, 999).save("moved/a/another.jpg")
     for command in (resume, ["publish", str(run), *QUICK]):
-        with pytest.raises(SystemExit, match="are not those of before: 'a' has 12 for 11"):
+        with pytest.raises(SystemExit, match="have changed: 'a' has 12 images instead of 11"):
             main(command)
 
 

@@ -108,9 +108,9 @@ def test_64_concurrent_requests_take_far_fewer_forward_passes(shipped: Any) -> N
 
 
 def test_real_digits_come_back_recognisable(shipped: Any, mnist_root: Path) -> None:
-    from training.data.sources import data_spec, load
+    from training.data.sources import data_spec, load_data
 
-    _, test = load(data_spec("mnist", mnist_root))
+    _, test = load_data(data_spec("mnist", mnist_root))
     real = test.images[:64, 0].numpy()
     with httpx.Client(base_url=shipped.url) as client:
         rebuilt = []
@@ -212,9 +212,9 @@ def photo(digit: Any, seed: int) -> bytes:
 
 
 def test_a_photo_of_a_digit_is_encoded_near_the_digit(shipped: Any, mnist_root: Path) -> None:
-    from training.data.sources import data_spec, load
+    from training.data.sources import data_spec, load_data
 
-    _, test = load(data_spec("mnist", mnist_root))
+    _, test = load_data(data_spec("mnist", mnist_root))
     real = test.images[:50, 0].numpy()
 
     with httpx.Client(base_url=shipped.url) as client:

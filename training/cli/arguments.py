@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from training.data.sources import DEFAULT, NAMED, SIZES, default_data_root
+from training.data.named_sets import NAMED
+from training.data.sources import DEFAULT, SIZES, default_data_root
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import CACHE
 from training.presets import PRESETS

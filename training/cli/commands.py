@@ -15,8 +15,7 @@ import torch
 
 from training.config import AnyRun, GanRun, VaeRun, settings_as_lines
 from training.data.dataset import DataError, Dataset, DataSpec
-from training.data.sources import DEFAULT, data_spec, moved
-from training.data.sources import load as load_data
+from training.data.sources import DEFAULT, data_spec, load_data, relocated
 from training.evaluation.evaluate import Effort, evaluate
 from training.evaluation.judge import judge_path, load_judge, save_weights, train_judge
 from training.evaluation.likelihood import check_effort
@@ -108,7 +107,7 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
             raise TrainingError(
                 f"--resume continues with the run's own settings; leave out {', '.join(chosen)}"
             )
-        spec = moved(stored, arguments.data, arguments.data_root)
+        spec = relocated(stored, arguments.data, arguments.data_root)
         data, _ = load_data(spec)
         return _Resolved(kind, preset, run, spec, data, folder)
 
@@ -174,7 +173,7 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, kept: ExitStack) 
             f"run {folder}: {kind}, preset {resolved.preset}, {len(resolved.data)} images, "
             f"on {hardware.device}{processes}"
         )
-        print(f"classes: {resolved.data.counted()}")
+        print(f"classes: {resolved.data.counts_text()}")
         print("\n".join(settings_as_lines(run)), flush=True)
         names = resolved.data.class_names
         if run.network.num_classes > PICTURED:

@@ -1,4 +1,4 @@
-"""A set of labelled images, held whole on the device, and the description that finds it again."""
+"""A set of labelled images, held in memory, and the spec that identifies it."""
 
 import dataclasses
 import hashlib
@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HELD_OUT = 0.1  # of a set that comes without a test set of its own
+HELD_OUT = 0.1  # fraction for the test, of a set without a test set
 
-_stub_library: Any = None  # must stay alive as long as torchvision does
+_stub_library: Any = None  # must not be garbage-collected while torchvision is loaded
 
 
 class DataError(Exception):
-    """The data set is not there or not usable; the message says how to mend it."""
+    """The data set is missing or not usable; the message says what to do."""
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision, also where its compiled operators do not match torch's build.
+    """torchvision, even if its compiled operators do not match torch's build.
 
-    On a CPU-only torch the registry's torchvision fails at import because its ``nms`` operator
+    With a CPU-only torch, torchvision's default build fails at import because its ``nms`` operator
     was never registered. Data sets, transforms and ``utils`` do not use it: declare it and retry.
 
     Raises:
@@ -57,10 +57,9 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which images a run learns from: enough to find the same ones again (config.json holds it).
+    """Which images a run is trained on: enough to load the same ones again (stored in config.json).
 
-    ``training.data.sources.data_spec`` makes one from what a person types, and ``load`` fills in
-    what was left open.
+    ``sources.data_spec`` makes one from ``--data``; ``filled_in`` completes it from the images.
     """
 
     source: str  # a key of training.data.sources.NAMED, or a folder's absolute path
@@ -69,7 +68,7 @@ class DataSpec:
     image_channels: int = 0  # 1 = grey, 3 = RGB; 0 = as the images are
     licence: str = ""  # of the images; "" = the source's own, UNKNOWN_LICENCE for a folder
     digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
-    # Class and images, to tell what has changed since; () = not loaded yet, or by an older version.
+    # Images of each class, to report what has changed since; () = not loaded yet.
     counts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -81,12 +80,12 @@ class DataSpec:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the source is a folder of pictures, not one of the sets known by name."""
+        """Whether the source is a folder of pictures instead of a set known by name."""
         return os.path.isabs(self.source)
 
     @property
     def name(self) -> str:
-        """First part of a checkpoint's name: the set's, or a slug of the folder's."""
+        """First part of a checkpoint's name: the set's name, or a slug of the folder's."""
         if not self.is_folder:
             return self.source
         ascii_only = unicodedata.normalize("NFKD", Path(self.source).name).encode("ascii", "ignore")
@@ -94,7 +93,7 @@ class DataSpec:
         return slug[:40].strip("-") or "data"
 
     def filled_in(self, train: "Dataset") -> "DataSpec":
-        """The same with nothing left open, as the loaded training images have it."""
+        """The same with every field set from the loaded training images."""
         channels, size, _ = train.images.shape[1:]
         return dataclasses.replace(
             self,
@@ -114,13 +113,13 @@ class Dataset:
     licence: str
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64
-    class_names: tuple[str, ...]  # by label; one for images without classes
+    class_names: tuple[str, ...]  # by label; a single one for images without classes
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to(self, device: torch.device) -> "Dataset":
-        """The same, held on ``device``: 47 MB for MNIST, so no loader stands in the way."""
+        """The same on ``device``: MNIST is only 47 MB, so no data loader is needed."""
         return Dataset(
             self.name,
             self.licence,
@@ -131,15 +130,15 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Class -> images."""
+        """Class -> number of images."""
         counts = self.labels.bincount(minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def counted(self, most: int = 12) -> str:
-        """Classes with their images, for a line of text."""
-        told = [f"{name} ({count:,})" for name, count in self.counts.items()]
-        more = [f"and {len(told) - most} more"] if len(told) > most else []
-        return ", ".join(told[:most] + more)
+    def counts_text(self, most: int = 12) -> str:
+        """The counts of the first ``most`` classes, for a line of text."""
+        shown = [f"{name} ({count:,})" for name, count in self.counts.items()]
+        more = [f"and {len(shown) - most} more"] if len(shown) > most else []
+        return ", ".join(shown[:most] + more)
 
     def digest(self) -> str:
         """SHA-256 of images and labels, 64 hex digits."""
@@ -153,16 +152,16 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def some_images(data: Dataset, count: int) -> Tensor:
-    """The first ``count`` images (count, C, H, W) uint8; where there are fewer, they go round."""
+def first_images(data: Dataset, count: int) -> Tensor:
+    """The first ``count`` images (count, C, H, W) uint8; a smaller set is repeated."""
     return data.images[torch.arange(count, device=data.images.device) % len(data)]
 
 
 def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
-    """For each image whether it belongs to the test set: of each class a tenth, at least one.
+    """For each image whether it belongs to the test set: a tenth of each class, at least one.
 
-    Those with the lowest keys. Keys are digests of the images, so the choice is fixed, does not
-    depend on names or order, and equal images stay on one side of it.
+    Those with the lowest keys. Keys are digests of the images, so the choice does not depend on
+    names or order, and equal images of a class stay on one side.
     """
     by_label: dict[int, list[bytes]] = {}
     for key, label in sorted(zip(keys, labels, strict=True)):
@@ -172,7 +171,7 @@ def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order of the images in one epoch: a function of seed and epoch, so resuming needs none
-    of the earlier ones. (count,) int64 on the CPU."""
+    """The order of the images in one epoch, (count,) int64 on the CPU: a function of seed and epoch
+    alone, so resuming does not need earlier epochs."""
     generator = torch.Generator().manual_seed((seed << 20) + epoch)
     return torch.randperm(count, generator=generator)

@@ -1,4 +1,4 @@
-"""A folder of pictures as training and test set: a sub-folder a class, or no classes at all."""
+"""A folder of pictures as training and test set: one sub-folder for each class, or no classes."""
 
 import functools
 import hashlib
@@ -21,31 +21,32 @@ from training.networks.header import MAX_LABEL_CHARACTERS
 
 DEFAULT_SIZE = 28
 MIN_PICTURES = 20
-MAX_FILE_BYTES = 2**28  # no picture within pictures.MAX_PIXELS needs more
-READERS = 4  # threads; Pillow decodes and scales outside the interpreter's lock
-UNLABELLED = "unlabelled"  # the one class of pictures without any
+MAX_FILE_BYTES = 2**28  # enough for any picture within pictures.MAX_PIXELS
+READERS = 4  # threads; Pillow releases the GIL while it decodes and scales
+UNLABELLED = "unlabelled"  # the single class of pictures without classes
 
 Classes = dict[str, list[Path]]  # name -> files; UNLABELLED alone for a flat folder
 
 
 class _Picture(NamedTuple):
-    key: bytes  # of its file's bytes: the order of the set, and who is held out
+    key: bytes  # SHA-256 of the file: sorts the set and selects the test images
     image: Image
     label: int
 
 
-def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
-    """The pictures of a folder, decoded once, as training and test set.
+def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dataset]:
+    """The pictures of a folder as training and test set.
 
-    ``FOLDER/<class>/**`` are the pictures of a class; links are followed, names that begin with a
-    dot are not looked at. With ``FOLDER/train`` and ``FOLDER/test`` each holds such classes;
-    otherwise a tenth of each class is held out for the test, chosen by the SHA-256 of the files'
-    bytes: the same for ever, whatever the files are called, and equal files stay on one side. That
-    digest is also the order of the images, so classes are mixed. A file that is no whole picture
-    is left out and named on stderr, and so is an empty class folder.
+    ``FOLDER/<class>/**`` are the pictures of a class; links are followed, hidden files ignored.
+    ``FOLDER/train`` and ``FOLDER/test``, if both exist, each contain such classes. Otherwise a
+    tenth of each class becomes the test set, selected by the SHA-256 of the files, so that it does
+    not depend on file names. The images are sorted by that digest, which mixes the classes.
+
+    Unreadable files and empty class folders are left out and listed on stderr.
 
     Args:
-        spec: Of a folder; sizes and channels left at 0 are 28 pixels, and what the files have.
+        spec: Of a folder; size 0 = 28 pixels, channels 0 = as in the files.
+        memory: Bytes that the pictures may take; None = the machine's memory.
 
     Raises:
         DataError: the folder cannot be used; the message says what to do.
@@ -59,16 +60,16 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
         _note(f"beside train and test in {folder}", beside)
     elif "train" in entries and any(path.is_dir() for path in _visible(entries["train"])):
         raise DataError(
-            f"{folder} has train/ but no test/: add one, or name {entries['train']}, of which a "
-            "tenth is then held out"
+            f"{folder} has train/ but no test/: add one, or name {entries['train']}, and a tenth "
+            "of it becomes the test set"
         )
-    found = [_classes(side) for side in sides]
-    names = tuple(found[0])
-    if surplus := [name for classes in found for name in classes if name not in names]:
-        raise DataError(f"{sides[1]} has classes that train has not: {_listed(surplus)}")
-    count = sum(len(files) for classes in found for files in classes.values())
-    _check_room(folder, count, spec.image_channels or 3, size)
-    pictures = _read_all(found, names, size, spec.image_channels)
+    classes_of = [_classes(side) for side in sides]
+    names = tuple(classes_of[0])
+    if surplus := [name for classes in classes_of for name in classes if name not in names]:
+        raise DataError(f"{sides[1]} has classes that train/ does not have: {_listed(surplus)}")
+    count = sum(len(files) for classes in classes_of for files in classes.values())
+    _check_memory(folder, count, spec.image_channels or 3, size, memory or _memory_bytes())
+    pictures = _read_all(classes_of, names, size, spec.image_channels)
     if not any(pictures):
         raise DataError(
             f"{folder} has no pictures. Put them into {folder}/<class>/, a sub-folder for each "
@@ -81,15 +82,15 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
     if few:
         raise DataError(
             f"classes in {sides[0]} with fewer than {least} readable pictures: {_listed(few)}; "
-            "add pictures, or take the folder away"
+            "add pictures, or remove the class folder"
         )
     if split:
         train, test = pictures
         shown = {picture.label for picture in test}
         if unseen := [name for label, name in enumerate(names) if label not in shown]:
             print(
-                f"{sides[1]} has no readable picture of these classes: {_listed(unseen)}. Figures "
-                "will say nothing of them",
+                f"{sides[1]} has no readable picture of these classes: {_listed(unseen)}. They "
+                "will not be measured",
                 file=sys.stderr,
             )
     else:
@@ -98,11 +99,14 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
         test = [picture for picture, is_test in zip(pictures[0], held, strict=True) if is_test]
         kept = {picture.label for picture in train}
         if same := [name for label, name in enumerate(names) if label not in kept]:
-            raise DataError(f"classes of one and the same file: {_listed(same)}; add others")
+            raise DataError(
+                f"classes whose files are all copies of one: {_listed(same)}; add others"
+            )
     if len(train) + len(test) < MIN_PICTURES or len(test) < 2:
         raise DataError(
-            f"{folder} has {len(train)} pictures to train on and {len(test)} to test with; needed "
-            f"are {MIN_PICTURES} in all and 2 for the test, and some hundreds a class to learn much"
+            f"{folder} has {len(train)} pictures for training and {len(test)} for the test; at "
+            f"least {MIN_PICTURES} in all and 2 for the test are needed, and for good results some "
+            "hundreds of each class"
         )
     licence = spec.licence or UNKNOWN_LICENCE
     return (
@@ -112,7 +116,7 @@ def load_folder(spec: DataSpec) -> tuple[Dataset, Dataset]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, sorted by name, hidden names left out; [] where there is no folder."""
+    """The entries of a folder, sorted by name, without hidden ones; [] if it does not exist."""
     try:
         entries = list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
@@ -121,7 +125,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"cannot look into {error.filename}: {error.strerror}") from error
+    raise DataError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def _classes(folder: Path) -> Classes:
@@ -132,10 +136,10 @@ def _classes(folder: Path) -> Classes:
     empty = []
     for path in entries:
         if path.is_dir():
-            name = unicodedata.normalize("NFC", path.name)  # macOS writes accents apart
+            name = unicodedata.normalize("NFC", path.name)  # macOS decomposes accents
             if not (name.isprintable() and len(name) <= MAX_LABEL_CHARACTERS):
                 raise DataError(
-                    f"a class is named as its folder, and {path.name!a} in {folder} is not 1 "
+                    f"a class has the name of its folder, and {path.name!a} in {folder} is not 1 "
                     f"to {MAX_LABEL_CHARACTERS} printable characters: rename it"
                 )
             if name in classes:
@@ -152,8 +156,8 @@ def _classes(folder: Path) -> Classes:
     ]
     if deep:
         print(
-            f"all pictures of these classes in {folder} lie in sub-folders: {_listed(deep)}. If "
-            f"those are the classes, name their own folder, such as {folder / deep[0]}",
+            f"all pictures of these classes in {folder} are in sub-folders: {_listed(deep)}. If "
+            f"those are the classes, name their parent folder, such as {folder / deep[0]}",
             file=sys.stderr,
         )
     if not classes and loose:
@@ -163,8 +167,8 @@ def _classes(folder: Path) -> Classes:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Every file below, sorted. Each real folder is entered once and none from which this one was
-    reached, so links cannot lead round in a circle."""
+    """All files below, sorted. Each real folder is entered once, and no parent of this one, so
+    links cannot form a cycle."""
     entered = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
     files = []
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
@@ -179,35 +183,34 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _memory_bytes() -> int | None:
-    """The machine's memory, where the system tells it."""
+    """The machine's memory; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def _check_room(folder: Path, count: int, channels: int, size: int) -> None:
-    """Refuse more pictures than memory holds, before hours of reading.
+def _check_memory(folder: Path, count: int, channels: int, size: int, memory: int | None) -> None:
+    """Refuse more pictures than fit into memory, before hours of reading.
 
     Raises:
-        DataError
+        DataError: there are too many.
     """
-    each = 2 * channels * size * size  # once as they are read, once more as they are stacked
-    memory = _memory_bytes()
+    each = 2 * channels * size * size  # twice: as read, and stacked
     if memory is not None and count * each > memory:
         raise DataError(
-            f"{folder} has {count} pictures, and at {channels} x {size} x {size} about "
-            f"{memory // each} fit into this machine's {memory / 1e9:.1f} GB: use fewer, or a "
+            f"{folder} has {count} pictures, but only about {memory // each} of {channels} x "
+            f"{size} x {size} fit into this machine's {memory / 1e9:.1f} GB: use fewer, or a "
             "smaller --image-size"
         )
 
 
 def _read(size: int, channels: int, path: Path) -> tuple[bytes, Image] | str:
-    """A file's key and picture, or why there is none."""
+    """A file's key and picture, or the reason why it cannot be read."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, for ever
-            return "no regular file"
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+            return "not a regular file"
         if status.st_size > MAX_FILE_BYTES:
             return f"over {MAX_FILE_BYTES >> 20} MB"
         data = path.read_bytes()
@@ -219,19 +222,19 @@ def _read(size: int, channels: int, path: Path) -> tuple[bytes, Image] | str:
 
 
 def _read_all(
-    found: Sequence[Classes], names: Sequence[str], size: int, channels: int
+    classes_of: Sequence[Classes], names: Sequence[str], size: int, channels: int
 ) -> list[list[_Picture]]:
-    """The readable pictures of each side, in the order of their keys."""
-    from tqdm import tqdm  # of the extra: a lean environment gets as far as a clear error
+    """The readable pictures of each side, sorted by their keys."""
+    from tqdm import tqdm  # optional package: imported late, so that earlier errors come first
 
     places = [
         (side, names.index(name), path)
-        for side, classes in enumerate(found)
+        for side, classes in enumerate(classes_of)
         for name, files in classes.items()
         for path in files
     ]
     read = functools.partial(_read, size, channels)
-    pictures: list[list[_Picture]] = [[] for _ in found]
+    pictures: list[list[_Picture]] = [[] for _ in classes_of]
     bad = []
     with ThreadPool(READERS) as pool:
         results = tqdm(
@@ -247,24 +250,24 @@ def _read_all(
                 bad.append(f"{_shown(path.parent.name)}/{_shown(path.name)} ({result})")
             else:
                 pictures[place].append(_Picture(result[0], result[1], label))
-    _note("files that cannot be learnt from", bad)
+    _note("unusable files", bad)
     for side in pictures:
         side.sort(key=lambda picture: (picture.key, picture.label))
     return pictures
 
 
 def _check_depth(folder: Path, pictures: Iterable[Sequence[_Picture]]) -> None:
-    """Refuse grey and colour side by side: the network has one number of channels.
+    """Refuse a mixture of grey and colour: a network has one number of channels.
 
     Raises:
-        DataError
+        DataError: there are both.
     """
     depths = [picture.image.ndim for side in pictures for picture in side]
     grey = depths.count(2)
     if 0 < grey < len(depths):
         raise DataError(
-            f"{folder} has {grey} grey and {len(depths) - grey} colour pictures: say "
-            "--image-channels 3 to make all RGB, or --image-channels 1 to make all grey"
+            f"{folder} has {grey} grey and {len(depths) - grey} colour pictures: use "
+            "--image-channels 3 to convert all to RGB, or --image-channels 1 to convert all to grey"
         )
 
 

@@ -1,9 +1,8 @@
-"""A picture file to pixels of one size, by the rules that the service has for uploads.
+"""A picture file to pixels of one size, by the same rules as the service's uploads.
 
-``app.formats.uploads`` reads a stranger's picture; what is here reads the pictures that a network
-learns from. Both do the same with orientation, transparency, palettes and depth, and scale with the
-same filter (a test holds them together): a network would otherwise be asked about pixels of a kind
-that it never saw.
+``app.formats.uploads`` reads the pictures of requests; this module reads training pictures. Both
+treat orientation, transparency, palettes and depth alike and scale with the same filter, which a
+test checks. Otherwise a network would get inputs unlike its training images.
 """
 
 from io import BytesIO
@@ -14,34 +13,33 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # of an animation, the first frame
-# Four pictures are read at a time, at up to about ten bytes a pixel while their layers are joined.
+# Four pictures are decoded at a time, with up to some ten bytes a pixel each.
 MAX_PIXELS = 100_000_000
 
-# Pillow's own cap warns, or fails, at another number; ours is checked before decoding.
+# Pillow's own limit warns or fails at another number; MAX_PIXELS is checked before decoding.
 PillowImage.MAX_IMAGE_PIXELS = None
 
 Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
 
 
 class PictureError(Exception):
-    """The file is no picture that can be learnt from; the message is the reason in a few words."""
+    """The file is not a usable picture; the message is the reason in a few words."""
 
 
 def read_picture(data: bytes, size: int, channels: int = 0) -> Image:
-    """A file's picture, upright, opaque, in 8 bits, as ``fit`` makes it.
+    """A file's picture as a square of 8-bit pixels: upright, opaque, cropped and scaled by ``fit``.
 
-    Turned as its EXIF orientation says; laid over black where it is transparent; 16-bit levels are
-    scaled, not clipped.
+    EXIF orientation is applied, transparency blended with black, 16-bit levels scaled.
 
     Args:
         data: The file.
         size: Pixels a side of the result.
-        channels: 1 = grey (ITU-R 601 luma), 3 = RGB, 0 = as the file has it. A palette counts as
-            grey where all its colours in use are.
+        channels: 1 = grey (ITU-R 601 luma), 3 = RGB, 0 = as in the file. A palette counts as grey
+            if all colours in use are grey.
 
     Raises:
-        PictureError: not a whole picture of FORMATS, over MAX_PIXELS by its header (checked before
-            decoding), or of floating-point pixels, whose range no file states.
+        PictureError: not a complete picture of FORMATS, over MAX_PIXELS by its header (checked
+            before decoding), or with floating-point pixels, whose range is unknown.
     """
     try:
         with PillowImage.open(BytesIO(data), formats=FORMATS) as picture:
@@ -56,8 +54,8 @@ def read_picture(data: bytes, size: int, channels: int = 0) -> Image:
             flat = ImageOps.exif_transpose(_flatten(picture))
     except PictureError:
         raise
-    except Exception as error:  # Pillow raises many classes for bad files, OSError but one
-        raise PictureError(f"no whole {', '.join(FORMATS)} picture") from error
+    except Exception as error:  # Pillow raises many classes on bad files
+        raise PictureError(f"not a complete {', '.join(FORMATS)} picture") from error
     if channels == 0:
         grey = mode in ("1", "L", "La", "LA") or mode.startswith("I")
         if mode in ("P", "PA"):
@@ -68,15 +66,14 @@ def read_picture(data: bytes, size: int, channels: int = 0) -> Image:
 
 
 def fit(picture: PillowImage.Image, size: int) -> PillowImage.Image:
-    """The middle square of a picture, scaled to ``size``: the shorter side fits, the longer is cut
-    on both ends. Lanczos' filter, as wide as the scale asks for, so it is antialiased."""
+    """The central square of a picture, scaled to ``size`` with an antialiasing Lanczos filter."""
     if picture.size == (size, size):
         return picture
     return ImageOps.fit(picture, (size, size), PillowImage.Resampling.LANCZOS)
 
 
 def _flatten(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture without transparency, palette or more than 8 bits; its EXIF stays."""
+    """The picture as 8-bit grey or RGB without transparency or palette; EXIF is kept."""
     exif = picture.getexif()
     clear = picture.info.get("transparency")
     if picture.mode.startswith("I"):
@@ -85,7 +82,7 @@ def _flatten(picture: PillowImage.Image) -> PillowImage.Image:
             levels[levels == clear] = 0
         flat = PillowImage.fromarray(((levels + 128) // 257).astype(np.uint8))
     elif picture.mode in ("LA", "PA", "RGBA") or clear is not None:
-        # Colours multiplied by their opacity are what a black ground shows of them.
+        # Colours multiplied by their opacity are the blend with black.
         bands = picture.convert("RGBA").convert("RGBa").split()
         flat = PillowImage.merge("RGB", bands[:3])
     else:

@@ -111,7 +111,7 @@ def plan(
         "",
         f"data          {data.name}: {len(data):,} images of {shape}, {classes} classes"
         + (f"; {kept_out:,} of them kept out" if kept_out else ""),
-        f"classes       {data.counted()}",
+        f"classes       {data.counts_text()}",
         *(
             f"{name:13} {parameters:,} parameters, {count / 1e6:.2f} million multiply-adds an image"
             for name, (parameters, count) in networks.items()

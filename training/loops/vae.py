@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.config import VaeRun
 from training.data.augment import ConditionEmbedding, distorted, distortions
-from training.data.dataset import Dataset, epoch_order, some_images, to_pixels
+from training.data.dataset import Dataset, epoch_order, first_images, to_pixels
 from training.loops.heldout import HeldOutBound, split
 from training.loops.prior_fit import fit_prior
 from training.networks.vae import VAE
@@ -151,7 +151,7 @@ def train_vae(
                 reporter.losses(hardware.mean(losses))
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and ended:
-                grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
+                grid = reconstruction_grid(ema.network, to_pixels(first_images(data, 20)), run.seed)
                 reporter.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)
                 if len(held_out):
                     for measure in measures:
@@ -173,7 +173,7 @@ def train_vae(
     if folder and fits:
         with GracefulStop() as stop_signal:
             state.seconds += fit_prior(run, ema.network, data, folder / priors[0], stop_signal)
-            grid = reconstruction_grid(ema.network, to_pixels(some_images(data, 20)), run.seed)
+            grid = reconstruction_grid(ema.network, to_pixels(first_images(data, 20)), run.seed)
             save_grid(folder / "samples" / "prior.png", grid, columns=10)
             if len(held_out):
                 best_vae = VAE(run.network).to(device).eval().requires_grad_(False)

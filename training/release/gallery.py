@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.data.dataset import UNKNOWN_LICENCE, Dataset, some_images, to_pixels
+from training.data.dataset import UNKNOWN_LICENCE, Dataset, first_images, to_pixels
 from training.evaluation.evaluate import draw
 from training.evaluation.measures import nearest
 from training.evaluation.reference import SEED, Judged, Reference
@@ -92,7 +92,7 @@ def _which(class_names: tuple[str, ...]) -> str:
 
 def _samples(network: Generator | VAE, test: Dataset, of_labels: str) -> tuple[str, Tensor, str]:
     if isinstance(network, VAE):
-        images = to_pixels(some_images(test, 2 * COLUMNS))
+        images = to_pixels(first_images(test, 2 * COLUMNS))
         return (
             "",
             reconstruction_grid(network, images, PICTURE_SEED),
@@ -115,8 +115,8 @@ def _morph(network: Generator | VAE, test: Dataset) -> Tensor:
     device = test.images.device
     steps = torch.linspace(0, 1, COLUMNS, device=device).view(1, -1, 1)
     if isinstance(network, VAE):
-        mu, _ = network.encode(to_pixels(some_images(test, 20)))
-        first, last = mu[:10, None], mu[-10:, None]  # some_images repeats a set of fewer
+        mu, _ = network.encode(to_pixels(first_images(test, 20)))
+        first, last = mu[:10, None], mu[-10:, None]  # first_images repeats a set of fewer
         return network.decode(torch.lerp(first, last, steps).flatten(0, 1))
     noise = torch.Generator().manual_seed(PICTURE_SEED)
     ends = torch.randn(2, 10, 1, network.latent_dim, generator=noise).to(device)

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 
 from training.config import AnyRun, VaeRun, as_json
 from training.data.dataset import DataError, Dataset, DataSpec
-from training.data.sources import DEFAULT, NAMED, data_spec, moved
-from training.data.sources import load as load_data
+from training.data.named_sets import NAMED
+from training.data.sources import DEFAULT, data_spec, load_data, relocated
 from training.evaluation.evaluate import Effort, evaluate
 from training.evaluation.judge import judge_for
 from training.evaluation.metric_docs import markdown_table, on_memorisation
@@ -213,7 +213,7 @@ def publish(
             name is taken. DataError: the images are gone, or others than the run's.
     """
     kind, preset, run, data = read_config(folder)
-    data = moved(data, source, data_root)
+    data = relocated(data, source, data_root)
     name = f"{data.name}-{kind}-v1" if name is None else name
     path = store / f"{name}.safetensors"
     if not NAME.fullmatch(name):

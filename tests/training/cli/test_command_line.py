@@ -31,8 +31,7 @@ from training.__main__ import main
 from training.config import as_json
 from training.data import folder
 from training.data.pictures import Image, PictureError
-from training.data.sources import data_spec
-from training.data.sources import load as load_data
+from training.data.sources import data_spec, load_data
 from training.loops import gan as train_gan
 from training.loops.dry_run import multiply_adds, networks_of
 from training.optim import hardware

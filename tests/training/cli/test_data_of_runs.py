@@ -1,4 +1,4 @@
-"""A run, and a checkpoint, find the images again that they were made from, or refuse others."""
+"""Runs and checkpoints find the images they were trained on, and refuse others."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from tests.shipped import STORE, VAE
 from training.__main__ import main
-from training.data.sources import load as load_data
+from training.data.sources import load_data
 from training.networks.checkpoint import load
 from training.release import publish
 from training.runs.run_folder import read_config
@@ -36,7 +36,7 @@ def test_images_that_changed_are_refused_by_resume_and_publish(run: Path) -> Non
     data = images.read_bytes()
     images.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     for command in (RESUME, ["publish", str(RUN), "--threads", "1"]):
-        with pytest.raises(SystemExit, match="training images of mnist are not those of before"):
+        with pytest.raises(SystemExit, match="training images of mnist have changed"):
             main(command)
     images.write_bytes(data)
     main(RESUME)

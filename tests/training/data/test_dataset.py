@@ -11,9 +11,9 @@ from training.data.dataset import (
     Dataset,
     DataSpec,
     epoch_order,
+    first_images,
     held_out,
     import_torchvision,
-    some_images,
     to_pixels,
 )
 
@@ -96,8 +96,8 @@ def test_equal_images_are_never_on_both_sides() -> None:
 
 
 def test_the_first_images_go_round_where_there_are_fewer(digits: Dataset) -> None:
-    assert torch.equal(some_images(digits, 3), digits.images[:3])
-    around = some_images(digits, 90)
+    assert torch.equal(first_images(digits, 3), digits.images[:3])
+    around = first_images(digits, 90)
     assert torch.equal(around, torch.cat([digits.images, digits.images, digits.images[:10]]))
 
 

@@ -15,8 +15,9 @@ from tests.training.tiny import failure
 from training.__main__ import main
 from training.data import folder as folder_module
 from training.data.dataset import DataError, Dataset
+from training.data.folder import load_folder
 from training.data.pictures import read_picture
-from training.data.sources import data_spec, load
+from training.data.sources import data_spec, load_data
 from training.networks.header import read
 
 
@@ -36,7 +37,7 @@ def fill(folder: Path, count: int, first: int = 0, mode: str = "RGB") -> None:
 
 
 def loaded(folder: Path, **wanted: Any) -> tuple[Dataset, Dataset]:
-    return load(data_spec(str(folder), **wanted))
+    return load_data(data_spec(str(folder), **wanted))
 
 
 def rows(*parts: Dataset) -> set[tuple[bytes, str]]:
@@ -82,7 +83,7 @@ def test_sub_folders_train_and_test_are_the_split(
     fill(tmp_path / "train/dog", 9, first=100)
     fill(tmp_path / "test/dog", 4, first=200)
     loaded(tmp_path)
-    told = "test has no readable picture of these classes: cat. Figures will say nothing"
+    told = "test has no readable picture of these classes: cat. They will not be"
     assert told in capsys.readouterr().err
     fill(tmp_path / "test/cat", 1, first=250)
     train, test = loaded(tmp_path)
@@ -94,7 +95,7 @@ def test_sub_folders_train_and_test_are_the_split(
         (tmp_path / side).rename(tmp_path / side.capitalize())
     assert loaded(tmp_path)[0].digest() == train.digest()
     fill(tmp_path / "Test/cow", 1, first=300)
-    with pytest.raises(DataError, match="Test has classes that train has not: cow"):
+    with pytest.raises(DataError, match="Test has classes that train/ does not have: cow"):
         loaded(tmp_path)
 
 
@@ -105,7 +106,7 @@ def test_a_folder_around_the_classes_is_pointed_out(
     fill(tmp_path / "shoes/sneaker", 12, first=100)
     assert loaded(tmp_path)[0].class_names == ("shoes",)
     said = capsys.readouterr().err
-    assert "lie in sub-folders: shoes. If those are the classes, name their own folder" in said
+    assert "are in sub-folders: shoes. If those are the classes, name their parent folder" in said
     assert f"such as {tmp_path}/shoes" in said
     loaded(tmp_path / "shoes")
     assert capsys.readouterr().err == ""
@@ -120,7 +121,7 @@ def test_a_run_whose_pictures_have_changed_says_which_and_can_be_published_unmea
     kept = sorted((photos / "dog").iterdir())
     for path in kept[:3]:
         path.unlink()
-    said = re.escape("'dog' has ") + r"1[0-9] for 18"
+    said = re.escape("'dog' has ") + r"1[0-9] images instead of 18"
     assert re.search(said, failure("cgan", "--resume", run, "--threads", "1"))
     publish = ["publish", run, "--threads", "1"]
     assert re.search(said, failure(*publish))
@@ -160,10 +161,8 @@ def test_hidden_loose_empty_and_unreadable_things_are_left_out_and_named(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"left out, empty class folders in {photos} (1): birds"
     assert said[1] == f"left out, files of no class, directly in {photos} (1): README.txt"
-    assert said[2].startswith(
-        "left out, files that cannot be learnt from (10): cat/'new\\nline.png' "
-    )
-    assert "cat/pipe.png (no regular file)" in said[2]
+    assert said[2].startswith("left out, unusable files (10): cat/'new\\nline.png' ")
+    assert "cat/pipe.png (not a regular file)" in said[2]
     assert said[2].endswith(" and 5 more")
     assert len(said) == 3
 
@@ -250,13 +249,13 @@ def unprintable_name(root: Path) -> None:
     [
         (no_picture, "has no pictures. Put them into {root}/<class>/, a sub-folder for each class"),
         (only_text, "has no pictures"),
-        (too_few, "16 pictures to train on and 2 to test with; needed are 20 in all"),
+        (too_few, "16 pictures for training and 2 for the test; at least 20 in all"),
         (one_of_a_class, "classes in {root} with fewer than 2 readable pictures: dog (1); add"),
         (all_of_a_class_unreadable, "with fewer than 2 readable pictures: dog (0)"),
-        (the_same_file_over_and_over, "classes of one and the same file: dog; add others"),
-        (grey_among_colours, "7 grey and 20 colour pictures: say --image-channels 3"),
+        (the_same_file_over_and_over, "classes whose files are all copies of one: dog; add others"),
+        (grey_among_colours, "7 grey and 20 colour pictures: use --image-channels 3"),
         (train_without_test, "has train/ but no test/: add one, or name {root}/train"),
-        (no_train_pictures, "test has classes that train has not: cat"),
+        (no_train_pictures, "test has classes that train/ does not have: cat"),
         (long_name, "is not 1 to 64 printable characters: rename it"),
         (unprintable_name, r"'cat\ndog' in {root} is not 1 to 64 printable characters: rename it"),
     ],
@@ -280,12 +279,10 @@ def test_grey_among_colours_is_fine_where_the_depth_is_said(tmp_path: Path, chan
 def test_more_pictures_than_memory_holds_are_refused_before_they_are_read(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    each = 2 * 3 * 64 * 64
-    monkeypatch.setattr(folder_module, "_memory_bytes", lambda: 39 * each)
     monkeypatch.setattr(folder_module, "read_picture", lambda *_: pytest.fail("it was read"))
-    message = "has 40 pictures, and at 3 x 64 x 64 about 39 fit into this machine's"
+    message = "has 40 pictures, but only about 39 of 3 x 64 x 64 fit into this machine's"
     with pytest.raises(DataError, match=message):
-        loaded(photos, image_size=64)
+        load_folder(data_spec(str(photos), image_size=64), memory=39 * 2 * 3 * 64 * 64)
 
 
 def test_a_folder_that_may_not_be_looked_into_is_named(
@@ -297,7 +294,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match=r"cannot look into .*photos.*: Permission denied"):
+    with pytest.raises(DataError, match=r"cannot read the folder .*photos.*: Permission denied"):
         loaded(photos)
 
 

@@ -114,11 +114,11 @@ def test_depth_can_be_asked_for(channels: int, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"dear diary", "no whole PNG, JPEG"),
-        (b"", "no whole PNG, JPEG"),
-        (file_of(quadrants())[:-200], "no whole PNG"),
-        (file_of(noise(0), "JPEG")[:700], "no whole PNG"),
-        (file_of(noise(0), "PPM"), "no whole PNG"),  # Pillow could, but is not asked to
+        (b"dear diary", "not a complete PNG, JPEG"),
+        (b"", "not a complete PNG, JPEG"),
+        (file_of(quadrants())[:-200], "not a complete PNG"),
+        (file_of(noise(0), "JPEG")[:700], "not a complete PNG"),
+        (file_of(noise(0), "PPM"), "not a complete PNG"),  # Pillow could, but is not asked to
         (file_of(noise(0, mode="L").convert("F"), "TIFF"), "floating-point pixels"),
     ],
 )

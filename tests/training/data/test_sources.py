@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.data.dataset import DataError, Dataset, DataSpec, import_torchvision, to_pixels
-from training.data.sources import NAMED, data_spec, default_data_root, load, moved
+from training.data.named_sets import NAMED
+from training.data.sources import data_spec, default_data_root, load_data, relocated
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -23,7 +24,7 @@ WriteIdx = Callable[[Path, NDArray[np.uint8]], None]
 
 
 def named(source: str, root: Path, **wanted: Any) -> tuple[Dataset, Dataset]:
-    return load(data_spec(source, root, **wanted))
+    return load_data(data_spec(source, root, **wanted))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_missing_files_are_named_with_their_folder_and_the_option(
     message = str(caught.value)
     assert f"not in {tmp_path / 'here' / place} and could not be downloaded" in message
     assert all(file in message for file in files)
-    assert (f"name the folder that has {place} in it" in message) == bool(place)
+    assert f"name the folder that contains {place or 'them'} with --data-root" in message
     assert "--data-root" in message
     assert "\n" not in message
     assert no_network  # it did try
@@ -296,7 +297,7 @@ def test_a_named_set_comes_in_the_size_and_depth_asked_for(
     assert torch.equal(train.images[:, 0], train.images[:, -1])  # grey, whatever the channels
     spec = data_spec("mnist", made_up_mnist).filled_in(train)
     assert (spec.image_size, spec.image_channels) == (size, channels)
-    assert load(spec)[0].digest() == spec.digest
+    assert load_data(spec)[0].digest() == spec.digest
 
 
 def test_colours_become_grey_by_their_brightness(cifar: Path) -> None:
@@ -357,19 +358,19 @@ def test_data_that_moved_keep_their_description_and_data_that_changed_are_refuse
     made_up_mnist: Path,
 ) -> None:
     spec = data_spec("mnist", made_up_mnist)
-    spec = spec.filled_in(load(spec)[0])
-    assert moved(spec, None, None) == spec
+    spec = spec.filled_in(load_data(spec)[0])
+    assert relocated(spec, None, None) == spec
     elsewhere = made_up_mnist.rename(made_up_mnist.with_name("elsewhere"))
-    train, _ = load(moved(spec, None, elsewhere))
+    train, _ = load_data(relocated(spec, None, elsewhere))
     assert train.digest() == spec.digest
     with pytest.raises(DataError, match="no data 'nowhere'"):
-        moved(spec, "nowhere", None)
+        relocated(spec, "nowhere", None)
     with pytest.raises(
-        DataError, match=r"not those of before: '0' has \d+ for 4, .* classes differ"
+        DataError, match=r"have changed: '0' has \d+ images instead of 4, .* classes differ"
     ):
-        load(moved(spec, "digits", None))
+        load_data(relocated(spec, "digits", None))
     with pytest.raises(DataError, match="the folder /no such/folder is gone; name its new place"):
-        load(DataSpec("/no such/folder", "data"))
+        load_data(DataSpec("/no such/folder", "data"))
 
 
 def test_real_mnist_has_its_known_sizes_classes_and_ink(mnist_root: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from training.data.dataset import Dataset
-from training.data.sources import data_spec
-from training.data.sources import load as load_data
+from training.data.sources import data_spec, load_data
 from training.evaluation import cas, measures
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import judge_for

@@ -24,8 +24,7 @@ from tests.training.tiny import (
     state,
 )
 from training.__main__ import main
-from training.data.sources import data_spec
-from training.data.sources import load as load_data
+from training.data.sources import data_spec, load_data
 from training.evaluation import cas, judge, measures
 from training.evaluation.evaluate import Effort
 from training.evaluation.measures import class_shares
