@@ -209,6 +209,12 @@ def passes(metrics: str) -> float:
     return float(line.split()[-1])
 
 
+def batcher_task() -> "asyncio.Task[None]":
+    """The task of the one batcher on this event loop: without it no request is served."""
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "batcher"]
+    return task
+
+
 class Server:
     """A service in a process of its own, on a port of its own."""
 

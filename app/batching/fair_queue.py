@@ -1,9 +1,11 @@
-"""Whose rows go next: the requests of one client in a lane take turns.
+"""A fair queue: the clients of an operation take turns, and so do the requests of a client.
 
 Round robin with a quantum (Shreedhar & Varghese 1995, "Efficient fair queuing using deficit round
-robin"; rows all cost the same, so no deficit is kept). A turn is at most one *tile* of rows. A
-request that has more goes back to the end, so a request of one row waits for one tile of each
-request before it, however large those are; and who is alone takes turn after turn.
+robin"; every row costs the same, so there is no deficit to keep), at two levels. ``FairQueue`` goes
+round the clients; each client's ``RoundRobin`` goes round its requests. A turn is one *quantum* of
+rows at most, at either level. What has more goes back to the end: a request of one row waits for
+one quantum of each client before it, however much those have queued, and whoever is alone takes
+turn after turn.
 """
 
 from collections import OrderedDict
@@ -17,24 +19,25 @@ class Ticket:
     """A request's place in the queue."""
 
     waiting: int  # rows still to be handed out
-    client: Hashable = None  # whose it is; None = nobody in particular
-    quantum: int = 0  # rows left of its turn
+    client: Hashable = None  # whose it is; None = nobody's in particular
+    background: bool = False  # goes after all that is not
+    left_of_turn: int = 0  # rows
 
 
 T = TypeVar("T", bound=Ticket)
 
 
-class Turns(Generic[T]):
-    """The queue of one client in a lane.
+class RoundRobin(Generic[T]):
+    """The requests of one client.
 
     Args:
-        tile: Rows of one turn at most.
+        quantum: Rows of one turn at most.
     """
 
-    def __init__(self, tile: int) -> None:
+    def __init__(self, quantum: int) -> None:
         self.waiting = 0  # rows of all tickets
-        self._tile = tile
-        self._this_round = 0  # rows that would be handed out if each ticket ended its turn
+        self._quantum = quantum
+        self._this_round = 0  # rows handed out if each ticket ended its turn
         self._ring: OrderedDict[T, None] = OrderedDict()
 
     @property
@@ -44,20 +47,25 @@ class Turns(Generic[T]):
 
     def add(self, ticket: T) -> None:
         """Put a ticket at the end."""
-        ticket.quantum = self._tile
+        ticket.left_of_turn = self._quantum
         self._insert(ticket)
 
     def remove(self, ticket: T) -> None:
-        """Take a ticket out, with the rows that it still has; it may be out already."""
+        """Take a ticket out with the rows that it still has, if it is there."""
         if ticket in self._ring:
             del self._ring[ticket]
             self.waiting -= ticket.waiting
-            self._this_round -= min(ticket.quantum, ticket.waiting)
+            self._this_round -= min(ticket.left_of_turn, ticket.waiting)
 
     def take(self, room: int, skip: Callable[[T], bool]) -> list[tuple[T, int]]:
-        """Hand out up to ``room`` rows, turn by turn: each ticket with how many it gave.
+        """Hand out up to ``room`` rows, turn by turn.
 
-        Tickets of which ``skip`` is true are taken out instead.
+        Args:
+            room: Rows.
+            skip: Whether a ticket is to be taken out instead.
+
+        Returns:
+            Each ticket that gave rows, and how many.
         """
         given: dict[T, int] = {}
         while room and self._ring:
@@ -65,125 +73,127 @@ class Turns(Generic[T]):
             if skip(ticket):
                 self.remove(ticket)
                 continue
-            rows = min(ticket.quantum, ticket.waiting, room)
+            rows = min(ticket.left_of_turn, ticket.waiting, room)
             room -= rows
             self.remove(ticket)
             ticket.waiting -= rows
-            ticket.quantum -= rows
+            ticket.left_of_turn -= rows
             given[ticket] = given.get(ticket, 0) + rows
-            if ticket.waiting and ticket.quantum:  # the room ended within its turn
+            if ticket.waiting and ticket.left_of_turn:  # the room ended within its turn
                 self._insert(ticket)
                 self._ring.move_to_end(ticket, last=False)
             elif ticket.waiting:
                 self.add(ticket)
         return list(given.items())
 
-    def ahead_of(self, rows: int) -> int:
+    def rows_before(self, rows: int) -> int:
         """How many of the rows queued now can go before the last of ``rows`` new ones."""
-        turns = -(-rows // self._tile)
-        return min(self.waiting, self._this_round + (turns - 1) * self._tile * len(self._ring))
+        turns = -(-rows // self._quantum)
+        return min(self.waiting, self._this_round + (turns - 1) * self._quantum * len(self._ring))
 
     def _insert(self, ticket: T) -> None:
         self._ring[ticket] = None
         self.waiting += ticket.waiting
-        self._this_round += min(ticket.quantum, ticket.waiting)
+        self._this_round += min(ticket.left_of_turn, ticket.waiting)
 
 
 @dataclass(eq=False, slots=True)
-class _Share(Generic[T]):
+class _Client(Generic[T]):
     """What one client has queued."""
 
-    turns: Turns[T]
-    turn: float  # since when it waits for its turn
-    quantum: int  # rows left of that turn
-    waiting: int = 0  # rows, as the queue has counted them
-    due: int = 0  # of these, what would be handed out if it ended its turn
+    requests: RoundRobin[T]
+    turn_since: float  # when it began to wait for its turn
+    left_of_turn: int  # rows
+    # As the queue last counted them:
+    waiting: int = 0  # rows
+    this_round: int = 0  # of these, rows handed out if it ended its turn
 
 
-class Shares(Generic[T]):
-    """The queue of one lane.
+class FairQueue(Generic[T]):
+    """The clients of one operation, each with its requests. Times are seconds on one clock.
 
     Args:
-        tile: Rows of one turn at most, of a client and of a request.
+        quantum: Rows of one turn at most, of a client and of a request.
     """
 
-    def __init__(self, tile: int) -> None:
+    def __init__(self, quantum: int) -> None:
         self.waiting = 0  # rows of all tickets
-        self._tile = tile
-        self._this_round = 0  # rows that would be handed out if each client ended its turn
-        self._ring: OrderedDict[Hashable, _Share[T]] = OrderedDict()
+        self._quantum = quantum
+        self._this_round = 0  # rows handed out if each client ended its turn
+        self._ring: OrderedDict[Hashable, _Client[T]] = OrderedDict()
 
     @property
     def tickets(self) -> list[T]:
         """All of them, client by client."""
-        return [ticket for share in self._ring.values() for ticket in share.turns.tickets]
+        return [ticket for client in self._ring.values() for ticket in client.requests.tickets]
 
     @property
-    def turn(self) -> float:
-        """Since when the first waits for its turn; the queue must not be empty."""
-        return next(iter(self._ring.values())).turn
+    def turn_since(self) -> float:
+        """When the first client began to wait for its turn; the queue must not be empty."""
+        return next(iter(self._ring.values())).turn_since
 
     @property
     def clients(self) -> int:
-        """How many have something queued."""
+        """How many have rows queued."""
         return len(self._ring)
 
-    def of(self, client: Hashable) -> int:
+    def waiting_of(self, name: Hashable) -> int:
         """Rows that one client has queued."""
-        share = self._ring.get(client)
-        return share.waiting if share else 0
+        client = self._ring.get(name)
+        return client.waiting if client else 0
 
     def add(self, ticket: T, now: float) -> None:
         """Put a ticket at the end of its client's, and a new client at the end of all."""
-        share = self._ring.get(ticket.client)
-        if share is None:
-            share = self._ring[ticket.client] = _Share(Turns(self._tile), now, self._tile)
-        share.turns.add(ticket)
-        self._settle(ticket.client, share)
+        client = self._ring.get(ticket.client)
+        if client is None:
+            client = _Client(RoundRobin[T](self._quantum), now, self._quantum)
+            self._ring[ticket.client] = client
+        client.requests.add(ticket)
+        self._recount(ticket.client, client)
 
     def remove(self, ticket: T) -> None:
-        """Take a ticket out, with the rows that it still has; it may be out already."""
-        if share := self._ring.get(ticket.client):
-            share.turns.remove(ticket)
-            self._settle(ticket.client, share)
+        """Take a ticket out with the rows that it still has, if it is there."""
+        if client := self._ring.get(ticket.client):
+            client.requests.remove(ticket)
+            self._recount(ticket.client, client)
 
     def take(self, room: int, now: float, skip: Callable[[T], bool]) -> list[tuple[T, int]]:
-        """Hand out up to ``room`` rows, turn by turn: each ticket with how many it gave.
-
-        Tickets of which ``skip`` is true are taken out instead.
-        """
+        """Hand out up to ``room`` rows, turn by turn; otherwise as ``RoundRobin.take``."""
         given: dict[T, int] = {}
         while room and self._ring:
-            client, share = next(iter(self._ring.items()))
-            for ticket, rows in share.turns.take(min(room, share.quantum), skip):
+            name, client = next(iter(self._ring.items()))
+            for ticket, rows in client.requests.take(min(room, client.left_of_turn), skip):
                 given[ticket] = given.get(ticket, 0) + rows
-                share.quantum -= rows
+                client.left_of_turn -= rows
                 room -= rows
-            if not share.quantum:
-                share.turn, share.quantum = now, self._tile
-                self._ring.move_to_end(client)
-            self._settle(client, share)
+            if not client.left_of_turn:
+                client.turn_since, client.left_of_turn = now, self._quantum
+                self._ring.move_to_end(name)
+            self._recount(name, client)
         return list(given.items())
 
-    def ahead_of(self, rows: int, client: Hashable) -> int:
+    def rows_before(self, rows: int, name: Hashable) -> int:
         """How many of the rows queued now can go before the last of ``rows`` new ones of a
         client."""
-        share = self._ring.get(client)
-        if share is None:  # it will be the last
-            own, first, others = 0, self._tile, len(self._ring)
+        client = self._ring.get(name)
+        if client is None:  # it will be the last
+            own, first, others = 0, self._quantum, len(self._ring)
             waiting, this_round = self.waiting, self._this_round
         else:
-            own, first, others = share.turns.ahead_of(rows), share.quantum, len(self._ring) - 1
-            waiting, this_round = self.waiting - share.waiting, self._this_round - share.due
-        more = max(0, -(-(own + rows - first) // self._tile))  # turns of its own after the first
-        return own + min(waiting, this_round + more * self._tile * others)
+            own, first = client.requests.rows_before(rows), client.left_of_turn
+            others = len(self._ring) - 1
+            waiting = self.waiting - client.waiting
+            this_round = self._this_round - client.this_round
+        # Turns that the client needs after its first:
+        more = max(0, -(-(own + rows - first) // self._quantum))
+        return own + min(waiting, this_round + more * self._quantum * others)
 
-    def _settle(self, client: Hashable, share: _Share[T]) -> None:
-        """Count a client's rows anew; one that has none is gone."""
-        waiting = share.turns.waiting
-        due = min(share.quantum, waiting)
-        self.waiting += waiting - share.waiting
-        self._this_round += due - share.due
-        share.waiting, share.due = waiting, due
+    def _recount(self, name: Hashable, client: _Client[T]) -> None:
+        """Count a client's rows again; one that has none leaves the ring."""
+        waiting = client.requests.waiting
+        this_round = min(client.left_of_turn, waiting)
+        self.waiting += waiting - client.waiting
+        self._this_round += this_round - client.this_round
+        client.waiting, client.this_round = waiting, this_round
         if not waiting:
-            del self._ring[client]
+            del self._ring[name]

@@ -1,14 +1,14 @@
-"""How long queued rows will take: a rate learnt from the calls that were made."""
+"""How long queued rows will take: a rate measured in the calls of the model."""
 
-_WEIGHT = 0.2  # of a new call: half of what is known is forgotten in three calls
+_WEIGHT = 0.2  # of the newest call: half of what was measured before is forgotten in three calls
 
 
 class ServiceRate:
-    """Rows a second of one lane, exponentially weighted over its calls.
+    """Rows a second of one operation, an exponentially weighted mean over its calls.
 
-    The rate is that of full calls, because those are what a queue long enough to matter is served
-    by. A small call shows only that a full one is at least as fast, so it can raise the rate but
-    not lower it: otherwise an hour of single rows would teach that 64 take 64 times as long.
+    The rate is that of full calls, because full calls serve a queue that is long enough to matter.
+    A small call shows only that a full one is at least as fast, so it can raise the rate and not
+    lower it. Otherwise an hour of single rows would teach that 64 take 64 times as long.
 
     Args:
         full: Rows of a full call.

@@ -1,4 +1,4 @@
-"""One request in the batcher, from its arrival to its answer."""
+"""One request in the batcher, from its arrival to its results."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class DeadlineError(Exception):
 
 
 class ClientDisconnectedError(Exception):
-    """Nobody waits for the results any more."""
+    """The client has gone away, so nobody waits for the results."""
 
 
 class HungError(Exception):
@@ -23,33 +23,31 @@ class HungError(Exception):
 
 
 class ClosedError(Exception):
-    """The batcher takes no more work."""
+    """The batcher takes no more requests."""
 
 
 class Timing(NamedTuple):
-    """Where a request's time went; for a request cut in pieces, sums and the last batch."""
+    """Where a request's time went. For one cut into pieces: sums, and rows of the last batch."""
 
     queue_s: float  # from arrival until its first batch was formed
-    run_s: float  # in calls of the model that it shared
+    run_s: float  # in the calls of the model that it was part of
     own_rows: int  # its rows in the last of these calls
     batch_rows: int  # all rows in that call
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class BatchRequest(Ticket, Generic[Row, Result]):
-    """A request that was accepted; times are seconds on the batcher's clock."""
+    """A request that was accepted. Times are seconds on the batcher's clock."""
 
+    key: Hashable  # of the operation
     rows: Sequence[Row]
-    lane: Hashable
-    # Called once, when it has failed. That it has succeeded, ``give`` tells.
-    failed: "Callable[[BatchRequest[Row, Result]], None]"
-    then: "Callable[[BatchRequest[Row, Result]], None]"  # who waits for it
     arrived: float
     deadline: float
     due: float  # when its batch stops waiting for more
-    left: Callable[[], bool] | None = None  # whether its caller has gone away
-    background: bool = False  # goes after all that is not
-    ended: bool = False  # with its results, with an error, or because its caller gave it up
+    client_disconnected: Callable[[], bool] | None = None  # whether its client has gone away
+    on_fail: "Callable[[BatchRequest[Row, Result]], None]"  # called once, when an error ends it
+    on_end: "Callable[[BatchRequest[Row, Result]], None]"  # for the caller: results or an error
+    ended: bool = False  # by its results, by an error, or because its caller withdrew it
     error: Exception | None = None
     results: list[Result] = field(default_factory=list)
     queue_s: float = 0.0
@@ -59,14 +57,14 @@ class BatchRequest(Ticket, Generic[Row, Result]):
 
     @property
     def timing(self) -> Timing:
-        """Where the time went, once it is done."""
+        """Where the time went, once it has ended."""
         return Timing(self.queue_s, self.run_s, self.own_rows, self.batch_rows)
 
     def outcome(self) -> tuple[list[Result], Timing]:
         """The results and where the time went, once it has ended.
 
         Raises:
-            Exception: it has failed.
+            Exception: what ended it instead.
         """
         if self.error:
             raise self.error
@@ -76,23 +74,28 @@ class BatchRequest(Ticket, Generic[Row, Result]):
         """End it with an error, unless it has ended."""
         if not self.ended:
             self.ended, self.error = True, error
-            self.failed(self)
+            self.on_fail(self)
 
     def expire(self) -> None:
         """End it because its deadline has passed."""
         self.fail(DeadlineError("the deadline passed"))
 
-    def is_over(self, now: float) -> bool:
-        """Whether computing for it is of no use any more."""
+    def end_if_obsolete(self, now: float) -> bool:
+        """End it if its deadline has passed or its client has gone; whether it has ended."""
         if self.deadline <= now:
             self.expire()
-        elif self.left and not self.ended and self.left():
-            self.fail(ClientDisconnectedError("the caller has gone away"))
+        elif self.client_disconnected and not self.ended and self.client_disconnected():
+            self.fail(ClientDisconnectedError("the client has gone away"))
         return self.ended
 
-    def give(self, part: Sequence[Result | Exception], seconds: float, batch_rows: int) -> bool:
-        """Its part of a batch. The last part ends it, and then this is true; a failed row fails
-        it."""
+    def add_results(
+        self, part: Sequence[Result | Exception], seconds: float, batch_rows: int
+    ) -> bool:
+        """Add the results of its part of a batch; an exception among them ends it.
+
+        Returns:
+            Whether these were the last, which end it.
+        """
         if self.ended:
             return False
         self.run_s += seconds

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
+from app.batching.operation_queue import QueueConfig
 from app.core.metrics import Metrics
 from app.core.service import Service
 from app.engines.backend import DeviceLostError
@@ -36,7 +36,7 @@ async def serving(
     batcher: Batcher[OperationKey, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),
-        lanes=_queues(engine),
+        operations=_queues(engine),
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,

@@ -142,7 +142,7 @@ class DrainingServer(uvicorn.Server):
         assert self.service
         batcher = self.service.batcher
         limit_s = min(self._settings.hang_seconds, _MAX_BLOCKED_S)
-        start_watchdog(lambda: batcher.inline_call_started, limit_s, self._exit_blocked)
+        start_watchdog(lambda: batcher.calls.inline_call_started, limit_s, self._exit_blocked)
         if self._channel:
             HandedOver(self._channel, self, lambda: self.handle_exit(signal.SIGTERM, None))
             self._channel.send_ready(on_gpu=self.service.on_gpu)
@@ -192,7 +192,7 @@ class DrainingServer(uvicorn.Server):
         """Answer every client and end, from another thread: /livez cannot be answered any more."""
         try:
             assert self.service
-            self.service.batcher.abandoned = True
+            self.service.batcher.calls.abandoned = True
             connections = list(self.server_state.connections)
             answer_waiting(connections, self._new_connections(), self._app.state.lean)
             log.critical("a model hangs, and the event loop with it: this process ends")

@@ -292,7 +292,7 @@ async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
 ) -> None:
     app = app_of(client)
     batcher = app.state.service.batcher
-    honest = batcher._run
+    honest = batcher.calls.run
 
     def run(lane: Any, rows: Any) -> Any:
         return [
@@ -300,7 +300,7 @@ async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
             for row, image in zip(rows, honest(lane, rows), strict=True)
         ]
 
-    batcher._run = run
+    batcher.calls.run = run
     answer = await client.post("/dataset?seed=45&n=20")
     assert answer.status_code == 500
     assert answer.json()["type"] == "/problems/not-finite"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
+from app.batching.operation_queue import QueueConfig
 
 Call = tuple[str, list[int]]
 
@@ -26,8 +26,8 @@ class FakeModel:
         self.bad_rows: set[int] = set()
         self.raise_on: set[int] = set()
 
-    def __call__(self, lane: str, rows: list[int]) -> Sequence[int | Exception]:
-        self.calls.append((lane, list(rows)))
+    def __call__(self, key: str, rows: list[int]) -> Sequence[int | Exception]:
+        self.calls.append((key, list(rows)))
         self.entered.set()
         assert self.free.wait(10)
         if self.raise_on & set(rows):
@@ -52,10 +52,12 @@ def setup() -> Setup:
     async def make(**options: Any) -> AsyncIterator[tuple[FakeModel, Batcher[str, int, int]]]:
         model = FakeModel()
         most, rates = options.pop("max_batch", 4), options.pop("rates", {})
-        lanes = {name: QueueConfig(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")}
-        lanes["now"] = QueueConfig(most, inline_rows=2)
+        operations = {
+            name: QueueConfig(most, rates.get(name, 0)) for name in ("a", "b", "c", "hold")
+        }
+        operations["now"] = QueueConfig(most, inline_rows=2)
         batcher: Batcher[str, int, int] = Batcher(
-            model, ThreadPoolExecutor(1), lanes, **({"queue_limit": 100} | options)
+            model, ThreadPoolExecutor(1), operations, **({"queue_limit": 100} | options)
         )
         try:
             yield model, batcher

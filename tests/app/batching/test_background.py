@@ -8,7 +8,7 @@ from app.batching.admission import OverloadError
 from tests.app.batching.conftest import Setup, in_background, queued
 
 
-async def test_the_background_gets_what_room_is_left_but_a_tile_at_most(setup: Setup) -> None:
+async def test_the_background_gets_what_room_is_left_but_a_quantum_at_most(setup: Setup) -> None:
     async with setup(max_batch=16) as (model, batcher):
         held = await model.hold(batcher)
         behind = asyncio.ensure_future(batcher.submit("a", range(100, 120), background=True))
@@ -20,10 +20,14 @@ async def test_the_background_gets_what_room_is_left_but_a_tile_at_most(setup: S
         await asyncio.gather(held, *ahead, other)
         results, _ = await behind
         assert results == [2 * row for row in range(100, 120)]
-        # Others have asked a moment ago, so what is left goes a tile at a time.
-        tiles = [list(range(start, start + 4)) for start in range(100, 120, 4)]
-        first, *rest = tiles
-        assert model.calls[1:] == [("a", [1, 2, 3, *first]), ("b", [4]), *(("a", t) for t in rest)]
+        # Others have asked a moment ago, so what is left goes a quantum at a time.
+        quanta = [list(range(start, start + 4)) for start in range(100, 120, 4)]
+        first, *rest = quanta
+        assert model.calls[1:] == [
+            ("a", [1, 2, 3, *first]),
+            ("b", [4]),
+            *(("a", rows) for rows in rest),
+        ]
 
 
 async def test_the_background_alone_gets_full_calls(setup: Setup) -> None:
@@ -38,14 +42,14 @@ async def test_the_background_alone_gets_full_calls(setup: Setup) -> None:
         assert [len(rows) for _, rows in model.calls] == [1, 8, 8, 4]
 
 
-@pytest.mark.parametrize("lane", ["a", "b"])
-async def test_the_background_is_not_passed_over_for_ever(setup: Setup, lane: str) -> None:
-    """Full calls of others without end: every eighth one yields a tile, or is the background's."""
+@pytest.mark.parametrize("key", ["a", "b"])
+async def test_the_background_is_not_passed_over_for_ever(setup: Setup, key: str) -> None:
+    """Full calls of others without end: every eighth yields a quantum, or is the background's."""
     async with setup(max_batch=8, queue_limit=1000) as (model, batcher):
         held = await model.hold(batcher)
         behind = asyncio.ensure_future(batcher.submit("b", range(100, 104), background=True))
         await in_background(batcher, 4)
-        others = asyncio.ensure_future(batcher.submit(lane, range(1000, 1200)))
+        others = asyncio.ensure_future(batcher.submit(key, range(1000, 1200)))
         await queued(batcher, 200)
         model.free.set()
         await asyncio.gather(held, behind, others)
@@ -53,7 +57,7 @@ async def test_the_background_is_not_passed_over_for_ever(setup: Setup, lane: st
         with_it = [index for index, rows in enumerate(calls) if min(rows) < 1000]
         assert with_it == [7, 15]
         assert [calls[index][-2:] for index in with_it] == [[100, 101], [102, 103]]
-        assert {len(calls[index]) for index in with_it} == ({2} if lane == "a" else {8})
+        assert {len(calls[index]) for index in with_it} == ({2} if key == "a" else {8})
 
 
 async def test_the_background_is_no_reason_to_refuse_others_and_is_not_refused(
@@ -87,18 +91,20 @@ async def test_who_leaves_the_background_is_dropped(setup: Setup) -> None:
         model.free.set()
         await held
         assert dropped == [("a", 3, "left")]
-    assert [lane for lane, _ in model.calls] == ["hold"]
+    assert [key for key, _ in model.calls] == ["hold"]
 
 
-async def test_in_the_background_too_the_lane_that_waits_longest_goes_first(setup: Setup) -> None:
+async def test_in_the_background_too_the_operation_that_waits_longest_goes_first(
+    setup: Setup,
+) -> None:
     now = 100.0
     async with setup(clock=lambda: now) as (model, batcher):
         held = await model.hold(batcher)
         tasks = []
-        for lane in ("c", "a", "b"):
+        for key in ("c", "a", "b"):
             now += 1
-            tasks.append(asyncio.ensure_future(batcher.submit(lane, [1], background=True)))
+            tasks.append(asyncio.ensure_future(batcher.submit(key, [1], background=True)))
             await in_background(batcher, len(tasks))
         model.free.set()
         await asyncio.gather(held, *tasks)
-    assert [lane for lane, _ in model.calls] == ["hold", "c", "a", "b"]
+    assert [key for key, _ in model.calls] == ["hold", "c", "a", "b"]

@@ -41,7 +41,7 @@ async def test_a_batch_holds_parts_of_several_requests_and_never_too_many(setup:
         assert model.calls[1:] == [("a", [1, 2, 4, 5]), ("a", [3, 6])]  # in turns of one row
 
 
-async def test_one_row_waits_for_a_tile_of_a_large_request_and_not_for_all_of_it(
+async def test_one_row_waits_for_a_quantum_of_a_large_request_and_not_for_all_of_it(
     setup: Setup,
 ) -> None:
     async with setup(max_batch=16) as (model, batcher):
@@ -58,12 +58,12 @@ async def test_one_row_waits_for_a_tile_of_a_large_request_and_not_for_all_of_it
         assert [len(rows) for _, rows in model.calls[1:]] == [16, 16, 16, 16, 3]
 
 
-async def test_lanes_never_mix_and_the_longest_waiting_goes_first(setup: Setup) -> None:
+async def test_operations_never_mix_and_the_longest_waiting_goes_first(setup: Setup) -> None:
     async with setup() as (model, batcher):
         held = await model.hold(batcher)
         tasks = []
-        for lane, row in (("b", 1), ("a", 2), ("b", 3)):
-            tasks.append(asyncio.ensure_future(batcher.submit(lane, [row])))
+        for key, row in (("b", 1), ("a", 2), ("b", 3)):
+            tasks.append(asyncio.ensure_future(batcher.submit(key, [row])))
             await queued(batcher, len(tasks))
         model.free.set()
         await asyncio.gather(*tasks, held)
@@ -86,12 +86,12 @@ async def test_a_batch_that_does_not_fill_goes_after_the_wait(setup: Setup) -> N
 
 async def test_every_call_is_reported(setup: Setup) -> None:
     seen: list[tuple[str, int]] = []
-    async with setup(on_batch=lambda lane, rows, _: seen.append((lane, rows))) as (_, batcher):
+    async with setup(on_batch=lambda key, rows, _: seen.append((key, rows))) as (_, batcher):
         await batcher.submit("a", range(6))
     assert seen == [("a", 4), ("a", 2)]
 
 
-async def test_a_full_lane_does_not_wait_behind_one_that_fills(setup: Setup) -> None:
+async def test_a_full_operation_does_not_wait_behind_one_that_fills(setup: Setup) -> None:
     async with setup(max_wait_s=60.0) as (model, batcher):
         lonely = asyncio.ensure_future(batcher.submit("a", [1]))
         await queued(batcher, 1)
@@ -106,17 +106,17 @@ async def test_a_short_call_is_made_on_the_event_loop_and_a_longer_one_is_not(
     async with setup() as (model, batcher):
         found: list[tuple[int, bool, bool]] = []
 
-        def call(lane: str, rows: list[int]) -> Sequence[int | Exception]:
+        def call(key: str, rows: list[int]) -> Sequence[int | Exception]:
             here = threading.current_thread() is threading.main_thread()
-            found.append((len(rows), here, batcher.inline_call_started is not None))
-            doubled: Sequence[int | Exception] = model(lane, rows)
+            found.append((len(rows), here, batcher.calls.inline_call_started is not None))
+            doubled: Sequence[int | Exception] = model(key, rows)
             return doubled
 
-        batcher._run = call
+        batcher.calls.run = call
         for rows in ([1], [1, 2], [1, 2, 3]):
             assert (await batcher.submit("now", rows))[0] == [2 * row for row in rows]
         assert found == [(1, True, True), (2, True, True), (3, False, False)]
-        assert batcher.inline_call_started is None
+        assert batcher.calls.inline_call_started is None
 
 
 async def test_between_calls_on_the_event_loop_others_have_their_turn(setup: Setup) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.batching.admission import QueueConfig
 from app.batching.batcher import Batcher
+from app.batching.operation_queue import QueueConfig
 from app.batching.ticket import ClosedError, HungError
 from tests.app.batching.conftest import Setup, queued
+from tests.conftest import batcher_task
 
 
 async def test_a_bad_row_fails_its_request_alone(setup: Setup) -> None:
@@ -76,7 +77,7 @@ async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(setup: Se
 
 
 async def test_an_observer_that_raises_does_not_stop_the_service(setup: Setup) -> None:
-    def broken(lane: str, rows: int, seconds: float) -> None:
+    def broken(key: str, rows: int, seconds: float) -> None:
         raise RuntimeError("no room for metrics")
 
     async with setup(on_batch=broken) as (_, batcher):
@@ -90,7 +91,7 @@ async def test_nobody_waits_for_a_batcher_whose_task_has_ended(setup: Setup) -> 
         held = await model.hold(batcher)
         waiting = asyncio.ensure_future(batcher.submit("a", [1]))
         await queued(batcher, 1)
-        batcher._task.cancel()
+        batcher_task().cancel()
         for task in (waiting, held):  # the one in the queue, and the one in the model
             with pytest.raises(ClosedError):
                 await asyncio.wait_for(task, 10)
@@ -121,21 +122,21 @@ async def test_a_call_on_the_event_loop_that_raises_fails_the_guilty_alone(setup
         assert isinstance(answers[0], RuntimeError)
         assert isinstance(answers[3], ValueError)
         assert [answer[0] for answer in answers[1:3]] == [[4], [6]]
-        assert batcher.inline_call_started is None
+        assert batcher.calls.inline_call_started is None
 
 
-@pytest.mark.parametrize("lane", ["a", "now"])
-async def test_after_a_fatal_error_nothing_is_run_and_nobody_waits(setup: Setup, lane: str) -> None:
+@pytest.mark.parametrize("key", ["a", "now"])
+async def test_after_a_fatal_error_nothing_is_run_and_nobody_waits(setup: Setup, key: str) -> None:
     async with setup(fatal=(RuntimeError,)) as (model, batcher):
         model.raise_on = {9}
-        tasks = [asyncio.ensure_future(batcher.submit(name, [9])) for name in (lane, "b")]
+        tasks = [asyncio.ensure_future(batcher.submit(name, [9])) for name in (key, "b")]
         for task in tasks:
             with pytest.raises(ClosedError):
                 await asyncio.wait_for(task, 10)
         assert not batcher.alive
         with pytest.raises(ClosedError):
             await batcher.submit("a", [2])
-        assert model.calls == [(lane, [9])]
+        assert model.calls == [(key, [9])]
 
 
 async def test_a_hung_model_is_not_alive_and_answers_everyone_until_it_returns(

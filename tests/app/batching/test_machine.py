@@ -7,9 +7,6 @@ model is a future that the test completes.
 import asyncio
 import math
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import settings
@@ -23,83 +20,25 @@ from hypothesis.stateful import (
     rule,
 )
 
-from app.batching.admission import _BESIDE_S, TILES, OverloadError, QueueConfig
-from app.batching.batcher import _PATIENCE, _QUIET_S, Batcher
+from app.batching.admission import PRESENT_S, OverloadError
+from app.batching.batcher import Batcher
+from app.batching.operation_queue import QUANTA, QueueConfig
+from app.batching.scheduler import MAX_PASSED_OVER, QUIET_S
 from app.batching.ticket import (
     ClientDisconnectedError,
     ClosedError,
     DeadlineError,
     HungError,
-    Timing,
 )
+from tests.app.batching.by_hand import Asked, HandExecutor, HandLoop
 
 MAX_BATCH = 8
-TILE = MAX_BATCH // TILES
+QUANTUM = MAX_BATCH // QUANTA
 QUEUE_LIMIT = 40
 MAX_WAIT_S = 3.0
 HANG_S = 50.0
 CLIENTS = ("x", "y", "z")
 FULL_RATE = 4.0  # rows a second at start-up, so that the admission has something to refuse
-
-
-class HandLoop(asyncio.SelectorEventLoop):
-    """Its time is ``now``."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-
-class HandExecutor(Executor):
-    """Keeps the one call that is running until the test completes it."""
-
-    def __init__(self, entered: Callable[[str, list[int]], None]) -> None:
-        self.entered = entered
-        self.call: tuple[Future[Any], Callable[[], Any]] | None = None
-
-    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
-        assert self.call is None, "two calls at once"
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
-        self.call = (future, lambda: fn(*args))
-        self.entered(*args)
-        return future
-
-    def complete(self) -> None:
-        assert self.call
-        (future, function), self.call = self.call, None
-        try:
-            result = function()
-        except RuntimeError as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-
-@dataclass(eq=False)
-class Asked:
-    """One request, as the test knows it."""
-
-    lane: str
-    client: str
-    rows: list[int]
-    deadline: float
-    arrived: float
-    task: "asyncio.Task[tuple[list[int], Timing]]"
-    ahead: int  # rows that may go before its first turn ends, whatever other clients queue
-    batches: int  # of its lane, formed when it came
-    too_late: bool  # it came when the batcher was closing
-    background: bool
-    yielded: int  # rows of its lane's calls that went to the background before it came
-    cancelled: bool = False
-    gone: bool = False  # its caller will not read an answer
-    poison: str = ""  # raises | bad row | "" = sound
-    runs: list[int] = field(default_factory=list)  # its rows, as they reached the model
-
-    @property
-    def waiting(self) -> int:
-        return len(self.rows) - len(set(self.runs))
 
 
 class BatcherMachine(RuleBasedStateMachine):
@@ -149,22 +88,22 @@ class BatcherMachine(RuleBasedStateMachine):
 
     # What the batcher calls.
 
-    def _called(self, lane: str, rows: list[int]) -> list[int | Exception]:
+    def _called(self, key: str, rows: list[int]) -> list[int | Exception]:
         if len(rows) <= self.inline_rows:
             assert not self.executor.call, "two calls at once"
-            assert self.batcher.inline_call_started == self.loop.now
-            self._entered(lane, rows)
+            assert self.batcher.calls.inline_call_started == self.loop.now
+            self._entered(key, rows)
         else:
-            assert self.batcher.inline_call_started is None
-        return self._model(lane, rows)
+            assert self.batcher.calls.inline_call_started is None
+        return self._model(key, rows)
 
-    def _entered(self, lane: str, rows: list[int]) -> None:
+    def _entered(self, key: str, rows: list[int]) -> None:
         try:
-            self._check_call(lane, rows)
+            self._check_call(key, rows)
         except AssertionError as error:  # which the batcher would take for the model's
             self.violation = self.violation or error
 
-    def _check_call(self, lane: str, rows: list[int]) -> None:
+    def _check_call(self, key: str, rows: list[int]) -> None:
         """A call begins: nobody in it may have left or be late, and none may come twice."""
         assert 0 < len(rows) <= MAX_BATCH
         fresh = [row for row in rows if row not in self.of_row[row].runs]
@@ -173,27 +112,27 @@ class BatcherMachine(RuleBasedStateMachine):
         self.call_started = self.loop.now
         for row in rows:
             asked = self.of_row[row]
-            assert asked.lane == lane
+            assert asked.key == key
             assert not asked.cancelled
             assert not asked.gone
             assert asked.deadline > self.loop.now
             asked.runs.append(row)
         if fresh:
-            self.batches[lane] += 1
-            self._check_background(lane, rows)
+            self.batches[key] += 1
+            self._check_background(key, rows)
             for asked in self.asked:
                 # Its task may not know yet that it is over.
                 over = asked.task.done() or asked.deadline <= self.loop.now
                 over = over or bool(asked.poison) or asked.gone
                 if asked.background or over:
                     continue
-                if asked.lane == lane and len(asked.rows) <= TILE and asked.waiting:
+                if asked.key == key and len(asked.rows) <= QUANTUM and asked.waiting:
                     # Fairness: all that may go before it, and then it.
-                    given = (self.batches[lane] - asked.batches) * MAX_BATCH
-                    given -= self.yielded[lane] - asked.yielded
+                    given = (self.batches[key] - asked.batches) * MAX_BATCH
+                    given -= self.yielded[key] - asked.yielded
                     assert given < asked.ahead + len(asked.rows)
 
-    def _check_background(self, lane: str, rows: list[int]) -> None:
+    def _check_background(self, key: str, rows: list[int]) -> None:
         """A call takes along what is in the background only as far as that holds up nobody, but
         not never."""
         behind = sum(self.of_row[row].background for row in rows)
@@ -201,22 +140,22 @@ class BatcherMachine(RuleBasedStateMachine):
         live = [a for a in pending if a.deadline > self.loop.now and not (a.poison or a.gone)]
         others = [asked for asked in live if not asked.background]
         if behind:
-            recent = self.loop.now - self.last_asked < _QUIET_S
-            assert behind <= TILE or (behind == len(rows) and not recent)
+            recent = self.loop.now - self.last_asked < QUIET_S
+            assert behind <= QUANTUM or (behind == len(rows) and not recent)
             if not self.max_wait_s and (
-                (behind == len(rows) and others) or any(asked.lane == lane for asked in others)
+                (behind == len(rows) and others) or any(asked.key == key for asked in others)
             ):
-                assert self.passed_over["perhaps"] >= _PATIENCE
-                assert behind <= TILE
-            if any(asked.lane == lane for asked in others):
-                self.yielded[lane] += behind
+                assert self.passed_over["perhaps"] >= MAX_PASSED_OVER
+                assert behind <= QUANTUM
+            if any(asked.key == key for asked in others):
+                self.yielded[key] += behind
         # Whose task does not know yet that it is over may be in the queue, or may not.
         for how, waiting in (("surely", live), ("perhaps", pending)):
             left_out = not behind and any(asked.background for asked in waiting)
             self.passed_over[how] = self.passed_over[how] + 1 if left_out else 0
-        assert self.passed_over["surely"] <= _PATIENCE
+        assert self.passed_over["surely"] <= MAX_PASSED_OVER
 
-    def _model(self, lane: str, rows: list[int]) -> list[int | Exception]:
+    def _model(self, key: str, rows: list[int]) -> list[int | Exception]:
         if any(self.of_row[row].poison == "raises" for row in rows):
             self.retrying |= set(rows)
             raise RuntimeError("the model broke")
@@ -226,7 +165,7 @@ class BatcherMachine(RuleBasedStateMachine):
             for row in rows
         ]
 
-    def _on_drop(self, lane: str, rows: int, reason: str) -> None:
+    def _on_drop(self, key: str, rows: int, reason: str) -> None:
         assert reason in ("left", "expired", "stopped", "failed")
         self.dropped += rows
 
@@ -241,7 +180,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @rule(
         target=requests,
-        lane=st.sampled_from(["a", "b"]),
+        key=st.sampled_from(["a", "b"]),
         client=st.sampled_from(["x", "x", *CLIENTS]),
         count=st.one_of(st.just(1), st.integers(1, 20)),
         timeout=st.sampled_from([None, 1.0, 4.0, 20.0]),
@@ -250,7 +189,7 @@ class BatcherMachine(RuleBasedStateMachine):
     )
     def ask(
         self,
-        lane: str,
+        key: str,
         client: str,
         count: int,
         timeout: float | None,
@@ -263,8 +202,8 @@ class BatcherMachine(RuleBasedStateMachine):
         pending = [a for a in self.asked if not a.task.done() and not a.background]
         own = [a for a in pending if a.client == client]
         # Of its client's requests a turn each, and between the client's turns one of each other.
-        before = sum(min(TILE, a.waiting) for a in own if a.lane == lane)
-        turns = 1 + math.ceil((before + count) / TILE)
+        before = sum(min(QUANTUM, a.waiting) for a in own if a.key == key)
+        turns = 1 + math.ceil((before + count) / QUANTUM)
         held = sum(a.waiting for a in own)
         asked: Asked
 
@@ -272,20 +211,20 @@ class BatcherMachine(RuleBasedStateMachine):
             return asked.gone
 
         task = self.loop.create_task(
-            self.batcher.submit(lane, rows, deadline, gone, client, background)
+            self.batcher.submit(key, rows, deadline, gone, client, background)
         )
         asked = Asked(
-            lane,
+            key,
             client,
             rows,
             deadline,
             self.loop.now,
             task,
-            ahead=before + turns * TILE * (len(CLIENTS) - 1),
-            batches=self.batches[lane],
+            ahead=before + turns * QUANTUM * (len(CLIENTS) - 1),
+            batches=self.batches[key],
             too_late=self.closing is not None,
             background=background,
-            yielded=self.yielded[lane],
+            yielded=self.yielded[key],
             poison=poison,
         )
         self.of_row |= dict.fromkeys(rows, asked)
@@ -318,7 +257,7 @@ class BatcherMachine(RuleBasedStateMachine):
         if error.own_rows is not None:
             assert error.own_rows == held
             assert len(CLIENTS) * held > others + held
-        there = self.loop.now - beside < _BESIDE_S
+        there = self.loop.now - beside < PRESENT_S
         assert there or error.own_rows is None
         assert not (there and held > others) or error.own_rows == held
 
@@ -391,7 +330,7 @@ class BatcherMachine(RuleBasedStateMachine):
         assert self.batcher.waiting == waiting <= QUEUE_LIMIT
         behind = sum(asked.waiting for asked in pending if asked.background)
         assert self.batcher.waiting_in_background == behind
-        assert len(self.batcher._requests) == len(pending)
+        assert self.batcher.unanswered == len(pending)
 
     @invariant()
     def nobody_waits_past_a_deadline(self) -> None:
@@ -408,8 +347,8 @@ class BatcherMachine(RuleBasedStateMachine):
                 if not asked.task.done():
                     wait_s = min(self.max_wait_s, (asked.deadline - asked.arrived) / 2)
                     assert self.loop.now < asked.arrived + wait_s
-            for lane in "ab":
-                pending = (a for a in self.asked if a.lane == lane and not a.task.done())
+            for key in "ab":
+                pending = (a for a in self.asked if a.key == key and not a.task.done())
                 assert sum(asked.waiting for asked in pending) < MAX_BATCH
 
     @invariant()

@@ -98,8 +98,8 @@ async def test_a_caller_that_has_gone_away_never_reaches_the_model(setup: Setup)
     dropped: list[tuple[str, int, str]] = []
     async with setup(on_drop=lambda *what: dropped.append(what)) as (model, batcher):
         held = await model.hold(batcher)
-        gone = asyncio.ensure_future(batcher.submit("a", [1, 2], left=lambda: True))
-        there = asyncio.ensure_future(batcher.submit("a", [3], left=lambda: False))
+        gone = asyncio.ensure_future(batcher.submit("a", [1, 2], client_disconnected=lambda: True))
+        there = asyncio.ensure_future(batcher.submit("a", [3], client_disconnected=lambda: False))
         await queued(batcher, 3)
         model.free.set()
         await held

@@ -12,12 +12,14 @@ from fastapi import FastAPI
 from app.batching.admission import OverloadError
 from app.batching.batcher import Batcher
 from app.core.lifecycle import drain
+from tests.conftest import batcher_task
 from training.networks import build
 from training.networks.checkpoint import save
 from training.networks.configs import VaeConfig
 from training.networks.header import Description
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
+
 PLAIN = {"accept": "image/png"}  # the short way, over a socket
 UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route of /generate
 
@@ -75,12 +77,12 @@ async def test_every_operation_that_computes_states_the_header_and_504(
 
 def with_rows(batcher: Batcher[Any, Any, Any], change: Callable[[Any, Any], Any]) -> None:
     """Change each row's result on its way from the model."""
-    honest = batcher._run
+    honest = batcher.calls.run
 
     def run(lane: Any, rows: list[Any]) -> Sequence[Any]:
         return [change(row, result) for row, result in zip(rows, honest(lane, rows), strict=True)]
 
-    batcher._run = run
+    batcher.calls.run = run
 
 
 async def test_a_row_that_is_not_finite_fails_its_request_alone_and_is_counted(
@@ -150,7 +152,7 @@ async def test_the_drain_ends_at_its_limit_or_when_forced(
 
 
 async def test_a_dead_batcher_turns_liveness_red(client: httpx.AsyncClient, app_of: AppOf) -> None:
-    app_of(client).state.service.batcher._task.cancel()
+    batcher_task().cancel()
     await asyncio.sleep(0)
     live = await client.get("/livez")
     assert live.status_code == 503

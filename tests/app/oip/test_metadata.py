@@ -11,6 +11,7 @@ import pytest
 
 from app.oip.models import ProtocolModel
 from tests.app.oip.asked import CGAN, AppOf, refused
+from tests.conftest import batcher_task
 from training.networks.configs import VaeConfig
 
 
@@ -94,7 +95,7 @@ async def test_health_is_reported(
 
     service.health.draining = True
     assert "stopping" in refused(await client.get(f"{CGAN}/ready"), 503)
-    service.batcher._task.cancel()
+    batcher_task().cancel()
     await asyncio.sleep(0)
     assert "restarted" in refused(await client.get("/v2/health/live"), 503)
 
