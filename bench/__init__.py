@@ -1,1 +1,1 @@
-"""Measures the service beside two floors and the bare generator; see README.md."""
+"""Measures the service beside two floors and the bare generator (docs/explanation/benchmarks.md)."""
