@@ -1,1 +1,1 @@
-"""Measures the service beside two floors and the bare generator (docs/explanation/benchmarks.md)."""
+"""Measures the service beside floors and other servers (docs/explanation/benchmarks.md)."""

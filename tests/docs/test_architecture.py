@@ -20,6 +20,6 @@ def test_every_folder_has_its_line(package: str) -> None:
 
 def test_every_path_exists() -> None:
     paths = re.findall(r"`((?:app|training|client|tests|bench|docs)/[\w./-]*)`", TEXT)
-    assert len(paths) > 20
+    assert len(paths) > 40
     for path in paths:
         assert (ROOT / path).exists(), path

@@ -45,3 +45,10 @@ def test_every_make_command_is_a_target() -> None:
         command for block in blocks(README) for command in re.findall(r"make (\w+)", block.code)
     ]
     assert {"serve", "test"} <= set(commands) <= targets
+
+
+def test_the_ratios_in_the_guide_to_models_are_those_of_the_checkpoints() -> None:
+    guide = (ROOT / "docs/how-to/choose-a-model.md").read_text()
+    for path in ROOT.glob("models_*/*.safetensors"):
+        assert f"`{path.stem}`" in guide
+        assert f"{load(path)[1].metrics['frechet_test_ratio']:.2f}" in guide, path.stem

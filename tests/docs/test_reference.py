@@ -4,6 +4,7 @@ import re
 import tomllib
 
 from app import __version__
+from app.process.exit_status import ExitStatus
 from docs.generate import REFERENCE, TABLES, generated
 from tests.docs.documents import ROOT
 
@@ -40,3 +41,9 @@ def test_the_version_is_one_and_has_its_changes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == __version__
     assert f"\n## {__version__} (" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_exit_status_is_in_the_guide_to_deploying() -> None:
+    guide = (ROOT / "docs/how-to/deploy.md").read_text()
+    for status in (0, *ExitStatus):
+        assert f"\n| {int(status)} | " in guide, status
