@@ -1,16 +1,42 @@
-"""``python -m app``: settings from the environment and the command line, then the processes."""
+"""``python -m app``: settings from the environment and the command line, then the processes.
+
+Python 3.6 can read this file, so that an old Python gets as far as the line that says so.
+"""
 
 import sys
 from typing import NoReturn
 
-from app.errors import StartupError
 from app.process.exit_status import ExitStatus
-from app.process.launcher import launch
-from app.settings import UsageError, read_settings
+
+OLDEST_PYTHON = (3, 11)  # as in pyproject.toml
 
 
-def main(arguments: list[str]) -> NoReturn:
+def main(arguments: "list[str]") -> NoReturn:
     """Serve until SIGTERM or SIGINT, and exit."""
+    if sys.version_info < OLDEST_PYTHON:
+        found, needed = sys.version.split()[0], ".".join(map(str, OLDEST_PYTHON))
+        fail(
+            ExitStatus.UNAVAILABLE,
+            f"{sys.executable} is Python {found}; Python {needed} or newer is needed",
+        )
+    try:
+        serve(arguments)
+    except ModuleNotFoundError as error:
+        package = str(error.name).split(".")[0]
+        if package in ("app", "training"):
+            raise
+        fail(
+            ExitStatus.UNAVAILABLE,
+            f"{sys.executable} has no package '{package}'; in the project's folder, run "
+            "`make serve`, or `pip install .` and this again",
+        )
+
+
+def serve(arguments: "list[str]") -> NoReturn:
+    from app.errors import StartupError
+    from app.process.launcher import launch
+    from app.settings import UsageError, read_settings
+
     try:
         status = launch(read_settings(arguments))
     except UsageError as error:
@@ -20,9 +46,9 @@ def main(arguments: list[str]) -> NoReturn:
     raise SystemExit(status)
 
 
-def fail(status: int, why: object) -> NoReturn:
-    """Exit with a line on standard error."""
-    print(f"genserve: {why}", file=sys.stderr)
+def fail(status: int, reason: object) -> NoReturn:
+    """Exit with one line on standard error."""
+    print(f"genserve: {reason}", file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -91,6 +91,8 @@ def _probe(engine: Engine, pipe: int) -> NoReturn:
         with os.fdopen(pipe, "w") as file:
             file.write(findings.to_json())
         status = 0
+    except BrokenPipeError:
+        pass  # the parent has ended: nobody waits for the findings
     except Exception:
         log.exception("the probe failed")
     finally:
