@@ -1,4 +1,4 @@
-"""Who asks, as the queue tells clients apart."""
+"""How the queue tells clients apart."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,0 +1,63 @@
+"""The deadline of a request, as a client states it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+AppOf = Callable[[httpx.AsyncClient], FastAPI]
+PLAIN = {"accept": "image/png"}  # takes the fast path, over a socket
+UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route of /generate
+
+
+async def test_a_deadline_that_is_no_whole_number_is_refused(wire: httpx.AsyncClient) -> None:
+    for path in (PLAIN, UNUSUAL):
+        for value in ("0", "-1", "+5", "1.5", "1e3", "", "soon", "007", "9" * 5000):
+            answer = await wire.post("/generate?label=7", headers={"x-timeout-ms": value, **path})
+            assert answer.status_code == 422, value
+            assert answer.headers["content-type"] == "application/problem+json"
+            (error,) = answer.json()["errors"]
+            assert error["pointer"].lower() == "x-timeout-ms"
+            assert len(answer.content) < 1000
+
+
+async def test_a_deadline_given_twice_is_refused(wire: httpx.AsyncClient) -> None:
+    for path in (PLAIN, UNUSUAL):
+        headers = [("x-timeout-ms", "500"), ("x-timeout-ms", "900"), *path.items()]
+        answer = await wire.post("/generate?label=7", headers=headers)
+        assert answer.status_code == 422
+        assert "2 times" in answer.json()["detail"]
+
+
+async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
+    make_wire: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_wire(max_timeout_ms=20_000)
+    batcher = app_of(client).state.service.batcher
+    left: list[float] = []
+    honest = batcher.begin
+
+    def spy(lane: Any, rows: Any, then: Any, deadline: float, *more: Any) -> Any:
+        left.append(deadline - batcher.clock())
+        return honest(lane, rows, then, deadline, *more)
+
+    monkeypatch.setattr(batcher, "begin", spy)
+    for path in (PLAIN, UNUSUAL):
+        for value in ("7000", "999999999999", None):
+            given = {} if value is None else {"x-timeout-ms": value}
+            answer = await client.get("/generate?label=7&seed=1", headers=given | path)
+            assert answer.status_code == 200
+    assert [round(seconds) for seconds in left] == [7, 20, 20] * 2
+
+
+async def test_every_operation_that_computes_states_the_header_and_504(
+    client: httpx.AsyncClient,
+) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for path in ("/generate", "/encode", "/decode", "/reconstruct"):
+        for operation in paths[path].values():
+            (header,) = [p for p in operation["parameters"] if p["in"] == "header"]
+            assert header["name"] == "X-Timeout-Ms"
+            assert {"503", "504"} <= set(operation["responses"])
