@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -22,10 +20,7 @@ from training.data.pictures import read_picture
 from training.evaluation import cas, judge, measures
 from training.evaluation.evaluate import Effort
 from training.loops import prior_fit
-from training.networks.checkpoint import load, save
-from training.networks.configs import GanConfig
-from training.networks.gan import Generator
-from training.networks.header import Description
+from training.networks.checkpoint import load
 
 NAMES = ("ankle boot", "sneaker", "été & 写真", "100%/+")
 QUICK = ["--threads", "1"]
@@ -145,79 +140,6 @@ async def test_a_sample_of_a_class_is_asked_for_by_its_name(
     ).json()["items"][0]
     assert item["label"] == name
     assert (await photos_client.get(item["permalink"])).content == answer.content
-
-
-@pytest.mark.parametrize(
-    ("names", "wrong"),
-    [
-        (("1", "3", "5"), "0"),
-        (("01", "02", "03"), "1"),
-        (("1", "2", "other"), "0"),
-        (("2019", "2020", "1234567"), "1"),
-    ],
-)
-async def test_numbers_that_are_names_are_no_indices(
-    make_client: Any, tmp_path: Path, names: tuple[str, ...], wrong: str
-) -> None:
-    """Of classes 1, 3 and 5 a 0 would be the 1: a picture of another digit than was asked for."""
-    path = tmp_path / "odd-cgan-v1.safetensors"
-    network = Generator(GanConfig("dense", latent_dim=2, num_classes=3, channels=(4,)))
-    save(path, network.eval(), Description("cgan", network.config, names))
-    client = await make_client(models_dir=tmp_path)
-    assert (await client.get(f"/generate?label={names[1]}&seed=1")).status_code == 200
-    answer = await client.get(f"/generate?label={wrong}&seed=1")
-    assert answer.status_code == 422
-    assert f"knows {', '.join(names)}" in answer.json()["detail"]
-
-
-async def test_a_name_may_have_its_accents_apart(photos_client: httpx.AsyncClient) -> None:
-    joined, apart = "été & 写真", "e\u0301te\u0301 & 写真"
-    pair = [
-        await photos_client.get("/generate", params={"label": label, "seed": 1})
-        for label in (joined, apart)
-    ]
-    assert [answer.status_code for answer in pair] == [200, 200]
-    assert pair[0].content == pair[1].content
-
-
-async def test_a_name_spelt_otherwise_gets_the_nearest(photos_client: httpx.AsyncClient) -> None:
-    for wrong in ("Sneaker", "sneakers"):
-        answer = await photos_client.post("/generate", params={"label": wrong})
-        assert answer.status_code == 422
-        assert "did you mean sneaker?" in answer.json()["detail"]
-        assert "0 to 3, or a name: " in answer.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("query", "default", "chosen"),
-    [
-        ("label=sneaker", None, "my-shoes-cgan-v1"),  # the default does not know it
-        ("label=7", None, "aaa-cgan-v1"),
-        ("label=7", "my-shoes-cgan-v1", "aaa-cgan-v1"),
-        ("label=3", "my-shoes-cgan-v1", "my-shoes-cgan-v1"),  # an index of the default
-        ("label=nothing", None, None),
-        ("label=sneaker&model=aaa-cgan-v1", None, None),
-    ],
-)
-async def test_a_label_finds_the_model_that_has_such_a_class(
-    workplace: Path,
-    tiny_store: Path,
-    tmp_path: Path,
-    make_client: Any,
-    query: str,
-    default: str | None,
-    chosen: str | None,
-) -> None:
-    for source, name in (
-        (tiny_store / "tiny-cgan-v1", "aaa-cgan-v1"),
-        (workplace / "models_store/my-shoes-cgan-v1", "my-shoes-cgan-v1"),
-    ):
-        for suffix in (".safetensors", ".generate.onnx"):
-            shutil.copy(source.with_suffix(suffix), tmp_path / f"{name}{suffix}")
-    client = await make_client(models_dir=tmp_path, default_model=default)
-    answer = await client.post(f"/generate?{query}")
-    assert answer.headers.get("x-model") == chosen
-    assert answer.status_code == (200 if chosen else 422)
 
 
 async def test_several_in_colour_are_one_sheet_or_an_array(
