@@ -28,7 +28,8 @@ sys.meta_path.insert(0, Hide())
 """
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def complaint(*arguments: str) -> str:
+    """The line with which Python ends when it runs these arguments; the log may precede it."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -37,32 +38,29 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=60,
     )
-    assert done.stdout == ""
-    assert done.stderr.startswith(f"genserve: {sys.executable} ")
-    assert done.stderr.count("\n") == 1
-    return done
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert line.startswith(f"genserve: {sys.executable} ")
+    return line
 
 
 def test_without_the_packages_a_line_says_what_is_missing_and_how_to_install_it() -> None:
-    done = run("-S", "-m", "app")
-    assert done.returncode == 3
-    assert "has no package 'pydantic'" in done.stderr
-    assert "make serve" in done.stderr
-    assert "pip install ." in done.stderr
+    line = complaint("-S", "-m", "app")
+    assert "has no package 'pydantic'" in line
+    assert "make serve" in line
+    assert "pip install ." in line
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_package_that_is_missed_only_later_is_named_too(tiny_store: Path, workers: str) -> None:
     options = ["--port", "0", "--models-dir", str(tiny_store), "--workers", workers]
-    done = run("-c", HIDE_FASTAPI, *options)
-    assert done.returncode == 3
-    assert "has no package 'fastapi'" in done.stderr
+    assert "has no package 'fastapi'" in complaint("-c", HIDE_FASTAPI, *options)
 
 
 def test_a_python_that_is_too_old_is_named_with_the_one_that_is_needed() -> None:
-    done = run("-c", OLD_PYTHON)
-    assert done.returncode == 3
-    assert done.stderr.endswith(" is Python 3.9.18; Python 3.11 or newer is needed\n")
+    line = complaint("-c", OLD_PYTHON)
+    assert line.endswith(" is Python 3.9.18; Python 3.11 or newer is needed")
 
 
 def test_an_old_python_can_read_what_comes_before_that_line() -> None:
