@@ -1,2 +1,1 @@
-"""Runs networks on ONNX Runtime or torch: loading, probing, and one pass for many rows. Knows no
-HTTP."""
+"""Runs networks on ONNX Runtime or torch: loads them, probes them, runs one pass for many rows."""

@@ -1,7 +1,7 @@
-"""The seam between the service and what computes: one network on one engine.
+"""The seam between the service and the library that computes: one network, run by one library.
 
-An engine is one file that fills in ``Backend`` (``engine_onnx``, ``engine_torch``); arrays go in
-and out as numpy's, so nothing above knows which it is.
+Each library has one file that implements ``Backend`` (``onnx_backend``, ``torch_backend``). Arrays
+go in and out as numpy's, so nothing above knows which it is.
 """
 
 import math
@@ -15,11 +15,12 @@ from training.networks.configs import Operation
 
 EngineName = Literal["onnx", "torch"]
 Floats = NDArray[np.float32]
-Levels = NDArray[np.uint8]  # (B, H, W), or (B, H, W, 3) for a colour model
+Levels = NDArray[np.uint8]  # 0..255: (B, H, W), or (B, H, W, 3) for a colour model
+Labels = NDArray[np.int64]  # class indices (B,)
 
 
 class DeviceLostError(Exception):
-    """The device computes nothing more in this process, whatever it is asked for."""
+    """The device computes nothing more in this process; only a restart helps."""
 
 
 class Backend(ABC):
@@ -28,31 +29,30 @@ class Backend(ABC):
     engine: ClassVar[EngineName]
     device: str  # "cpu" or "cuda"
     threads: int  # CPU threads of one pass
-    # Batch sizes that it is worth to have, up to any. Where joining rows saves little, few.
+    # Batch sizes to probe. Few where a larger batch saves little, since each takes a while.
     sizes: ClassVar[tuple[int, ...]]
     # Whether nothing in a pass waits for a device, a thread or a lock, so that it always ends.
     bounded_time: bool = False
 
-    def start_thread(self) -> None:  # noqa: B027, most engines have nothing to set
-        """Thread-local settings; called in each thread that runs the network, before it does."""
+    def start_thread(self) -> None:  # noqa: B027, not every library has some
+        """Make thread-local settings; called in each thread before it runs the network."""
 
     @abstractmethod
-    def run(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
         """One pass.
 
         Args:
-            operation: What to do.
+            operation: generate, encode or decode.
             batch: z (B, Z), or to encode: images (B, C, H, W) in [0, 1]. C order.
             labels: (B,), for ``generate`` of a conditional network.
 
         Returns:
-            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z). The caller's own.
+            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z). The caller may change
+            them.
 
         Raises:
             DeviceLostError: no pass can succeed any more.
-            MemoryError: there is no room for this one; one of fewer rows may succeed.
+            MemoryError: this pass does not fit into memory; one of fewer rows may.
         """
 
 
@@ -62,15 +62,21 @@ def finite_rows(batch: Floats) -> NDArray[np.bool_]:
 
 
 def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_] | None]:
-    """(B, C, H, W) in [0, 1], overwritten -> rounded to 0..255; and which images were finite, None
-    = all."""
+    """Pixels in [0, 1] as 8-bit images.
+
+    Args:
+        pixels: (B, C, H, W); overwritten.
+
+    Returns:
+        The images, rounded to 0..255; and which of them (B,) were finite, None = all.
+    """
     count, channels, height, width = pixels.shape
     finite = None
     with np.errstate(invalid="ignore"):
         total = np.add.reduce(pixels, axis=None)
     if not math.isfinite(total):
         finite = finite_rows(pixels)
-        pixels[~finite] = 0  # what a NaN is as an integer, no standard says
+        pixels[~finite] = 0  # no standard says what NaN is as an integer
     pixels *= 255
     levels = np.rint(pixels, out=pixels).astype(np.uint8)
     if channels == 1:
@@ -79,9 +85,9 @@ def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_] | None]:
 
 
 def from_levels(images: Levels) -> Floats:
-    """The inverse: (B, H, W) or (B, H, W, 3) -> (B, C, H, W) in [0, 1], C order."""
-    # Strides matter: torch takes (B, 1, H, W) made by a transposition for another memory format,
-    # and convolves it with another algorithm at some sizes.
+    """8-bit images as the pixels that a network reads: (B, C, H, W) in [0, 1], C order."""
+    # Strides matter: torch takes a transposed (B, 1, H, W) for another memory format, and convolves
+    # it with another algorithm at some sizes.
     if images.ndim == 3:
         planes = images.reshape(len(images), 1, *images.shape[1:])
     else:

@@ -28,7 +28,9 @@ def load_and_probe(settings: Settings) -> LoadedModels:
     try:
         findings = loaded.engine.probe()
     except DeviceLostError as error:
-        raise StartupError(f"{error}; start again, and look at the driver's log") from error
+        raise StartupError(
+            f"{error}; start the service again, and look at the driver's log"
+        ) from error
     return adopt_findings(settings, loaded, findings)
 
 

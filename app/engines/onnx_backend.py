@@ -7,13 +7,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.engines.backend import Backend, EngineName, Floats
+from app.engines.backend import Backend, EngineName, Floats, Labels
 from training.networks.configs import Config, Operation
 from training.networks.files import errors_naming
 from training.networks.graphs import graph_path, read_graph
 from training.networks.header import Description
 
-_LOG_ERRORS = 3  # ONNX Runtime's severity; its warnings are about its own choices
+_LOG_ERRORS = 3  # ONNX Runtime's severity; its warnings concern its own choices
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -22,7 +22,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _LOG_ERRORS
-    # Threads that wait in a loop for the next pass would take the core from the event loop.
+    # Threads that spin until the next pass would take the core from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -30,7 +30,7 @@ def _options(threads: int) -> ort.SessionOptions:
 def _signature(
     config: Config, operation: Operation
 ) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
-    """Type and shape, the batch left out, of the inputs and outputs that an operation must have."""
+    """Type and shape, without the batch, of an operation's inputs and outputs, by name."""
     z = ("tensor(float)", config.latent_dim)
     pixels = ("tensor(float)", *config.image_shape)
     if operation == "encode":
@@ -45,8 +45,8 @@ class OnnxBackend(Backend):
     """See ``Backend``.
 
     Args:
-        checkpoint: The checkpoint's file; its graphs stand beside it.
-        description: Of that checkpoint, with graphs.
+        checkpoint: The checkpoint's file; its graphs are beside it.
+        description: Of that checkpoint; it lists the graphs.
         threads: CPU threads of one pass.
 
     Raises:
@@ -55,13 +55,13 @@ class OnnxBackend(Backend):
     """
 
     engine: ClassVar[EngineName] = "onnx"
-    # A row costs nearly the same in every batch (docs/log.md), so no other size would save
-    # anything, and each takes a part of the start-up to probe.
+    # A row costs nearly the same in every batch, so more sizes would save next to nothing, and
+    # each takes a part of the start-up to probe.
     sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads
-        # No graph has a loop (``training.networks.graphs``), and one thread waits for no other.
+        # No graph has a loop (``training.networks.graphs``), and a single thread waits for none.
         self.bounded_time = threads == 1
         self._sessions: dict[Operation, ort.InferenceSession] = {}
         for operation, graph in description.graphs.items():
@@ -77,9 +77,7 @@ class OnnxBackend(Backend):
             for operation, session in self._sessions.items()
         }
 
-    def run(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
         feed: dict[str, NDArray[np.float32] | NDArray[np.int64]]
         feed = {"images" if operation == "encode" else "z": batch}
         if labels is not None:
@@ -88,11 +86,15 @@ class OnnxBackend(Backend):
 
 
 def _check(session: ort.InferenceSession, config: Config, operation: Operation) -> None:
-    """Refuse a graph whose inputs or outputs are not those of the network's operation."""
+    """Refuse a graph whose inputs or outputs are not those of the network's operation.
+
+    Raises:
+        ValueError: they are not; the message gives both.
+    """
     wanted = _signature(config, operation)
     for ends, expected in zip((session.get_inputs(), session.get_outputs()), wanted, strict=True):
-        found = {end.name: (end.type, *end.shape[1:]) for end in ends}
-        if found != expected:
-            raise ValueError(f"it has {found} where {operation} has {expected}")
+        actual = {end.name: (end.type, *end.shape[1:]) for end in ends}
+        if actual != expected:
+            raise ValueError(f"it has {actual} where {operation} has {expected}")
         if any(isinstance(end.shape[0], int) for end in ends):
-            raise ValueError("it takes one batch size alone")
+            raise ValueError("it takes one batch size only")

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from app import seeds
-from app.engines.backend import DeviceLostError, Floats
+from app.engines.backend import DeviceLostError, Floats, Labels
 from app.engines.batch_plan import MAX_BATCH, PASS_S
-from app.engines.rows import Labels, OperationKey, Reproducibility, Row, Sample, network_inputs
+from app.engines.rows import OperationKey, Reproducibility, Row, Sample, network_inputs
 from app.engines.store import StoredModel
 from training.networks.configs import Config, Operation
 

@@ -1,6 +1,6 @@
-"""What goes through a network, row by row: what a request asks of each image, and what it gets.
+"""Rows: what a network gets and returns for one image.
 
-A batch is a list of rows of one operation of one model, so that they can share a pass.
+A batch is a list of rows of one operation of one model, which can share a pass.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import seeds
-from app.engines.backend import Floats, from_levels
+from app.engines.backend import Floats, Labels, from_levels
 from training.networks.configs import Config, Operation
 
 OperationKey = tuple[str, Operation]  # a model's name, and what it is to do
 Reproducibility = Literal["exact", "visual"]  # exact: a row's bits do not depend on its batch
-Labels = NDArray[np.int64]  # (B,)
 
 Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
 Latent = NDArray[np.float32]  # (Z,)

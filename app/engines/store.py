@@ -1,14 +1,12 @@
-"""Finds and checks the checkpoints in a folder, and puts each on its engine."""
+"""Finds and checks the checkpoints in a folder, and loads each into its backend."""
 
-import ctypes
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from app.engines import devices
 from app.engines.backend import Backend
 from app.errors import StartupError
 from training.networks.configs import Config, Operation
@@ -22,8 +20,7 @@ WITHOUT_GRAPHS = (
     "a copy that has them: python -m training export"
 )
 
-
-# What a card's pictures show -> how their files end; beside the checkpoint, where they were made.
+# A model card's pictures: what they show -> how their file names, beside the checkpoint, end.
 PICTURES = {
     "samples": ".png",
     "morph": "-morph.png",
@@ -32,8 +29,7 @@ PICTURES = {
     "curves": "-curves.png",
 }
 
-
-# How a card says that no licence is known, which would let pictures of the training data be shown.
+# How a description says that no licence is known that lets images of the training data be shown.
 _NO_LICENCE = ("unknown", "none stated")
 
 
@@ -43,12 +39,12 @@ class StoreError(StartupError):
 
 @dataclass(frozen=True)
 class StoredModel:
-    """One checkpoint, whole, on the engine that runs it."""
+    """One checkpoint, whole, in the backend that runs it."""
 
     name: str  # the file's name without .safetensors
     description: Description
     backend: Backend
-    pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, by what they show
+    pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, keys of PICTURES
 
     @property
     def network(self) -> Config:
@@ -86,7 +82,7 @@ def load_store(
     """
     if not folder.is_dir():
         raise StoreError(f"models_dir {folder} is not a folder; set it with GENSERVE_MODELS_DIR")
-    torch_device = _torch_device(engine, device)
+    torch_device = devices.torch_device(engine, device)
     models: dict[str, StoredModel] = {}
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -98,7 +94,7 @@ def load_store(
             contents = read(path)
             backend = _backend(path, contents, engine, torch_device, threads)
         except CheckpointError as error:
-            # For strangers to read: without the folder.
+            # Clients can read this, so it does not say where the store is.
             refused[path.name] = str(error).replace(f"{path}: ", "").replace(f"{folder}/", "")
             log.error("refused %s", error)
         else:
@@ -106,93 +102,38 @@ def load_store(
             models[path.stem] = StoredModel(path.stem, contents.description, backend, pictures)
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
-        found = f"refused: {reasons}" if refused else "there is none"
-        raise StoreError(f"no checkpoint to serve in {folder} ({found})")
+        why = f"refused: {reasons}" if refused else "there is none"
+        raise StoreError(f"no checkpoint to serve in {folder} ({why})")
     return models, refused
 
 
 def _pictures(path: Path, description: Description) -> dict[str, Path]:
-    """The pictures of a checkpoint's card; those with images of its data, a VAE's samples among
-    them, only where a licence is told."""
-    found = {shows: path.with_name(path.stem + end) for shows, end in PICTURES.items()}
+    """The pictures of a checkpoint's card that may be shown.
+
+    Those with images of the training data, a VAE's samples among them, need a known licence.
+    """
+    files = {shows: path.with_name(path.stem + end) for shows, end in PICTURES.items()}
     licence = str(description.data.get("licence", ""))
     if not licence or licence.startswith(_NO_LICENCE):
-        del found["nearest"]
+        del files["nearest"]
         if "encode" in description.operations:
-            del found["samples"]
-    return {shows: file for shows, file in found.items() if file.is_file()}
-
-
-def _torch_device(engine: str, device: str) -> str | None:
-    """The device on which torch is to run every model; None = torch is not the first choice.
-
-    Imports torch only where it is asked for or could have a GPU: that takes seconds.
-    """
-    installed = find_spec("torch") is not None
-    if engine == "onnx":
-        if device == "cuda":
-            raise StartupError(
-                "engine is 'onnx', which runs on the CPU, but device is 'cuda'; choose one of them"
-            )
-        return None
-    if engine == "torch" or device == "cuda":
-        if not installed:
-            asked = "engine is 'torch'" if engine == "torch" else "device is 'cuda'"
-            raise StartupError(
-                f"{asked}, but torch is not installed: install the project's extra 'torch', or "
-                "leave the setting at auto"
-            )
-    elif device == "cpu" or not installed or not _cuda_devices():
-        return None
-    from app.engines.torch_backend import pick_device
-
-    found = pick_device(device)
-    return found if engine == "torch" or found == "cuda" else None
-
-
-def may_run_torch(engine: str, device: str) -> bool:
-    """Whether torch could be what runs models that have graphs: told without a GPU's driver, which
-    a process that has asked it anything cannot take along into a fork."""
-    if engine == "onnx" or find_spec("torch") is None:
-        return False
-    return engine == "torch" or device == "cuda" or (device == "auto" and _driver() is not None)
-
-
-def _driver() -> ctypes.CDLL | None:
-    """NVIDIA's driver, if it is there."""
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-
-
-def _cuda_devices() -> int:
-    """GPUs that the driver shows to this process, asked without torch."""
-    if (driver := _driver()) is None:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
+            del files["samples"]
+    return {shows: file for shows, file in files.items() if file.is_file()}
 
 
 def _backend(
-    path: Path,
-    contents: Contents,
-    engine: str,
-    torch_device: str | None,
-    threads: int,
+    path: Path, contents: Contents, engine: str, torch_device: str | None, threads: int
 ) -> Backend:
-    """A checkpoint on its engine.
+    """Load a checkpoint into the backend that runs it.
 
     Raises:
-        CheckpointError: it does not fit, or has nothing for the engines that are here.
+        CheckpointError: it does not fit, or no backend here can run it.
     """
     if torch_device is None and contents.description.graphs:
         from app.engines.onnx_backend import OnnxBackend
 
         return OnnxBackend(path, contents.description, threads)
-    if torch_device is None and (engine == "onnx" or find_spec("torch") is None):
+    if torch_device is None and (engine == "onnx" or not devices.torch_installed()):
         raise CheckpointError(f"{path}: {WITHOUT_GRAPHS}")
     from app.engines.torch_backend import TorchBackend
 

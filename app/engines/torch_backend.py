@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.engines.backend import Backend, DeviceLostError, EngineName, Floats
+from app.engines.backend import Backend, DeviceLostError, EngineName, Floats, Labels
 from app.errors import StartupError
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
@@ -20,10 +20,10 @@ from training.networks.vae import VAE
 
 
 def pick_device(name: str) -> str:
-    """cpu or cuda; ``auto`` is the GPU where torch finds one, else the CPU.
+    """cpu or cuda for the setting ``device``; auto = the GPU where torch finds one, else the CPU.
 
     Raises:
-        StartupError: cuda is asked for and there is none.
+        StartupError: the setting is cuda, and torch finds no GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,7 +36,7 @@ class TorchBackend(Backend):
     """See ``Backend``.
 
     Args:
-        contents: A checkpoint that has been read.
+        contents: Of a checkpoint.
         device: Where the network runs, cpu or cuda.
         threads: CPU threads of one pass.
 
@@ -45,7 +45,7 @@ class TorchBackend(Backend):
     """
 
     engine: ClassVar[EngineName] = "torch"
-    # Powers of two and the halves between them: padding wastes at most a third.
+    # Powers of two, and the sizes halfway between: padding wastes at most a third.
     sizes: ClassVar[tuple[int, ...]] = (
         *(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768),
         *(1024, 1536, 2048, 3072, 4096),
@@ -63,9 +63,7 @@ class TorchBackend(Backend):
         torch.set_flush_denormal(True)
 
     @torch.inference_mode()
-    def run(
-        self, operation: Operation, batch: Floats, labels: NDArray[np.int64] | None
-    ) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
         with device_errors(self.device):
             return self._pass(operation, (batch,) if labels is None else (batch, labels))
 
@@ -102,12 +100,12 @@ def device_errors(device: str) -> Iterator[None]:
             try:
                 torch.cuda.synchronize()
             except RuntimeError:
-                raise DeviceLostError("the GPU fails on every call; restart the process") from error
+                raise DeviceLostError("the GPU fails on every call") from error
         raise
 
 
 def _functions(network: Generator | VAE) -> dict[Operation, Callable[..., tuple[Tensor, ...]]]:
-    """What a network can do, each a function of tensors."""
+    """A network's operations, each a function of tensors."""
 
     def generate(z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         return (network.generate(z, labels),)

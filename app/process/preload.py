@@ -5,10 +5,10 @@ import os
 import signal
 from typing import NoReturn
 
+from app.engines.devices import may_run_torch
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
 from app.engines.probe import Findings
-from app.engines.store import may_run_torch
 from app.errors import StartupError
 from app.process.fork import STOP_SIGNALS, end_with
 from app.settings import Settings

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from app.engines.backend import Backend, EngineName, Floats
+from app.engines.backend import Backend, EngineName, Floats, Labels
 from app.engines.engine import Engine
-from app.engines.rows import Labels, OperationKey, Row, Sample
+from app.engines.rows import OperationKey, Row, Sample
 from app.engines.store import StoredModel, load_store
 from training.networks.configs import Operation
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.engines.backend import EngineName, Floats
+from app.engines.backend import EngineName, Floats, Labels
 from app.engines.engine import Engine
-from app.engines.rows import Labels, OperationKey, Row, Sample
+from app.engines.rows import OperationKey, Row, Sample
 from app.engines.store import load_store
 from app.seeds import normals
 from tests.app.engines.conftest import NAMES, samples, warm_engine

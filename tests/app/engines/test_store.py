@@ -113,7 +113,7 @@ def test_engine_onnx_refuses_what_was_not_exported_with_a_way_out(store: Path) -
 def test_where_torch_is_not_installed_what_needs_it_is_refused(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engines.store.find_spec", lambda name: None)
+    monkeypatch.setattr("app.engines.devices.torch_installed", lambda: False)
     assert set(engines(store).values()) == {"onnx cpu"}
     for engine, device in (("torch", "auto"), ("auto", "cuda")):
         with pytest.raises(StartupError, match="torch is not installed"):
@@ -126,7 +126,7 @@ def test_where_torch_is_not_installed_what_needs_it_is_refused(
 def test_a_gpu_that_only_the_driver_sees_is_not_used(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engines.store._cuda_devices", lambda: 1)
+    monkeypatch.setattr("app.engines.devices.gpu_count", lambda: 1)
     assert set(engines(store).values()) == {"onnx cpu"}
     with pytest.raises(StartupError, match="finds no GPU"):
         load_store(store, device="cuda")

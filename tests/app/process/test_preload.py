@@ -14,43 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.engines import store
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine
 from app.engines.loading import load_and_probe
 from app.engines.onnx_backend import OnnxBackend
 from app.engines.probe import Findings
 from app.engines.rows import OperationKey, Sample
-from app.engines.store import may_run_torch
 from app.errors import StartupError
 from app.process.preload import load_before_fork
 from app.settings import Settings
 from training.networks.checkpoint import load, save
-
-
-@pytest.mark.parametrize(
-    ("engine", "device", "torch", "driver", "may"),
-    [
-        ("auto", "auto", True, True, True),
-        ("auto", "auto", True, False, False),
-        ("auto", "auto", False, True, False),
-        ("auto", "cpu", True, True, False),
-        ("auto", "cuda", True, False, True),
-        ("onnx", "auto", True, True, False),
-        ("torch", "cpu", True, False, True),
-    ],
-)
-def test_torch_may_run_where_it_is_asked_for_or_could_have_a_gpu(
-    monkeypatch: pytest.MonkeyPatch,
-    engine: str,
-    device: str,
-    torch: bool,
-    driver: bool,
-    may: bool,
-) -> None:
-    monkeypatch.setattr(store, "find_spec", lambda _: object() if torch else None)
-    monkeypatch.setattr(store, "_driver", lambda: object() if driver else None)
-    assert may_run_torch(engine, device) is may
 
 
 def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
