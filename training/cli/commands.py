@@ -16,11 +16,11 @@ import torch
 from training.config import AnyRun, GanRun, VaeRun, settings_as_lines
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, data_spec, load_data, relocated
-from training.evaluation.evaluate import Effort, evaluate
+from training.evaluation.evaluate import Effort, evaluate, reference_for
 from training.evaluation.judge import judge_path, load_judge, save_weights, train_judge
 from training.evaluation.likelihood import check_effort
 from training.evaluation.metric_docs import plain_table, rounded
-from training.evaluation.metric_sensitivity import damage_table, figures_of_damage
+from training.evaluation.metric_sensitivity import measure_damages, sensitivity_table
 from training.evaluation.reference import Reference
 from training.loops.dry_run import plan
 from training.loops.gan import PICTURED, shown_classes, train_gan
@@ -35,7 +35,7 @@ from training.optim import distributed
 from training.optim.hardware import Hardware, check_devices, pick_device, pick_hardware
 from training.presets import PRESETS
 from training.release.export import export_checkpoint
-from training.release.publish import check_data, data_of, publish, reference_for
+from training.release.publish import check_data, data_of, publish
 from training.runs.errors import TrainingError
 from training.runs.interrupts import Stopped
 from training.runs.reporting import summary_writer_class
@@ -238,8 +238,8 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.damage:
         spec = _spec_of(arguments)
         reference = reference_for(*load_data(spec), device, effort)
-        found = figures_of_damage(reference.judge, reference.train, reference.test, effort)
-        print(damage_table(found))
+        found = measure_damages(reference.judge, reference.train, reference.test, effort)
+        print(sensitivity_table(found))
         _write_json(arguments.json, found)
         return
     # All are read and compared with their data before the first is measured, for the same reason.

@@ -1,9 +1,9 @@
-"""Classification accuracy score: what a classifier learns of real images from generated ones alone.
+"""Classification accuracy score (CAS): train on generated images, test on real ones.
 
-Train a fixed classifier on labelled samples, score it on real test images, and compare with the
-same classifier trained on as many real images (Ravuri & Vinyals 2019, arXiv:1905.10887). A label
-drawn wrongly, a style left out or one drawn over and over all cost accuracy, so this figure sees
-what precision and the judge's confidence do not.
+A fixed classifier is trained on labelled samples, tested on real images, and compared with the same
+classifier trained on as many real images (Ravuri & Vinyals 2019, arXiv:1905.10887). Wrong labels,
+missing styles and repeated ones all cost accuracy, so CAS shows what precision and the judge's
+accuracy do not.
 """
 
 from pathlib import Path
@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data.dataset import Dataset, epoch_order, to_pixels
-from training.evaluation.judge import CACHE, filled, keep
+from training.evaluation.judge import CACHE, cache_weights, load_if_valid
 from training.runs.progress import progress_of
 
-VERSION = 1  # to be raised when what is trained here changes: two classifiers do not compare
+VERSION = 1  # raise it when the training below changes: cached classifiers are then not used
 IMAGES = 50_000
 BATCH = 128
 STEPS = 1560  # four passes over IMAGES
 SEED = 0  # of the weights, the order and the shifts
 LEARNING_RATE = 3e-3
-SHIFT = 1  # pixels, at most, by which a training batch is moved
+SHIFT = 1  # largest random shift of a training batch, in pixels
 WIDTH = 16
 
 
@@ -47,9 +47,9 @@ def _classifier(shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
 
 
 def train_classifier(images: Tensor, labels: Tensor, num_classes: int) -> nn.Sequential:
-    """The fixed classifier trained on uint8 images (N, C, H, W) and their labels (N,) alone.
+    """The fixed classifier, trained on uint8 images (N, C, H, W) and their labels (N,).
 
-    Deterministic on one device and number of threads; leaves torch's generators as they were.
+    Deterministic on one device and number of threads; does not change torch's generators.
     """
     channels, height, width = images.shape[1:]
     device = images.device
@@ -80,21 +80,21 @@ def train_classifier(images: Tensor, labels: Tensor, num_classes: int) -> nn.Seq
 
 
 def accuracy(classifier: nn.Module, test: Dataset) -> float:
-    """Share of test images that the classifier names rightly."""
+    """Share of test images that the classifier labels correctly."""
     parts = to_pixels(test.images).split(500)
-    named = torch.cat([classifier(part).argmax(1) for part in parts])
-    return float((named == test.labels).double().mean())
+    predicted = torch.cat([classifier(part).argmax(1) for part in parts])
+    return float((predicted == test.labels).double().mean())
 
 
 def real_classifier(train: Dataset, chosen: Tensor, cache: Path = CACHE) -> nn.Sequential:
-    """The classifier trained on the ``chosen`` (N,) real images: once, then kept in ``cache``."""
+    """The classifier trained on the ``chosen`` (N,) real images: once, then from ``cache``."""
     path = cache / f"{train.name}-{train.digest()[:12]}-cas-{len(chosen)}-v{VERSION}.safetensors"
     channels, height, width = train.images.shape[1:]
     num_classes = len(train.class_names)
     classifier = _classifier((channels, height, width), num_classes)
-    if filled(classifier, path):
+    if load_if_valid(classifier, path):
         return classifier.to(train.images.device).eval().requires_grad_(False)
     print(f"training the classifier of CAS on {len(chosen)} real images, once", flush=True)
     classifier = train_classifier(train.images[chosen], train.labels[chosen], num_classes)
-    keep(classifier, path)
+    cache_weights(classifier, path)
     return classifier

@@ -1,4 +1,4 @@
-"""Figures of a trained network, on 10,000 seeded samples, beside what real images score."""
+"""Figures of a trained network on 10,000 seeded samples, beside those of real images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,33 +6,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.data.dataset import to_pixels
+from training.data.dataset import Dataset, to_pixels
 from training.evaluation import cas, likelihood, measures
+from training.evaluation.judge import JudgedImages, judge_for
 from training.evaluation.measures import labels_by_share
 from training.evaluation.metric_docs import rounded
-from training.evaluation.reference import BATCH, SAMPLES, SEED, Judged, Reference, ratio
+from training.evaluation.reference import SAMPLES, SEED, Reference
 from training.networks.gan import Generator
 from training.networks.vae import VAE
+
+BATCH = 500
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured. What a card states is measured with these defaults."""
+    """How much is measured. The figures of a card are measured with these defaults."""
 
-    samples: int = SAMPLES  # drawn, and as many real images beside them
-    cas_images: int = cas.IMAGES  # drawn for CAS, at most as many as are trained on; 0 = no CAS
+    samples: int = SAMPLES  # generated, and as many real images to compare with
+    cas_images: int = cas.IMAGES  # generated for CAS, at most as many as real ones; 0 = no CAS
     nll_samples: int = 1_000  # draws of z for each image's likelihood; 0 = no likelihood
-    nll_images: int = 1_000  # test images that get so many draws
+    nll_images: int = 1_000  # test images with so many draws
+
+
+def reference_for(
+    train: Dataset, test: Dataset, device: torch.device, effort: Effort | None = None
+) -> Reference:
+    """The real images on ``device`` as a reference, with the judge of the training set."""
+    train, test = train.to(device), test.to(device)
+    return Reference(judge_for(train, device), train, test, (effort or Effort()).samples)
 
 
 def draw(
     network: Generator | VAE, count: int, seed: int, shares: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """``count`` samples as they are served: uint8 (count, C, H, W), and labels if conditional.
+    """``count`` samples as the service returns them: uint8 (count, C, H, W), and labels if
+    conditional.
 
     Args:
-        shares: Of the labels, (K,); None = equal ones. Samples are to be compared with images of
-            the same labels (docs/explanation/quality.md).
+        shares: Frequencies of the labels, (K,), which should be those of the images to compare
+            with; None = equal ones.
     """
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(seed)
@@ -49,7 +61,7 @@ def draw(
 
 
 def as_served(pixels: Tensor) -> Tensor:
-    """Pixels in [0, 1] in the 8 bits of an answer of the service."""
+    """Pixels in [0, 1] as the 8-bit levels of the service's responses."""
     return (pixels * 255).round().to(torch.uint8)
 
 
@@ -57,25 +69,25 @@ def as_served(pixels: Tensor) -> Tensor:
 def evaluate(
     network: Generator | VAE, reference: Reference, effort: Effort | None = None
 ) -> dict[str, Any]:
-    """Figures by name, as ``figures.MEANINGS`` explains them; deterministic on one device.
+    """Figures by name, as ``metric_docs.MEANINGS`` explains them; deterministic on one device.
 
-    A name with ``_floor`` or ``_real`` after it is the same figure of real images: what can be
-    hoped for. docs/explanation/quality.md says how each is estimated.
+    A name that ends in ``_floor`` or ``_real`` is the same figure of real images: the best to
+    expect. docs/explanation/quality.md explains how each is estimated.
 
     Args:
         network: In eval mode, on the device of the reference.
-        effort: How much to measure; None = all that a card states.
+        effort: How much to measure; None = as for a card.
 
     Raises:
-        ValueError: of a VAE, as ``likelihood.check_effort``.
+        ValueError: for a VAE, as ``likelihood.check_effort``.
     """
     effort = effort or Effort()
     figures: dict[str, Any] = {"samples": effort.samples, "seed": SEED}
     figures |= reference.judge_figures
     figures |= reference.compare(*draw(network, effort.samples, SEED, reference.shares))
     if network.num_classes and effort.cas_images:
-        # Not more than the real images there are: both classifiers see as many. Other noise than
-        # the samples above, so that the figures do not share their luck.
+        # At most as many as real images, since both classifiers get equally many. Other noise than
+        # the samples above, so that the figures are independent.
         count = min(effort.cas_images, len(reference.train))
         levels, labels = draw(network, count, SEED + 1, reference.cas_shares(count))
         assert labels is not None
@@ -86,7 +98,7 @@ def evaluate(
 
 
 def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, Any]:
-    """Likelihood of the test images and how they come back from mu."""
+    """Likelihood and reconstructions of the test images, and the use of the latent space."""
     images, labels = to_pixels(reference.test.images), reference.test.labels
     recon, kl = likelihood.elbo_terms(vae, images, SEED)
     binary = likelihood.binarised(images, SEED)
@@ -98,23 +110,27 @@ def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, A
         "negative_elbo_binarised_nats": float((binary_recon + binary_kl).mean()),
     }
     if effort.nll_samples:
-        found = likelihood.importance_nll(vae, binary, effort.nll_samples, effort.nll_images, SEED)
+        estimate = likelihood.importance_nll(
+            vae, binary, effort.nll_samples, effort.nll_images, SEED
+        )
         figures |= {
-            "nll_binarised_nats": found.nll,
-            "nll_standard_error": found.standard_error,
+            "nll_binarised_nats": estimate.nll,
+            "nll_standard_error": estimate.standard_error,
             "nll_samples": effort.nll_samples,
-            "nll_images": found.images,
+            "nll_images": estimate.images,
         }
     mu, logvar = likelihood.encodings(vae, images)
-    back = torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
-    judged = Judged.by(reference.judge, back)
+    reconstructed = torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
+    judged = JudgedImages.of(reference.judge, reconstructed)
     distance = measures.frechet_distance(judged.features, reference.judged_test.features)
     return figures | {
-        "reconstruction_mse": float((to_pixels(back) - images).square().mean()),
-        "reconstruction_ssim": likelihood.structural_similarity(to_pixels(back), images),
+        "reconstruction_mse": float((to_pixels(reconstructed) - images).square().mean()),
+        "reconstruction_ssim": likelihood.structural_similarity(to_pixels(reconstructed), images),
         "reconstruction_accuracy": float((judged.classes == labels).double().mean()),
         "reconstruction_frechet_test": distance,
-        "reconstruction_frechet_test_ratio": ratio(distance, reference.floors["frechet_test"]),
+        "reconstruction_frechet_test_ratio": measures.ratio(
+            distance, reference.floors["frechet_test"]
+        ),
         "active_units": likelihood.active_units(mu),
         "latent_dimensions": vae.latent_dim,
         "kl_per_dimension_nats": likelihood.kl_per_dimension(mu, logvar),

@@ -1,16 +1,17 @@
-"""The judge: a classifier trained here, whose features measure how near samples are to real images.
+"""The judge: a classifier of the training set, whose features are used to compare images.
 
-Inception features, the usual yardstick, belong to photographs of 299 pixels and need a download;
-strokes of 28 pixels are judged by a network that has learnt strokes. A pure classifier is blind
-to what does not change the class (blur, thickness, contrast), so this one also has to redraw its
-input from the same features.
+The usual Inception features are made for photographs of 299 pixels and need a download; the judge
+is trained on the same kind of images that it compares. A plain classifier ignores what does not
+change the class (blur, stroke width, contrast), so the judge also reconstructs its input from the
+same features.
 
-MNIST's judge is part of the package, because every published figure was measured with it; any
-other data set's is trained when it is first asked for.
+MNIST's judge is part of the package, because all published figures were measured with it. That of
+any other data set is trained when it is first needed, and cached.
 """
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,15 +26,16 @@ from training.optim.ema import Ema
 from training.runs.progress import progress_of
 
 CACHE = Path("runs/judges")
-VERSION = 2  # to be raised when what is trained here changes: two judges' figures do not compare
+VERSION = 2  # raise it when the training below changes: figures of two judges are not comparable
 EPOCHS = 12
-LEAST_STEPS = 1500  # for small data sets, which so get more epochs
-BATCH = 128
+LEAST_STEPS = 1500  # small data sets get more epochs
+BATCH = 128  # of training
+JUDGED_BATCH = 500  # images in a pass of ``JudgedImages.of``
 FEATURES = 128
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
 LABEL_SMOOTHING = 0.05
-REDRAW_WEIGHT = 20.0  # of the mean squared error, beside the cross-entropy; not tuned
+REDRAW_WEIGHT = 20.0  # of the reconstruction's mean squared error; not tuned
 EMA_HALFLIFE_IMAGES = 20_000.0
 SHIPPED = Path(__file__).parent / "judges"
 
@@ -54,8 +56,8 @@ def _conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 class Judge(nn.Module):
-    """images (B, C, H, W) in [0, 1] -> class logits (B, K) and the images redrawn, as logits;
-    ``features`` is what both come from."""
+    """images (B, C, H, W) in [0, 1] -> class logits (B, K) and the reconstruction, as logits; both
+    from the same ``features``."""
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -77,21 +79,50 @@ class Judge(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 128) of images (B, C, H, W) in [0, 1], before the ReLU through which both heads read
-        them."""
+        """Features (B, 128) of images (B, C, H, W) in [0, 1], before the ReLU in front of both
+        heads."""
         features: Tensor = self.trunk(images * 2 - 1)
         return features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (B, K) and the input redrawn (B, C, H, W), as logits."""
+        """Class logits (B, K) and the reconstruction (B, C, H, W), as logits."""
         features = F.relu(self.features(images))
         return self.classes(self.dropout(features)), self.redraw(features).view(-1, *self.shape)
 
 
-def _augment(images: Tensor, noise: torch.Generator) -> Tensor:
-    """Turn (10 degrees), stretch (10 %), slant (.15) and shift (1/14 of the side) each at random.
+@dataclass(frozen=True)
+class JudgedImages:
+    """Images with their features and classes by the judge."""
 
-    The redrawing head must redraw what it was shown, so the features keep all of these.
+    levels: Tensor  # (N, C, H, W) uint8
+    features: Tensor  # (N, D)
+    classes: Tensor  # (N,) int64
+
+    @classmethod
+    def of(cls, judge: Judge, levels: Tensor) -> "JudgedImages":
+        """Judge uint8 images (N, C, H, W), a batch at a time."""
+        features, classes = [], []
+        for part in levels.split(JUDGED_BATCH):
+            features.append(judge.features(to_pixels(part)))
+            classes.append(judge(to_pixels(part))[0].argmax(1))
+        return cls(levels, torch.cat(features), torch.cat(classes))
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __getitem__(self, chosen: Tensor) -> "JudgedImages":
+        return JudgedImages(self.levels[chosen], self.features[chosen], self.classes[chosen])
+
+    @property
+    def points(self) -> Tensor:
+        """Pixels as points, (N, C H W) in [0, 1]."""
+        return to_pixels(self.levels).flatten(1)
+
+
+def _augment(images: Tensor, noise: torch.Generator) -> Tensor:
+    """Random rotation (10 degrees), scale (10 %), shear (.15) and shift (1/14 of the side).
+
+    The reconstruction target is the augmented image, so the features keep all of these.
     """
     count = len(images)
 
@@ -107,11 +138,11 @@ def _augment(images: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def train_judge(data: Dataset, device: torch.device) -> Judge:
-    """A judge of ``data``, in eval mode; deterministic on a CPU: its seeds are fixed."""
+    """A judge of ``data``, in eval mode; deterministic on a CPU, as its seeds are fixed."""
     torch.manual_seed(0)
     noise = torch.Generator().manual_seed(0)
     data = data.to(device)
-    judge = _blank(data).to(device)
+    judge = _untrained(data).to(device)
     judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place
     ema = Ema(judge, EMA_HALFLIFE_IMAGES)
     optimizer = torch.optim.AdamW(
@@ -129,9 +160,9 @@ def train_judge(data: Dataset, device: torch.device) -> Judge:
             images = _augment(to_pixels(data.images[chosen]), noise)
             cosine = 0.5 * (1 + math.cos(math.pi * step / total))
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 200) * cosine
-            logits, redrawn = judge(images)
+            logits, reconstruction = judge(images)
             loss = F.cross_entropy(logits, data.labels[chosen], label_smoothing=LABEL_SMOOTHING)
-            loss = loss + REDRAW_WEIGHT * F.mse_loss(redrawn.sigmoid(), images)
+            loss = loss + REDRAW_WEIGHT * F.mse_loss(reconstruction.sigmoid(), images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -141,66 +172,74 @@ def train_judge(data: Dataset, device: torch.device) -> Judge:
 
 
 def judge_path(data: Dataset, cache: Path = CACHE) -> Path:
-    """Where the judge of a training set is: shipped, or else in ``cache`` once it is trained."""
+    """The file of a training set's judge: shipped, or else in ``cache``."""
     name = f"{data.name}-{data.digest()[:12]}-v{VERSION}.safetensors"
     return SHIPPED / name if (SHIPPED / name).exists() else cache / name
 
 
 def judge_for(data: Dataset, device: torch.device, cache: Path = CACHE) -> Judge:
-    """The judge of a training set: shipped, or from ``cache``, or trained now and kept there.
+    """The judge of a training set: shipped, or from ``cache``, or trained now and cached.
 
     Training takes about a quarter of an hour for 60,000 digits on one CPU core.
+
+    Raises:
+        DataError: the shipped file is damaged.
     """
     path = judge_path(data, cache)
-    judge = _blank(data)
-    if not filled(judge, path):
+    judge = _untrained(data)
+    if not load_if_valid(judge, path):
         if path.parent == SHIPPED and path.exists():
-            # Another judge in its place would not compare with what was published.
-            raise DataError(f"{path} belongs to the package and is damaged: install it anew")
+            # With another judge, figures would not be comparable with published ones.
+            raise DataError(f"{path} belongs to the package and is damaged: reinstall the package")
         print(f"training the judge on {len(data)} images, once", flush=True)
         trained = train_judge(data, device)
-        keep(trained, path)
-        # Weights laid out as those from a file: the figures are the same to the bit next time.
+        cache_weights(trained, path)
+        # Copied into the memory layout of loaded weights, so that figures are the same bits next
+        # time.
         judge.load_state_dict(trained.state_dict())
     return judge.to(device).eval().requires_grad_(False)
 
 
-def filled(network: nn.Module, path: Path) -> bool:
-    """Fill a network from a file of weights; False = there is none that is whole."""
+def load_if_valid(network: nn.Module, path: Path) -> bool:
+    """Load a file of weights into a network; False = missing or damaged, which is reported."""
     if not path.exists():
         return False
     try:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        said = str(error).partition("\n")[0]
-        print(f"{path} cannot be used: {said}", file=sys.stderr, flush=True)
+        reason = str(error).partition("\n")[0]
+        print(f"{path} cannot be used: {reason}", file=sys.stderr, flush=True)
         return False
     return True
 
 
-def keep(network: nn.Module, path: Path) -> None:
-    """``save_weights``; where that cannot be, it is said."""
+def cache_weights(network: nn.Module, path: Path) -> None:
+    """``save_weights``, but an error is only reported."""
     try:
         save_weights(network, path)
     except OSError as error:
-        said = error.strerror or error
-        print(f"could not keep {path} for the next time: {said}", file=sys.stderr, flush=True)
+        reason = error.strerror or error
+        print(f"could not cache {path}: {reason}", file=sys.stderr, flush=True)
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all; OSError where that cannot be."""
+    """Write a network's weights atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(path, save(weights))
 
 
-def _blank(data: Dataset) -> Judge:
-    """A judge of the set's shape and classes, which has learnt nothing."""
+def _untrained(data: Dataset) -> Judge:
+    """An untrained judge of the set's shape and classes."""
     channels, height, width = data.images.shape[1:]
     return Judge((channels, height, width), len(data.class_names))
 
 
 def load_judge(path: Path, data: Dataset, device: torch.device) -> Judge:
     """The judge of a training set from a file that ``save_weights`` wrote, in eval mode."""
-    judge = _blank(data)
+    judge = _untrained(data)
     judge.load_state_dict(load_file(path))
     return judge.to(device).eval().requires_grad_(False)

@@ -17,16 +17,16 @@ from training.optim.losses import (
 from training.runs.progress import progress_of
 
 BATCH = 500
-# Rows decoded at once while weighing draws. A core slows down once a layer's maps leave its cache
-# (335 us a row at 250 rows, 825 at 4,000); a GPU needs thousands of rows to be busy.
+# Rows decoded at once in importance sampling. A CPU core slows down when a layer's maps do not fit
+# into its cache (335 us a row at 250 rows, 825 at 4,000); a GPU needs thousands to be busy.
 ROWS = {"cpu": 250, "cuda": 8000}
 ACTIVE_VARIANCE = 0.01
 
 
 def binarised(images: Tensor, seed: int) -> Tensor:
-    """Each pixel of (N, C, H, W) in [0, 1] drawn as 1 with its own probability, else 0.
+    """Each pixel of (N, C, H, W) in [0, 1] sampled as 1 with its own probability, else 0.
 
-    One fixed draw of what dynamic binarisation shows in training (Burda et al. 2016, section 5.1).
+    One fixed draw of dynamic binarisation (Burda et al. 2016, section 5.1).
     """
     random = torch.Generator().manual_seed(seed)
     return (torch.rand(images.shape, generator=random).to(images.device) < images).float()
@@ -37,11 +37,11 @@ def elbo_terms(vae: VAE, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         vae: In eval mode.
-        images: (N, C, H, W) in [0, 1], on the VAE's device, as those of every function here.
+        images: (N, C, H, W) in [0, 1], on the VAE's device, as in every function here.
         seed: Of the draws.
 
-    The KL is to the VAE's prior, which may be a flow without closed form, so it comes from the
-    same draw: log q(z|x) - log p(z).
+    The KL to the VAE's prior has no closed form if that is a flow, so it is estimated from the same
+    draw: log q(z|x) - log p(z).
     """
     noise = torch.Generator().manual_seed(seed)
     recons, kls = [], []
@@ -64,8 +64,8 @@ def importance_weights(
     """log p(x|z) + log p(z) - log q(z|x) of ``samples`` draws of z ~ q(z|x): (N, samples), nats.
 
     Their mean is the ELBO; ``losses.negative_bound`` estimates the likelihood from them. An image's
-    draws depend on the seed and its place alone, not on how rows are batched. ``done`` is told of
-    every few images that are.
+    draws depend on the seed and its index alone, not on the batching. ``done`` is called with the
+    number of images of each finished batch.
     """
     noise = torch.Generator().manual_seed(seed)
     rows = ROWS.get(images.device.type, ROWS["cpu"])
@@ -91,35 +91,35 @@ class Likelihood:
     """Negative log-likelihood of a set of images, in nats an image; see ``importance_nll``."""
 
     nll: float
-    standard_error: float  # from having weighed only some of the images
-    images: int  # weighed
+    standard_error: float  # because only some of the images were weighted
+    images: int  # weighted
 
 
 def check_effort(samples: int, weighed: int, images: int) -> None:
-    """Refuse what ``importance_nll`` cannot work with; its arguments, and how many images.
+    """Check the arguments of ``importance_nll`` for so many images.
 
     Raises:
         ValueError: as ``importance_nll``.
     """
     if weighed < images and min(weighed, samples) < 2:
         raise ValueError(
-            f"{samples} draws for each of {weighed} of {images} images tell no standard error; use "
-            "at least 2 of both, or weigh all images"
+            f"{samples} draws for each of {weighed} of {images} images give no standard error; use "
+            "at least 2 of both, or all images"
         )
 
 
 def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: int) -> Likelihood:
     """Mean negative log-likelihood of binarised images (N, C, H, W), by importance sampling.
 
-    The first ``weighed`` of the images, in a seeded order, get ``samples`` draws each. An image
-    beyond those counts as its negative ELBO less the mean gap between the two among the weighed
-    (the difference estimator of survey sampling): the gap varies by about a nat where the
-    likelihoods vary by 20, so 1,000 images do for a tenth of a nat. With all images weighed it is
+    The first ``weighed`` of the images, in a seeded order, get ``samples`` draws each. Every other
+    image counts as its negative ELBO minus the mean gap between ELBO and likelihood of the weighted
+    ones (the difference estimator of survey sampling). That gap varies by about a nat while
+    likelihoods vary by 20, so 1,000 images give a tenth of a nat. With all images weighted it is
     the plain mean.
 
     Raises:
-        ValueError: not all images are weighed, and fewer than two or with fewer than two draws
-            each: no standard error can be told of that.
+        ValueError: not all images are weighted, and fewer than two, or with fewer than two draws
+            each, so that there is no standard error.
     """
     check_effort(samples, weighed, len(images))
     weighed = min(weighed, len(images))
@@ -135,7 +135,7 @@ def importance_nll(vae: VAE, images: Tensor, samples: int, weighed: int, seed: i
     gap = -weights.mean(dim=1) - nll
     recon, kl = elbo_terms(vae, rest, seed)
     total = nll.sum() + (recon.double() + kl.double() - gap.mean()).sum()
-    # From which images were weighed, and from the single draw that each of the others got.
+    # From the choice of weighted images, and from the single draw of each other image.
     variance = (len(rest) / len(images)) ** 2 * gap.var() / weighed
     variance += len(rest) / len(images) ** 2 * weights.var(dim=1).mean()
     return Likelihood(float(total) / len(images), float(variance.sqrt()), weighed)
@@ -159,7 +159,7 @@ def active_units(mu: Tensor) -> int:
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> list[float]:
     """KL from q(z|x) to N(0, 1) in each dimension, in nats, the mean over the data: (Z,).
 
-    To N(0, 1) and not to the learned prior, which does not fall into dimensions.
+    To N(0, 1) instead of the learned prior, which is no product over dimensions.
     """
     return [
         float(kl_to_standard_normal(mu[:, d : d + 1], logvar[:, d : d + 1]).mean())
@@ -170,10 +170,10 @@ def kl_per_dimension(mu: Tensor, logvar: Tensor) -> list[float]:
 def structural_similarity(first: Tensor, second: Tensor) -> float:
     """Mean SSIM of pairs of images (N, C, H, W) in [0, 1]: Gaussian window of 11 pixels, sigma 1.5.
 
-    Images of fewer than 16 pixels a side have no room for it; theirs is of 5 pixels, sigma 0.5.
+    For images smaller than 16 pixels a side, a window of 5 pixels, sigma 0.5.
     Source: Wang et al. 2004, by torchmetrics.
     """
-    import_torchvision()  # torchmetrics imports it, which needs the help of our own import
+    import_torchvision()  # torchmetrics imports torchvision too
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     sigma = 1.5 if min(first.shape[2:]) >= 16 else 0.5
@@ -182,6 +182,6 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
         similarity = structural_similarity_index_measure(
             one, other, sigma=sigma, data_range=1.0, reduction="sum"
         )
-        assert isinstance(similarity, Tensor)  # the image of similarities was not asked for
+        assert isinstance(similarity, Tensor)  # not a pair with the image of similarities
         total += float(similarity)
     return total / len(first)

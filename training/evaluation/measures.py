@@ -1,7 +1,7 @@
 """Measures between sets of images, or of their features: plain functions of tensors.
 
-Distances between points are Euclidean and computed a chunk of rows at a time, so that 10,000
-against 60,000 never stands in memory at once.
+Distances between points are Euclidean and computed in chunks of rows: the whole matrix of 10,000
+by 60,000 would not fit into memory.
 """
 
 import warnings
@@ -19,14 +19,13 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # as Binkowski et al. 2018 and torchme
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Frechet distance between Gaussians fitted to two sets of features, (N, D) and (M, D).
+    """Fréchet distance between Gaussians fitted to two sets of features, (N, D) and (M, D).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), in float64; sample covariances (N - 1).
-    Source: Heusel et al. 2017, arXiv:1706.08500, equation 6, with our features for Inception's.
+    Source: Heusel et al. 2017, arXiv:1706.08500, equation 6, with other features than Inception's.
 
-    torchmetrics' own takes the eigenvalues of S1 S2, which is not symmetric: of two equal sets of
-    2,000 points in 20 of 128 dimensions it says -2e-4 where these lines say 0, so they stand. A
-    test compares the two.
+    Not torchmetrics' version, which takes eigenvalues of the asymmetric S1 S2: for two equal sets
+    of 2,000 points in 20 of 128 dimensions it returns -2e-4 instead of 0. A test compares the two.
     """
     first, second = first.double(), second.double()
     cov1, cov2 = first.T.cov(), second.T.cov()
@@ -35,27 +34,27 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp(min=0).sqrt().sum()
     mean = (first.mean(0) - second.mean(0)).square().sum()
-    # Rounding can leave the distance between equal sets a hair below 0.
+    # Rounding can make the distance between equal sets slightly negative.
     return max(0.0, float(mean + cov1.trace() + cov2.trace() - 2 * cross))
 
 
 def kernel_distance(first: Tensor, second: Tensor, seed: int) -> float:
     """KID: squared maximum mean discrepancy between features (N, D) and (M, D).
 
-    Kernel (x.y/D + 1)^3 of features divided by ``second``'s root mean square, so that the two
-    terms weigh alike, as they do for Inception's; else the cube alone would count. The mean of the
-    unbiased estimate over 100 random subsets of 1,000 (or of the smaller set, if that has fewer):
-    about 0, and as often below it, for equal distributions.
+    Kernel (x.y/D + 1)^3 of features divided by ``second``'s root mean square, so that both terms
+    matter, as for Inception features; without it the cubic term would dominate. The mean of the
+    unbiased estimate over 100 random subsets of 1,000 (or of the smaller set's size): about 0 for
+    equal distributions, and as often below as above it.
 
     Source: Binkowski et al. 2018, arXiv:1801.01401, section 3, by torchmetrics in float64.
     """
-    import_torchvision()  # torchmetrics imports it, which needs the help of our own import
+    import_torchvision()  # torchmetrics imports torchvision too
     from torchmetrics.image.kid import KernelInceptionDistance
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")
         metric = KernelInceptionDistance(
-            feature=torch.nn.Identity(),  # features come ready
+            feature=torch.nn.Identity(),  # features are already computed
             subsets=KID_SUBSETS,
             subset_size=min(KID_SUBSET_SIZE, len(first), len(second)),
         )
@@ -64,7 +63,7 @@ def kernel_distance(first: Tensor, second: Tensor, seed: int) -> float:
     metric.update(first / scale, real=False)
     metric.update(second / scale, real=True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # it draws subsets from torch's global generator
+        torch.manual_seed(seed)  # compute draws subsets from torch's global generator
         mean, _ = metric.compute()
     return float(mean)
 
@@ -79,25 +78,25 @@ def _distances(points: Tensor, to: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def nearest(points: Tensor, to: Tensor | None = None, k: int = 1) -> Tensor:
     """Distances (N, k), ascending, of each point (N, D) to its k nearest in ``to`` (M, D).
 
-    Without ``to``: to its nearest others in ``points`` itself.
+    Without ``to``: the nearest others in ``points`` itself.
 
     Raises:
-        ValueError: there are fewer than k to choose from.
+        ValueError: there are fewer than k others.
     """
     others = len(points) - 1 if to is None else len(to)
     if others < k:
-        raise ValueError(f"{others} points have no {k} nearest ones; use more images")
-    found = []
+        raise ValueError(f"{others} points are too few for {k} nearest neighbours; use more images")
+    parts = []
     for rows, distances in _distances(points, points if to is None else to):
         if to is None:
             own = torch.arange(rows.start, rows.stop, device=points.device)
             distances[own - rows.start, own] = torch.inf
-        found.append(distances.topk(k, dim=1, largest=False).values)
-    return torch.cat(found)
+        parts.append(distances.topk(k, dim=1, largest=False).values)
+    return torch.cat(parts)
 
 
 def nearest_of_alike(points: Tensor, to: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of each point (N, D) in ``to`` (M, D), and how unlike they are.
+    """The k nearest of each point (N, D) in ``to`` (M, D), and how different those are.
 
     Returns:
         Distances (N, k), ascending; and each of these neighbours' distance to the first, (N, k).
@@ -106,14 +105,16 @@ def nearest_of_alike(points: Tensor, to: Tensor, k: int) -> tuple[Tensor, Tensor
         ValueError: there are fewer than k.
     """
     if len(to) < k:
-        raise ValueError(f"{len(to)} points have no {k} nearest ones; use more images")
-    found, apart = [], []
+        raise ValueError(
+            f"{len(to)} points are too few for {k} nearest neighbours; use more images"
+        )
+    nearest_distances, apart = [], []
     for _, distances in _distances(points, to):
         near = distances.topk(k, dim=1, largest=False)
         neighbours = to[near.indices]  # (B, k, D)
-        found.append(near.values)
+        nearest_distances.append(near.values)
         apart.append((neighbours - neighbours[:, :1]).norm(dim=2))
-    return torch.cat(found), torch.cat(apart)
+    return torch.cat(nearest_distances), torch.cat(apart)
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,10 @@ def class_shares(classes: Tensor, num_classes: int) -> Tensor:
 
 
 def labels_by_share(shares: Tensor, count: int) -> Tensor:
-    """``count`` labels in which each of K comes as often as its share (K,) says, to within one:
-    (count,) int64, evenly mixed, the same each time.
+    """Labels (count,) int64 in which each of K has its share (K,), to within one image.
 
-    Rounded by largest remainders. Equal shares go round: 0, 1, ... K - 1, 0, ...
+    Deterministic, evenly mixed, rounded by largest remainders. Equal shares give 0, 1, ... K - 1,
+    0, 1, ...
     """
     wanted = shares.double().cpu() * count
     counts = wanted.floor().long()
@@ -202,7 +203,7 @@ def labels_by_share(shares: Tensor, count: int) -> Tensor:
 
 
 def kl_to_uniform(shares: Tensor) -> float:
-    """KL divergence of shares (K,) from 1/K each, in nats: 0 to log K."""
+    """KL divergence of shares (K,) from the uniform distribution, in nats: 0 to log K."""
     return float(torch.special.xlogy(shares, shares * len(shares)).sum())
 
 
@@ -216,6 +217,11 @@ def histogram_distance(first: Tensor, second: Tensor) -> float:
     return float((first - second).abs().sum())
 
 
+def ratio(value: float, unit: float) -> float:
+    """value / unit; finite even if so few images make the unit 0."""
+    return value / max(unit, 1e-12)
+
+
 def image_bytes(images: Tensor) -> list[bytes]:
-    """Each uint8 image (N, C, H, W) as its bytes: equal exactly where the images are."""
+    """Each uint8 image of (N, C, H, W) as bytes: equal if and only if the images are."""
     return [row.tobytes() for row in images.cpu().numpy()]

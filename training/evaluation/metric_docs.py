@@ -1,4 +1,4 @@
-"""What each figure means, and tables of them: for the terminal, the card and the header."""
+"""What each figure means, and tables of figures for the terminal and the card."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -67,7 +67,7 @@ MEANINGS = {
     "kl_per_dimension_nats": "KL divergence from N(0, 1) in each latent dimension",
 }
 
-# A figure's counterpart for real images is its name with one of these ends, or stands here.
+# A figure's counterpart for real images has its name with one of these suffixes, or is listed.
 BESIDE = ("_floor", "_real")
 BESIDE_ELSEWHERE = {
     "conditional_accuracy": "judge_accuracy",
@@ -81,7 +81,7 @@ Row = tuple[str, str, str, str]  # name, value, what real images score, meaning
 
 
 def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Fractions to four significant digits, also in lists; whole numbers and text as they are."""
+    """Fractions rounded to four significant digits, also in lists; the rest unchanged."""
 
     def short(value: Any) -> Any:
         if isinstance(value, list):
@@ -92,9 +92,9 @@ def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rows(figures: Mapping[str, Any]) -> list[Row]:
-    """A row for each figure, with what real images score beside it rather than in a row of its own.
+    """A row for each figure; that of real images is a column instead of a row of its own.
 
-    Figures that this version does not know keep their row, without a meaning.
+    Unknown figures have a row without a meaning.
     """
     beside: dict[str, str] = {}
     for name in figures:
@@ -120,14 +120,14 @@ def _text(value: Any) -> str:
 
 
 def plain_table(figures: Mapping[str, Any], stated: Mapping[str, Any]) -> str:
-    """For a terminal: each figure as measured, for real images, and as its checkpoint states it."""
+    """For a terminal: each figure as measured now, of real images, and as the checkpoint states."""
     lines = [f"{'figure':34}{'value':>10}  {'real':>10}  {'stated':>10}  meaning"]
     for name, value, real, meaning in rows(figures):
         if isinstance(figures[name], list):
             lines.append(f"{name:34}{meaning}:\n    {value}")
         else:
-            then = _text(stated.get(name, "-"))
-            lines.append(f"{name:34}{value:>10}  {real:>10}  {then:>10}  {meaning}")
+            before = _text(stated.get(name, "-"))
+            lines.append(f"{name:34}{value:>10}  {real:>10}  {before:>10}  {meaning}")
     return "\n".join(lines)
 
 
@@ -138,11 +138,11 @@ def markdown_table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def on_memorisation(figures: Mapping[str, Any]) -> str:
-    """Whether the samples repeat training images, in sentences, from the figures that tell."""
+def memorisation_summary(figures: Mapping[str, Any]) -> str:
+    """Whether the samples repeat training images, in two sentences."""
     copies, memorised = figures["training_copies"], figures["memorised"]
     real = figures["memorised_real"]
-    # A share of a thousandth more than test images have is ten of 10,000: more than chance.
+    # 0.001 more than for test images is ten of 10,000 samples: more than chance.
     repeats = copies > figures["training_copies_real"] or memorised > real + 0.001
     verdict = "It repeats training images" if repeats else "It does not repeat training images"
     return (

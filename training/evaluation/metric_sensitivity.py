@@ -1,7 +1,7 @@
-"""Real images damaged on purpose: shows what each measure sees, and what it is blind to.
+"""Sensitivity of the metrics: real images, damaged in known ways, are measured like samples.
 
-The samples are real training images held out from the reference, so undamaged ones score what a
-perfect generator would, and each damage shows in the measures that see it.
+The images are training images held out from the reference. Undamaged they score as a perfect
+generator would; each kind of damage shows which metrics detect it.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from training.evaluation.reference import SEED, Reference
 
 NOISE = 0.05  # standard deviation; the range of a pixel is 1
 
-Labelled = tuple[Tensor, Tensor]  # uint8 images (N, C, H, W), labels asked for (N,)
+Labelled = tuple[Tensor, Tensor]  # uint8 images (N, C, H, W), labels (N,)
 
 
 def _blur(levels: Tensor, labels: Tensor) -> Labelled:
@@ -48,16 +48,17 @@ def _repeat_half(levels: Tensor, labels: Tensor) -> Labelled:
 
 
 def _drop_label(levels: Tensor, labels: Tensor) -> Labelled:
-    """Whoever asks for the last label gets images of the one before."""
+    """Images of the last label are replaced by images of the one before."""
     last = int(labels.max())
-    asked, given = (torch.where(labels == k)[0] for k in (last, last - 1))
+    dropped, substitutes = (torch.where(labels == k)[0] for k in (last, last - 1))
     levels = levels.clone()
-    levels[asked] = levels[given[torch.arange(len(asked), device=given.device) % len(given)]]
+    chosen = torch.arange(len(dropped), device=levels.device) % len(substitutes)
+    levels[dropped] = levels[substitutes[chosen]]
     return levels, labels
 
 
 def _level_labels(levels: Tensor, labels: Tensor) -> Labelled:
-    """Equal shares of the labels; images of those that are rarer come again."""
+    """Equally frequent labels; images of rare ones are repeated."""
     classes = labels.unique()
     each = len(labels) // len(classes)
     own = (torch.where(labels == k)[0] for k in classes)
@@ -75,7 +76,7 @@ DAMAGES: dict[str, Callable[[Tensor, Tensor], Labelled]] = {
     "a label missing": _drop_label,
     "equal labels": _level_labels,
 }
-BY_HEART = "training images"  # not a damage of the held-out images: the others themselves
+BY_HEART = "training images"  # no damage: images of the reference itself, as if memorised
 
 SHOWN = (
     *("frechet_test_ratio", "frechet_train_ratio", "kid_train"),
@@ -88,20 +89,20 @@ SHOWN = (
 )
 
 
-def figures_of_damage(
+def measure_damages(
     judge: Judge,
     train: Dataset,
     test: Dataset,
     effort: Effort | None = None,
     cache: Path = CACHE,
 ) -> dict[str, dict[str, Any]]:
-    """Damage -> figures of ``effort.samples`` held-out training images that suffered it.
+    """Damage -> figures of ``effort.samples`` held-out training images with that damage.
 
-    For CAS, the images that were not held out suffer it.
+    For CAS the images that are not held out are damaged.
 
     Args:
         judge, train, test: On one device.
-        cache: As of Reference.
+        cache: As for ``Reference``.
     """
     effort = effort or Effort()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SEED + 1))
@@ -109,24 +110,24 @@ def figures_of_damage(
     held_out, others = order[: effort.samples], order[effort.samples :]
     rest = dataclasses.replace(train, images=train.images[others], labels=train.labels[others])
     reference = Reference(judge, rest, test, effort.samples, cache)
-    found = {}
+    figures = {}
     for name, damage in DAMAGES.items():
         print(f"measuring {effort.samples} real images, damage: {name}", flush=True)
-        found[name] = reference.compare(*damage(train.images[held_out], train.labels[held_out]))
+        figures[name] = reference.compare(*damage(train.images[held_out], train.labels[held_out]))
         if effort.cas_images:
             count = min(effort.cas_images, len(rest))
             damaged = damage(rest.images[:count], rest.labels[:count])
-            found[name] |= reference.compare_by_cas(*damaged)
+            figures[name] |= reference.compare_by_cas(*damaged)
     some = slice(0, effort.samples)
-    found[BY_HEART] = reference.compare(rest.images[some], rest.labels[some])
-    return {name: rounded(figures) for name, figures in found.items()}
+    figures[BY_HEART] = reference.compare(rest.images[some], rest.labels[some])
+    return {name: rounded(values) for name, values in figures.items()}
 
 
-def damage_table(found: dict[str, dict[str, Any]]) -> str:
+def sensitivity_table(figures: dict[str, dict[str, Any]]) -> str:
     """Figures by row, damages by column, as Markdown."""
-    lines = [f"| Figure | {' | '.join(found)} |", f"| --- |{' --- |' * len(found)}"]
+    lines = [f"| Figure | {' | '.join(figures)} |", f"| --- |{' --- |' * len(figures)}"]
     for name in SHOWN:
-        if name in found["none"]:
-            values = (str(figures.get(name, "")) for figures in found.values())
+        if name in figures["none"]:
+            values = (str(column.get(name, "")) for column in figures.values())
             lines.append(f"| `{name}` | {' | '.join(values)} |")
     return "\n".join(lines)

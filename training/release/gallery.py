@@ -9,8 +9,9 @@ from torch import Tensor
 
 from training.data.dataset import UNKNOWN_LICENCE, Dataset, first_images, to_pixels
 from training.evaluation.evaluate import draw
+from training.evaluation.judge import JudgedImages
 from training.evaluation.measures import nearest
-from training.evaluation.reference import SEED, Judged, Reference
+from training.evaluation.reference import SEED, Reference
 from training.loops.gan import sample_grid, shown_classes
 from training.loops.vae import reconstruction_grid
 from training.networks.gan import Generator
@@ -136,7 +137,7 @@ def _nearest_training(network: Generator | VAE, reference: Reference, samples: i
     train = to_pixels(reference.train.images).flatten(1)
     distances = nearest(to_pixels(levels).flatten(1), train)[:, 0]
     if labels is None:
-        labels = Judged.by(reference.judge, levels).classes
+        labels = JudgedImages.of(reference.judge, levels).classes
     # The closest of each class, else all ten would be of the simplest; then the closest of all.
     shown = dict.fromkeys(shown_classes(reference.num_classes, COLUMNS))  # each class once
     groups = [torch.where(labels.to(levels.device) == k)[0] for k in shown]

@@ -19,9 +19,8 @@ from training.config import AnyRun, VaeRun, as_json
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.named_sets import NAMED
 from training.data.sources import DEFAULT, data_spec, load_data, relocated
-from training.evaluation.evaluate import Effort, evaluate
-from training.evaluation.judge import judge_for
-from training.evaluation.metric_docs import markdown_table, on_memorisation
+from training.evaluation.evaluate import Effort, evaluate, reference_for
+from training.evaluation.metric_docs import markdown_table, memorisation_summary
 from training.evaluation.reference import SAMPLES, Reference
 from training.loops.heldout import held_out_count
 from training.loops.vae import PRIOR_FITTED
@@ -133,14 +132,6 @@ def _command(kind: str, preset: str, run: AnyRun, data: DataSpec, images: int) -
         if not isinstance(value, dict) and value != usual[name]
     ]
     return " ".join([f"python -m training {kind} --preset {preset}", *options])
-
-
-def reference_for(
-    train: Dataset, test: Dataset, device: torch.device, effort: Effort | None = None
-) -> Reference:
-    """The real images on ``device``, with the judge that has learnt from them."""
-    train, test = train.to(device), test.to(device)
-    return Reference(judge_for(train, device), train, test, (effort or Effort()).samples)
 
 
 def data_of(
@@ -401,7 +392,7 @@ def card(
                 "floors and all that is compared with neighbours say little of so few.\n\n"
             )
         figures += markdown_table(description.metrics)
-        copies = on_memorisation(description.metrics)
+        copies = memorisation_summary(description.metrics)
     else:
         figures = f"Not measured: it was published with `--no-figures`. {again} them."
         copies = "Whether it repeats training images was not measured."

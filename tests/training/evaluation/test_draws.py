@@ -77,12 +77,12 @@ def test_labels_are_asked_for_as_often_as_real_images_beside_them_have_them(
         monkeypatch.setattr(reference, name, kept)
     effort = Effort(samples=samples, cas_images=30, nll_samples=0)
     evaluate(Painter(), reference, effort)
-    beside = labels[reference._chosen]
+    beside = labels[reference.chosen]
     assert len(beside) == samples
     assert seen["compare"] == torch.bincount(beside, minlength=10).tolist()
     assert (
         seen["compare_by_cas"]
-        == torch.bincount(labels[reference._order[:30]], minlength=10).tolist()
+        == torch.bincount(labels[reference.order[:30]], minlength=10).tolist()
     )
 
 

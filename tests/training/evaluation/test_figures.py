@@ -71,12 +71,12 @@ def test_distances_are_of_as_many_samples_as_real_images(painted: Dataset) -> No
     few = Reference(Oracle(), painted, painted, 20)
     figures = few.compare(draw(Painter(), 400, SEED)[0], None)
     whole = measures.frechet_distance(
-        few._as_many(few.judge.features(to_pixels(draw(Painter(), 400, SEED)[0]))),
+        few.subsample(few.judge.features(to_pixels(draw(Painter(), 400, SEED)[0]))),
         few.judged_test.features,
     )
     assert figures["frechet_test"] == pytest.approx(whole)
-    assert len(few._as_many(torch.zeros(400, 3))) == few.judge_figures["real_images"] == 20
-    assert len(few._as_many(torch.zeros(7, 3))) == 7
+    assert len(few.subsample(torch.zeros(400, 3))) == few.judge_figures["real_images"] == 20
+    assert len(few.subsample(torch.zeros(7, 3))) == 7
 
 
 def test_a_judge_that_errs_on_real_images_is_said_to(painted: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Judges that cannot be kept, are broken, or belong to the package."""
+"""Judges that cannot be cached, are damaged, or belong to the package."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from training.evaluation import judge
 from training.evaluation.judge import Judge, judge_for
 
 
-def test_a_judge_that_cannot_be_kept_is_used_and_a_broken_one_is_trained_anew(
+def test_a_judge_that_cannot_be_cached_is_used_and_a_broken_one_is_trained_anew(
     painted: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -30,7 +30,7 @@ def test_a_judge_that_cannot_be_kept_is_used_and_a_broken_one_is_trained_anew(
     blocked.write_text("no folder")
     first = judge_for(painted, cpu, blocked)
     assert not first.training
-    assert f"could not keep {blocked}/painted" in capsys.readouterr().err
+    assert f"could not cache {blocked}/painted" in capsys.readouterr().err
 
     kept = judge_for(painted, cpu, tmp_path / "judges")
     again = judge_for(painted, cpu, tmp_path / "judges")
@@ -48,6 +48,6 @@ def test_a_judge_that_cannot_be_kept_is_used_and_a_broken_one_is_trained_anew(
     # One that belongs to the package is not put another in its place.
     monkeypatch.setattr(judge, "SHIPPED", tmp_path / "judges")
     path.write_bytes(broken := path.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"belongs to the package and is damaged: install it anew"):
+    with pytest.raises(DataError, match="belongs to the package and is damaged: reinstall"):
         judge_for(painted, cpu, tmp_path / "others")
     assert path.read_bytes() == broken

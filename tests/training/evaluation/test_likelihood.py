@@ -99,7 +99,7 @@ def test_too_few_for_a_standard_error_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"{samples} draws for each of {weighed} of 12 images"):
         importance_nll(make_vae(), images, samples, weighed, seed=0)
-    with pytest.raises(ValueError, match="tell no standard error"):
+    with pytest.raises(ValueError, match="give no standard error"):
         check_effort(samples, weighed, len(images))
 
 

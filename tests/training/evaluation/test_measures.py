@@ -156,7 +156,9 @@ def test_nearest_points_on_a_line() -> None:
 
 
 def test_too_few_points_are_refused() -> None:
-    with pytest.raises(ValueError, match="4 points have no 5 nearest ones; use more images"):
+    with pytest.raises(
+        ValueError, match="4 points are too few for 5 nearest neighbours; use more images"
+    ):
         Manifold.of(line(1, 2, 3, 4, 5))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.training.evaluation.conftest import Oracle
 from training.data.dataset import Dataset
-from training.evaluation.metric_docs import on_memorisation
+from training.evaluation.metric_docs import memorisation_summary
 from training.evaluation.reference import Reference
 
 
@@ -24,9 +24,13 @@ def test_copies_of_training_images_are_counted(reference: Reference, painted: Da
     assert figures["memorised"] == 1
     assert figures["memorised_real"] < 1
     figures |= {"samples": 40}
-    assert on_memorisation(figures).startswith("It repeats training images: of 40 samples 40 equal")
+    assert memorisation_summary(figures).startswith(
+        "It repeats training images: of 40 samples 40 equal"
+    )
     fresh = apart.compare(test.images, test.labels) | {"samples": 40}
-    assert on_memorisation(fresh).startswith("It does not repeat training images: of 40 samples 0")
+    assert memorisation_summary(fresh).startswith(
+        "It does not repeat training images: of 40 samples 0"
+    )
 
 
 @pytest.mark.parametrize("alike", [0, 4])
@@ -46,7 +50,7 @@ def test_copies_of_training_images_that_are_there_several_times_are_seen(alike: 
     several = Reference(Oracle(), train, test, 40)
     copied = several.compare(shaken(apart[:30], 3), None)
     assert (copied["memorised"], copied["memorised_real"]) == (1, 0)
-    verdict = on_memorisation(copied | {"samples": 30})
+    verdict = memorisation_summary(copied | {"samples": 30})
     assert verdict.startswith("It repeats training images: of 30 samples 0 equal one")
     fresh = torch.randint(0, 256, (30, 1, 8, 8), generator=random, dtype=torch.uint8)
     assert several.compare(fresh, None)["memorised"] == 0

@@ -15,8 +15,8 @@ from training.evaluation.judge import judge_for
 from training.evaluation.metric_sensitivity import (
     BY_HEART,
     DAMAGES,
-    damage_table,
-    figures_of_damage,
+    measure_damages,
+    sensitivity_table,
 )
 
 
@@ -42,7 +42,7 @@ def damaged(
         monkeypatch.setattr(measures, "KID_SUBSETS", 2)
         judge = judge_for(load_data(data_spec("mnist", mnist_root))[0], torch.device("cpu"), cache)
         assert not list(cache.iterdir())  # nothing was trained
-        return figures_of_damage(judge, train, test, Effort(800, cas_images=0), cache)
+        return measure_damages(judge, train, test, Effort(800, cas_images=0), cache)
 
 
 # Damage -> figure -> how far it moves from that of undamaged digits, at least: about a third of
@@ -113,7 +113,7 @@ def test_cas_loses_the_label_that_is_missing(real_digits: tuple[Dataset, Dataset
 
 
 def test_the_table_of_damage_has_them_all(damaged: dict[str, Any]) -> None:
-    head, _, *lines = damage_table(damaged).splitlines()
+    head, _, *lines = sensitivity_table(damaged).splitlines()
     assert head == f"| Figure | {' | '.join([*DAMAGES, BY_HEART])} |"
     assert len(lines) >= 20
     assert all(line.count("|") == head.count("|") for line in lines)
