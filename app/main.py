@@ -17,13 +17,12 @@ from starlette.routing import Route
 from app import __doc__ as about
 from app import __version__
 from app.api.openapi.document import complete
-from app.api.parameters.checks import query_errors
+from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
 from app.core.lifecycle import serving
 from app.core.metrics import Metrics
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
-    InvalidParameterError,
     MalformedBodyError,
     MethodNotAllowedError,
     NotFoundError,
@@ -105,9 +104,7 @@ def create_app(
 
 async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    errors = query_errors(error.errors())
-    detail = "; ".join(found["detail"] for found in errors[:4])
-    raise InvalidParameterError(detail, errors=errors[:16])
+    raise invalid_parameters(query_errors(error.errors()))
 
 
 def _methods(request: Request) -> str:

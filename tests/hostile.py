@@ -404,7 +404,7 @@ def bodies() -> Iterator[Case]:
     for coding in ("gzip", "br", "deflate", "gzip, identity", "x" * 5000):
         headers = (("Content-Type", PNG), ("Content-Encoding", coding))
         yield Case(
-            f"coding {coding[:14]}", "/encode", 415, TYPE, "as it is", headers=headers, body=_WHOLE
+            f"coding {coding[:14]}", "/encode", 415, TYPE, "unencoded", headers=headers, body=_WHOLE
         )
     large = (("Content-Type", PNG),)
     yield Case(

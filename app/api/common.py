@@ -1,4 +1,4 @@
-"""What the endpoints have in common: formats, tags, uploads."""
+"""Steps that several endpoints share: negotiation, uploads, cached and rendered responses."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from app.api.bodies.pictures import read_pictures
+from app.api.parameters.declared import RenderingOptions
 from app.batching.ticket import Timing
 from app.core.service import Service
 from app.engines.store import StoredModel
@@ -25,82 +25,102 @@ from app.settings import Settings
 
 Endpoint = Callable[..., Awaitable[Any]]
 
-CODERS = CapacityLimiter(2)  # threads that read and write pictures
+CODECS = CapacityLimiter(2)  # threads that decode and encode images
 Content = TypeVar("Content")
 
 
 def service_of(request: Request) -> Service:
-    """What answers."""
+    """The service behind the application."""
     service: Service = request.app.state.service
     return service
 
 
-def media_for(request: Request, format: str | None, offers: Sequence[str] = OFFERS) -> str:
-    """The type of the answer: the parameter's, else what Accept likes best.
+def response_type(request: Request, format: str | None, offers: Sequence[str]) -> str:
+    """The media type of the response: the parameter's, else the best for the Accept header.
 
     Raises:
-        NotAcceptableError
+        NotAcceptableError: Accept allows none of the ``offers``.
     """
     if format:
         return FORMATS[format]
     return choose(", ".join(request.headers.getlist("accept")), offers)
 
 
-def known_already(request: Request, lineage: ResponseMetadata, media: str) -> Response | None:
-    """The answer where the tag says all: to HEAD, and to who has these images already."""
-    if lineage.etag is None or request.method != "GET":
-        return None
+def rendering_of(request: Request, options: RenderingOptions) -> Rendering:
+    """How the images of this request are to be returned.
+
+    Raises:
+        NotAcceptableError: Accept allows none of the image types.
+    """
+    format, scale, layout, frame_ms, metadata = options
+    return Rendering(response_type(request, format, OFFERS), scale, layout, metadata, frame_ms)
+
+
+def is_pinned(model: str | None) -> bool:
+    """Whether a request names its model with the checkpoint's digest."""
+    return model is not None and "@" in model
+
+
+def not_modified(request: Request, etag: str) -> bool:
+    """Whether the client has this version already, by If-None-Match."""
     tags = request.headers.getlist("if-none-match")
-    if tags and etag_matches(", ".join(tags), lineage.etag):
-        return headers_only(media, lineage, 304)
-    return headers_only(media, lineage, 200) if is_head(request.scope) else None
+    return bool(tags) and etag_matches(", ".join(tags), etag)
 
 
-async def rendered(
-    rendering: Rendering, images: Sequence[Image], lineage: ResponseMetadata, timing: Timing
+def response_without_images(
+    request: Request, metadata: ResponseMetadata, media: str
+) -> Response | None:
+    """The response that needs no model: to HEAD, and 304 to a client that has these images.
+
+    Returns:
+        None if the images are needed: other methods, or images without an ETag.
+    """
+    if metadata.etag is None or request.method != "GET":
+        return None
+    if not_modified(request, metadata.etag):
+        return headers_only(media, metadata, 304)
+    return headers_only(media, metadata, 200) if is_head(request.scope) else None
+
+
+async def render(
+    rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata, timing: Timing
 ) -> Response:
-    """The reply; WebP and films, which take long to find few bytes, are made off the event loop."""
+    """The response with the images.
+
+    WebP and animations are encoded in a thread, because their compression is slow.
+    """
     if rendering.media != WEBP and rendering.layout != ANIMATION:
-        return images_response(rendering, images, lineage, timing)
+        return images_response(rendering, images, metadata, timing)
     return await to_thread.run_sync(
-        images_response, rendering, images, lineage, timing, limiter=CODERS
+        images_response, rendering, images, metadata, timing, limiter=CODECS
     )
 
 
-async def uploaded(
-    request: Request, model: StoredModel, how: Fitting, settings: Settings
+async def decode_uploads(
+    files: Sequence[bytes], model: StoredModel, fitting: Fitting, settings: Settings
 ) -> list[Upload]:
-    """The pictures of a request's body, as the model takes them.
+    """Decode uploaded files and adapt them to the model's input.
+
+    ``settings.max_pixels`` is shared by all of them.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
-    """
-    files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
-    return await decoded(files, model, how, settings)
-
-
-async def decoded(
-    files: Sequence[bytes], model: StoredModel, how: Fitting, settings: Settings
-) -> list[Upload]:
-    """Files as the model takes them; together they have as many pixels as one may.
-
-    Raises:
-        ServiceError: 413 or 422, by what is wrong.
+        ServiceError: 413 or 422, depending on what is wrong.
     """
     if not files:
         return []
     shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
-    # Decoding takes up to half a second of C code and a hundred megabytes: not on the event loop,
-    # and few at a time.
+    # Decoding takes up to half a second of C code and 100 MB: in a thread, and few at a time.
     return [
-        await to_thread.run_sync(read_upload, f, shape, max_pixels, how, limiter=CODERS)
-        for f in files
+        await to_thread.run_sync(read_upload, file, shape, max_pixels, fitting, limiter=CODECS)
+        for file in files
     ]
 
 
-def document(request: Request, found: Content, as_page: Callable[[Content], str]) -> Any:
-    """A document as JSON, or as a page for who would rather read HTML."""
+def document_response(
+    request: Request, content: Content, as_page: Callable[[Content], str]
+) -> Response:
+    """A document as JSON, or as an HTML page if the client prefers that."""
     headers = {"Vary": "Accept"}
-    if media_for(request, None, (JSON, HTML)) == HTML:
-        return HTMLResponse(as_page(found), headers=headers)
-    return JSONResponse(jsonable_encoder(found), headers=headers)
+    if response_type(request, None, (JSON, HTML)) == HTML:
+        return HTMLResponse(as_page(content), headers=headers)
+    return JSONResponse(jsonable_encoder(content), headers=headers)

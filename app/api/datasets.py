@@ -1,4 +1,4 @@
-"""Any number of images as one file."""
+"""POST and GET /dataset: any number of labelled images as one file."""
 
 from typing import Annotated
 
@@ -6,66 +6,76 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.api.bodies.raw import refuse_body
-from app.api.common import Endpoint, media_for, service_of
-from app.api.parameters.declared import PLAIN, DatasetFormat, MetadataOf, ModelName, Seed
+from app.api.common import Endpoint, not_modified, response_type, service_of
+from app.api.parameters.declared import (
+    PLAIN,
+    DatasetFormat,
+    DatasetLabel,
+    Metadata,
+    ModelName,
+    Seed,
+)
 from app.core.dataset_files import Dataset
 from app.core.datasets import DatasetGenerator
 from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
-from app.http.ranges import rest_asked
+from app.http.ranges import Rest, rest_asked
 from app.http.streaming import StreamReply
-from app.rendering.caching import etag_matches
 from app.rendering.responses import dataset_headers
 from app.settings import Settings
 
 
 def dataset(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
-
+    """The endpoint, with the limits of ``settings``."""
     datasets = DatasetGenerator(settings.max_datasets)
+    default_n = min(1000, settings.max_dataset_n)
 
     async def dataset(
         request: Request,
         model: ModelName = None,
-        label: Annotated[
-            str | None,
-            Query(
-                max_length=64,
-                description="class of all images: its name, else its index; none on a conditional "
-                "model = every class as often: image i has label i mod classes",
-            ),
-        ] = None,
+        label: DatasetLabel = None,
         n: Annotated[
-            int, Field(ge=1, le=settings.max_dataset_n), PLAIN, Query(description="images")
-        ] = min(1000, settings.max_dataset_n),
+            int,
+            Field(ge=1, le=settings.max_dataset_n),
+            PLAIN,
+            Query(description="Number of images."),
+        ] = default_n,
         seed: Seed = None,
         format: DatasetFormat = None,
-        metadata: MetadataOf = "mark",
+        metadata: Metadata = "mark",
     ) -> Response:
-        """Sample a labelled data set, sent as one file while it is made.
+        """Sample a labelled dataset, sent as one file while it is generated.
 
-        Image i is the one that /generate gives for seed + i and the same label, and the same
-        parameters give the same file. Other requests go first. The connection is cut when something
-        fails, so a file that came whole is whole; GET with a seed and a Range header gives the rest
-        of one that did not. Every batch has the service's own time limit; X-Timeout-Ms does not
-        apply.
+        Image i is that of /generate for seed + i and the same label. The same parameters give the
+        same file. Other requests take precedence. If anything fails, the connection is cut, so a
+        file that arrived whole is complete. GET with a seed and a Range header resumes a download.
+        Each batch has the service's own time limit; X-Timeout-Ms does not apply.
         """
         service = service_of(request)
         await refuse_body(request)
-        media = media_for(request, format, (ZIP, NPZ))
-        made = Dataset(*service.resolve(model, label, n, seed), metadata)
-        identity = service.identity(made.model)
-        headers = dataset_headers(media, made, seed is not None, identity)
+        media = response_type(request, format, (ZIP, NPZ))
+        requested = Dataset(*service.resolve(model, label, n, seed), metadata)
+        identity = service.identity(requested.model)
+        headers = dataset_headers(media, requested, seed is not None, identity)
         rest = None
         if "ETag" in headers and request.method == "GET":
-            etag, length = headers["ETag"], headers.get("Content-Length")
-            tags = request.headers.getlist("if-none-match")
-            if tags and etag_matches(", ".join(tags), etag):
+            if not_modified(request, headers["ETag"]):
                 headers.pop("Content-Length", None)
                 return Response(status_code=304, headers=headers)
-            if not is_head(request.scope):
-                asked, if_range = request.headers.get("range"), request.headers.get("if-range")
-                rest = rest_asked(asked, if_range, etag, None if length is None else int(length))
-        return StreamReply(datasets.archive(service, made, media), media, headers, rest)
+            rest = _rest(request, headers)
+        return StreamReply(datasets.archive(service, requested, media), media, headers, rest)
 
     return dataset
+
+
+def _rest(request: Request, headers: dict[str, str]) -> Rest | None:
+    """The part of the file that a Range header asks for; None = the whole file."""
+    if is_head(request.scope):
+        return None
+    length = headers.get("Content-Length")
+    return rest_asked(
+        request.headers.get("range"),
+        request.headers.get("if-range"),
+        headers["ETag"],
+        None if length is None else int(length),
+    )

@@ -6,72 +6,74 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.api.bodies.raw import refuse_body
-from app.api.common import Endpoint, known_already, media_for, rendered, service_of
+from app.api.common import (
+    Endpoint,
+    is_pinned,
+    render,
+    rendering_of,
+    response_without_images,
+    service_of,
+)
 from app.api.parameters.declared import (
     PLAIN,
-    Format,
-    FrameMs,
     Label,
-    LayoutOf,
-    MetadataOf,
     ModelName,
-    Scale,
+    RenderingQuery,
     Seed,
-    Timeout,
+    TimeoutMs,
     Truncation,
     seeds_parameter,
 )
-from app.api.parameters.lists import seeds_in
+from app.api.parameters.lists import parse_seeds
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import generate_metadata
-from app.rendering.options import FRAME_MS, Rendering, check_size
+from app.rendering.options import check_size
 from app.settings import Settings
 
 
 def generate(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
+    """The endpoint, with the limits of ``settings``."""
 
     async def generate(
         request: Request,
+        options: RenderingQuery,
         model: ModelName = None,
         label: Label = None,
         n: Annotated[
             int,
             Field(ge=1, le=settings.max_n),
             PLAIN,
-            Query(description="images; PNG and WebP show several as one picture, see layout"),
+            Query(description="Number of images. PNG and WebP show several in one file: layout."),
         ] = 1,
         seed: Seed = None,
         seeds: Annotated[str | None, seeds_parameter(settings.max_n)] = None,
         truncation: Truncation = 1,
-        format: Format = None,
-        scale: Scale = 1,
-        layout: LayoutOf = "grid",
-        frame_ms: FrameMs = FRAME_MS,
-        metadata: MetadataOf = "full",
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Response:
-        """Sample images from a model, of a label if you ask for one.
+        """Sample images from a model, optionally of one label.
 
         The same model, label and seed give the same bytes, whatever else the service is doing.
         """
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             await refuse_body(request)
-            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
-            numbers = seeds_in(request, seeds, settings.max_n)
+            rendering = rendering_of(request, options)
+            numbers = parse_seeds(seeds, request.query_params, settings.max_n)
             to_generate = service.generate_request(
                 model, label, n, seed, context, numbers, truncation
             )
             check_size(rendering, to_generate.model.network.image_shape, len(to_generate.seeds))
-            seeded = seed is not None or numbers is not None
-            pinned = model is not None and "@" in model
-            lineage = generate_metadata(
-                to_generate, to_generate.samples(), rendering, seeded, pinned, service.identity
+            metadata = generate_metadata(
+                to_generate,
+                to_generate.samples(),
+                rendering,
+                seeded=seed is not None or numbers is not None,
+                pinned=is_pinned(model),
+                identity=service.identity,
             )
-            if (known := known_already(request, lineage, rendering.media)) is not None:
-                return known
-            made = await service.generate(to_generate)
-            return await rendered(rendering, made.images, lineage, made.timing)
+            if response := response_without_images(request, metadata, rendering.media):
+                return response
+            generated = await service.generate(to_generate)
+            return await render(rendering, generated.images, metadata, generated.timing)
 
     return generate

@@ -1,142 +1,132 @@
-"""Pictures to latents, and back."""
+"""POST /encode, /decode and /reconstruct: pictures to latents and back, on a VAE."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
-from app.api.common import Endpoint, media_for, rendered, service_of, uploaded
-from app.api.parameters.declared import (
-    Center,
-    EncoderName,
-    Format,
-    FrameMs,
-    Invert,
-    LayoutOf,
-    MetadataOf,
-    Scale,
-    Seed,
-    Timeout,
-)
+from app.api.bodies.pictures import read_pictures
+from app.api.common import Endpoint, decode_uploads, render, rendering_of, service_of
+from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.engines.rows import Latent, Posterior
 from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import reconstruction_metadata, seedless_metadata
-from app.rendering.options import FRAME_MS, Rendering, check_size
+from app.rendering.options import check_size
 from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList
 from app.seeds import normals
 from app.settings import Settings
 
 
 def encode(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
+    """The endpoint, with the limits of ``settings``."""
 
     async def encode(
         request: Request,
         response: Response,
+        fitting: FittingQuery,
         model: EncoderName = None,
         seed: Seed = None,
-        invert: Invert = "auto",
-        center: Center = "auto",
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Any:
-        """Pictures in, their places in the latent space out: mean, log-variance, and a draw z."""
+        """Encode pictures: the mean, log-variance and a sample z of each posterior."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             encoder = service.selector.encoder(model)
-            how = fitting_for(encoder.description.data, invert, center)
-            pictures = await uploaded(request, encoder, how, settings)
+            how = fitting_for(encoder.description.data, *fitting)
+            files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
+            uploads = await decode_uploads(files, encoder, how, settings)
             if seed is not None:
-                service.check_seeds(seed, len(pictures))
-            images = [picture.image for picture in pictures]
+                service.check_seeds(seed, len(uploads))
+            images = [upload.image for upload in uploads]
             posteriors, _ = await service.encode(encoder, images, context)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
-            response.headers["X-Picture"] = summary(pictures)
-            items = _posterior_items(posteriors, pictures, seed)
+            response.headers["X-Picture"] = summary(uploads)
+            items = _posterior_items(posteriors, uploads, seed)
             return PosteriorList(model=encoder.name, seed=seed, items=items)
 
     return encode
 
 
 def decode(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
+    """The endpoint, with the limits of ``settings``."""
 
     async def decode(
         request: Request,
+        options: RenderingQuery,
         model: EncoderName = None,
-        format: Format = None,
-        scale: Scale = 1,
-        layout: LayoutOf = "grid",
-        frame_ms: FrameMs = FRAME_MS,
-        metadata: MetadataOf = "full",
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Response:
-        """Latents in, pictures out."""
+        """Decode latents to images."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             decoder = service.selector.encoder(model)
-            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
+            rendering = rendering_of(request, options)
             latents = await read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
             )
             check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, context)
-            lineage = seedless_metadata(decoder, len(images), rendering)
-            return await rendered(rendering, images, lineage, timing)
+            metadata = seedless_metadata(decoder, len(images), rendering)
+            return await render(rendering, images, metadata, timing)
 
     return decode
 
 
+async def _columns(
+    show: Annotated[
+        Literal["reconstruction", "beside", "error"],
+        Query(
+            description="What a PNG or WebP shows. reconstruction: the reconstructions alone. "
+            "beside: one row per picture, with the model's input and its reconstruction. error: "
+            "also their absolute difference; black is none, white is 1."
+        ),
+    ] = "reconstruction",
+) -> int | None:
+    """Columns of a sheet of reconstructions; None = a grid of reconstructions alone."""
+    return {"reconstruction": None, "beside": 2, "error": 3}[show]
+
+
 def reconstruct(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
+    """The endpoint, with the limits of ``settings``."""
 
     async def reconstruct(
         request: Request,
+        options: RenderingQuery,
+        columns: Annotated[int | None, Depends(_columns)],
+        fitting: FittingQuery,
         model: EncoderName = None,
-        format: Format = None,
-        scale: Scale = 1,
-        layout: LayoutOf = "grid",
-        frame_ms: FrameMs = FRAME_MS,
-        metadata: MetadataOf = "full",
-        show: Annotated[
-            Literal["reconstruction", "beside", "error"],
-            Query(
-                description="of a PNG or WebP: the reconstructions alone; a row a picture with the "
-                "picture, as the model takes it, beside it; and with their difference as well, "
-                "white where it is 1 (0 = the same)"
-            ),
-        ] = "reconstruction",
-        invert: Invert = "auto",
-        center: Center = "auto",
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Response:
-        """Encode pictures, then decode their means: what the model keeps of them."""
+        """Encode pictures and decode the means: what the model retains of them."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             encoder = service.selector.encoder(model)
-            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
-            how = fitting_for(encoder.description.data, invert, center)
-            pictures = await uploaded(request, encoder, how, settings)
-            columns = {"reconstruction": None, "beside": 2, "error": 3}[show]
-            tiles = len(pictures) * (columns or 1)
+            rendering = rendering_of(request, options)
+            how = fitting_for(encoder.description.data, *fitting)
+            files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
+            uploads = await decode_uploads(files, encoder, how, settings)
+            tiles = len(uploads) * (columns or 1)
             check_size(rendering, encoder.network.image_shape, tiles, columns)
-            originals = [picture.image for picture in pictures]
+            originals = [upload.image for upload in uploads]
             posteriors, _ = await service.encode(encoder, originals, context)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, context)
-            lineage = reconstruction_metadata(encoder, pictures, images, rendering, columns)
-            return await rendered(rendering, images, lineage, timing)
+            metadata = reconstruction_metadata(encoder, uploads, images, rendering, columns)
+            return await render(rendering, images, metadata, timing)
 
     return reconstruct
 
 
 def _posterior_items(
-    posteriors: list[Posterior], pictures: list[Upload], seed: int | None
+    posteriors: Sequence[Posterior], uploads: Sequence[Upload], seed: int | None
 ) -> list[PosteriorItem]:
+    """The response of /encode; z is drawn with the noise of ``seed`` + index, None = the mean."""
     items = []
-    for index, ((mu, logvar), picture) in enumerate(zip(posteriors, pictures, strict=True)):
+    for index, ((mu, logvar), upload) in enumerate(zip(posteriors, uploads, strict=True)):
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
@@ -146,7 +136,7 @@ def _posterior_items(
                 mu=mu.tolist(),
                 logvar=logvar.tolist(),
                 z=z.tolist(),
-                picture=PictureNote.of(picture),
+                picture=PictureNote.of(upload),
             )
         )
     return items

@@ -1,4 +1,4 @@
-"""GET /models: what is served, as JSON or as pages."""
+"""GET /models: the served models, as JSON or as HTML pages."""
 
 import hashlib
 from typing import Any
@@ -7,49 +7,48 @@ from anyio import to_thread
 from fastapi import Request, Response
 
 from app.api import pages
-from app.api.common import document, service_of
+from app.api.common import document_response, is_pinned, not_modified, service_of
 from app.core.selection import pinned_name
 from app.core.service import Service
 from app.engines.store import StoredModel
 from app.errors import NotFoundError, shown
 from app.formats.media_types import PNG
-from app.rendering.caching import IMMUTABLE, entity_tag, etag_matches
+from app.rendering.caching import IMMUTABLE, entity_tag
 from app.rendering.schemas import ModelCard, ModelList
 
 
 async def list_models(request: Request) -> Any:
-    """What is served, and which files of the store were refused: JSON, or a page."""
+    """The served models, and the files of the store that were refused: JSON, or a page."""
     service = service_of(request)
     cards = [_card(service, service.models[name]) for name in sorted(service.models)]
-    found = ModelList(
+    models = ModelList(
         default=service.selector.default,
         default_encoder=service.selector.default_encoder,
         max_n=service.max_n,
         models=cards,
         refused=service.refused,
     )
-    return document(request, found, pages.models_page)
+    return document_response(request, models, pages.models_page)
 
 
 async def get_model(request: Request, name: str) -> Any:
     """One model's card: JSON, or a page with its pictures."""
     service = service_of(request)
-    return document(request, _card(service, service.selector.model(name)), pages.card_page)
+    return document_response(request, _card(service, service.selector.model(name)), pages.card_page)
 
 
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
-    """A picture of a model's card, as the card's pictures name them."""
+    """A picture of a model's card, at the address that the card lists."""
     model = service_of(request).selector.model(name)
     path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
     if path is None or not path.exists():
-        have = ", ".join(f"{shows}.png" for shows in model.pictures) or "no pictures"
-        raise NotFoundError(f"{model.name} has no picture {shown(file)}; it has {have}")
-    # A name alone leads to whatever is served under it tomorrow.
-    cache = IMMUTABLE if "@" in name else "no-cache"
+        available = ", ".join(f"{shows}.png" for shows in model.pictures) or "none"
+        raise NotFoundError(f"{model.name} has no picture {shown(file)}; available: {available}")
+    # Without a digest, the name may lead to another checkpoint tomorrow.
+    cache = IMMUTABLE if is_pinned(name) else "no-cache"
     picture = await to_thread.run_sync(path.read_bytes)
     headers = {"Cache-Control": cache, "ETag": entity_tag(hashlib.sha256(picture).hexdigest())}
-    tags = ", ".join(request.headers.getlist("if-none-match"))
-    if tags and etag_matches(tags, headers["ETag"]):
+    if not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(picture, media_type=PNG, headers=headers)
 

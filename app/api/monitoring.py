@@ -1,4 +1,4 @@
-"""/livez, /readyz, /status and /metrics, for operators and their tools."""
+"""GET /livez, /readyz, /status and /metrics, for operators and their tools."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import __version__
 from app.api.common import service_of
-from app.core.service import Service
+from app.engines.batch_plan import BatchPlan
 from app.rendering.schemas import Cost, ModelStatus, OperationStatus, Readiness, Status
 
 
 async def livez(request: Request) -> dict[str, str]:
-    """The process runs and answers, and so do the model and what feeds it."""
+    """Whether the process responds, its models included."""
     service_of(request).health.check_alive()
     return {"status": "alive"}
 
 
 async def readyz(request: Request) -> Any:
-    """Every model answers a canary sent through the real queue (cached for a second).
+    """Whether every model answers a canary sent through the real queue; cached for a second.
 
-    Being busy is no reason to be taken out of service; stopping is one.
+    A busy service is ready; one that is stopping is not.
     """
     service = service_of(request)
     await service.health.check_ready()
@@ -28,35 +28,10 @@ async def readyz(request: Request) -> Any:
 
 
 async def get_status(request: Request) -> Any:
-    """Queue, counts, and what each model's forward passes cost."""
-    return _status(service_of(request))
-
-
-async def metrics(request: Request) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Queue, counts, and the cost of each model's forward passes, over all processes."""
     service = service_of(request)
     service.update_gauges()
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _status(service: Service) -> Status:
-    """How things stand now, in all processes."""
-    service.update_gauges()
     sums, rates = service.metrics.sums(), service.metrics.rates()
-
-    def operations(name: str) -> dict[str, OperationStatus]:
-        return {
-            operation: OperationStatus(
-                images_per_second=round(rates[name, operation], 1),
-                passes=[
-                    Cost(images=size, milliseconds=round(seconds * 1e3, 3))
-                    for size, seconds in service.engine.plans[name, operation].costs
-                ],
-                max_batch=service.engine.plans[name, operation].max_batch,
-            )
-            for operation in service.engine.operations(name)
-        }
-
     return Status(
         version=__version__,
         uptime_seconds=round(service.uptime_s, 1),
@@ -74,8 +49,31 @@ def _status(service: Service) -> Status:
                 engine=model.backend.engine,
                 device=model.backend.device,
                 reproducibility=service.engine.reproducibility[name],
-                operations=operations(name),
+                operations={
+                    operation: _operation(
+                        service.engine.plans[name, operation], rates[name, operation]
+                    )
+                    for operation in service.engine.operations(name)
+                },
             )
             for name, model in sorted(service.models.items())
         },
     )
+
+
+def _operation(plan: BatchPlan, rate: float) -> OperationStatus:
+    """``rate``: images per second of full batches."""
+    return OperationStatus(
+        images_per_second=round(rate, 1),
+        passes=[
+            Cost(images=size, milliseconds=round(seconds * 1e3, 3)) for size, seconds in plan.costs
+        ],
+        max_batch=plan.max_batch,
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Counters and histograms in the Prometheus text format."""
+    service = service_of(request)
+    service.update_gauges()
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,7 @@
-"""Pages for people: a model's card, the models, the kinds of errors. Their JSON says the same."""
+"""HTML pages for people: the models, a model's card, the kinds of errors. Their JSON has the same
+content."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -8,21 +9,21 @@ from app.errors import ServiceError
 from app.rendering.schemas import ModelCard, ModelList
 
 _KINDS = {
-    "gan": "A GAN: draws samples of what it was trained on.",
-    "cgan": "A conditional GAN: draws samples of the label that you ask for.",
-    "vae": "A VAE: draws samples, and finds a picture's place in its latent space and back.",
+    "gan": "A GAN: samples what it was trained on.",
+    "cgan": "A conditional GAN: samples a given label.",
+    "vae": "A VAE: samples, encodes a picture to a point in its latent space, and decodes it.",
 }
-_SHOWS = {
-    "samples": "samples, none chosen; of a VAE, below test images and their reconstructions",
-    "morph": "from one sample to another, in equal steps through the latent space",
-    "nearest": "for each class the sample that comes closest to a training image, and below it the "
-    "nearest of those",
-    "map": "test images by their place in the latent space",
-    "curves": "measures during training",
+_CAPTIONS = {
+    "samples": "uncurated samples; of a VAE, below test images with their reconstructions",
+    "morph": "interpolation between samples, in equal steps through the latent space",
+    "nearest": "for each class the sample closest to a training image, with the nearest training "
+    "images below",
+    "map": "test images in the latent space",
+    "curves": "losses and metrics during training",
 }
 _LIMITS = (
-    "It knows what its training set shows and nothing else. Whether it repeats what it has seen is "
-    "measured above: copies, memorised, nearest."
+    "The model knows its training data and nothing else. The figures above say whether it "
+    "reproduces that data: copies, memorised, nearest."
 )
 
 
@@ -41,7 +42,7 @@ def page(title: str, body: str) -> str:
         '<link rel="icon" href="/static/icon.png">\n'
         '<link rel="stylesheet" href="/static/page.css">\n</head>\n<body class="document">\n'
         '<nav aria-label="Service"><a href="/">Genserve</a> <a href="/models">Models</a> '
-        '<a href="/problems">Problems</a> <a href="/docs">Operations</a></nav>\n'
+        '<a href="/problems">Problems</a> <a href="/docs">API</a></nav>\n'
         f"<main>\n<h1>{escape(title)}</h1>\n{body}</main>\n</body>\n</html>\n"
     )
 
@@ -59,8 +60,8 @@ def card_page(card: ModelCard) -> str:
         "runs on": f"{card.engine}, {card.device}",
     }
     pictures = "".join(
-        f'<figure><img src="{escape(address)}" alt="{escape(_SHOWS.get(shows, shows))}">'
-        f"<figcaption>{escape(_SHOWS.get(shows, shows).capitalize())}.</figcaption></figure>\n"
+        f'<figure><img src="{escape(address)}" alt="{escape(_CAPTIONS.get(shows, shows))}">'
+        f"<figcaption>{escape(_CAPTIONS.get(shows, shows).capitalize())}.</figcaption></figure>\n"
         for shows, address in card.pictures.items()
     )
     parts = [
@@ -76,7 +77,7 @@ def card_page(card: ModelCard) -> str:
 
 
 def models_page(models: ModelList) -> str:
-    """What is served."""
+    """The served models, and the files that were refused."""
     items = "".join(
         f'<li><a href="/models/{escape(card.name)}">{escape(card.name)}</a>: '
         f"{escape(_KINDS.get(card.kind, card.kind))}"
@@ -93,9 +94,7 @@ def problems_page(problems: Mapping[str, type[ServiceError]]) -> str:
         f'<li>{error.status} <a href="/problems/{slug}">{escape(error.title)}</a></li>\n'
         for slug, error in sorted(problems.items(), key=lambda item: (item[1].status, item[0]))
     )
-    return page(
-        "Problems", f"<p>Every kind of error that an answer can name.</p>\n<ul>\n{items}</ul>\n"
-    )
+    return page("Problems", f"<p>Every kind of error response.</p>\n<ul>\n{items}</ul>\n")
 
 
 def problem_page(error: type[ServiceError]) -> str:
@@ -103,7 +102,7 @@ def problem_page(error: type[ServiceError]) -> str:
     return page(
         error.title,
         f"<p>Status {error.status}.</p>\n<p>{escape(error.about)}</p>\n"
-        f"<p>Such as: <q>{escape(error.example)}</q></p>\n",
+        f"<p>Example: <q>{escape(error.example)}</q></p>\n",
     )
 
 
@@ -115,17 +114,17 @@ def _section(title: str, values: Mapping[str, Any]) -> str:
     return f"<h2>{escape(title)}</h2>\n<table>\n{rows}</table>\n" if rows else ""
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
-    """Names and values of nested objects, line by line."""
-    for name, value in values.items():
-        told = f"{before}{name}".replace("_", " ")
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested objects, one pair for each line of a table."""
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{told}: ")
+            yield from _flat(value, f"{name}: ")
         elif isinstance(value, list):
-            yield told, ", ".join(map(_told, value))
+            yield name, ", ".join(map(_text, value))
         else:
-            yield told, _told(value)
+            yield name, _text(value)
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The interface as a table: every operation, what it answers and which errors it can give."""
+"""Every operation of the interface in one table: endpoint, responses, errors, request body."""
 
 from typing import Any, NamedTuple
 
@@ -13,24 +13,24 @@ from app.api.models import get_model, get_model_picture, list_models
 from app.api.monitoring import get_status, livez, metrics, readyz
 from app.api.openapi.operations import (
     DATASET,
-    DATASET_KNOWN,
-    DATASET_REST,
-    DRAWN,
+    DATASET_NOT_MODIFIED,
+    DATASET_PART,
     ENCODED,
-    END,
     ENDS,
     FILE,
-    GENERATED,
     IMAGES,
     LATENTS,
-    NOT_MODIFIED,
     PAGE,
-    PICTURES,
-    PROOF,
+    PICTURE,
     RANGE,
     REBUILT,
-    WALK_KNOWN,
-    WALKED,
+    SAMPLE,
+    SAMPLE_NOT_MODIFIED,
+    SOURCE,
+    UPLOADS,
+    VERDICT,
+    WALK,
+    WALK_NOT_MODIFIED,
     PngResponse,
     Responses,
     ZipResponse,
@@ -67,85 +67,85 @@ from app.settings import Settings
 
 Errors = tuple[type[ServiceError], ...]
 
-_ASKED: Errors = (UnknownModelError, NotAcceptableError, WrongModelError, *OF_RUNS)
-_SENT: Errors = (*_ASKED, *OF_BODIES)
-_SEEN: Errors = (*_SENT, UnreadableImageError)  # with pictures in the body
-_ENCODES: Errors = (UnknownModelError, WrongModelError, *OF_BODIES, UnreadableImageError, *OF_RUNS)
-_VERIFIES: Errors = (*OF_BODIES, UnreadableImageError, NoRecipeError, *OF_RUNS)
-# A dataset; never over its share, for all others go first anyway.
-_STREAMS: Errors = tuple(error for error in _ASKED if error is not OverShareError)
-_RESUMES: Errors = (*_STREAMS, RangeNotSatisfiableError)
-_DOCUMENT: Errors = (NotAcceptableError,)  # a document, as JSON or as a page
-_CARD: Errors = (UnknownModelError, *_DOCUMENT)
-_PROBLEM: Errors = (NotFoundError, *_DOCUMENT)
-_DRAWN: Errors = (UnknownModelError, NotFoundError)
+_RUN: Errors = (UnknownModelError, NotAcceptableError, WrongModelError, *OF_RUNS)
+_RUN_BODY: Errors = (*_RUN, *OF_BODIES)
+_SEE: Errors = (*_RUN_BODY, UnreadableImageError)  # pictures in the body
+_ENCODE: Errors = (UnknownModelError, WrongModelError, *OF_BODIES, UnreadableImageError, *OF_RUNS)
+_VERIFY: Errors = (*OF_BODIES, UnreadableImageError, NoRecipeError, *OF_RUNS)
+# Never over its share: all other requests take precedence over a dataset anyway.
+_STREAM: Errors = tuple(error for error in _RUN if error is not OverShareError)
+_RESUME: Errors = (*_STREAM, RangeNotSatisfiableError)
+_PAGE: Errors = (NotAcceptableError,)  # a document as JSON or as an HTML page
+_CARD: Errors = (UnknownModelError, *_PAGE)
+_PROBLEM: Errors = (NotFoundError, *_PAGE)
+_FILE: Errors = (UnknownModelError, NotFoundError)
 _HEALTH: Errors = (NotReadyError,)
 
 _PICTURE = "/models/{name}/pictures/{file}"
 
 
-class Row(NamedTuple):
-    """An operation of the interface."""
+class Operation(NamedTuple):
+    """A row of the table."""
 
     method: str
     path: str
     id: str  # OpenAPI's operationId
     tag: str
     endpoint: Endpoint
-    gives: Any  # a class of answers, or the type of the JSON that FastAPI writes
-    answers: Responses
-    errors: Errors  # besides what every operation refuses (``app.api.openapi``)
+    returns: Any  # a response class, or the type of the JSON that FastAPI writes
+    responses: Responses  # what the document says of successful responses
+    errors: Errors  # besides those of every operation (``app.api.openapi.document``)
     extra: dict[str, Any] | None = None  # body or headers that the endpoint reads by itself
 
 
-def _table(settings: Settings) -> tuple[Row, ...]:
-    generated, path, axes = generate(settings), interpolate(settings), traverse(settings)
-    code, images, again = encode(settings), decode(settings), reconstruct(settings)
-    archive, proof, drawn = dataset(settings), verify(settings), get_model_picture
-    png, file, points, kind = PngResponse, ZipResponse, PosteriorList, ProblemKind
-    kinds = dict[str, ProblemKind]
-    # GET is the same call as POST where the query says all: for <img src>, links and caches.
-    found, walked = GENERATED | NOT_MODIFIED, WALKED | WALK_KNOWN
-    rest = DATASET | DATASET_KNOWN | DATASET_REST
+def _operations(settings: Settings) -> tuple[Operation, ...]:
+    row, image, latent, png, file = Operation, "images", "latents", PngResponse, ZipResponse
+    sample, path, axes = generate(settings), interpolate(settings), traverse(settings)
+    points, images, rebuilt = encode(settings), decode(settings), reconstruct(settings)
+    archive, check, picture = dataset(settings), verify(settings), get_model_picture
+    posteriors, kind, kinds = PosteriorList, ProblemKind, dict[str, ProblemKind]
+    # GET does the same as POST where the query has everything: for <img src>, links and caches.
+    get_sample, get_walk = SAMPLE | SAMPLE_NOT_MODIFIED, WALK | WALK_NOT_MODIFIED
+    get_file = DATASET | DATASET_NOT_MODIFIED | DATASET_PART
     return (
-        Row("POST", "/generate", "generate", "images", generated, png, GENERATED, _ASKED),
-        Row("GET", "/generate", "generate_get", "images", generated, png, found, _ASKED),
-        Row("POST", "/dataset", "dataset", "images", archive, file, DATASET, _STREAMS),
-        Row("GET", "/dataset", "dataset_get", "images", archive, file, rest, _RESUMES, RANGE),
-        Row("POST", "/encode", "encode", "latents", code, points, ENCODED, _ENCODES, PICTURES),
-        Row("POST", "/decode", "decode", "latents", images, png, IMAGES, _SENT, LATENTS),
-        Row("POST", "/reconstruct", "reconstruct", "latents", again, png, REBUILT, _SEEN, PICTURES),
-        Row("POST", "/interpolate", "interpolate", "latents", path, png, WALKED, _SEEN, ENDS),
-        Row("GET", "/interpolate", "interpolate_get", "latents", path, png, walked, _ASKED),
-        Row("POST", "/traverse", "traverse", "latents", axes, png, WALKED, _SEEN, END),
-        Row("GET", "/traverse", "traverse_get", "latents", axes, png, walked, _ASKED),
-        Row("POST", "/verify", "verify", "images", proof, Verification, PROOF, _VERIFIES, FILE),
-        Row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, _DOCUMENT),
-        Row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _CARD),
-        Row("GET", _PICTURE, "get_model_picture", "models", drawn, png, DRAWN, _DRAWN),
-        Row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, _HEALTH),
-        Row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, _HEALTH),
-        Row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
-        Row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
-        Row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _DOCUMENT),
-        Row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _PROBLEM),
+        row("POST", "/generate", "generate", image, sample, png, SAMPLE, _RUN),
+        row("GET", "/generate", "generate_get", image, sample, png, get_sample, _RUN),
+        row("POST", "/dataset", "dataset", image, archive, file, DATASET, _STREAM),
+        row("GET", "/dataset", "dataset_get", image, archive, file, get_file, _RESUME, RANGE),
+        row("POST", "/encode", "encode", latent, points, posteriors, ENCODED, _ENCODE, UPLOADS),
+        row("POST", "/decode", "decode", latent, images, png, IMAGES, _RUN_BODY, LATENTS),
+        row("POST", "/reconstruct", "reconstruct", latent, rebuilt, png, REBUILT, _SEE, UPLOADS),
+        row("POST", "/interpolate", "interpolate", latent, path, png, WALK, _SEE, ENDS),
+        row("GET", "/interpolate", "interpolate_get", latent, path, png, get_walk, _RUN),
+        row("POST", "/traverse", "traverse", latent, axes, png, WALK, _SEE, SOURCE),
+        row("GET", "/traverse", "traverse_get", latent, axes, png, get_walk, _RUN),
+        row("POST", "/verify", "verify", image, check, Verification, VERDICT, _VERIFY, FILE),
+        row("GET", "/models", "list_models", "models", list_models, ModelList, PAGE, _PAGE),
+        row("GET", "/models/{name}", "get_model", "models", get_model, ModelCard, PAGE, _CARD),
+        row("GET", _PICTURE, "get_model_picture", "models", picture, png, PICTURE, _FILE),
+        row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, _HEALTH),
+        row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, _HEALTH),
+        row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
+        row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
+        row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _PAGE),
+        row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _PROBLEM),
     )
 
 
 def build_router(settings: Settings) -> APIRouter:
-    """Every operation of the interface; ``settings`` gives the limits that the OpenAPI states."""
+    """A router with every operation; ``settings`` gives the limits in the OpenAPI document."""
     router = APIRouter(dependencies=[Depends(check_query)])
-    for row in _table(settings):
-        of_files = isinstance(row.gives, type) and issubclass(row.gives, Response)
-        kind = {"response_class": row.gives} if of_files else {"response_model": row.gives}
+    for operation in _operations(settings):
+        returns = operation.returns
+        is_file = isinstance(returns, type) and issubclass(returns, Response)
         router.add_api_route(
-            row.path,
-            row.endpoint,
-            methods=[row.method],
-            operation_id=row.id,
-            tags=[row.tag],
-            responses=row.answers,
-            openapi_extra=raises(*row.errors) | (row.extra or {}),
-            **kind,
+            operation.path,
+            operation.endpoint,
+            methods=[operation.method],
+            operation_id=operation.id,
+            tags=[operation.tag],
+            responses=operation.responses,
+            openapi_extra=raises(*operation.errors) | (operation.extra or {}),
+            **{"response_class" if is_file else "response_model": returns},
         )
     return router

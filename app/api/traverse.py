@@ -1,4 +1,4 @@
-"""POST and GET /traverse: one latent with one axis after the other changed."""
+"""POST and GET /traverse: one latent with one axis after the other varied."""
 
 from typing import Annotated
 
@@ -8,116 +8,114 @@ from pydantic import Field
 
 from app.api.bodies.raw import has_body, refuse_body
 from app.api.bodies.sources import read_source
-from app.api.common import Endpoint, decoded, known_already, media_for, rendered, service_of
+from app.api.common import (
+    Endpoint,
+    decode_uploads,
+    is_pinned,
+    render,
+    rendering_of,
+    response_without_images,
+    service_of,
+)
 from app.api.parameters.declared import (
     AxisValue,
-    Center,
-    Format,
-    FrameMs,
-    Invert,
+    FittingQuery,
     Label,
-    LayoutOf,
-    MetadataOf,
     ModelName,
-    Scale,
+    RenderingQuery,
     Seed,
     Steps,
-    Timeout,
+    TimeoutMs,
     Truncation,
+    axes_parameter,
 )
-from app.api.parameters.lists import axes_in, check_traversal
+from app.api.parameters.lists import check_traversal, parse_axes
 from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, liveliest_axes, resolve_walk
 from app.formats.uploads import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import walk_metadata
-from app.rendering.options import FRAME_MS, Rendering, check_size
-from app.seeds import LIST_PATTERN, random_seed
+from app.rendering.options import check_size
+from app.seeds import random_seed
 from app.settings import Settings
 
-_OR_BODY = ", or stands in the body of a POST; give either"
+DEFAULT_AXES = 8
 
 
 def traverse(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
-    default_values = min(7, settings.max_n)
+    """The endpoint, with the limits of ``settings``."""
+    default_steps = min(7, settings.max_n)
 
     async def traverse(
         request: Request,
+        options: RenderingQuery,
+        fitting: FittingQuery,
         model: ModelName = None,
         label: Label = None,
         seed: Seed = None,
-        axes: Annotated[
-            str | None,
-            Query(
-                max_length=1000,
-                description="indices of the latent's numbers to change, such as 0-3,17; none = "
-                "the 8 that tell most (of most KL, where the model's card has it), or as many as "
-                f"{settings.max_n} images allow",
-                json_schema_extra={"pattern": f"^{LIST_PATTERN}$"},
-            ),
-        ] = None,
-        low: Annotated[AxisValue, Query(description="first value")] = -3,
-        high: Annotated[AxisValue, Query(description="last value")] = 3,
+        axes: Annotated[str | None, axes_parameter(settings.max_n)] = None,
+        low: Annotated[AxisValue, Query(description="First value.")] = -3,
+        high: Annotated[AxisValue, Query(description="Last value.")] = 3,
         steps: Annotated[
-            Steps, Field(le=settings.max_n), Query(description="values; the columns")
-        ] = default_values,
+            Steps,
+            Field(le=settings.max_n),
+            Query(description="Number of values, and of columns."),
+        ] = default_steps,
         truncation: Truncation = 1,
-        format: Format = None,
-        scale: Scale = 1,
-        layout: LayoutOf = "grid",
-        frame_ms: FrameMs = FRAME_MS,
-        metadata: MetadataOf = "full",
-        invert: Invert = "auto",
-        center: Center = "auto",
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Response:
-        """What each number of a latent does: one latent with one axis after the other set to each
-        of a range of values, a row an axis.
+        """What each latent dimension does: one latent with one axis after the other set to each of
+        a range of values, one row per axis.
 
-        The latent is a seed's, or in the body: a picture, or JSON with z, image or seed. Axes are
-        those of a VAE's z, where a seed's picture is encoded first, and else those of the noise.
-        X-Axes lists them.
+        The latent is that of a seed, or in the body: a picture, or JSON with z, image or seed. On
+        a VAE the axes are those of z, for which a seed's image is encoded first; on other models
+        those of the noise. X-Axes lists them.
         """
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
-            rendering = Rendering(media_for(request, format), scale, layout, metadata, frame_ms)
-            end: LatentSource
-            if seed is None and request.method == "POST" and has_body(request):
-                end = await read_source(request, settings.max_body_bytes)
+            rendering = rendering_of(request, options)
+            source = await _source(request, seed, settings)
+            found = resolve_walk(service, model, label, [source], truncation, always_z=True)
+            if axes is None:
+                chosen = liveliest_axes(found.model, min(DEFAULT_AXES, settings.max_n // steps))
             else:
-                await refuse_body(request, "the latent is a seed's in the query" + _OR_BODY)
-                end = random_seed() if seed is None else seed
-            found = resolve_walk(service, model, label, [end], truncation, always_z=True)
-            size = found.model.network.latent_dim
-            chosen = (
-                liveliest_axes(found.model, min(8, settings.max_n // steps))
-                if axes is None
-                else axes_in(axes, size)
-            )
+                chosen = parse_axes(axes, found.model.network.latent_dim)
             check_traversal(low, high, steps, len(chosen), settings.max_n)
-            total = len(chosen) * steps
-            check_size(rendering, found.model.network.image_shape, total, steps)
+            count = len(chosen) * steps
+            check_size(rendering, found.model.network.image_shape, count, steps)
+
             listed = ",".join(map(str, chosen))
             parameters: dict[str, str | int] = {}
-            if isinstance(end, int):
-                parameters = {"seed": end, "axes": listed}
+            if isinstance(source, int):
+                parameters = {"seed": source, "axes": listed}
                 parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
-            pinned = model is not None and "@" in model
             address = "/traverse", parameters
-            lineage = walk_metadata(found, address, total, rendering, pinned, service.identity)
-            lineage = lineage._replace(columns=steps, headers={"X-Axes": listed})
-            if seed is None:
-                lineage = lineage._replace(etag=None, cache_control="no-store")
-            if (known := known_already(request, lineage, rendering.media)) is not None:
-                return known
-            how = fitting_for(found.model.description.data, invert, center)
-            pictures = await decoded(found.files, found.model, how, settings)
-            (start,) = await found.latents(service, [p.image for p in pictures], context)
+            pinned = is_pinned(model)
+            metadata = walk_metadata(found, address, count, rendering, pinned, service.identity)
+            metadata = metadata._replace(columns=steps, headers={"X-Axes": listed})
+            if seed is None:  # another seed is drawn next time
+                metadata = metadata._replace(etag=None, cache_control="no-store")
+            if response := response_without_images(request, metadata, rendering.media):
+                return response
+
+            how = fitting_for(found.model.description.data, *fitting)
+            uploads = await decode_uploads(found.files, found.model, how, settings)
+            latents = await found.latents(service, [upload.image for upload in uploads], context)
             values = np.linspace(low, high, steps).tolist()
-            images, timing = await found.images(service, traversal(start, chosen, values), context)
+            points = traversal(latents[0], chosen, values)
+            images, timing = await found.images(service, points, context)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
-            lineage = lineage._replace(items=items, uploads=pictures)
-            return await rendered(rendering, images, lineage, timing)
+            metadata = metadata._replace(items=items, uploads=uploads)
+            return await render(rendering, images, metadata, timing)
 
     return traverse
+
+
+async def _source(request: Request, seed: int | None, settings: Settings) -> LatentSource:
+    """Where the latent comes from: the body, the parameter ``seed``, or a seed drawn here."""
+    if seed is None and request.method == "POST" and has_body(request):
+        return await read_source(request, settings.max_body_bytes)
+    await refuse_body(
+        request, "the latent is a seed in the query or the body of a POST; give either"
+    )
+    return random_seed() if seed is None else seed

@@ -1,4 +1,4 @@
-"""POST /verify: whether a picture is what its own recipe makes."""
+"""POST /verify: whether an image is what its own recipe reproduces."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,8 +7,8 @@ from anyio import to_thread
 from fastapi import Request, Response
 
 from app.api.bodies.pictures import read_file
-from app.api.common import CODERS, Endpoint, service_of
-from app.api.parameters.declared import Timeout
+from app.api.common import CODECS, Endpoint, service_of
+from app.api.parameters.declared import TimeoutMs
 from app.core.service import Service
 from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
 from app.formats import provenance
@@ -19,42 +19,42 @@ from app.settings import Settings
 
 
 def verify(settings: Settings) -> Endpoint:
-    """``settings`` gives the limits that the OpenAPI states."""
+    """The endpoint, with the limits of ``settings``."""
 
-    async def verify(request: Request, response: Response, timeout_ms: Timeout = None) -> Any:
-        """A PNG or WebP of /generate in; whether its recipe still makes it, pixel for pixel, out.
+    async def verify(request: Request, response: Response, timeout_ms: TimeoutMs = None) -> Any:
+        """Check a PNG or WebP of /generate: does its recipe still reproduce it, pixel for pixel?
 
-        The recipe in the file is made again and compared. It proves that the pixels are those of
-        this model and these seeds, not who asked for them. Nothing is stored.
+        The recipe in the file is run again and the pixels are compared. This proves that the
+        pixels are those of this model and these seeds, not who requested them. Nothing is stored.
         """
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             data = await read_file(request, settings.max_body_bytes)
-            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=CODERS)
+            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=CODECS)
             recipe = parse_recipe(picture, settings.max_n)
-            made = await regenerate(service, recipe, context)
-            if made is None:
-                detail = f"no model of the digest {recipe.digest[:12]}… is served here"
-                found = VerificationResult("unknown_model", recipe, detail)
+            regenerated = await regenerate(service, recipe, context)
+            if regenerated is None:
+                detail = f"no model with the digest {recipe.digest[:12]}… is served here"
+                finding = VerificationResult("unknown_model", recipe, detail)
             else:
-                found = await to_thread.run_sync(
-                    compare, picture, recipe, *made, settings.max_pixels, limiter=CODERS
+                finding = await to_thread.run_sync(
+                    compare, picture, recipe, *regenerated, settings.max_pixels, limiter=CODECS
                 )
         response.headers["Cache-Control"] = "no-store"
-        return _verification(service, found)
+        return _verification(service, finding)
 
     return verify
 
 
-def _verification(service: Service, found: VerificationResult) -> Verification:
-    told = asdict(found.recipe) | {"seeds": list_text(found.recipe.seeds)}
-    name = None if found.model is None else found.model.name
+def _verification(service: Service, finding: VerificationResult) -> Verification:
+    recipe = asdict(finding.recipe) | {"seeds": list_text(finding.recipe.seeds)}
+    name = None if finding.model is None else finding.model.name
     return Verification(
-        verdict=found.verdict,
-        detail=found.detail,
-        recipe=RecipeBody(**told),
+        verdict=finding.verdict,
+        detail=finding.detail,
+        recipe=RecipeBody(**recipe),
         model=name,
         reproducibility=None if name is None else service.engine.reproducibility[name],
-        different_pixels=found.different_pixels,
-        largest_difference=found.largest_difference,
+        different_pixels=finding.different_pixels,
+        largest_difference=finding.largest_difference,
     )

@@ -12,7 +12,7 @@ from app import __version__
 from app.api.bodies.raw import inflate
 from app.api.common import service_of
 from app.api.parameters.checks import check_query
-from app.api.parameters.declared import Timeout
+from app.api.parameters.declared import TimeoutMs
 from app.errors import (
     OF_BODIES,
     OF_RUNS,
@@ -162,7 +162,7 @@ def _add_models(router: APIRouter, settings: Settings, path: str, lookup: Any, s
         request: Request,
         served: Annotated[ProtocolModel, lookup],
         json_size: JsonSize = None,
-        timeout_ms: Timeout = None,
+        timeout_ms: TimeoutMs = None,
     ) -> Response:
         """Run a model. Tensors come and go as JSON, or as binary after the JSON.
 

@@ -178,7 +178,7 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
         (["dataset", "-o", ""], "'' does not say which format"),
         (["dataset", "-o", "folder.zip"], "folder.zip: Is a directory"),
         (["traverse", "two.npy"], "two.npy holds 2 latents; a traversal takes one"),
-        (["interpolate", "3"], "it must name two seeds at least"),
+        (["interpolate", "3"], "it must name at least two seeds"),
         (
             ["dataset", "-o", "digits.tar"],
             "'digits.tar' does not say which format; allowed are .zip",

@@ -1,1 +1,1 @@
-"""Reads request bodies: limits in bytes, media types, and parsers that trust nothing."""
+"""Request bodies: limits in bytes, media types, and parsers that trust nothing in them."""

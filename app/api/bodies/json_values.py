@@ -11,6 +11,7 @@ from app.errors import (
 
 
 def refuse(pointer: str, detail: str) -> NoReturn:
+    """Raise an InvalidParameterError for the value at ``pointer``."""
     raise InvalidParameterError(
         f"the body does not fit: {pointer}: {detail}",
         errors=[{"pointer": pointer, "detail": detail}],
@@ -18,10 +19,10 @@ def refuse(pointer: str, detail: str) -> NoReturn:
 
 
 def only_list(value: Any, key: str, max_n: int, least: int = 1) -> list[Any]:
-    """The list in ``{key: [...]}``.
+    """The list of an object ``{key: [...]}``, with ``least`` to ``max_n`` items.
 
-    Checked by hand, and stopping at the first fault: a validator that collects faults takes
-    seconds and gigabytes for a body made of nothing else.
+    Checked by hand up to the first fault: a validator that collects all faults would take seconds
+    and gigabytes for a body that is full of them.
     """
     if not isinstance(value, dict) or key not in value:
         refuse("/", f"must be an object with a list named {key!r}")
@@ -36,6 +37,7 @@ def only_list(value: Any, key: str, max_n: int, least: int = 1) -> list[Any]:
 
 
 def from_base64(text: Any, pointer: str) -> bytes:
+    """The bytes that a base64 string stands for."""
     if not isinstance(text, str):
         refuse(pointer, "must be a string")
     try:
@@ -45,6 +47,7 @@ def from_base64(text: Any, pointer: str) -> bytes:
 
 
 def check_count(count: int, max_n: int, pointer: str, least: int = 1) -> None:
+    """Refuse fewer than ``least`` or more than ``max_n`` items."""
     if not least <= count <= max_n:
         raise InvalidParameterError(
             f"{count} in one request; allowed: {least} to {max_n}",

@@ -17,7 +17,7 @@ from app.errors import (
 from app.formats import strict_json
 from app.formats.media_types import JSON, NPY
 
-MAX_LATENT = 1000  # beyond any draw from the prior; keeps every activation finite
+MAX_LATENT = 1000  # far beyond the prior, but every activation stays finite
 LATENT_TYPES = (JSON, NPY)
 
 
@@ -25,10 +25,10 @@ async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int
     """Latents of a model with ``latent_dim`` dimensions, from JSON or npy.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
+        ServiceError: 400, 413, 415 or 422, depending on what is wrong.
     """
     media = media_type(request, LATENT_TYPES)
-    # 32 characters a number are more than any float takes.
+    # No float needs 32 characters.
     body = await read_body(request, min(limit, 1000 + 32 * latent_dim * max_n))
     if media == NPY:
         return list(_npy(body, latent_dim, max_n))
@@ -40,18 +40,18 @@ async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int
 
 
 def parse_latent(row: Any, pointer: str) -> Latent:
-    """(Z,) float32, of whatever length."""
+    """A latent (Z,) float32; Z is not checked."""
     if not isinstance(row, list) or not row:
         refuse(pointer, "must be a list of numbers, the model's latent")
     for place, number in enumerate(row):
-        # Written so that a NaN fails it too.
+        # In this form a NaN fails the check too.
         if type(number) not in (int, float) or not -MAX_LATENT <= number <= MAX_LATENT:
             refuse(f"{pointer}/{place}", f"must be a number, -{MAX_LATENT} to {MAX_LATENT}")
     return np.array(row, dtype=np.float32)
 
 
 def _npy(body: bytes, latent_dim: int, max_n: int) -> Latent:
-    """(n, Z) float32 from an npy file, whose shape is checked before anything is allocated."""
+    """Latents (n, Z) float32 from an npy file; its shape is checked before allocating."""
     stream = BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)
@@ -61,20 +61,20 @@ def _npy(body: bytes, latent_dim: int, max_n: int) -> Latent:
         }[version]
         shape, fortran_order, dtype = reader(stream, max_header_size=1000)
         if not all(type(side) is int and side >= 0 for side in shape):
-            raise ValueError("a side of the shape is no whole number")
-    except Exception as error:  # numpy evaluates the header, which fails in many ways
+            raise ValueError("the shape has a side that is not a whole number")
+    except Exception as error:  # numpy evaluates the header: anything can fail
         raise MalformedBodyError("the body is not an npy file of version 1 or 2") from error
-    wanted = f"this model reads float32 of shape (n, {latent_dim})"
+    expected = f"this model reads float32 of shape (n, {latent_dim})"
     if dtype != np.dtype("<f4") or fortran_order:
-        raise InvalidParameterError(f"the array is of another type or order; {wanted}, C order")
+        raise InvalidParameterError(f"the array has another dtype or order; {expected} in C order")
     if len(shape) != 2 or shape[1] != latent_dim:
-        raise InvalidParameterError(f"the array's shape is {shown(shape)}; {wanted}")
+        raise InvalidParameterError(f"the array's shape is {shown(shape)}; {expected}")
     check_count(shape[0], max_n, "/")
     data = body[stream.tell() :]
     if len(data) != 4 * shape[0] * shape[1]:
         raise MalformedBodyError(f"{len(data)} bytes of data are not an array of {shown(shape)}")
     array = np.frombuffer(data, dtype="<f4").reshape(shape)
-    # Written so that a NaN fails it too.
+    # In this form a NaN fails the check too.
     if not bool((np.abs(array) <= MAX_LATENT).all()):
         raise InvalidParameterError(f"the array has values outside -{MAX_LATENT} to {MAX_LATENT}")
     return array

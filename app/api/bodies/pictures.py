@@ -15,10 +15,10 @@ FILE_TYPES = (PNG, WEBP, MULTIPART)
 
 
 async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]:
-    """The files of an upload: one raw or as a form's field ``file``, or some in JSON.
+    """Uploaded picture files: one raw or in a form's field ``file``, or several in JSON.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
+        ServiceError: 400, 413, 415 or 422, depending on what is wrong.
     """
     media = media_type(request, PICTURE_TYPES)
     body = await read_body(request, limit)
@@ -26,16 +26,16 @@ async def read_pictures(request: Request, limit: int, max_n: int) -> list[bytes]
         return [await form_file(request, body)]
     if media != JSON:
         return [body]
-    # A body of megabytes takes a while to parse: not on the event loop.
+    # Parsing megabytes would block the event loop.
     pictures = only_list(await run_in_threadpool(strict_json.parse, body), "images", max_n)
     return [from_base64(text, f"/images/{index}") for index, text in enumerate(pictures)]
 
 
 async def read_file(request: Request, limit: int) -> bytes:
-    """A PNG or WebP, raw or as a form's field ``file``.
+    """A PNG or WebP file, raw or in a form's field ``file``.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
+        ServiceError: 400, 413, 415 or 422, depending on what is wrong.
     """
     media = media_type(request, FILE_TYPES)
     body = await read_body(request, limit)

@@ -1,4 +1,4 @@
-"""The bytes of a request's body: its Content-Type, its coding, its limit."""
+"""The bytes of a request's body: Content-Type, Content-Encoding and limit."""
 
 import zlib
 from collections.abc import Collection
@@ -14,29 +14,30 @@ from app.errors import (
     shown,
 )
 
-CODINGS = {"gzip": 31, "deflate": 15}  # of a body, by zlib's wbits; deflate is zlib's (RFC 9110)
+# Content-Encoding -> zlib's wbits; "deflate" means the zlib format (RFC 9110).
+CODINGS = {"gzip": 31, "deflate": 15}
 
 
 def has_body(request: Request) -> bool:
-    """Whether the request brings a body."""
+    """Whether the request has a body."""
     length = request.headers.get("content-length", "0")
     return length != "0" or "transfer-encoding" in request.headers
 
 
 def content_coding(request: Request, accepted: Collection[str] = ()) -> str | None:
-    """The body's Content-Encoding; None = it is sent as it is.
+    """The body's Content-Encoding; None = not encoded.
 
     Raises:
-        UnsupportedMediaTypeError: it is none of ``accepted``.
+        UnsupportedMediaTypeError: it is not one of ``accepted``.
     """
     given = ", ".join(request.headers.getlist("content-encoding")) or "identity"
     coding = given.strip().lower()
     if coding == "identity":
         return None
     if coding not in accepted:
-        also = f", or as {' or '.join(accepted)}" if accepted else ""
+        allowed = f", or as {' or '.join(accepted)}" if accepted else ""
         raise UnsupportedMediaTypeError(
-            f"Content-Encoding is {shown(given)}; send the body as it is{also}",
+            f"Content-Encoding is {shown(given)}; send the body unencoded{allowed}",
             headers={"Accept-Encoding": ", ".join(accepted) or "identity"},
         )
     return coding
@@ -46,16 +47,16 @@ def media_type(request: Request, accepted: tuple[str, ...], codings: Collection[
     """The body's Content-Type without parameters.
 
     Raises:
-        UnsupportedMediaTypeError: it is missing or none of ``accepted``, or the body is encoded
-            and that is none of ``codings``.
+        UnsupportedMediaTypeError: it is missing or not one of ``accepted``, or the body has an
+            encoding that is not one of ``codings``.
     """
     given = request.headers.get("content-type", "")
     media = given.split(";")[0].strip().lower()
     listed = ", ".join(accepted)
     if media not in accepted:
-        what = f"Content-Type is {shown(given)}" if given else "there is no Content-Type"
+        problem = f"Content-Type is {shown(given)}" if given else "there is no Content-Type"
         raise UnsupportedMediaTypeError(
-            f"{what}; this operation reads {listed}", headers={"Accept-Post": listed}
+            f"{problem}; this operation reads {listed}", headers={"Accept-Post": listed}
         )
     content_coding(request, codings)
     return media
@@ -65,18 +66,18 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
-        BodyTooLargeError: it announces or brings more than ``limit`` bytes; the rest is not read.
+        BodyTooLargeError: Content-Length or the body exceeds ``limit`` bytes; the rest is not read.
     """
 
     def refuse(size: str) -> NoReturn:
-        # The rest of the body would be taken for the next request: give up the connection.
+        # Unread, the rest of the body would be parsed as the next request: close the connection.
         raise BodyTooLargeError(
             f"the body has {size} bytes; at most {limit} are read", headers={"Connection": "close"}
         )
 
-    announced = request.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
-        refuse(announced[:20])
+    length = request.headers.get("content-length", "0")[:20]
+    if length.isascii() and length.isdigit() and int(length) > limit:
+        refuse(length)
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -86,11 +87,11 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def inflate(body: bytes, coding: str, limit: int) -> bytes:
-    """What was compressed, one of CODINGS; no more than ``limit`` bytes are made of it.
+    """The decompressed body, at most ``limit`` bytes; ``coding`` is one of CODINGS.
 
     Raises:
-        BodyTooLargeError: it would be more.
-        MalformedBodyError: it is not whole, or something comes after it.
+        BodyTooLargeError: it would be larger.
+        MalformedBodyError: it is corrupt or truncated, or has trailing bytes.
     """
     stream = zlib.decompressobj(CODINGS[coding])
     try:
@@ -108,10 +109,10 @@ async def refuse_body(
     request: Request,
     detail: str = "this operation reads no body; put the parameters into the query, as in ?label=7",
 ) -> None:
-    """For operations whose parameters all stand in the query, and requests where they do.
+    """Refuse a body where all parameters are in the query.
 
     Raises:
-        InvalidParameterError: there is a body.
+        InvalidParameterError: there is a body; the message is ``detail``.
     """
     if has_body(request):
         raise InvalidParameterError(detail, headers={"Connection": "close"})

@@ -1,4 +1,4 @@
-"""What /interpolate and /traverse start from: seeds, latents and pictures."""
+"""Latent sources, from which /interpolate and /traverse start: seeds, latents and pictures."""
 
 from typing import Any
 
@@ -16,17 +16,17 @@ from app.formats.media_types import JSON
 from app.rendering.schemas import MAX_ENDS
 from app.seeds import MAX_SEED
 
-END_TYPES = (JSON, MULTIPART)
+_ENDS_TYPES = (JSON, MULTIPART)
 
 
 async def read_sources(request: Request, limit: int) -> list[LatentSource]:
     """The ends of a path: ``{"ends": [{"seed": 3}, {"z": [...]}, {"image": base64}]}``, or a form
-    with a file for each, all in a field named ``file``.
+    with a picture file for each, all in fields named ``file``.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
+        ServiceError: 400, 413, 415 or 422, depending on what is wrong.
     """
-    media = media_type(request, END_TYPES)
+    media = media_type(request, _ENDS_TYPES)
     body = await read_body(request, limit)
     if media == MULTIPART:
         return list(await form_files(request, body, 2, MAX_ENDS))
@@ -36,11 +36,11 @@ async def read_sources(request: Request, limit: int) -> list[LatentSource]:
 
 
 async def read_source(request: Request, limit: int) -> LatentSource:
-    """One latent, seed or picture: a raw picture, a form's field ``file``, or JSON, which is
-    ``{"z": [...]}``, ``{"image": base64}`` or ``{"seed": 3}``.
+    """One source: a raw picture, a form's field ``file``, or JSON: ``{"z": [...]}``,
+    ``{"image": base64}`` or ``{"seed": 3}``.
 
     Raises:
-        ServiceError: 400, 413, 415 or 422, by what is wrong.
+        ServiceError: 400, 413, 415 or 422, depending on what is wrong.
     """
     media = media_type(request, PICTURE_TYPES)
     body = await read_body(request, limit)

@@ -1,1 +1,1 @@
-"""What the OpenAPI document says beyond what FastAPI derives from the code."""
+"""The OpenAPI document, as far as FastAPI cannot derive it from the code."""

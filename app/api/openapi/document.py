@@ -1,5 +1,5 @@
-"""What FastAPI's OpenAPI lacks: bodies that routes read and write themselves, and what is refused
-before a route is asked."""
+"""Completes the OpenAPI document that FastAPI writes: schemas of bodies that endpoints read and
+write by themselves, every possible error of each operation, and the API key."""
 
 from typing import Any
 
@@ -35,35 +35,36 @@ Error = type[ServiceError]
 
 _KEY = "key"
 _REQUEST_ID = {
-    "description": "the request's own, or one made for it; the log has it",
+    "description": "The request's own, or one generated for it. The log has it.",
     "schema": {"type": "string"},
 }
-_RETRY = {"Retry-After": ("seconds after which to try again", "integer")}
+_RETRY = {"Retry-After": ("Seconds until a retry makes sense.", "integer")}
 # Headers of errors, by status.
 _HEADERS: dict[int, dict[str, tuple[str, str]]] = {
     401: {"WWW-Authenticate": ('Bearer realm="genserve"', "string")},
     415: {
-        "Accept-Post": ("types that the operation reads, where it was the type", "string"),
-        "Accept-Encoding": ("codings of bodies, where it was the coding", "string"),
+        "Accept-Post": ("Media types that the operation reads, if the type was wrong.", "string"),
+        "Accept-Encoding": ("Codings that the operation reads, if the coding was wrong.", "string"),
     },
     416: {"Content-Range": ("bytes */length", "string")},
     429: _RETRY
     | {
-        "RateLimit-Policy": ("your share of the queue, in images", "string"),
-        "RateLimit": ("what is left of it, and in how many seconds there is room", "string"),
+        "RateLimit-Policy": ("Your share of the queue, in images.", "string"),
+        "RateLimit": ("What is left of it, and in how many seconds there is room.", "string"),
     },
     503: _RETRY,
 }
 
 
 def complete(spec: dict[str, Any]) -> None:
-    """Add to FastAPI's OpenAPI document, in place."""
-    _add_own_schemas(spec)
-    _tell_absent_from_null(spec)
-    _tell_errors(spec)
+    """Complete FastAPI's OpenAPI document, in place."""
+    _add_schemas(spec)
+    _remove_null(spec)
+    _add_errors(spec)
 
 
-def _add_own_schemas(spec: dict[str, Any]) -> None:
+def _add_schemas(spec: dict[str, Any]) -> None:
+    """Add the schemas that FastAPI does not collect."""
     _, definitions = models_json_schema(
         [(schema, "validation") for schema in (*EXTRA_SCHEMAS, *oip_schemas.EXTRA_SCHEMAS)],
         ref_template="#/components/schemas/{model}",
@@ -72,11 +73,11 @@ def _add_own_schemas(spec: dict[str, Any]) -> None:
     schemas |= definitions["$defs"]
 
 
-def _tell_absent_from_null(spec: dict[str, Any]) -> None:
-    """Take null out of the parameters' schemas.
+def _remove_null(spec: dict[str, Any]) -> None:
+    """Remove null from the schemas of parameters.
 
-    FastAPI writes "may be absent" as "may be null", but a query or header that says null is text
-    that no parameter takes.
+    FastAPI writes "may be absent" as "may be null", but "null" in a query or header is a text,
+    which no parameter accepts.
     """
     for item in spec["paths"].values():
         for operation in item.values():
@@ -88,9 +89,9 @@ def _tell_absent_from_null(spec: dict[str, Any]) -> None:
                     parameter["schema"] = kinds[0] | schema
 
 
-def _of_all(method: str, path: str) -> list[Error]:
-    """What may never come to the operation, by the transport, the guard, a stop or a bug, and 422:
-    each operation refuses parameters that it does not have."""
+def _common_errors(method: str, path: str) -> list[Error]:
+    """Errors that any operation can give: of the connection, of access control, of a stop or a bug,
+    and for unknown parameters."""
     errors = [MalformedRequestError, RequestTimeoutError, UriTooLongError, HeadersTooLargeError]
     errors += [InvalidParameterError, ServiceError, NotReadyError]
     if path not in HEALTH:
@@ -99,14 +100,14 @@ def _of_all(method: str, path: str) -> list[Error]:
     return errors + [UnauthorizedError] * needs_key(method, path)
 
 
-def _tell_errors(spec: dict[str, Any]) -> None:
-    """Every error that an operation can give, with an example, and where a key counts."""
+def _add_errors(spec: dict[str, Any]) -> None:
+    """Add every error that each operation can give, with an example, and where a key is needed."""
     components = spec["components"]
     components["securitySchemes"] = {
         _KEY: {
             "type": "http",
             "scheme": "bearer",
-            "description": "one of the service's keys; not needed where it has none",
+            "description": "One of the service's API keys. Not needed if it has none.",
         }
     }
     shared: dict[str, Any] = {}
@@ -114,24 +115,24 @@ def _tell_errors(spec: dict[str, Any]) -> None:
         for method, operation in item.items():
             v2 = is_v2(path)
             own = {PROBLEMS[slug] for slug in operation.pop(RAISES, ())}
-            own |= set(_of_all(method.upper(), path))
-            answers = operation["responses"]
-            answers.pop("422", None)  # FastAPI's own, whose form no answer has
-            for answer in answers.values():
-                answer.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID
-            of_status: dict[int, list[Error]] = {}
+            own |= set(_common_errors(method.upper(), path))
+            responses = operation["responses"]
+            responses.pop("422", None)  # FastAPI's own form of errors, which is not used
+            for response in responses.values():
+                response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID
+            by_status: dict[int, list[Error]] = {}
             for error in PROBLEMS.values():
                 if error in own:
                     status = v2_status(error.status) if v2 else error.status
-                    of_status.setdefault(status, []).append(error)
-            for status, errors in of_status.items():
+                    by_status.setdefault(status, []).append(error)
+            for status, errors in by_status.items():
                 examples = {error: _example(error, path, operation) for error in errors}
                 name = ".".join((["v2"] if v2 else []) + [error.slug for error in errors])
                 if examples != {error: error.example for error in errors}:
                     name += f".{operation['operationId']}"
-                shared[name] = _told(status, examples, v2)
-                answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
-            operation["responses"] = dict(sorted(answers.items()))
+                shared[name] = _response(status, examples, v2)
+                responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+            operation["responses"] = dict(sorted(responses.items()))
             if needs_key(method.upper(), path):
                 operation["security"] = [{}, {_KEY: []}]
     components["responses"] = dict(sorted(shared.items()))
@@ -140,10 +141,10 @@ def _tell_errors(spec: dict[str, Any]) -> None:
 
 
 def _example(error: Error, path: str, operation: dict[str, Any]) -> str:
-    """What the operation says, where that is not as anywhere else."""
+    """An error's detail, as this operation words it."""
     if error is InvalidParameterError:
         parameters = operation.get("parameters", ())
-        known = [found["name"] for found in parameters if found["in"] == "query"]
+        known = [item["name"] for item in parameters if item["in"] == "query"]
         return unknown_parameter("colour", known)
     if error is NotAcceptableError:
         images = OFFERS if path != "/dataset" else (ZIP, NPZ)
@@ -156,8 +157,8 @@ def _example(error: Error, path: str, operation: dict[str, Any]) -> str:
     return error.example
 
 
-def _told(status: int, examples: dict[Error, str], v2: bool) -> dict[str, Any]:
-    """What the document says of an operation's errors of one status."""
+def _response(status: int, examples: dict[Error, str], v2: bool) -> dict[str, Any]:
+    """The document's response for the errors of one status, which are the keys of ``examples``."""
     media, schema = (JSON, InferenceError) if v2 else (PROBLEM, Problem)
     shown = {
         error.slug: {
@@ -178,6 +179,6 @@ def _told(status: int, examples: dict[Error, str], v2: bool) -> dict[str, Any]:
 
 
 def _problem(error: Error, detail: str) -> dict[str, Any]:
-    """One as it may be answered."""
+    """An example of the response's body."""
     retry_after_s = 2 if "Retry-After" in _HEADERS.get(error.status, {}) else None
     return error(detail, retry_after_s=retry_after_s).problem("5f1c0a2e9b7d4c38")

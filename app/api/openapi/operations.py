@@ -1,4 +1,8 @@
-"""What the OpenAPI says of bodies and answers, beside the types of the code."""
+"""What the OpenAPI document says of responses and request bodies that FastAPI cannot derive.
+
+Responses first, then headers and bodies that the endpoints read by themselves. ``app.api.router``
+assigns them to the operations.
+"""
 
 import base64
 from typing import Any
@@ -18,13 +22,13 @@ _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).deco
 
 
 class PngResponse(Response):
-    """So that the OpenAPI, and with it Swagger UI, expects a picture."""
+    """Declares a PNG, so that Swagger UI shows the response as an image."""
 
     media_type = PNG
 
 
 class ZipResponse(Response):
-    """The same for an archive."""
+    """Declares an archive, so that Swagger UI offers it as a download."""
 
     media_type = ZIP
 
@@ -33,40 +37,41 @@ def _header(description: str, kind: str = "string") -> dict[str, Any]:
     return {"description": description, "schema": {"type": kind}}
 
 
-_PLAIN_HEADERS = {
-    "X-Model": _header("model that made them"),
+def _without(headers: dict[str, Any], absent: str) -> dict[str, Any]:
+    return {name: header for name, header in headers.items() if name != absent}
+
+
+_ANY_IMAGES = {
+    "X-Model": _header("The model that generated the images."),
     "Cache-Control": _header(
-        "no-store: another call gives other images; no-cache: ask again with If-None-Match; "
-        "immutable: the address names the model's digest"
+        "no-store: another call gives other images. no-cache: revalidate with If-None-Match. "
+        "immutable: the address names the model's digest."
     ),
     "Vary": _header("Accept"),
 }
-_MADE_BY = _PLAIN_HEADERS | {
-    "X-Seed": _header("seed of the first image", "integer"),
-    "Content-Location": _header("the one address, with the model's digest, of these bytes"),
+_SEEDED = _ANY_IMAGES | {
+    "X-Seed": _header("Seed of the first image.", "integer"),
+    "Content-Location": _header("The canonical address of these bytes, with the model's digest."),
 }
-_PICTURE = {
+_TIMING = {"Server-Timing": _header("queue, batch, compute and encode, in milliseconds.")}
+_ETAG = {
+    "ETag": _header("Strong. Present if seeds are given and the model's reproducibility is exact.")
+}
+_UPLOAD = {
     "X-Picture": _header(
-        "size of the upload and what was done to it before the model saw it, such as 280x280, "
-        "inverted, centred; of several uploads in their order"
+        "Size of the upload and how it was adapted to the model, such as 280x280, inverted, "
+        "centred; of several uploads in order."
     )
 }
-_TIMING = {"Server-Timing": _header("queue, batch, compute and encode; milliseconds")}
-_ETAG = {"ETag": _header("strong; where the seeds are given and the model's grade is exact")}
 _KEPT = {
-    "Cache-Control": _header("no-cache; immutable: the address names the model's digest"),
-    "ETag": _header("strong"),
+    "Cache-Control": _header("no-cache; immutable if the address names the model's digest."),
+    "ETag": _header("Strong."),
 }
-NOT_MODIFIED: Responses = {
-    304: {
-        "description": "If-None-Match names these images; no model was asked",
-        "headers": _MADE_BY | _ETAG,
-    }
-}
+
 IMAGES: Responses = {
     200: {
-        "description": "The images: PNG or lossless WebP (one sheet when there are several), JSON, "
-        "npy (n, H, W), or ZIP (a PNG an image and manifest.csv)",
+        "description": "The images: a PNG or lossless WebP (one sheet if there are several), JSON, "
+        "npy (n, H, W), or a ZIP (a PNG per image, and manifest.csv).",
         "content": {
             PNG: BINARY,
             APNG: BINARY,
@@ -75,90 +80,91 @@ IMAGES: Responses = {
             NPY: BINARY,
             ZIP: BINARY,
         },
-        "headers": _PLAIN_HEADERS | _TIMING,
+        "headers": _ANY_IMAGES | _TIMING,
     }
 }
-DRAWN: Responses = {
+SAMPLE: Responses = {200: IMAGES[200] | {"headers": _SEEDED | _ETAG | _TIMING}}
+SAMPLE_NOT_MODIFIED: Responses = {
+    304: {
+        "description": "If-None-Match names these images; no model was run.",
+        "headers": _SEEDED | _ETAG,
+    }
+}
+REBUILT: Responses = {200: IMAGES[200] | {"headers": _ANY_IMAGES | _TIMING | _UPLOAD}}
+ENCODED: Responses = {200: {"headers": _without(_ANY_IMAGES, "Vary") | _UPLOAD}}
+_WALK_HEADERS = (
+    _ANY_IMAGES
+    | _ETAG
+    | _TIMING
+    | {
+        "Content-Location": _header(
+            "The canonical address of these bytes. Present if seeds decide everything."
+        ),
+        "X-Axes": _header("/traverse: the axes, one for each row of the image."),
+        "X-Picture": _header("How uploaded pictures were adapted to the model."),
+    }
+)
+WALK: Responses = {200: IMAGES[200] | {"headers": _WALK_HEADERS}}
+WALK_NOT_MODIFIED: Responses = {
+    304: SAMPLE_NOT_MODIFIED[304] | {"headers": _without(_WALK_HEADERS, "Server-Timing")}
+}
+VERDICT: Responses = {200: {"headers": {"Cache-Control": _header("no-store")}}}
+PICTURE: Responses = {
     200: {"headers": _KEPT},
-    304: {"description": "If-None-Match names the picture", "headers": _KEPT},
+    304: {"description": "If-None-Match names the picture.", "headers": _KEPT},
 }
-PROOF: Responses = {200: {"headers": {"Cache-Control": _header("no-store")}}}
-REBUILT: Responses = {200: IMAGES[200] | {"headers": _PLAIN_HEADERS | _TIMING | _PICTURE}}
-ENCODED: Responses = {
-    200: {"headers": {k: v for k, v in _PLAIN_HEADERS.items() if k != "Vary"} | _PICTURE}
-}
-GENERATED: Responses = {200: IMAGES[200] | {"headers": _MADE_BY | _ETAG | _TIMING}}
 PAGE: Responses = {
     200: {
-        "description": "JSON, or a page to read",
+        "description": "JSON, or an HTML page.",
         "content": {HTML: {"schema": {"type": "string"}}},
         "headers": {"Vary": _header("Accept")},
     }
 }
-_OF_FILES = (
-    _MADE_BY
+_FILE_HEADERS = (
+    _SEEDED
     | _ETAG
     | {
-        "Content-Disposition": _header("a name for the file"),
-        "Accept-Ranges": _header("bytes, where the answer has an ETag"),
+        "Content-Disposition": _header("A name for the file."),
+        "Accept-Ranges": _header("bytes, if the response has an ETag."),
     }
 )
 DATASET: Responses = {
     200: {
-        "description": "ZIP: a PNG an image in a folder a class, then manifest.csv (file, label, "
-        "name of the class, seed). NPZ: images (n, H, W), labels and seeds",
+        "description": "ZIP: a PNG per image in a folder per class, then manifest.csv (file, "
+        "label, class name, seed). NPZ: images (n, H, W), labels and seeds.",
         "content": {ZIP: BINARY, NPZ: BINARY},
-        "headers": _OF_FILES,
+        "headers": _FILE_HEADERS,
     }
 }
-DATASET_KNOWN: Responses = {304: NOT_MODIFIED[304] | {"headers": _OF_FILES}}
-DATASET_REST: Responses = {
+DATASET_NOT_MODIFIED: Responses = {304: SAMPLE_NOT_MODIFIED[304] | {"headers": _FILE_HEADERS}}
+DATASET_PART: Responses = {
     206: {
-        "description": "The rest of the file that Range and If-Range ask for",
+        "description": "The rest of the file, as Range and If-Range request it.",
         "content": DATASET[200]["content"],
-        "headers": _OF_FILES
-        | {"Content-Range": _header("first-last/length; of a ZIP first-asked/*")},
+        "headers": _FILE_HEADERS
+        | {"Content-Range": _header("first-last/length; for a ZIP first-requested/*.")},
     }
 }
+
 RANGE = {
     "parameters": [
         {
             "name": "Range",
             "in": "header",
-            "description": "gives the rest of the file after so many bytes, where the answer has "
-            "an ETag: bytes=1000- of an NPZ; bytes=1000-9007199254740991 of either, for the length "
-            "of a ZIP is not known before its end (RFC 8673). The model makes all of it again, for "
-            "the end depends on it. All else is answered with the whole file",
-            "schema": {"type": "string"},  # what is no such range is not looked at (RFC 9110)
+            "description": "Requests the rest of the file after a number of bytes, if the response "
+            "has an ETag: bytes=1000- for an NPZ. A ZIP's length is not known before its end, so "
+            "for it bytes=1000-9007199254740991, which an NPZ takes too (RFC 8673). The model "
+            "generates all of the file again, because the end depends on it. Any other range gives "
+            "the whole file.",
+            "schema": {"type": "string"},  # an invalid range is ignored (RFC 9110)
         },
         {
             "name": "If-Range",
             "in": "header",
-            "description": "ETag of the file that was begun: the whole is sent if this is another",
+            "description": "ETag of the partial file. If the file has changed, all of it is sent.",
             "schema": {"type": "string"},
         },
     ]
-}
-
-
-WALKED: Responses = {
-    200: IMAGES[200]
-    | {
-        "headers": _PLAIN_HEADERS
-        | _ETAG
-        | _TIMING
-        | {
-            "Content-Location": _header("the one address of these bytes; where seeds decide all"),
-            "X-Axes": _header("/traverse: the axes, a row of the picture each"),
-            "X-Picture": _header("what was done to uploaded pictures"),
-        }
-    }
-}
-
-
-WALK_KNOWN: Responses = {
-    304: NOT_MODIFIED[304]
-    | {"headers": {k: v for k, v in WALKED[200]["headers"].items() if k != "Server-Timing"}}
 }
 
 
@@ -166,48 +172,32 @@ def _body(content: dict[str, Any], required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-_FORM = {
-    "schema": {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [FIELD],
-        "properties": {FIELD: {"type": "string", "format": "binary"}},
+def _form(files: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [FIELD],
+            "properties": {FIELD: files},
+        }
     }
-}
-PICTURES = _body(
+
+
+_FORM = _form(BINARY["schema"])
+_FORM_OF_ENDS = _form(
+    {"type": "array", "items": BINARY["schema"], "minItems": 2, "maxItems": MAX_ENDS}
+)
+_RAW_PICTURES = {"image/png": BINARY, "image/jpeg": BINARY, "image/webp": BINARY}
+UPLOADS = _body(
     {
-        "image/png": BINARY,
-        "image/jpeg": BINARY,
-        "image/webp": BINARY,
+        **_RAW_PICTURES,
         MULTIPART: _FORM,
         JSON: {"schema": reference(Pictures), "example": {"images": [_EXAMPLE_PNG]}},
     }
 )
-_FORMS = {
-    "schema": {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [FIELD],
-        "properties": {
-            FIELD: {
-                "type": "array",
-                "items": {"type": "string", "format": "binary"},
-                "minItems": 2,
-                "maxItems": MAX_ENDS,
-            }
-        },
-    }
-}
-ENDS = _body({JSON: {"schema": reference(Ends)}, MULTIPART: _FORMS}, required=False)
-END = _body(
-    {
-        "image/png": BINARY,
-        "image/jpeg": BINARY,
-        "image/webp": BINARY,
-        MULTIPART: _FORM,
-        JSON: {"schema": reference(End)},
-    },
-    required=False,
+ENDS = _body({JSON: {"schema": reference(Ends)}, MULTIPART: _FORM_OF_ENDS}, required=False)
+SOURCE = _body(
+    {**_RAW_PICTURES, MULTIPART: _FORM, JSON: {"schema": reference(End)}}, required=False
 )
 FILE = _body({PNG: BINARY, WEBP: BINARY, MULTIPART: _FORM})
 LATENTS = _body({JSON: {"schema": reference(Latents)}, NPY: BINARY})

@@ -1,1 +1,1 @@
-"""Query and header parameters: declared once, parsed, and checked."""
+"""Query and header parameters: declarations, checks, and lists in them."""

@@ -1,9 +1,13 @@
-"""Every query and header parameter, with its type, bounds and description."""
+"""Every query and header parameter: type, bounds and description, each declared once.
+
+An endpoint lists the parameters it takes. Those that always come together are a dependency:
+``RenderingQuery`` and ``FittingQuery``.
+"""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import Header, Query
+from fastapi import Depends, Header, Query
 from pydantic import BeforeValidator, Field
 
 from app import seeds
@@ -12,189 +16,247 @@ from app.core.requests import TIMEOUT_HEADER
 from app.formats.provenance import MetadataLevel
 from app.formats.sheets import Layout
 from app.formats.uploads import Tristate
+from app.rendering.options import FRAME_MS
 from app.rendering.schemas import MAX_ENDS
 
-_PLAIN = re.compile(r"0|-?[1-9][0-9]{0,39}")  # what is out of bounds is told the bounds
+# 40 digits: a number out of bounds is reported with its bounds, not as badly written.
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,39}")
+_FROM_0_TO_1 = re.compile(r"0(\.[0-9]{1,2})?|1(\.00?)?")
+_SIGNED = re.compile(r"0|-?(0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]?[1-9])?)")
+_NAME_AND_DIGEST = 64 + 1 + 64  # longest model parameter: name@digest, in characters
+_LABEL = 64  # longest label, in characters
+_AXES = 1000  # longest list of axes, in characters
+_SEED_AND_SEPARATOR = 18  # characters of a list of seeds for each seed
 
 
-def plain_digits(value: object) -> object:
-    """One way to write a number: otherwise one image would have many addresses."""
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+def _whole_number(value: object) -> object:
+    """Accept one spelling of each number: otherwise one image would have many addresses."""
+    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
         raise ValueError("must be a whole number in plain digits, such as 7")
     return value
 
 
-PLAIN = BeforeValidator(plain_digits)  # after the bounds, or the OpenAPI loses them
-
-_MODEL_LENGTH = 64 + 1 + 64  # a name, and the digest that it may be pinned to
-
-ModelName = Annotated[
-    str | None,
-    Query(
-        max_length=_MODEL_LENGTH,
-        description="model to use, as GET /models lists them, or pinned to its checkpoint by 12 or "
-        "more digits of its digest, mnist-cgan-v6@ae2f504ba156: 404 if another is served; none = "
-        "the default, or, when a label is given, the default conditional model, or one that has a "
-        "class of this name",
-    ),
-]
-EncoderName = Annotated[
-    str | None,
-    Query(
-        max_length=_MODEL_LENGTH,
-        description="a VAE, as GET /models lists them; none = the one that reconstructs best, by "
-        "the cards",
-    ),
-]
-Label = Annotated[
-    str | None,
-    Query(
-        max_length=64,
-        description="class to draw: its name, else its index; none on a conditional model = one "
-        "drawn from each seed",
-        openapi_examples={"seven": {"value": "7"}},
-    ),
-]
-Seed = Annotated[
-    Annotated[int, Field(ge=0, le=seeds.MAX_SEED), PLAIN] | None,
-    Query(
-        description="0 to 2^53-1; image i has seed + i, and the same seed gives the same image "
-        "whatever n is; none = drawn by the server and told in X-Seed",
-    ),
-]
-_HUNDREDTHS = re.compile(r"0(\.[0-9]{1,2})?|1(\.00?)?")
-
-
-def _hundredths(value: object) -> object:
-    if isinstance(value, str) and not _HUNDREDTHS.fullmatch(value):
+def _from_0_to_1(value: object) -> object:
+    if isinstance(value, str) and not _FROM_0_TO_1.fullmatch(value):
         raise ValueError("must be 0 to 1 with at most two decimals, such as 0.7")
     return value
 
 
-Truncation = Annotated[
-    float,
-    Field(ge=0, le=1, json_schema_extra={"multipleOf": 0.01}),
-    BeforeValidator(_hundredths),
-    Query(
-        description="scales the latent, 0 to 1 in hundredths: less is more usual and less varied; "
-        "0 = the image of the latents' mean, for every seed",
-    ),
-]
-
-
-def seeds_parameter(most: int) -> Any:
-    """``seeds``, whose length depends on a setting; ``seeds_in`` reads it.
-
-    It has no example, for Swagger UI would fill that in beside a seed.
-
-    Args:
-        most: Seeds in one request.
-    """
-    return Query(
-        max_length=18 * most,
-        description="seeds and runs of seeds, such as 0-3,17, in the order of the images, instead "
-        "of seed and n, which are to be left empty",
-        json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
-    )
-
-
-Format = Annotated[
-    Literal["png", "webp", "json", "npy", "zip"] | None,
-    Query(description="overrides the Accept header"),
-]
-DatasetFormat = Annotated[
-    Literal["zip", "npz"] | None,
-    Query(description="overrides the Accept header; none of both = zip"),
-]
-Scale = Annotated[
-    int,
-    Field(ge=1, le=16),
-    PLAIN,
-    Query(description="enlarges pictures by this whole factor, each pixel a square; not npy"),
-]
-LayoutOf = Annotated[
-    Layout,
-    Query(
-        description="several images in one PNG or WebP: a grid with ceil(sqrt(n)) columns, if the "
-        "operation tells no other number, filled row by row; a strip, one beside the other; or an "
-        "animation, one after the other (a PNG is then image/apng); of no effect on one image and "
-        "elsewhere",
-    ),
-]
-FrameMs = Annotated[
-    int,
-    Field(ge=20, le=5000),
-    PLAIN,
-    Query(description="milliseconds that an animation shows each image"),
-]
-Steps = Annotated[int, Field(ge=1), PLAIN]
-MethodOf = Annotated[
-    Method,
-    Query(
-        description="slerp: around 0, as far from it as the ends are; lerp: straight, nearer to 0 "
-        "and so to the mean image",
-    ),
-]
-_SIGNED = re.compile(r"0|-?(0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]?[1-9])?)")
-
-
-def _signed_hundredths(value: object) -> object:
+def _signed(value: object) -> object:
     if isinstance(value, str) and not _SIGNED.fullmatch(value):
         raise ValueError("must be a number with at most two decimals, such as -2.5")
     return value
 
 
-AxisValue = Annotated[
-    float,
-    Field(ge=-10, le=10, json_schema_extra={"multipleOf": 0.01}),
-    BeforeValidator(_signed_hundredths),
+PLAIN = BeforeValidator(_whole_number)  # stands after the bounds, or the OpenAPI loses them
+
+Steps = Annotated[int, Field(ge=1), PLAIN]  # the endpoint adds the maximum
+ModelName = Annotated[
+    str | None,
+    Query(
+        max_length=_NAME_AND_DIGEST,
+        description="Model, as GET /models lists them. Append @ and 12 or more digits of its "
+        "digest to pin the checkpoint (mnist-cgan-v6@ae2f504ba156): 404 if another is served. "
+        "Default: the service's default model; with a label, the default conditional model or one "
+        "that has a class of this name.",
+    ),
+]
+EncoderName = Annotated[
+    str | None,
+    Query(
+        max_length=_NAME_AND_DIGEST,
+        description="A VAE, as GET /models lists them. Default: the one with the lowest "
+        "reconstruction error on its card.",
+    ),
+]
+Label = Annotated[
+    str | None,
+    Query(
+        max_length=_LABEL,
+        description="Class: its name, else its index. Default on a conditional model: drawn from "
+        "each seed.",
+        openapi_examples={"seven": {"value": "7"}},
+    ),
+]
+DatasetLabel = Annotated[
+    str | None,
+    Query(
+        max_length=_LABEL,
+        description="Class of all images: its name, else its index. Default on a conditional "
+        "model: every class equally often; image i has label i mod classes.",
+    ),
+]
+Seed = Annotated[
+    Annotated[int, Field(ge=0, le=seeds.MAX_SEED), PLAIN] | None,
+    Query(
+        description="0 to 2^53-1. Image i has seed + i; the same seed gives the same image "
+        "whatever n is. Default: drawn by the server and returned in X-Seed.",
+    ),
 ]
 
 
-def path_seeds_parameter() -> Any:
-    """``seeds`` of a path; ``path_seeds_in`` reads it."""
+def seeds_parameter(max_seeds: int) -> Any:
+    """``seeds`` of /generate; ``lists.parse_seeds`` parses it.
+
+    It has no example: Swagger UI would fill it in beside a seed.
+
+    Args:
+        max_seeds: Most seeds in one request.
+    """
     return Query(
-        max_length=18 * MAX_ENDS,
-        description=f"2 to {MAX_ENDS} ends, each the noise of a seed, such as 3,17; none = they "
-        "come in the body",
+        max_length=_SEED_AND_SEPARATOR * max_seeds,
+        description="Seeds and ranges of seeds in the order of the images, such as 0-3,17. "
+        "Replaces seed and n, which must then be absent.",
         json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
-        openapi_examples={"two": {"value": "3,17"}},
     )
 
 
-MetadataOf = Annotated[
+EndSeeds = Annotated[
+    str | None,
+    Query(
+        max_length=_SEED_AND_SEPARATOR * MAX_ENDS,
+        description=f"2 to {MAX_ENDS} ends, each the noise of a seed, such as 3,17. Default: the "
+        "ends in the body.",
+        json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
+        openapi_examples={"two": {"value": "3,17"}},
+    ),
+]
+Truncation = Annotated[
+    float,
+    Field(ge=0, le=1, json_schema_extra={"multipleOf": 0.01}),
+    BeforeValidator(_from_0_to_1),
+    Query(
+        description="Scales the latent, 0 to 1 in hundredths. Lower values give more typical and "
+        "less varied images; 0 gives the image of the mean latent for every seed.",
+    ),
+]
+MethodName = Annotated[
+    Method,
+    Query(
+        description="slerp: spherical, at the ends' distance from 0. lerp: a straight line, which "
+        "passes nearer to 0 and so to the mean image.",
+    ),
+]
+AxisValue = Annotated[
+    float,
+    Field(ge=-10, le=10, json_schema_extra={"multipleOf": 0.01}),
+    BeforeValidator(_signed),
+]
+
+
+def axes_parameter(max_images: int) -> Any:
+    """``axes`` of /traverse; ``lists.parse_axes`` parses it.
+
+    Args:
+        max_images: Most images in one response.
+    """
+    return Query(
+        max_length=_AXES,
+        description="Indices of the latent dimensions to vary, such as 0-3,17. Default: the 8 "
+        "most informative (highest KL, where the model's card has it), or as many as "
+        f"{max_images} images allow.",
+        json_schema_extra={"pattern": f"^{seeds.LIST_PATTERN}$"},
+    )
+
+
+FormatName = Literal["png", "webp", "json", "npy", "zip"]
+DatasetFormat = Annotated[
+    Literal["zip", "npz"] | None,
+    Query(description="Overrides the Accept header. Default without either: zip."),
+]
+Metadata = Annotated[
     MetadataLevel,
     Query(
-        description="what a PNG or WebP says of itself: full = the mark that a model made it (IPTC "
-        "digital source type, in XMP) and, of what /generate and /dataset make and is no "
-        "animation, the recipe that makes it again and that /verify reads; mark = the mark alone; "
-        "none = nothing",
+        description="What a PNG or WebP says about itself. mark: that a model generated it (IPTC "
+        "digital source type, in XMP). full: that mark and the recipe, which reproduces the image "
+        "and which /verify reads; images of /generate and /dataset have one, animations do not. "
+        "none: nothing.",
     ),
 ]
-
-Invert = Annotated[
-    Tristate,
-    Query(
-        description="whether a picture's light and dark change places, as the model knows only "
-        "light on dark: auto = where its edge is light, or it is dark ink on transparent ground "
-        "(models of MNIST and its kin; photos are left as they are); told in X-Picture",
-    ),
-]
-Center = Annotated[
-    Tristate,
-    Query(
-        description="whether the ink is put where MNIST has it, in the middle 20 x 20 of 28 x 28 "
-        "with its centre of mass in the centre, paper and noise made black: auto = where the model "
-        "learnt MNIST and the picture has not its size already; told in X-Picture",
-    ),
-]
-
-Timeout = Annotated[
+TimeoutMs = Annotated[
     Annotated[int, Field(ge=1), PLAIN] | None,
     Header(
         alias=TIMEOUT_HEADER,
-        description="milliseconds in which the answer is of use, counted from the request's "
-        "arrival: refused at once with 503 if that cannot be, given up with 504 when they have "
-        "passed; none or more than the service's own limit = that limit",
+        description="Milliseconds from the request's arrival within which the response is useful. "
+        "503 at once if that is predicted to be impossible, 504 when they have passed. Default "
+        "and maximum: the service's own limit.",
     ),
 ]
+
+
+class RenderingOptions(NamedTuple):
+    """How images are to be returned, as the query says."""
+
+    format: FormatName | None  # None = as the Accept header says
+    scale: int
+    layout: Layout
+    frame_ms: int
+    metadata: MetadataLevel
+
+
+# FastAPI runs a dependency that is not async in a thread, which would cost more than its work.
+async def _rendering_options(
+    format: Annotated[
+        FormatName | None,
+        Query(description="Overrides the Accept header."),
+    ] = None,
+    scale: Annotated[
+        int,
+        Field(ge=1, le=16),
+        PLAIN,
+        Query(
+            description="Enlarges images by this whole factor; each pixel becomes a square. No "
+            "effect on npy."
+        ),
+    ] = 1,
+    layout: Annotated[
+        Layout,
+        Query(
+            description="Several images in one PNG or WebP. grid: rows of ceil(sqrt(n)) images, "
+            "unless the operation sets another number. strip: side by side. animation: one after "
+            "the other; a PNG is then image/apng. No effect on one image or on other formats.",
+        ),
+    ] = "grid",
+    frame_ms: Annotated[
+        int,
+        Field(ge=20, le=5000),
+        PLAIN,
+        Query(description="Milliseconds per image of an animation."),
+    ] = FRAME_MS,
+    metadata: Metadata = "full",
+) -> RenderingOptions:
+    return RenderingOptions(format, scale, layout, frame_ms, metadata)
+
+
+RenderingQuery = Annotated[RenderingOptions, Depends(_rendering_options)]
+
+
+class FittingOptions(NamedTuple):
+    """How uploads are to be adapted to the model, as the query says."""
+
+    invert: Tristate
+    center: Tristate
+
+
+async def _fitting_options(
+    invert: Annotated[
+        Tristate,
+        Query(
+            description="Invert an upload, for models that know only light on dark. auto: if its "
+            "edge is light, or it is dark ink on a transparent ground, and the model was trained "
+            "on MNIST or similar data; photos are never inverted. X-Picture reports it.",
+        ),
+    ] = "auto",
+    center: Annotated[
+        Tristate,
+        Query(
+            description="Place the ink as MNIST does: within 20 x 20 of 28 x 28 pixels, centre of "
+            "mass in the middle, paper and noise black. auto: if the model was trained on MNIST "
+            "and the upload does not have its size already. X-Picture reports it.",
+        ),
+    ] = "auto",
+) -> FittingOptions:
+    return FittingOptions(invert, center)
+
+
+FittingQuery = Annotated[FittingOptions, Depends(_fitting_options)]

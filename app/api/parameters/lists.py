@@ -1,86 +1,98 @@
-"""Lists in the query: seeds, and axes of a latent."""
+"""Parses the lists that a query can have: seeds of images, seeds of ends, axes of a latent."""
 
-from fastapi import Request
+from collections.abc import Callable, Container
+from typing import NoReturn
 
 from app import seeds
-from app.api.parameters.checks import refuse_all
 from app.errors import InvalidParameterError, shown
 from app.rendering.schemas import MAX_ENDS
 
 
-def seeds_in(request: Request, text: str | None, most: int) -> tuple[int, ...] | None:
-    """The seeds of the parameter ``seeds``; None = it is not given.
+def parse_seeds(text: str | None, given: Container[str], max_seeds: int) -> tuple[int, ...] | None:
+    """The parameter ``seeds`` of /generate; None = it is absent.
+
+    Args:
+        text: The parameter's value.
+        given: Names of all parameters of the request.
+        max_seeds: Most seeds in one request.
 
     Raises:
-        InvalidParameterError: it is no such list, or ``seed`` or ``n`` is given too.
+        InvalidParameterError: it is not such a list, or ``seed`` or ``n`` is given too.
     """
     if text is None:
         return None
-    if others := [name for name in ("seed", "n") if name in request.query_params]:
-        told = " and ".join(others)
-        detail = f"seeds is given with {told}; it takes their place: give either"
-        refuse_all([{"pointer": "?seeds", "detail": detail}])
-    try:
-        return seeds.parse_list(text, most)
-    except ValueError as error:
-        detail = f"seeds is {shown(text)}; it {error}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?seeds", "detail": detail}]
-        ) from error
+    if others := [name for name in ("seed", "n") if name in given]:
+        listed = " and ".join(others)
+        _refuse("seeds", f"seeds is given with {listed}; it replaces them: give either")
+    return _parse("seeds", text, lambda: seeds.parse_list(text, max_seeds))
 
 
-def path_seeds_in(text: str | None) -> tuple[int, ...]:
-    """The seeds of a path's ends.
+def parse_end_seeds(text: str | None) -> tuple[int, ...]:
+    """The parameter ``seeds`` of /interpolate.
 
     Raises:
-        InvalidParameterError: there are none, or it is no list of 2 to MAX_ENDS.
+        InvalidParameterError: it is absent, or not a list of 2 to MAX_ENDS seeds.
     """
     if text is None:
-        detail = "a path has two ends or more: give seeds=3,17, or ends in the body of a POST"
-        raise InvalidParameterError(detail, errors=[{"pointer": "?seeds", "detail": detail}])
-    try:
+        _refuse(
+            "seeds",
+            "interpolation needs two or more ends: give seeds=3,17, or ends in the body of a POST",
+        )
+
+    def parse() -> tuple[int, ...]:
         numbers = seeds.parse_list(text, MAX_ENDS)
         if len(numbers) < 2:
-            raise ValueError("must name two seeds at least")
-    except ValueError as error:
-        detail = f"seeds is {shown(text)}; it {error}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?seeds", "detail": detail}]
-        ) from error
-    return numbers
+            raise ValueError("must name at least two seeds")
+        return numbers
+
+    return _parse("seeds", text, parse)
 
 
-def check_traversal(low: float, high: float, steps: int, axes: int, most: int) -> None:
-    """Refuse a range that is none, and more images than one request may have.
+def parse_axes(text: str, latent_dim: int) -> tuple[int, ...]:
+    """The parameter ``axes`` of /traverse.
 
     Raises:
-        InvalidParameterError
+        InvalidParameterError: it is not a list of axes, repeats one, or names one that the latent
+            does not have.
+    """
+
+    def parse() -> tuple[int, ...]:
+        axes = seeds.parse_list(text, latent_dim)
+        if len(set(axes)) < len(axes):
+            raise ValueError("must name each axis once")
+        if max(axes) >= latent_dim:
+            raise ValueError(f"must name axes of this model, 0 to {latent_dim - 1}")
+        return axes
+
+    return _parse("axes", text, parse)
+
+
+def check_traversal(low: float, high: float, steps: int, axes: int, max_images: int) -> None:
+    """Check the size of a traversal and the order of its bounds.
+
+    Raises:
+        InvalidParameterError: ``low`` is not below ``high``, or there are more than ``max_images``
+            images.
     """
     if low >= high and steps > 1:
-        detail = f"low is {low:g} and high {high:g}; low must be the smaller one"
-        refuse_all([{"pointer": "?low", "detail": detail}])
-    if axes * steps > most:
-        detail = (
-            f"{axes} axes with {steps} steps are {axes * steps} images; at most {most} are made"
+        _refuse("low", f"low is {low:g} and high is {high:g}; low must be smaller")
+    if axes * steps > max_images:
+        _refuse(
+            "steps",
+            f"{axes} axes with {steps} steps are {axes * steps} images; the maximum is "
+            f"{max_images}",
         )
-        refuse_all([{"pointer": "?steps", "detail": detail}])
 
 
-def axes_in(text: str, size: int) -> tuple[int, ...]:
-    """The axes that the parameter names.
-
-    Raises:
-        InvalidParameterError: it is no list, one comes twice, or the latent has not so many.
-    """
+def _parse(name: str, text: str, parse: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+    """What ``parse`` returns; its ValueError as the parameter's error."""
     try:
-        axes = seeds.parse_list(text, size)
-        if len(set(axes)) < len(axes):
-            raise ValueError("must name an axis once")
-        if max(axes) >= size:
-            raise ValueError(f"must name axes of this model, 0 to {size - 1}")
+        return parse()
     except ValueError as error:
-        detail = f"axes is {shown(text)}; it {str(error).replace('seeds', 'axes')}"
-        raise InvalidParameterError(
-            detail, errors=[{"pointer": "?axes", "detail": detail}]
-        ) from error
-    return axes
+        reason = str(error).replace("seeds", name)
+        _refuse(name, f"{name} is {shown(text)}; it {reason}", error)
+
+
+def _refuse(name: str, detail: str, cause: Exception | None = None) -> NoReturn:
+    errors = [{"pointer": f"?{name}", "detail": detail}]
+    raise InvalidParameterError(detail, errors=errors) from cause

@@ -285,9 +285,9 @@ async def test_a_reconstruction_is_shown_beside_its_picture(client: httpx.AsyncC
 
 
 REFUSED: list[tuple[str, str, Any, int, str]] = [
-    ("GET", "/interpolate", None, 422, "two ends or more"),
-    ("POST", "/interpolate", None, 422, "two ends or more"),
-    ("GET", "/interpolate?seeds=3", None, 422, "two seeds at least"),
+    ("GET", "/interpolate", None, 422, "two or more ends"),
+    ("POST", "/interpolate", None, 422, "two or more ends"),
+    ("GET", "/interpolate?seeds=3", None, 422, "at least two seeds"),
     ("GET", "/interpolate?seeds=0-16", None, 422, "16 seeds at most"),
     ("GET", "/interpolate?seeds=3,9007199254740992", None, 422, "at most 9007199254740991"),
     ("GET", "/interpolate?seeds=3,x", None, 422, "plain digits"),
