@@ -405,7 +405,7 @@ async def test_a_model_that_hangs_is_not_ready(
         assert free.wait(30)
         return honest(*arguments)
 
-    monkeypatch.setattr("app.core.service.CANARY_S", 0.05)
+    monkeypatch.setattr("app.core.health.CANARY_S", 0.05)
     monkeypatch.setattr(backend, "run", hang)
     try:
         detail = problem(await client.get("/readyz"), 503, "not-ready")["detail"]
