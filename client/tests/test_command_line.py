@@ -52,6 +52,7 @@ def failure(capsysbinary: Output, *arguments: str) -> str:
         (["models"], "no complete response from http://127.0.0.1:1: "),
         (["models", "--url", "nowhere"], "'nowhere' is not an address of a service, such as http"),
         (["--url", "nowhere", "models"], "'nowhere' is not an address of a service"),
+        (["--key", "x", "serve"], "serve takes no option before it; genserve serve --help"),
     ],
 )
 def test_errors_are_one_line_and_status_2(
@@ -111,8 +112,8 @@ def test_every_command_explains_itself(capsysbinary: Output) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     commands = re.findall(r"^    (\w+) ", capsysbinary.readouterr().out.decode(), re.MULTILINE)
-    assert {"generate", "dataset", "verify", "models"} <= set(commands)
-    for command in commands:
+    assert {"generate", "dataset", "verify", "models", "serve"} <= set(commands)
+    for command in set(commands) - {"serve"}:  # whose help is the service's
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

@@ -160,4 +160,8 @@ def build_parser() -> Parser:
     sub.add_argument("--json", action="store_true")
 
     command("status", commands.status, "state of the service: queue, counters, costs")
+
+    # Listed here; ``genserve.__main__`` runs it.
+    text = "start the service, if it is installed here; the options are the service's"
+    command("serve", commands.serve, text)
     return parser
