@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from genserve.cli.parser import build_parser
 from prometheus_client import Metric
 
 from app.core.metrics import Metrics
@@ -23,6 +22,7 @@ from app.main import create_app
 from app.oip.signature import DTYPES
 from app.settings import PREFIX, Settings
 from bench.aims import replaced
+from genserve.cli.parser import build_parser
 from training.cli.arguments import parser_for
 from training.data.sources import default_data_root
 from training.networks import configs, files, header

@@ -161,7 +161,8 @@ def build_parser() -> Parser:
 
     command("status", commands.status, "state of the service: queue, counters, costs")
 
-    # Listed here; ``genserve.__main__`` runs it.
+    # Listed here; ``genserve.__main__`` runs it, because its options are the service's.
     text = "start the service, if it is installed here; the options are the service's"
-    command("serve", commands.serve, text)
+    sub = subparsers.add_parser("serve", help=text, add_help=False)
+    sub.set_defaults(run=commands.serve, output=None)
     return parser
