@@ -68,7 +68,7 @@ class DatasetGenerator:
             soonest_s = min(job.remaining / max(rates[job.key], 1.0) for job in self._jobs)
             retry_after_s = max(1, math.ceil(soonest_s))
             raise OverloadedError(
-                f"{len(self._jobs)} datasets are being made, the most at a time; "
+                f"{len(self._jobs)} data sets are being generated, the most at a time; "
                 f"try again in {retry_after_s} s",
                 retry_after_s=retry_after_s,
             )

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Latent = NDArray[np.float32]  # (Z,)
+from app.engines.rows import Latent
+
 Method = Literal["slerp", "lerp"]
 
 _MIN_ANGLE = 1e-6  # radians: nearer to the same or opposite directions, no arc is defined

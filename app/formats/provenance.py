@@ -20,7 +20,7 @@ from app.seeds import LIST_PATTERN
 
 MetadataLevel = Literal["full", "mark", "none"]  # mark and recipe, the mark alone, nothing
 
-VERSION = 1  # of the recipe; it changes when the same recipe would give other pixels or PNG bytes
+RECIPE_VERSION = 1  # it changes when the same recipe would give other pixels or PNG bytes
 # https://cv.iptc.org/newscodes/digitalsourcetype
 _SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = _SOURCES + "trainedAlgorithmicMedia"
@@ -34,7 +34,7 @@ _MAX_CHUNKS = 65536
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # of a PNG
 
 RECIPE = re.compile(
-    rf'\{{"genserve":{VERSION},"model":"(?P<model>[a-z0-9._-]{{1,64}})",'
+    rf'\{{"genserve":{RECIPE_VERSION},"model":"(?P<model>[a-z0-9._-]{{1,64}})",'
     r'"digest":"(?P<digest>[0-9a-f]{64})","label":(?P<label>null|0|[1-9][0-9]{0,5}),'
     r'"truncation":(?P<truncation>0|1|0\.[0-9]?[1-9]),"layout":"(?P<layout>grid|strip)",'
     rf'"scale":(?P<scale>[1-9][0-9]?),"seeds":"(?P<seeds>{LIST_PATTERN})"\}}'
@@ -56,7 +56,7 @@ def recipe_start(
     """
     label_json = "null" if label is None else label
     return (
-        f'{{"genserve":{VERSION},"model":"{model}","digest":"{digest}","label":{label_json},'
+        f'{{"genserve":{RECIPE_VERSION},"model":"{model}","digest":"{digest}","label":{label_json},'
         f'"truncation":{truncation:g},"layout":"{layout}","scale":{scale},"seeds":"'
     )
 
@@ -65,7 +65,9 @@ def _xmp(source: str, recipe: str) -> bytes:
     """An XMP packet (ISO 16684-1) without the wrapper, which embedded packets may leave out."""
     recipe_part = ""
     if recipe:  # its grammar has nothing that XML would have to escape
-        recipe_part = f'<rdf:Description rdf:about="" xmlns:genserve="urn:x-genserve:{VERSION}:">'
+        recipe_part = (
+            f'<rdf:Description rdf:about="" xmlns:genserve="urn:x-genserve:{RECIPE_VERSION}:">'
+        )
         recipe_part += f"{_OPEN.decode()}{recipe}{_CLOSE.decode()}</rdf:Description>"
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -159,9 +161,9 @@ def _match(texts: list[bytes]) -> re.Match[str]:
         NoRecipeError
     """
     if len(texts) != 1:
-        found = f"has {len(texts)} recipes" if texts else "has no recipe of this service"
+        fault = f"has {len(texts)} recipes" if texts else "has no recipe of this service"
         raise NoRecipeError(
-            f"the picture {found}; those of /generate have one, and of /dataset with "
+            f"the picture {fault}; those of /generate have one, and of /dataset with "
             "metadata=full, but no animations"
         )
     if len(texts[0]) > MAX_RECIPE:
@@ -170,8 +172,8 @@ def _match(texts: list[bytes]) -> re.Match[str]:
     recipe = RECIPE.fullmatch(text)
     if recipe is None:
         version = _ANY_VERSION.match(text)
-        if version and int(version[1]) != VERSION:
-            raise NoRecipeError(f"the recipe is of version {version[1]}; read is {VERSION}")
+        if version and int(version[1]) != RECIPE_VERSION:
+            raise NoRecipeError(f"the recipe is of version {version[1]}; read is {RECIPE_VERSION}")
         raise NoRecipeError("the picture's recipe is not of the form that this service writes")
     return recipe
 

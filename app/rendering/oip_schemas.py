@@ -142,5 +142,5 @@ class InferenceResponse(StrictModel):
     outputs: list[InferredTensor]
 
 
-# As in ``schemas``.
-EXTRA_SCHEMAS = (InferenceError, InferenceRequest, InferenceResponse)
+# As ``schemas.EXTRA_SCHEMAS``.
+OIP_EXTRA_SCHEMAS = (InferenceError, InferenceRequest, InferenceResponse)

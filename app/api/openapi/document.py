@@ -26,8 +26,7 @@ from app.errors import (
 from app.formats.media_types import HTML, JSON, NPZ, ZIP
 from app.http.access import HEALTH, SAFE, needs_key
 from app.http.error_response import PROBLEM, is_v2, v2_status
-from app.rendering import oip_schemas
-from app.rendering.oip_schemas import InferenceError
+from app.rendering.oip_schemas import OIP_EXTRA_SCHEMAS, InferenceError
 from app.rendering.options import OFFERS
 from app.rendering.schemas import EXTRA_SCHEMAS, Problem, reference
 
@@ -66,7 +65,7 @@ def complete(spec: dict[str, Any]) -> None:
 def _add_schemas(spec: dict[str, Any]) -> None:
     """Add the schemas that FastAPI does not collect."""
     _, definitions = models_json_schema(
-        [(schema, "validation") for schema in (*EXTRA_SCHEMAS, *oip_schemas.EXTRA_SCHEMAS)],
+        [(schema, "validation") for schema in (*EXTRA_SCHEMAS, *OIP_EXTRA_SCHEMAS)],
         ref_template="#/components/schemas/{model}",
     )
     schemas = spec.setdefault("components", {}).setdefault("schemas", {})

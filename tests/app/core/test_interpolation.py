@@ -1,11 +1,12 @@
-"""Paths and traversals: numbers alone."""
+"""Paths and traversals through latents."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.interpolation import Latent, Method, path, traversal
+from app.core.interpolation import Method, path, traversal
+from app.engines.rows import Latent
 
 _numbers = st.floats(-100, 100, width=32, allow_subnormal=False).map(
     lambda number: round(number, 3)
@@ -52,7 +53,7 @@ def test_lerp_is_straight() -> None:
 
 
 @pytest.mark.parametrize("other", [[1, 2], [2, 4], [-1, -2], [0, 0], [-3, -6]])
-def test_ends_in_one_line_with_nothing_are_joined_straight(other: list[float]) -> None:
+def test_ends_in_one_line_with_0_are_joined_straight(other: list[float]) -> None:
     ends = latents([[1, 2], other])
     slerp, _ = path(ends, 7, "slerp")
     lerp, _ = path(ends, 7, "lerp")
@@ -61,7 +62,7 @@ def test_ends_in_one_line_with_nothing_are_joined_straight(other: list[float]) -
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 1000))
-def test_between_draws_slerp_is_as_far_from_nothing_as_they_are(seed: int) -> None:
+def test_between_draws_slerp_is_as_far_from_0_as_they_are(seed: int) -> None:
     a, b = np.random.default_rng(seed).normal(size=(2, 64)).astype(np.float32)
     way, _ = path([a, b], 9, "slerp")
     lengths = [float(np.linalg.norm(z)) for z in way]
@@ -72,6 +73,6 @@ def test_between_draws_slerp_is_as_far_from_nothing_as_they_are(seed: int) -> No
 
 def test_a_traversal_sets_one_axis_at_a_time() -> None:
     start = np.array([5, 6, 7], dtype=np.float32)
-    found = traversal(start, [2, 0], [-1, 1])
-    assert np.array_equal(found, [[5, 6, -1], [5, 6, 1], [-1, 6, 7], [1, 6, 7]])
+    latents = traversal(start, [2, 0], [-1, 1])
+    assert np.array_equal(latents, [[5, 6, -1], [5, 6, 1], [-1, 6, 7], [1, 6, 7]])
     assert start.tolist() == [5, 6, 7]
