@@ -29,7 +29,7 @@ from app.errors import (
     ServiceError,
     shown,
 )
-from app.http.access import Guard, Hosts, Keys
+from app.http.access import AccessMiddleware, Hosts, Keys
 from app.http.fast_path import Lean
 from app.http.middleware import RequestMiddleware, is_head
 from app.oip.routes import build_oip_router
@@ -96,7 +96,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
-    app.add_middleware(Guard, hosts=hosts, keys=keys)
+    app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # around all others
     app.state.lean = Lean(app.state, metrics, settings.max_n, hosts.allows, open_to_all=not keys)
     return app

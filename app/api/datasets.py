@@ -19,8 +19,8 @@ from app.core.dataset_files import Dataset
 from app.core.datasets import DatasetGenerator
 from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
-from app.http.ranges import Rest, rest_asked
-from app.http.streaming import StreamReply
+from app.http.ranges import Rest, requested_rest
+from app.http.streaming import StreamedResponse
 from app.rendering.responses import dataset_headers
 from app.settings import Settings
 
@@ -63,7 +63,7 @@ def dataset(settings: Settings) -> Endpoint:
                 headers.pop("Content-Length", None)
                 return Response(status_code=304, headers=headers)
             rest = _rest(request, headers)
-        return StreamReply(datasets.archive(service, requested, media), media, headers, rest)
+        return StreamedResponse(datasets.archive(service, requested, media), media, headers, rest)
 
     return dataset
 
@@ -73,7 +73,7 @@ def _rest(request: Request, headers: dict[str, str]) -> Rest | None:
     if is_head(request.scope):
         return None
     length = headers.get("Content-Length")
-    return rest_asked(
+    return requested_rest(
         request.headers.get("range"),
         request.headers.get("if-range"),
         headers["ETag"],

@@ -1,4 +1,4 @@
-"""Who may ask, and under which name: hosts, pages of other sites, keys."""
+"""Access control: host names, cross-site requests, API keys."""
 
 import hashlib
 import hmac
@@ -23,37 +23,37 @@ _HOST = re.compile(
 )
 # Endings that no stranger can register: RFC 6761, RFC 6762, RFC 8375, ICANN's reservation of 2024.
 _LOCAL = (".localhost", ".local", ".internal", ".home.arpa", ".test")
-# Asked by machines that look after the service, under whatever name and with no key.
+# For probes and load balancers: under any host name, and without a key.
 HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
 SAFE = ("GET", "HEAD", "OPTIONS")
-# What a person reads in a browser, with what those pages load; the service's data are not in it.
+# Pages for a browser, with what they load; none of them holds data of the service.
 _PAGES = re.compile(r"/|/(docs|redoc|openapi\.json)|/(static|static-offline-docs|problems)(/.*)?")
 
 
 class Hosts:
-    """The names under which the service answers.
+    """The host names under which the service answers.
 
-    An IP address, a name without a dot and one that ends in ``_LOCAL`` always are: none of them can
-    be a stranger's domain that is pointed here, so no page of his is taken for one of this service
-    (DNS rebinding). Others have to be listed.
+    IP addresses, names without a dot and names that end in ``_LOCAL`` are always allowed. None of
+    them can be a stranger's domain that points to this machine, whose pages a browser would take
+    for the service's own (DNS rebinding). Other names have to be listed.
 
     Args:
-        allowed: Names; ``*.name`` = all below it, ``*`` = any.
+        allowed: Names; ``*.name`` = all names below it, ``*`` = any name.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         names = [name.strip().lower().rstrip(".") for name in allowed]
         self._any = "*" in names
         self._names = {name for name in names if name}
-        # Clients repeat themselves: one look-up for each name that is asked for.
+        # Clients repeat themselves, so most requests cost one look-up.
         self.allows = lru_cache(1024)(self._allows)
 
     def _allows(self, host: str) -> bool:
-        """Whether a Host header's value is one; False also if it is no host at all."""
-        found = _HOST.fullmatch(host.lower())
-        if found is None:
+        """Whether the value of a Host header is allowed; False if it is no host name at all."""
+        match = _HOST.fullmatch(host.lower())
+        if match is None:
             return False
-        name = found[1]
+        name = match[1]
         if self._any or "." not in name or name.endswith(_LOCAL) or name in self._names:
             return True
         above = name.split(".")[1:]
@@ -66,11 +66,11 @@ class Hosts:
         return True
 
     def check(self, given: list[str], http_version: str) -> None:
-        """Refuse a request by its Host headers.
+        """Check the Host headers of a request.
 
         Raises:
-            MalformedRequestError: not one, or no host.
-            MisdirectedRequestError: a name that is not answered to.
+            MalformedRequestError: there is not exactly one, or it is no host name.
+            MisdirectedRequestError: the name is not allowed.
         """
         if not given and http_version == "1.0":
             return
@@ -89,41 +89,41 @@ class Hosts:
 
 
 def check_site(method: str, site: list[str], origin: list[str], host: str) -> None:
-    """Refuse what a page of another origin makes a browser send.
+    """Refuse cross-site requests (CSRF): those that a page of another origin makes a browser send.
 
-    Browsers let no page set these headers. GET, HEAD and OPTIONS pass, for links and ``<img>``: no
-    page of another origin can read the answer, since no CORS header allows it.
+    No page can set these headers itself. GET, HEAD and OPTIONS pass, for links and ``<img>``; no
+    page of another origin can read the response, because no CORS header allows it.
 
     Source: http.CrossOriginProtection of Go 1.25.
 
     Args:
         method: Of the request.
-        site: Sec-Fetch-Site headers; older browsers, and all on plain HTTP but for localhost, send
-            none.
+        site: Sec-Fetch-Site headers. Older browsers send none, nor does any browser over plain HTTP
+            to a host other than localhost.
         origin: Origin headers.
         host: The Host header.
 
     Raises:
-        CrossSiteError: it is from another origin.
+        CrossSiteError: it comes from another origin.
     """
     if method in SAFE or (not site and not origin):
         return
     if site:
         if site[0] in ("same-origin", "none") and len(site) == 1:
             return
-        told = f"Sec-Fetch-Site is {shown(site[0])}"
+        header = f"Sec-Fetch-Site is {shown(site[0])}"
     else:
         if len(origin) == 1 and origin[0].partition("://")[2].lower() == host.lower():
             return
-        told = f"Origin is {shown(origin[0])}"
+        header = f"Origin is {shown(origin[0])}"
     raise CrossSiteError(
-        f"{told}: a page of another origin asks for this. Ask from this service's own pages, "
-        "without a browser, or through a server of yours"
+        f"{header}: the request comes from a page of another origin. Send it from this service's "
+        "own pages, from a program that is no browser, or through a server of your own"
     )
 
 
 class Keys:
-    """Compares what callers show with the keys, in a time that says nothing about either."""
+    """API keys, compared in constant time."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
@@ -132,13 +132,14 @@ class Keys:
         return bool(self._digests)
 
     def check(self, given: list[bytes]) -> str:
-        """Refuse a request by its Authorization headers.
+        """Check the Authorization headers of a request.
 
         Returns:
-            The client, as ``clients`` names it.
+            The client, as ``app.core.clients`` names it.
 
         Raises:
-            UnauthorizedError: they are not one with one of the keys; the same error for all.
+            UnauthorizedError: there is not exactly one with a valid key; the error does not say
+                what is wrong.
         """
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         token = token.strip(b" ")
@@ -153,12 +154,15 @@ class Keys:
 
 
 def needs_key(method: str, path: str) -> bool:
-    """Whether a key must be shown for this: not for health, pages, and what a method may be."""
+    """Whether the request needs a key: all but health, pages and OPTIONS do."""
     return method != "OPTIONS" and path not in HEALTH and not _PAGES.fullmatch(path)
 
 
-class Guard:
-    """Plain ASGI, inside RequestMiddleware, which answers what is raised here."""
+class AccessMiddleware:
+    """Checks host, origin and key, and sets ``current_client``.
+
+    Plain ASGI, inside ``RequestMiddleware``, which turns the errors raised here into responses.
+    """
 
     def __init__(self, app: ASGIApp, hosts: Hosts, keys: Keys) -> None:
         self.app = app
@@ -167,14 +171,14 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in HEALTH:
-            found: dict[bytes, list[bytes]] = {
+            given: dict[bytes, list[bytes]] = {
                 name: [] for name in (b"host", b"sec-fetch-site", b"origin", b"authorization")
             }
             for name, value in scope["headers"]:
-                if name in found:
-                    found[name].append(value)
+                if name in given:
+                    given[name].append(value)
             host, site, origin = (
-                [value.decode("latin-1") for value in found[name]]
+                [value.decode("latin-1") for value in given[name]]
                 for name in (b"host", b"sec-fetch-site", b"origin")
             )
             self.hosts.check(host, scope["http_version"])
@@ -182,6 +186,6 @@ class Guard:
             peer = scope.get("client")
             client = by_address(peer[0] if peer else None)
             if self.keys and needs_key(scope["method"], scope["path"]):
-                client = self.keys.check(found[b"authorization"])
+                client = self.keys.check(given[b"authorization"])
             current_client.set(client)
         await self.app(scope, receive, send)

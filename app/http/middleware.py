@@ -1,4 +1,4 @@
-"""Around every request: an id, a count, safe headers, and an answer to every error."""
+"""Around every request: a request id, metrics, security headers, and a response to every error."""
 
 import asyncio
 import random
@@ -14,9 +14,8 @@ from app.http.error_response import as_service_error, common_headers, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# default-src stands in for neither base-uri, form-action nor frame-ancestors: each is named. No
-# page of ours is sent by a form. Swagger UI and ReDoc start from an inline script; every other page
-# does without.
+# base-uri, form-action and frame-ancestors do not fall back to default-src, so each is given. Only
+# Swagger UI and ReDoc need an inline script to start.
 _CSP = (
     b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
     b"form-action 'none'; frame-ancestors 'none'"
@@ -25,13 +24,13 @@ _CSP_DOCS = (
     _CSP + b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     b"worker-src 'self' blob:"
 )
-CLIENT_LEFT = 499  # nobody is there to be told; the status is for the metrics alone
-_HEAD = "genserve.head"  # in the scope of a request that is GET but for its body
+CLIENT_LEFT = 499  # the client disconnected; in the metrics alone, since nothing is sent
+_HEAD = "genserve.head"  # in the scope of a HEAD request, which runs as GET
 DOCS_PATHS = ("/docs", "/redoc")
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-ID if it is harmless, else a fresh one."""
+    """The client's X-Request-ID if it is harmless, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
@@ -41,7 +40,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def new_request_id() -> str:
-    """To find a line in a log: not a secret."""
+    """A random id, to find a request in the log; it is no secret."""
     return f"{random.getrandbits(64):016x}"
 
 
@@ -53,7 +52,10 @@ def _is_html(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 class RequestMiddleware:
-    """Plain ASGI, the outermost layer but one. ``scope["state"]["request_id"]`` is the id."""
+    """Sets ``scope["state"]["request_id"]``; turns what is raised inside into responses.
+
+    Plain ASGI, around all other middleware.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -64,7 +66,7 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         method, head = scope["method"], scope["method"] == "HEAD"
-        if head:  # answered as GET is, without the body (RFC 9110, section 9.3.2)
+        if head:  # as GET, without the body (RFC 9110, section 9.3.2)
             scope = {**scope, "method": "GET", _HEAD: True}
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
@@ -74,7 +76,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                # Raw, because this is done for every answer, refusals in an overload among them.
+                # Bytes, not Starlette's headers: this runs for every response, in an overload too.
                 headers = message["headers"] = [
                     *message.get("headers", ()),
                     *common_headers(request_id),
@@ -93,14 +95,14 @@ class RequestMiddleware:
         except asyncio.CancelledError:
             if status:
                 raise
-            # Cut off at the end of the drain.
-            late = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
-            await _send_error(send_with_headers, late, scope)
+            # Cancelled at the end of the drain.
+            stopping = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
+            await _send_error(send_with_headers, stopping, scope)
         except Exception as error:
-            told = as_service_error(error, request_id)
+            service_error = as_service_error(error, request_id)
             if status:
-                raise  # the answer has begun: all that is left is to cut it off
-            await _send_error(send_with_headers, told, scope)
+                raise  # the response has begun, so the server has to cut it off
+            await _send_error(send_with_headers, service_error, scope)
         finally:
             self.metrics.request(_method(method), _route(scope), status)
 
@@ -112,17 +114,17 @@ async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether only the headers of the answer will be sent."""
+    """Whether the request is HEAD: only the headers of the response are sent."""
     return _HEAD in scope
 
 
 def _method(method: str) -> str:
-    """The method, for the metrics: strangers can invent others."""
+    """The method's label in the metrics; a client can invent any number of methods."""
     known = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
     return method if method in known else "other"
 
 
 def _route(scope: Scope) -> str:
-    """The template of the path, so that strangers cannot grow the metrics' label set."""
+    """The route's label in the metrics: its template, of which there is a fixed number."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "other"

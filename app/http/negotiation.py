@@ -1,4 +1,4 @@
-"""Which representation a request asks for, by ``Accept`` (RFC 9110, section 12.5.1)."""
+"""Content negotiation by the Accept header (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from app.errors import NotAcceptableError
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
-    """(media range, quality) pairs of an Accept header; a quality that is no number counts as 0."""
+    """Media ranges of an Accept header with their qualities; one that is no number counts as 0."""
     ranges = []
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -24,7 +24,7 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
 
 
 def _quality(offer: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality of the most specific range that takes the offer; 0 = none does."""
+    """The quality of the most specific range that includes the offer; 0 = none does."""
     for wanted in (offer, offer.split("/")[0] + "/*", "*/*"):
         matching = [quality for media, quality in ranges if media == wanted]
         if matching:
@@ -33,10 +33,14 @@ def _quality(offer: str, ranges: Sequence[tuple[str, float]]) -> float:
 
 
 def choose(accept: str | None, offers: Sequence[str]) -> str:
-    """The offer that the header likes best; of equals, the earliest. No header takes the first.
+    """The media type to send: of the best quality, then first in ``offers``.
+
+    Args:
+        accept: The Accept header; None or empty = everything is acceptable.
+        offers: Media types that the operation can send.
 
     Raises:
-        NotAcceptableError: it takes none of them; the message lists them.
+        NotAcceptableError: none is acceptable; the message lists the offers.
     """
     ranges = _ranges(accept or "") or [("*/*", 1.0)]
     best = max(offers, key=lambda offer: _quality(offer, ranges))

@@ -1,4 +1,4 @@
-"""An answer that is sent while it is made."""
+"""A response that is sent while it is generated."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -14,18 +14,17 @@ from app.http.middleware import is_head
 from app.http.ranges import Rest
 
 
-class StreamReply(Response):
-    """Sends the parts of a body as they come, no faster than the client takes them.
+class StreamedResponse(Response):
+    """Sends the parts of a body as they are generated, no faster than the client takes them.
 
-    Making ends with the client: the generator is closed when it leaves. What fails before the first
-    part is answered as any error is; later the connection is cut, so that nobody takes what they
-    have for the whole.
+    The generator is closed when the client disconnects. An error before the first part is answered
+    like any other. A later one cuts the connection, so that no client takes a part for the whole.
 
     Args:
         parts: The body, at least one part.
         media_type: Its type.
-        headers: With Content-Length, if the length of the whole is known.
-        rest: Send only this. What comes before it is made all the same, for the end of the file
+        headers: With Content-Length, if the length of the whole body is known.
+        rest: The part to send. What comes before is generated all the same, since the file's end
             depends on it, and dropped.
     """
 
@@ -49,38 +48,41 @@ class StreamReply(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left = client_disconnected(receive)
+        disconnected = client_disconnected(receive)
         start = {"status": self.status_code, "headers": self.raw_headers}
         async with aclosing(self.parts) as parts:
-            if is_head(scope):  # nothing is begun
+            if is_head(scope):  # nothing is generated
                 await send({"type": "http.response.start", **start})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            async with aclosing(_after(self.skip, parts, left)) as wanted:
-                part = await anext(wanted)
+            async with aclosing(_after(self.skip, parts, disconnected)) as rest:
+                part = await anext(rest)
                 await send({"type": "http.response.start", **start})
                 await send({"type": "http.response.body", "body": part, "more_body": True})
-                async for part in wanted:
+                async for part in rest:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
-                    await _between(left)
+                    await _pause(disconnected)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _between(left: Callable[[], bool]) -> None:
-    """Between two parts."""
-    if left():
+async def _pause(disconnected: Callable[[], bool]) -> None:
+    """Let other requests have their turn between two parts.
+
+    Raises:
+        ClientDisconnect: nobody takes the next one.
+    """
+    if disconnected():
         raise ClientDisconnect
-    # Where the server's buffers have room, sending never waits; others want their turn.
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # while the server's buffers have room, sending itself never waits
 
 
 async def _after(
-    skip: int, parts: AsyncGenerator[bytes, None], left: Callable[[], bool]
+    skip: int, parts: AsyncGenerator[bytes, None], disconnected: Callable[[], bool]
 ) -> AsyncGenerator[bytes, None]:
     """The parts without their first ``skip`` bytes.
 
     Raises:
-        RangeNotSatisfiableError: there are no more than that.
+        RangeNotSatisfiableError: there are no more bytes than that.
     """
     seen = 0
     async for part in parts:
@@ -88,6 +90,6 @@ async def _after(
         if seen > skip:
             yield part[skip - seen :]
         else:
-            await _between(left)
+            await _pause(disconnected)
     if seen <= skip:
         raise RangeNotSatisfiableError.at(skip, seen)
