@@ -30,7 +30,8 @@ from app.errors import (
     shown,
 )
 from app.http.access import AccessMiddleware, Hosts, Keys
-from app.http.fast_path import Lean
+from app.http.fast_path import FastPath
+from app.http.fast_request import FastRequestParser
 from app.http.middleware import RequestMiddleware, is_head
 from app.oip.routes import build_oip_router
 from app.settings import Settings
@@ -46,8 +47,8 @@ def create_app(
 ) -> FastAPI:
     """The application.
 
-    ``state.service`` is there from then on. ``state.lean`` is for a server that answers plain
-    requests without the application (``app.http.protocol``).
+    ``state.service`` is there from then on. ``state.fast_path`` is for a server that answers
+    fast requests without the application (``app.http.protocol``).
 
     Args:
         settings: Of the service.
@@ -98,7 +99,8 @@ def create_app(
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # around all others
-    app.state.lean = Lean(app.state, metrics, settings.max_n, hosts.allows, open_to_all=not keys)
+    parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
+    app.state.fast_path = FastPath(app.state, metrics, parser)
     return app
 
 

@@ -21,7 +21,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from app.http.protocol import protocol_with
+from app.http.protocol import service_protocol
 from app.main import create_app
 from app.settings import Settings
 from training.networks import build
@@ -158,15 +158,17 @@ async def client(make_client: MakeClient) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
-    """As ``make_client``, but over a socket: plain requests go the short way
-    (``app.http.fast_path``)."""
+    """As ``make_client``, but over a socket: fast requests take the fast path. Arguments of
+    ``service_protocol`` are taken, too."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
+            names = ("keep_alive_seconds", "linger_seconds")
+            seconds = {name: settings.pop(name) for name in names if name in settings}
             given = Settings(**(defaults | settings))
             app = create_app(given)
-            http = protocol_with(app.state.lean, given)
+            http = service_protocol(app.state.fast_path, given, **seconds)
             config = uvicorn.Config(
                 app, http=http, ws="none", port=0, log_config=None, proxy_headers=False
             )

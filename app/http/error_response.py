@@ -2,6 +2,9 @@
 
 import json
 import logging
+from urllib.parse import unquote
+
+import httptools
 
 from app.errors import ServiceError
 from app.formats.media_types import JSON
@@ -35,6 +38,15 @@ def v2_status(status: int) -> int:
     return 400 if status == 422 else status
 
 
+def path_of(target: bytes) -> str:
+    """The path of a request's target; of a malformed one, what stands before its query."""
+    try:
+        path = httptools.parse_url(target).path or b""
+    except httptools.HttpParserInvalidURLError:
+        path = target.partition(b"?")[0]
+    return unquote(path.decode("latin-1"))
+
+
 def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body of an error; every error response is built here."""
     status, media = error.status, PROBLEM
@@ -54,6 +66,11 @@ def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Heade
 def common_headers(request_id: str) -> Headers:
     """Headers of every response."""
     return [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+
+
+def common_lines(request_id: bytes) -> bytes:
+    """``common_headers`` as they stand on the wire."""
+    return b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id
 
 
 def header_lines(headers: Headers) -> bytes:

@@ -1,421 +1,420 @@
-"""HTTP as uvicorn speaks it, with a short way for plain requests, and limits on what is slow, large
-or too many."""
+"""HTTP/1.1 on one connection: uvicorn's protocol with a fast path, deadlines and limits.
+
+``connection_state`` has the theory of operation. The class is long because it is one state machine,
+which three parties call: the transport, uvicorn's parser, and who answers.
+"""
 
 import asyncio
-import contextlib
-import math
-import os
 import re
-from typing import Any, Literal
-from urllib.parse import unquote
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.core.clients import by_address
 from app.errors import (
-    STOPPED_RETRY_S,
     HeadersTooLargeError,
     MalformedRequestError,
-    NotReadyError,
-    OverloadedError,
     RequestTimeoutError,
     ServiceError,
     UriTooLongError,
 )
-from app.http.access import HEALTH
-from app.http.error_response import header_lines
-from app.http.fast_path import Lean
-from app.http.keep_alive import Idle
+from app.http.connection_limit import ConnectionLimit
+from app.http.connection_state import NEXT, State
+from app.http.error_response import header_lines, path_of
+from app.http.fast_path import FastPath
+from app.http.keep_alive import KeepAlive
 from app.settings import Settings
 
-MOST_URL = 65536  # bytes
-MOST_HEADERS = 65536  # bytes, of names and values
-MOST_FIELDS = 100  # header lines
-_MOST_HEAD = MOST_URL + MOST_HEADERS + 2**14  # as it comes, before the parser has told its parts
-_WHOLE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
-KEEP_ALIVE_S = 5.0  # as uvicorn: between an answer and the next request
-_FULL_S = 0.05  # for so long no connection of no use is looked for, after there were hardly any
-_LINGER_S = 2.0  # in which a client may read why it was refused, before the connection is cut
+MAX_URL = 65536  # bytes
+MAX_HEADERS = 65536  # bytes, of names and values
+MAX_HEADER_LINES = 100
+_MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
+
+
+class Unanswered(NamedTuple):
+    """A connection that could still take one response."""
+
+    descriptor: int  # of its socket
+    request: bool  # whether one was received
+    target: bytes  # of that request; empty = not known
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all connections of a server share."""
+
+    fast_path: FastPath
+    limit: ConnectionLimit
+    keep_alive: "KeepAlive[ServiceProtocol]"
+    deadlines: Mapping[State, float]  # seconds
+    stall_seconds: float
+    on_closed: Callable[[], None]
+
+
+def service_protocol(
+    fast_path: FastPath,
+    settings: Settings,
+    *,
+    keep_alive_seconds: float = 5.0,
+    linger_seconds: float = 2.0,
+    on_closed: Callable[[], None] = lambda: None,
+) -> type[asyncio.Protocol]:
+    """``ServiceProtocol`` for uvicorn's ``Config(http=...)``, with what its connections share.
+
+    Args:
+        fast_path: Answers fast requests.
+        settings: Of the service.
+        keep_alive_seconds: Between a response and the next request.
+        linger_seconds: In which a client may read why it was refused.
+        on_closed: Called after each connection's end.
+    """
+    shared = Shared(
+        fast_path,
+        ConnectionLimit(settings.max_connections),
+        KeepAlive(keep_alive_seconds, ServiceProtocol.close),
+        {
+            State.NEW: settings.header_seconds,
+            State.HEAD: settings.header_seconds,
+            State.BODY: settings.body_seconds,
+            State.LINGERING: linger_seconds,
+        },
+        settings.stall_seconds,
+        on_closed,
+    )
+    # A class to uvicorn, which only ever calls it.
+    return cast(type[asyncio.Protocol], partial(ServiceProtocol, shared))
+
+
+class ServiceProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        shared: By all connections of the server.
+        uvicorn: ``HttpToolsProtocol``'s own arguments.
+    """
+
+    def __init__(self, shared: Shared, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._shared = shared
+        self._all = cast("set[ServiceProtocol]", self.connections)
+        self._state = State.NEW
+        self._deadline: asyncio.TimerHandle | None = None  # of the state
+        self._stall: asyncio.TimerHandle | None = None
+        self._admitted = True  # else it is beyond the limit of connections
+        self._head_bytes = 0  # received of a head that is not whole
+        self._header_lines = 0
+        self._header_bytes = 0
+        self._held = b""  # received while the fast path works
+        self._close_after = False  # the fast path's response
+
+    # The state
+
+    def _enter(self, state: State) -> None:
+        before, self._state = self._state, state
+        assert state in NEXT[before], f"a connection cannot go from {before} to {state}"
+        if self._deadline and state is not State.HEAD:  # a new connection's covers its first head
+            self._deadline.cancel()
+            self._deadline = None
+        if state is State.IDLE:
+            self._shared.keep_alive.add(self, self.loop)
+        elif before is State.IDLE:
+            self._shared.keep_alive.remove(self)
+
+    def _start_deadline(self) -> None:
+        seconds = self._shared.deadlines[self._state]
+        self._deadline = self.loop.call_later(seconds, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        if self._state is State.NEW or self._state is State.LINGERING:
+            self.close()
+        elif self.flow.read_paused:  # the delay is ours
+            self._start_deadline()
+        else:
+            part = "body is" if self._state is State.BODY else "headers are"
+            limit = f"{self._shared.deadlines[self._state]:g} s"
+            self._refuse(RequestTimeoutError(f"the request's {part} not there after {limit}"))
+
+    def _responding(self) -> bool:
+        """Whether the application still has a request to answer."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def unused_since(self) -> float | None:
+        """When the client began to keep this connection for nothing; None = it is in use."""
+        if self.transport.is_closing():
+            return None
+        if self._state is State.IDLE:
+            return self._shared.keep_alive.since(self)
+        waits = self._state is State.NEW or self._state is State.LINGERING
+        if self._deadline and (waits or (self._state is State.HEAD and not self._responding())):
+            return self._deadline.when() - self._shared.deadlines[self._state]
+        return None
+
+    # The transport's callbacks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._client = by_address(self.client[0] if self.client else None)
+        self._start_deadline()
+        self._admitted = self._shared.limit.admit(self._all, self, self.loop.time())
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is State.IDLE or state is State.NEW:
+            if self._admitted and not self.flow.write_paused and self._take_fast(data):
+                return
+            self.url = b""
+            self._enter(State.HEAD)
+        elif state is State.FAST:
+            self._held += data
+            self.flow.pause_reading()
+            return
+        elif state is State.FINISHING or state is State.LINGERING:
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._state is State.HEAD:
+            if self._deadline is None:
+                self._start_deadline()
+            if self._head_bytes > _MAX_HEAD:
+                self._refuse(_headers_too_large(f"over {MAX_HEADERS} bytes"))
+        elif self._state is State.BODY and self._deadline is None:
+            self._start_deadline()
+            self.cycle.transport = cast(asyncio.Transport, _Lingering(self.transport, self._end))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall = self.loop.call_later(self._shared.stall_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel_stall()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._enter(State.CLOSED)
+        self._cancel_stall()
+        super().connection_lost(exc)
+        if self.cycle:  # ``_Lingering`` would keep this connection until the garbage collector runs
+            self.cycle.transport = self.transport
+        self._shared.limit.closed(self._all)
+        self._shared.on_closed()
+
+    def _cancel_stall(self) -> None:
+        if self._stall:
+            self._stall.cancel()
+
+    # The parser's callbacks. A ``ServiceError`` that one raises ends in ``send_400_response``.
+
+    def on_message_begin(self) -> None:
+        if self._state is not State.HEAD:
+            self._enter(State.HEAD)
+        self._header_lines = self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_URL:
+            raise UriTooLongError(f"the address has over {MAX_URL} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_lines += 1
+        self._header_bytes += len(name) + len(value)
+        if self._header_lines > MAX_HEADER_LINES:
+            raise _headers_too_large(f"over {MAX_HEADER_LINES} lines")
+        if self._header_bytes > MAX_HEADERS:
+            raise _headers_too_large(f"over {MAX_HEADERS} bytes")
+        # Blanks around a value are no part of it (RFC 9110, section 5.5); the parser leaves some.
+        super().on_header(name, value.strip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        if not self._admitted:
+            self._shared.limit.check(path_of(self.url))
+        self._take_authority()
+        super().on_headers_complete()
+        self._enter(State.BODY)
+        self._head_bytes = 0
+        if not self._admitted or self.parser.should_upgrade():
+            # What follows a wish to speak another protocol is not read, so nothing may follow.
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._enter(State.ANSWERING if self._responding() else State.IDLE)
+        self._head_bytes = 0
+
+    def _take_authority(self) -> None:
+        """Where the target is a whole address, its host is the one that counts (RFC 9112, section
+        3.2.2)."""
+        places = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
+        if len(places) == 1 and (match := _ABSOLUTE.match(self.url)):
+            self.headers[places[0]] = (b"host", match[1])
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn in its handler of an error of the parser, or of its callbacks."""
+        del msg
+        error = sys.exc_info()[1]
+        cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
+        if isinstance(cause, AssertionError):
+            raise cause  # a bug of ours
+        malformed = MalformedRequestError("this is not a request of HTTP/1.1")
+        self._refuse(cause if isinstance(cause, ServiceError) else malformed)
+
+    # Responses
+
+    def _take_fast(self, data: bytes) -> bool:
+        """Have the fast path answer, if it can."""
+        fast_path = self._shared.fast_path
+        if request := fast_path.parser.generate(data):
+            self._enter(State.FAST)
+            self._close_after = request.closes
+            disconnected = self.transport.is_closing
+            fast_path.generate(request, self._client, disconnected, self._respond_fast)
+            return True
+        if (probe := fast_path.parser.livez(data)) and (response := fast_path.livez(probe)):
+            self._enter(State.FAST)
+            self._close_after = probe.closes
+            self._respond_fast(*response)
+            return True
+        return False
+
+    def _respond_fast(self, status: int, lines: bytes, body: bytes) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._write(status, lines, body, self._close_after)
+        if self._close_after:
+            if self._held:
+                self._linger()
+            else:
+                self.close()
+        elif self._held:  # in a later turn of the loop: many would end in a deep recursion
+            self.loop.call_soon(self._release)
+        else:
+            self._enter(State.IDLE)
+
+    def _release(self) -> None:
+        """Receive what was held."""
+        data, self._held = self._held, b""
+        if self.transport.is_closing():
+            return
+        if self._close_after:  # ``shutdown`` came in between
+            self.close()
+            return
+        self._enter(State.IDLE)
+        self.flow.resume_reading()
+        self.data_received(data)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task:  # uvicorn's own, for which there is ``KeepAlive``
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+            if self._state is State.ANSWERING:
+                self._enter(State.IDLE)
+            elif self._state is State.FINISHING:
+                self._linger()
+
+    def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
+        """Send a response in one write, and where it fits in one packet."""
+        usual = header_lines(self.server_state.default_headers)
+        end = b"connection: close\r\n\r\n" if closing else b"\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], usual, lines, end, body)))
+
+    # The end
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer what is no request, or none that is whole, and close."""
+        if self.transport.is_closing():
+            return
+        has_cycle = self._state is State.BODY
+        responding = self._responding()
+        if responding and (self.pipeline or not has_cycle):
+            # Responses to earlier requests come first, and are all that is sent.
+            if has_cycle:
+                self.pipeline.popleft()  # the newest; its body will never be whole
+            else:
+                self.cycle.keep_alive = False
+            self._enter(State.FINISHING)
+            return
+        if has_cycle and responding:
+            self.cycle.disconnected = True  # what the application still sends is dropped
+            self.cycle.message_event.set()
+        if not (has_cycle and self.cycle.response_started):
+            response = self._shared.fast_path.unrouted_error(error, self.url)
+            self._write(*response, closing=True)
+        self._linger()
+
+    def _end(self) -> None:
+        """Close after the application's response."""
+        if self._state in (State.HEAD, State.BODY, State.FINISHING):
+            self._linger()
+        elif self._state is not State.LINGERING:
+            self.close()
+
+    def _linger(self) -> None:
+        """Close, once the client has had time to read what was written."""
+        if self.transport.is_closing():
+            return
+        self._enter(State.LINGERING)
+        self.flow.resume_reading()
+        self._start_deadline()
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has reset the connection
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Close the connection now."""
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server stops: close after the response."""
+        if self._state is State.FAST:
+            self._close_after = True
+        else:
+            super().shutdown()
+
+    def unanswered(self) -> Unanswered | None:
+        """For the last response of a process that hangs; safe in another thread.
+
+        None = the connection is closing, or a response is on its way.
+        """
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return None
+        responding = self._responding()
+        if responding and self.cycle.response_started:
+            return None
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        target = self.cycle.scope["raw_path"] if responding else b""
+        return Unanswered(descriptor, responding or self._state is State.FAST, target)
 
 
 class _Lingering:
-    """The transport of a request whose body is still coming, whose ``close`` waits a little.
+    """The transport of a request whose body is not whole yet: ``close`` may have to linger.
 
-    Closing a socket with unread data resets the connection, and the answer that says what was wrong
-    with the body is lost on its way.
+    Args:
+        transport: The connection's.
+        close: Called instead of its own ``close``.
     """
 
-    def __init__(self, transport: asyncio.Transport, linger: Any) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
-        self.close = linger
+        self.close = close
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-def _path_of(target: bytes) -> str:
-    """What an application would be asked for; of a target that is none, what stands first."""
-    try:
-        path = httptools.parse_url(target).path or b""
-    except httptools.HttpParserInvalidURLError:
-        path = target.partition(b"?")[0]
-    return unquote(path.decode("latin-1"))
-
-
-def answer_last(connection: int, lean: Lean, waits: bool, path: str = "") -> None:
-    """Answer a client before the process ends whose event loop stands still; for another thread.
-
-    What is given to a transport would not leave any more, so it goes straight to the socket. What
-    has come is taken from there, too: a socket closed with unread data resets the connection.
-
-    Args:
-        connection: File descriptor of a socket that does not block.
-        lean: For the answer.
-        waits: Whether a request is known of; otherwise one may have come since.
-        path: Of that one, if it is known.
-    """
-    came = b""
-    with contextlib.suppress(OSError):
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(16):  # who sends more is not waited for
-                came += os.read(connection, 65536)
-        if waits or came:
-            path = path or _path_of(came.partition(b" ")[2].partition(b" ")[0])
-            error = NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
-            status, lines, body = lean.refusal(error, path)
-            os.write(connection, STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body)
-
-
-def protocol_with(lean: Lean, settings: Settings) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, but for these things.
-
-    A plain request (``app.http.fast_path``) that came in one piece, when all before it was
-    answered, is not given to uvicorn's parser. What comes before its answer is held, and read after
-    it.
-
-    A request has to come in time: its headers within ``header_seconds`` of their first byte (or of
-    the connection), its body within ``body_seconds`` of them. These are no limits on silence, which
-    a byte now and then would keep off for ever. Addresses and headers have a largest size.
-
-    Beyond ``max_connections`` one that is idle, or has not told yet what it wants, makes room for a
-    new one; if there is none, the new one may ask for the service's health alone.
-
-    A connection is cut when what was written has not left for ``stall_seconds``. uvicorn alone
-    waits for ever, with all that the request holds; and closing would not end it, because a
-    transport is closed when its buffer is empty.
-    """
-    told: dict[str, Any] = {"usual": None, "lines": b""}  # uvicorn's own headers, made ready
-    seconds = {"head": settings.header_seconds, "body": settings.body_seconds}
-
-    class Protocol(HttpToolsProtocol):
-        _cut: asyncio.TimerHandle | None = None
-        _late: asyncio.TimerHandle | None = None  # for what is to come
-        _awaited: Literal["head", "body"] | None = None
-        _inside = False  # the parser has seen the beginning of a request and not its end
-        _headed = False  # and the end of its headers
-        _came = 0  # bytes of a head that is not whole
-        _fields = 0  # header lines of this request
-        _bytes = 0  # in them
-        _fault: ServiceError | None = None  # found by a callback of the parser
-        _deaf = False  # nothing more is read
-        _over = False  # there are too many connections without this one
-        _answering = False  # a plain request
-        _held = b""  # came meanwhile
-        _closing = False  # after this answer
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._client = by_address(self.client[0] if self.client else None)
-            self._await("head")
-            if len(self.connections) > settings.max_connections:
-                self._over = not _make_room(self.connections, self, self.loop.time())
-
-        def data_received(self, data: bytes) -> None:
-            if self._deaf:
-                return
-            if self._answering or self._held:
-                self._held += data
-                self.flow.pause_reading()
-            elif self._is_free() and not self._over and (plain := lean.parse(data)):
-                idle.remove(self)
-                self._await(None)
-                self._answering, self._closing = True, plain.closes
-                lean.ask(plain, self._client, self.transport.is_closing, self._answer)
-            elif self._is_free() and not self._over and (alive := lean.livez(data)):
-                idle.remove(self)
-                self._await(None)
-                *told, self._closing = alive
-                self._answer(200, *told)
-            else:
-                self._came += len(data)
-                super().data_received(data)
-                self._look()
-
-        def _look(self) -> None:
-            """What has to come next, now that the parser has taken all that came."""
-            if self._deaf or self.transport.is_closing():
-                return
-            if self._inside and self._headed:
-                if self._awaited != "body":
-                    self._await("body")
-                    lingering: Any = _Lingering(self.transport, self._end)
-                    self.cycle.transport = lingering
-            elif self._inside or (self._is_free() and idle.since(self) is None):
-                # Empty lines before a request are no request, and keep no connection open.
-                self._await("head")
-                if self._came > _MOST_HEAD:
-                    self._refuse(_headers_too_large(f"over {MOST_HEADERS} bytes"))
-            else:
-                self._await(None)
-
-        def _await(self, what: Literal["head", "body"] | None) -> None:
-            """The client has to send this in its time, which begins now."""
-            if what == self._awaited:
-                return
-            self._awaited = what
-            if self._late:
-                self._late.cancel()
-            self._late = what and self.loop.call_later(seconds[what], self._too_late, what)
-
-        def _too_late(self, what: Literal["head", "body"]) -> None:
-            self._awaited = None
-            if self.flow.read_paused:  # it was ours not to read
-                self._await(what)
-            elif what == "head" and not self._came:
-                self.transport.close()
-            else:
-                part = "headers are" if what == "head" else "body is"
-                limit = f"{seconds[what]:g} s"
-                self._refuse(RequestTimeoutError(f"the request's {part} not there after {limit}"))
-
-        def _is_free(self) -> bool:
-            """Whether nothing that came before is being read, answered or sent."""
-            if self._inside or self.pipeline or self.flow.write_paused:
-                return False
-            return self.cycle is None or self.cycle.response_complete
-
-        def waits_since(self) -> float | None:
-            """When it began to be of no use: idle, or with half a head; None = it is in use."""
-            if self._headed or self._answering or self._held or self.pipeline:
-                return None
-            if self.transport.is_closing():  # it makes its room already
-                return None
-            if self.cycle is not None and not self.cycle.response_complete:
-                return None
-            if (since := idle.since(self)) is not None:
-                return since
-            return self._late.when() - seconds["head"] if self._late else None
-
-        def _refuse(self, error: ServiceError) -> None:
-            """Answer what is no request, or none that is whole, and close."""
-            self._deaf = True
-            self._await(None)
-            if self.transport.is_closing():
-                return
-            running = self.cycle is not None and not self.cycle.response_complete
-            if running and (not self._headed or self.pipeline):
-                self.cycle.keep_alive = False  # an earlier one: its answer comes first, and alone
-                return
-            if self._headed and running:
-                begun = self.cycle.response_started
-                self.cycle.disconnected = True  # what it still has to say is not sent
-                self.cycle.message_event.set()
-            else:
-                begun = self._headed
-            if not begun:
-                self._write(*lean.refusal(error, self._path()), closing=True)
-            self._linger()
-
-        def _end(self) -> None:
-            """Close after an answer."""
-            if self._inside:
-                self._linger()
-            else:
-                self.transport.close()
-
-        def _linger(self) -> None:
-            """Close, when the client has had time to read what was written."""
-            self._deaf = True
-            self._await(None)
-            if self.transport.is_closing():
-                return
-            self.flow.resume_reading()
-            self.transport.write_eof()
-            self._late = self.loop.call_later(_LINGER_S, self.transport.close)
-
-        def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
-            """Send an answer at once: one write, and where it fits one packet."""
-            usual = self.server_state.default_headers  # a new list each second
-            if usual is not told["usual"]:
-                told["usual"], told["lines"] = usual, header_lines(usual)
-            end = b"connection: close\r\n\r\n" if closing else b"\r\n"
-            self.transport.write(b"".join((STATUS_LINE[status], told["lines"], lines, end, body)))
-
-        def answer_last(self) -> None:
-            """As the function of this name, unless an answer has begun to be sent."""
-            if self.transport.is_closing() or self.transport.get_write_buffer_size():
-                return
-            running = self.cycle is not None and not self.cycle.response_complete
-            if running and self.cycle.response_started:
-                return
-            end = self.transport.get_extra_info("socket").fileno()
-            waits = self._answering or running
-            answer_last(end, lean, waits, self.cycle.scope["path"] if running else "")
-
-        def _answer(self, status: int, lines: bytes, body: bytes) -> None:
-            """Send the answer to a plain request."""
-            self._answering = False
-            self.server_state.total_requests += 1
-            if self.transport.is_closing():
-                return
-            self._write(status, lines, body, self._closing)
-            if self._closing:
-                if self._held:
-                    self._linger()
-                else:
-                    self.transport.close()
-                return
-            idle.add(self, self.loop)
-            if self._held:  # in a turn of its own: many of them would end in a deep recursion
-                self.loop.call_soon(self._release)
-
-        def _release(self) -> None:
-            data, self._held = self._held, b""
-            if not self.transport.is_closing():
-                self.flow.resume_reading()
-                self.data_received(data)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.timeout_keep_alive_task:
-                self.timeout_keep_alive_task.cancel()
-                self.timeout_keep_alive_task = None
-                idle.add(self, self.loop)
-
-        def _unset_keepalive_if_required(self) -> None:
-            idle.remove(self)
-
-        def shutdown(self) -> None:
-            if self._answering:
-                self._closing = True
-            else:
-                super().shutdown()
-
-        def send_400_response(self, msg: str) -> None:
-            """Answer what the parser does not take, and what our callbacks raise."""
-            del msg
-            fault, self._fault = self._fault, None
-            self._refuse(fault or MalformedRequestError("this is not a request of HTTP/1.1"))
-
-        def _stop(self, error: ServiceError) -> None:
-            """End the parsing."""
-            self._fault = error
-            raise error
-
-        def on_message_begin(self) -> None:
-            self._inside, self._headed = True, False
-            self._fields = self._bytes = 0
-            super().on_message_begin()
-
-        def on_url(self, url: bytes) -> None:
-            super().on_url(url)
-            if len(self.url) > MOST_URL:
-                self._stop(UriTooLongError(f"the address has over {MOST_URL} bytes"))
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._fields += 1
-            self._bytes += len(name) + len(value)
-            if self._fields > MOST_FIELDS:
-                self._stop(_headers_too_large(f"over {MOST_FIELDS} lines"))
-            if self._bytes > MOST_HEADERS:
-                self._stop(_headers_too_large(f"over {MOST_HEADERS} bytes"))
-            # Blanks around it are no part of it (RFC 9110, section 5.5); the parser leaves some.
-            super().on_header(name, value.strip(b" \t"))
-
-        def on_headers_complete(self) -> None:
-            if self._over and self._path() not in HEALTH:
-                count = settings.max_connections
-                detail = f"all {count} connections of this process are in use"
-                self._stop(OverloadedError(detail, retry_after_s=1))
-            self._take_authority()
-            super().on_headers_complete()
-            self._headed, self._came = True, 0
-            if self._over or self.parser.should_upgrade():
-                # What follows a wish to speak another protocol is not read, so nothing may follow.
-                self.cycle.keep_alive = False
-
-        def _path(self) -> str:
-            """Of the request that is coming in, as far as it is there."""
-            return _path_of(self.url) if self._inside else ""
-
-        def _take_authority(self) -> None:
-            """Of a whole address as the target, the host in it is the one that counts (RFC 9112,
-            section 3.2.2)."""
-            places = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
-            if len(places) == 1 and (whole := _WHOLE.match(self.url)):
-                self.headers[places[0]] = (b"host", whole[1])
-
-        def on_message_complete(self) -> None:
-            self._inside, self._headed, self._came = False, False, 0
-            self._await(None)
-            super().on_message_complete()
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._cut = self.loop.call_later(settings.stall_seconds, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._forget()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
-            self._await(None)
-            idle.remove(self)
-            super().connection_lost(exc)
-            if self.cycle:  # with ``_Lingering`` it would keep this until the collector comes
-                self.cycle.transport = self.transport
-            if len(self.connections) < settings.max_connections:
-                unused.clear()
-
-        def _forget(self) -> None:
-            if self._cut:
-                self._cut.cancel()
-
-    idle: Idle[Protocol] = Idle(KEEP_ALIVE_S, Protocol.timeout_keep_alive_handler)
-    unused: list[tuple[float, Any]] = []  # when last looked for, the one of no use for longest last
-    look_at = -math.inf  # again
-
-    def _make_room(connections: set[Any], new: Any, now: float) -> bool:
-        """Close the connection that has been of no use for longest; False = all are in use.
-
-        Not all are looked at for each new one: in a storm of them nothing else would be done.
-        """
-        nonlocal look_at
-        while True:
-            while unused:
-                since, found = unused.pop()
-                if found in connections and found.waits_since() == since:
-                    found.transport.close()
-                    return True
-            if now < look_at:
-                return False
-            waiting = [
-                (since, c)
-                for c in connections
-                if c is not new and (since := c.waits_since()) is not None
-            ]
-            unused.extend(sorted(waiting, key=lambda found: found[0], reverse=True))
-            if 64 * len(unused) < len(connections):
-                look_at = now + _FULL_S
-            if not unused:
-                return False
-
-    return Protocol
-
-
-def _headers_too_large(found: str) -> HeadersTooLargeError:
+def _headers_too_large(size: str) -> HeadersTooLargeError:
     return HeadersTooLargeError(
-        f"the headers have {found}; at most {MOST_FIELDS} lines and {MOST_HEADERS} bytes are read"
+        f"the headers have {size}; at most {MAX_HEADER_LINES} lines and {MAX_HEADERS} bytes are "
+        "read"
     )

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
@@ -11,13 +12,13 @@ from app.process.channel import WorkerChannel
 
 
 class HandedOver:
-    """Serves the connections that the supervisor hands over, and reports each that ends.
+    """Serves the connections that the supervisor hands over.
 
     Created by a server that has started, in its event loop.
 
     Args:
         channel: To the supervisor.
-        server: Whose protocol serves them.
+        server: Whose protocol serves them, and reports each that ends.
         on_orphaned: Called when the supervisor has ended.
     """
 
@@ -28,15 +29,9 @@ class HandedOver:
         self._tasks = server.server_state.tasks
         self._on_orphaned = on_orphaned
         self._loop = asyncio.get_running_loop()
-
-        class Protocol(server.config.http_protocol_class):  # type: ignore[misc,name-defined]
-            def connection_lost(self, error: Exception | None) -> None:
-                super().connection_lost(error)
-                channel.send_closed()
-
         # As ``uvicorn.Server.startup`` makes it.
         self._protocol = partial(
-            Protocol,
+            cast(Any, server.config.http_protocol_class),
             config=server.config,
             server_state=server.server_state,
             app_state=server.lifespan.state,

@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from app.core.lifecycle import drain
 from app.core.service import Service
-from app.http.protocol import protocol_with
+from app.http.protocol import ServiceProtocol, service_protocol
 from app.process.channel import WorkerChannel
 from app.process.exit_status import ExitStatus
 from app.process.fork import STOP_SIGNALS
@@ -54,7 +55,11 @@ def serve(
     """
     config = uvicorn.Config(
         OneLineStartupErrors(app),
-        http=protocol_with(app.state.lean, settings),
+        http=service_protocol(
+            app.state.fast_path,
+            settings,
+            on_closed=channel.send_closed if channel else lambda: None,
+        ),
         ws="none",
         log_config=None,
         access_log=False,
@@ -193,8 +198,8 @@ class DrainingServer(uvicorn.Server):
         try:
             assert self.service
             self.service.batcher.calls.abandoned = True
-            connections = list(self.server_state.connections)
-            answer_waiting(connections, self._new_connections(), self._app.state.lean)
+            connections = cast(list[ServiceProtocol], list(self.server_state.connections))
+            answer_waiting(connections, self._new_connections(), self._app.state.fast_path)
             log.critical("a model hangs, and the event loop with it: this process ends")
             logging.shutdown()
         finally:

@@ -2,14 +2,17 @@
 
 import contextlib
 import math
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from app.http.fast_path import Lean
-from app.http.protocol import answer_last
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from app.errors import STOPPED_RETRY_S, NotReadyError
+from app.http.fast_path import FastPath
+from app.http.protocol import ServiceProtocol, Unanswered
 
 _LOOKS = 10  # at least, while one call lasts
 
@@ -42,17 +45,41 @@ def start_watchdog(
     threading.Thread(target=look, name="watchdog", daemon=True).start()
 
 
-def answer_waiting(connections: Iterable[Any], new: Iterable[socket.socket], lean: Lean) -> None:
+def answer_waiting(
+    connections: Iterable[ServiceProtocol], new: Iterable[socket.socket], fast_path: FastPath
+) -> None:
     """Answer every client that waits, past an event loop that is blocked; from another thread.
 
     Args:
-        connections: Protocols of ``app.http.protocol``.
-        new: Connections that the event loop does not know yet.
-        lean: Writes the answers.
+        connections: Those that the event loop knows.
+        new: Those that it does not know yet.
+        fast_path: Writes the responses.
     """
     for connection in connections:
-        with contextlib.suppress(Exception):  # it must not cost the others their answer
-            connection.answer_last()
+        with contextlib.suppress(Exception):  # it must not cost the others their response
+            if client := connection.unanswered():
+                send_last_response(client, fast_path)
     for accepted in new:
         accepted.setblocking(False)
-        answer_last(accepted.fileno(), lean, waits=False)
+        send_last_response(Unanswered(accepted.fileno(), False, b""), fast_path)
+
+
+def send_last_response(client: Unanswered, fast_path: FastPath) -> None:
+    """Send 503 to one client, if it has sent a request.
+
+    A transport would not send anything any more, so the response goes straight to the socket, which
+    must not block. What has been received is taken from there, too: a socket closed with unread
+    data resets the connection, and the client would lose the response.
+    """
+    descriptor, request, target = client
+    received = b""
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # 1 MiB; the rest of a longer request is not waited for
+                received += os.read(descriptor, 65536)
+        if request or received:
+            target = target or received.partition(b" ")[2].partition(b" ")[0]
+            error = NotReadyError("a model hangs", retry_after_s=STOPPED_RETRY_S)
+            status, lines, body = fast_path.unrouted_error(error, target)
+            response = STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body
+            os.write(descriptor, response)

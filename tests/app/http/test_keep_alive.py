@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.keep_alive import Idle
+from app.http.keep_alive import KeepAlive
 
 
 class Loop:
@@ -40,7 +40,7 @@ def test_each_is_told_when_its_time_is_up_and_never_while_it_is_busy(
 ) -> None:
     loop = Loop()
     told: list[tuple[int, float]] = []
-    idle: Idle[int] = Idle(2.0, lambda one: told.append((one, loop.now)))
+    idle: KeepAlive[int] = KeepAlive(2.0, lambda one: told.append((one, loop.now)))
     since: dict[int, float] = {}
     expected: list[tuple[int, float]] = []
 
@@ -76,7 +76,7 @@ def test_a_failure_of_one_leaves_the_timer_for_the_others() -> None:
             raise RuntimeError("closed already")
         told.append(one)
 
-    idle: Idle[str] = Idle(2.0, late)
+    idle: KeepAlive[str] = KeepAlive(2.0, late)
     for one in ("bad", "good"):
         idle.add(one, cast(asyncio.AbstractEventLoop, loop))
     with pytest.raises(RuntimeError):

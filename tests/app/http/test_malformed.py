@@ -1,0 +1,145 @@
+"""Broken, oversized and oddly addressed requests: what each is answered with, byte for byte."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.http.raw_connection import (
+    FAST,
+    LIVEZ,
+    UPLOAD_HEAD,
+    RawConnection,
+    assert_serves,
+    pieces_of,
+)
+
+BROKEN: list[tuple[bytes, int, str]] = [
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100), 400, "malformed-request"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed-request"),
+    (b"hello\r\n\r\n", 400, "malformed-request"),
+    (b"GET\r\n\r\n", 400, "malformed-request"),
+    (b"GET /livez HTTP/3.7\r\nHost: test\r\n\r\n", 400, "malformed-request"),
+    (b"GET /li vez HTTP/1.1\r\nHost: test\r\n\r\n", 400, "malformed-request"),
+    (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: test\r\n\r\n", 400, "malformed-request"),
+    (b"GET /livez HTTP/1.1\r\nHost: test\r\nX-A: a\x00b\r\n\r\n", 400, "malformed-request"),
+    (b"GET /livez HTTP/1.1\r\nHost: test\r\nX A: b\r\n\r\n", 400, "malformed-request"),
+    (b"GET /livez HTTP/1.1\r\nHost : test\r\n\r\n", 400, "malformed-request"),
+    (UPLOAD_HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed-request"),
+    (UPLOAD_HEAD + b"Content-Length: 1x\r\n\r\nx", 400, "malformed-request"),
+    (UPLOAD_HEAD + b"Content-Length: 9" + b"9" * 30 + b"\r\n\r\n", 400, "malformed-request"),
+    (
+        UPLOAD_HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        *(400, "malformed-request"),
+    ),
+    (
+        UPLOAD_HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        *(400, "malformed-request"),
+    ),
+    (UPLOAD_HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "malformed-request"),
+    (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414, "uri-too-long"),
+    (b"GET /generate?seeds=" + b"1," * 40_000, 414, "uri-too-long"),
+    (FAST[:-2] + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", 431, "headers-too-large"),
+    (FAST[:-2] + b"X-A: " + b"a" * 300_000, 431, "headers-too-large"),
+    (FAST[:-2] + b"X-A: b\r\n" * 10_000 + b"\r\n", 431, "headers-too-large"),
+    (FAST[:-2] + b"X-A: b\r\n" * 101, 431, "headers-too-large"),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "slug"), BROKEN)
+async def test_what_is_no_request_is_answered_with_a_problem_and_ends_the_connection(
+    wire: httpx.AsyncClient, data: bytes, status: int, slug: str
+) -> None:
+    async with RawConnection(wire) as connection:
+        connection.send(data)
+        await connection.refused(status, slug)
+    async with RawConnection(wire) as connection:  # after a good one, and in pieces
+        connection.send(FAST)
+        assert (await connection.response())[0] == 200
+        for piece in pieces_of(data, 20_000):
+            connection.send(piece)
+            await connection.writer.drain()
+        await connection.refused(status, slug)
+    await assert_serves(wire)
+    metrics = (await wire.get("/metrics")).text
+    assert f'{{method="other",route="other",status="{status}"}} 2.0' in metrics
+
+
+async def test_hosts_and_forms_of_target(wire: httpx.AsyncClient) -> None:
+    line = b"GET /generate?label=7&seed=42 HTTP/1.1\r\n"
+    for head, status in (
+        (line, 400),
+        (line + b"Host:\r\n", 400),
+        (line + b"Host: test\r\nHost: test\r\n", 400),
+        (line + b"Host: public.example.com\r\n", 421),
+        (b"GET /generate?label=7&seed=42 HTTP/1.0\r\n", 200),
+        (b"GET http://test/generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n", 200),
+        (b"OPTIONS * HTTP/1.1\r\nHost: test\r\n", 404),
+        (b"CONNECT test:80 HTTP/1.1\r\nHost: test\r\n", 400),
+    ):
+        async with RawConnection(wire) as connection:
+            connection.send(head + b"\r\n")
+            got, _, body = await connection.response()
+            assert got == status, body
+    await assert_serves(wire)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/livez", b"localhost", 200),
+        (b"http://localhost/models", b"elsewhere.example", 200),
+        (b"http://elsewhere.example/models", b"localhost", 421),
+        (b"http://elsewhere.example:80/generate?label=7", b"localhost", 421),
+        (b"http://user@localhost/models", b"localhost", 400),
+        (b"http://localhost/models", b"localhost\r\nHost: localhost", 400),
+    ],
+)
+async def test_the_host_of_an_absolute_target_goes_before_the_host_header(
+    wire: httpx.AsyncClient, target: bytes, host: bytes, status: int
+) -> None:
+    async with RawConnection(wire) as connection:
+        connection.send(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host))
+        assert (await connection.response())[0] == status
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(make_wire: Any) -> None:
+    wire = await make_wire(max_body_bytes=2000)
+    async with RawConnection(wire) as connection:
+        connection.send(UPLOAD_HEAD + b"Expect: 100-continue\r\nContent-Length: 10000000\r\n\r\n")
+        await connection.refused(413, "body-too-large")  # and no 100 came first
+    for framing in (b"Content-Length: 10000000", b"Transfer-Encoding: chunked"):
+        async with RawConnection(wire) as connection:
+            connection.send(UPLOAD_HEAD + framing + b"\r\n\r\n")
+            for _ in range(100):  # a client that sends all of it before it reads
+                connection.send(b"ffff\r\n" + bytes(65535) + b"\r\n")
+            await connection.refused(413, "body-too-large")
+    await assert_serves(wire)
+
+
+async def test_an_upgrade_is_not_taken_and_the_request_is_answered(wire: httpx.AsyncClient) -> None:
+    for protocol in (b"h2c", b"websocket", b"TLS/1.0"):
+        upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+        async with RawConnection(wire) as connection:
+            connection.send(UPLOAD_HEAD + upgrade + b"Content-Length: 5\r\n\r\nhello")
+            status, headers, _ = await connection.response()
+            assert (status, headers["connection"]) == (422, "close")
+            assert await connection.rest() == b""
+        async with RawConnection(wire) as connection:
+            connection.send(LIVEZ[:-2] + upgrade + b"\r\n")
+            status, headers, _ = await connection.response()
+            assert (status, headers["connection"]) == (200, "close")
+    await assert_serves(wire)
+
+
+@pytest.mark.parametrize("target", ["/v2", "http://localhost/v2", "/%762", "/v2#x", "/v2?a=b"])
+async def test_a_refusal_under_v2_has_its_form_however_the_path_is_written(
+    wire: httpx.AsyncClient, target: str
+) -> None:
+    async with RawConnection(wire) as connection:
+        head = f"GET {target} HTTP/1.1\r\nHost: test\r\nA: {'a' * 70_000}\r\n\r\n"
+        connection.send(head.encode())
+        status, headers, body = await connection.response()
+    assert (status, headers["content-type"]) == (431, "application/json")
+    assert list(json.loads(body)) == ["error"]
