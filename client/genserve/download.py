@@ -162,7 +162,7 @@ class Download:
         if self._file is None:
             self._file = open_exclusively(self._part, self.size if start else 0)
         if not start:  # before any byte: a partial file without its note is of no use
-            note = {"asked": self._query, **self._begun}
+            note = {"asked": self._query, **self._begun}  # named as in 0.1, whose files it resumes
             with naming(self._note):
                 self._note.write_text(json.dumps(note, indent=1) + "\n")
         self._count_up_to(start)
