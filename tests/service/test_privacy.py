@@ -1,5 +1,5 @@
-"""What is sent to the service is nowhere afterwards: a word hidden in all of it is looked for in
-answers, log, metrics and on the disk."""
+"""The service keeps nothing of what clients send: a word hidden in every part of their requests is
+searched for in responses, log, metrics and on the disk."""
 
 import base64
 import os
@@ -22,7 +22,7 @@ KEY = f"{WORD}-the-right-key"
 
 
 def photo(kind: str) -> bytes:
-    """A picture that says a lot of its owner."""
+    """A picture with private metadata in every place that its format has."""
     exif = PillowImage.Exif()
     exif[0x010E] = f"{WORD} description"
     exif[0x013B] = f"{WORD} artist"
@@ -30,20 +30,20 @@ def photo(kind: str) -> bytes:
     out = BytesIO()
     options: dict[str, Any] = {"exif": exif}
     if kind == "PNG":
-        options["pnginfo"] = told = PngInfo()
-        told.add_text("Comment", f"{WORD} comment")
-        told.add_text("Comment", f"{WORD} long" * 999, zip=True)
-        told.add_itxt("XML:com.adobe.xmp", f"<{WORD}/>")
+        options["pnginfo"] = chunks = PngInfo()
+        chunks.add_text("Comment", f"{WORD} comment")
+        chunks.add_text("Comment", f"{WORD} long" * 999, zip=True)
+        chunks.add_itxt("XML:com.adobe.xmp", f"<{WORD}/>")
     if kind == "JPEG":
         options["comment"] = f"{WORD} comment"
     if kind == "WEBP":
         options["xmp"] = f"<{WORD}/>".encode()
     PillowImage.new("RGB", (40, 30), (9, 200, 9)).save(out, kind, **options)
-    return out.getvalue() + WORD.encode()  # and behind its end
+    return out.getvalue() + WORD.encode()  # and after its end
 
 
 class Watched:
-    """A service whose every word is kept, and its folder for what is temporary."""
+    """A service, its log, and its folder for temporary files."""
 
     def __init__(self, url: str, log: Path, scratch: Path) -> None:
         self.url, self.log, self.scratch = url, log, scratch
@@ -78,7 +78,7 @@ def watched(tiny_store: Path, tmp_path: Path) -> Any:
     return start
 
 
-def test_nothing_of_what_is_sent_is_kept_or_told(watched: Any) -> None:
+def test_nothing_that_is_sent_is_kept_or_passed_on(watched: Any) -> None:
     with watched(GENSERVE_API_KEYS=KEY) as service:
         answers: list[httpx.Response] = []
         with httpx.Client(base_url=service.url, timeout=60) as client:
@@ -118,13 +118,13 @@ def test_nothing_of_what_is_sent_is_kept_or_told(watched: Any) -> None:
         )
         assert {200, 400, 401, 404, 422} == {answer.status_code for answer in answers}
         for answer in answers:
-            told = f"{answer.headers}{answer.text}{_pictures(answer)}"
-            if WORD in told:
-                # A short parameter is quoted to who sent it, in detail and errors; nothing else is.
-                assert (answer.status_code, told.count(WORD)) in ((400, 1), (422, 2))
+            content = f"{answer.headers}{answer.text}{_pictures(answer)}"
+            if WORD in content:
+                # A short parameter is quoted in detail and errors; nothing else is.
+                assert (answer.status_code, content.count(WORD)) in ((400, 1), (422, 2))
         assert WORD not in client_metrics.text
         kept = [path for path in service.scratch.rglob("*") if path.is_file()]
-        assert kept  # the metrics of the processes lie there
+        assert kept  # the processes' metrics
         for path in kept:
             assert WORD.encode() not in path.read_bytes(), path
         log = service.log.read_text()
