@@ -1,4 +1,4 @@
-"""Puts the application together: settings in, ASGI application out."""
+"""``create_app``: settings in, ASGI application out. Everything but the processes is wired here."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -38,29 +38,29 @@ from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Models = Callable[[], LoadedModels]
 STATIC = Path(__file__).parent / "static"
 
 
 def create_app(
-    settings: Settings, shared: Path | None = None, models: Models | None = None
+    settings: Settings,
+    metrics_folder: Path | None = None,
+    loaded_models: Callable[[], LoadedModels] | None = None,
 ) -> FastAPI:
-    """The application.
+    """The application. Its lifespan loads the models and sets ``state.service``.
 
-    ``state.service`` is there from then on. ``state.fast_path`` is for a server that answers
-    fast requests without the application (``app.http.protocol``).
+    ``state.fast_path`` answers fast requests without the application (``app.http.protocol``).
 
     Args:
         settings: Of the service.
-        shared: As in ``Metrics``.
-        models: Asked for them when the lifespan starts; None = it loads them itself.
+        metrics_folder: Shared by several processes, as in ``Metrics``; None = one process.
+        loaded_models: Called when the lifespan starts; None = it loads and probes them itself.
     """
-    metrics = Metrics(shared)
+    metrics = Metrics(metrics_folder)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        prepared = models() if models else load_and_probe(settings)
-        async with serving(prepared, settings, metrics) as app.state.service:
+        loaded = loaded_models() if loaded_models else load_and_probe(settings)
+        async with serving(loaded, settings, metrics) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -82,23 +82,23 @@ def create_app(
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
-    # FastAPI's way to complete its document: made once, then kept.
-    made_by_fastapi = app.openapi
+    # FastAPI documents how to replace ``app.openapi``. It keeps what it generates, so the document
+    # is completed once.
+    generate_document = app.openapi
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
-            spec = made_by_fastapi()
-            complete(spec)
+            complete(generate_document())
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
     app.state.routes = [*(route for router in routers for route in router.routes), *app.routes]
-    # These only translate: RequestMiddleware answers every ServiceError.
+    # The handlers only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
-    app.add_middleware(RequestMiddleware, metrics=metrics)  # around all others
+    app.add_middleware(RequestMiddleware, metrics=metrics)  # outermost: added last
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
     app.state.fast_path = FastPath(app.state, metrics, parser)
     return app
@@ -110,8 +110,8 @@ async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
 
 
 def _methods(request: Request) -> str:
-    """Every method that the path takes: Starlette names those of its first route alone, and knows
-    nothing of HEAD and OPTIONS."""
+    """All methods of the path, for ``Allow``. Starlette names those of the first route alone,
+    without HEAD and OPTIONS."""
     routes = [route for route in request.app.state.routes if isinstance(route, Route)]
     matching = [route for route in routes if route.path_regex.match(request.url.path)]
     methods = {method for route in matching for method in route.methods or ()} or {"GET"}
@@ -119,8 +119,8 @@ def _methods(request: Request) -> str:
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own: no such path, no such method, a body it could not parse. OPTIONS is one that
-    no route has, and can be answered."""
+    """Translate Starlette's errors: unknown path, unknown method, a body that is not what it says.
+    No route has OPTIONS, which is answered here."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         path = shown(request.url.path, 60)
