@@ -294,10 +294,10 @@ async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
     batcher = app.state.service.batcher
     honest = batcher.calls.run
 
-    def run(lane: Any, rows: Any) -> Any:
+    def run(key: Any, rows: Any) -> Any:
         return [
             FloatingPointError() if row.seed == 50 else image
-            for row, image in zip(rows, honest(lane, rows), strict=True)
+            for row, image in zip(rows, honest(key, rows), strict=True)
         ]
 
     batcher.calls.run = run

@@ -60,10 +60,10 @@ def clients_of(app_of: Callable[[Any], Any]) -> Callable[[Any], list[str | None]
         honest = batcher.begin
 
         def begin(
-            lane: Any, rows: Any, then: Any, deadline: Any, left: Any, whose: Any, *more: Any
+            key: Any, rows: Any, then: Any, deadline: Any, left: Any, whose: Any, *more: Any
         ) -> Any:
             seen.append(whose)
-            return honest(lane, rows, then, deadline, left, whose, *more)
+            return honest(key, rows, then, deadline, left, whose, *more)
 
         batcher.begin = begin
         return seen

@@ -39,9 +39,9 @@ async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
     left: list[float] = []
     honest = batcher.begin
 
-    def spy(lane: Any, rows: Any, then: Any, deadline: float, *more: Any) -> Any:
+    def spy(key: Any, rows: Any, then: Any, deadline: float, *more: Any) -> Any:
         left.append(deadline - batcher.clock())
-        return honest(lane, rows, then, deadline, *more)
+        return honest(key, rows, then, deadline, *more)
 
     monkeypatch.setattr(batcher, "begin", spy)
     for path in (PLAIN, UNUSUAL):

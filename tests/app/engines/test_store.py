@@ -103,7 +103,7 @@ def test_what_was_exported_runs_on_onnx_and_the_rest_on_torch(store: Path) -> No
     assert set(engines(store, engine="torch", device="cpu").values()) == {"torch cpu"}
 
 
-def test_engine_onnx_refuses_what_was_not_exported_with_a_way_out(store: Path) -> None:
+def test_onnx_alone_refuses_what_was_not_exported_with_a_way_out(store: Path) -> None:
     without_graphs(store, "tiny-gan-v1")
     models, refused = load_store(store, engine="onnx")
     assert set(models) == {"tiny-cgan-v1", "tiny-vae-v1"}

@@ -31,7 +31,7 @@ async def test_a_deadline_that_passes_is_504(
     batcher = app_of(client).state.service.batcher
     left = []
 
-    async def late(lane: Any, rows: Any, deadline: float, *_: Any) -> Any:
+    async def late(key: Any, rows: Any, deadline: float, *_: Any) -> Any:
         left.append(deadline - batcher.clock())
         raise DeadlineError
 

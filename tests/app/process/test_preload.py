@@ -80,9 +80,9 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
     assert there.engine.reproducibility == here.engine.reproducibility
     assert there.engine.fingerprints == here.engine.fingerprints
     assert there.engine.plans.keys() == here.engine.plans.keys()
-    lane: OperationKey = ("tiny-cgan-v1", "generate")
+    key: OperationKey = ("tiny-cgan-v1", "generate")
     rows = [Sample(seed, seed % 10) for seed in range(20)]
-    for one, two in zip(there.engine.run(lane, rows), here.engine.run(lane, rows), strict=True):
+    for one, two in zip(there.engine.run(key, rows), here.engine.run(key, rows), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
