@@ -1,14 +1,21 @@
 # make help lists the targets. Everything is installed into $(VENV).
 VENV ?= .venv
-PY   ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN  := $(VENV)/bin
-# Two stamps, so that serving installs no training or test package.
+# What builds the environment: unless you say, the Python of the last time, or python3.
+PY   ?= $(shell test -x $(BIN)/python && ls $(VENV)/.python-* >/dev/null 2>&1 \
+  && echo $(BIN)/python || echo python3)
+# "3.12 ok" or "3.9 old"; nothing if there is no such program.
+FOUND := $(shell $(PY) -c 'import sys; v = sys.version_info; \
+  print("%d.%d %s" % (v[0], v[1], "ok" if v >= (3, 11) else "old"))' 2>/dev/null)
+# Stamps: which Python built the environment, and what is installed in it. Two of the latter, so
+# that serving installs no training or test package.
+BUILT := $(VENV)/.python-$(firstword $(FOUND))
 SERVE := $(VENV)/.installed-serve
 DEV   := $(VENV)/.installed-dev
-# Modules compiled as pip does it: else the first start does, and each one that may not write.
-UV_INSTALL := $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e
+# Modules are compiled as pip does it: else the first start does, and each one that may not write.
+UV_INSTALL := $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 # Where pip is told of a folder of wheels, tell uv too; elsewhere uv picks torch's CPU or CUDA build.
 ifneq ($(PIP_FIND_LINKS),)
@@ -19,7 +26,7 @@ endif
 
 .PHONY: dev serve test check format docs openapi bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: $(SERVE)  ## install what serving needs, then serve models_store on HOST:PORT
 	$(BIN)/python -m app --host $(HOST) --port $(PORT)
@@ -66,13 +73,22 @@ bench-training: $(DEV)  ## images a second of the training loops beside the text
 image-test:      ## build and run the container image (needs docker or podman)
 	bash tests/image.sh
 
-$(BIN)/uv: constraints.txt
-	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt uv
-	touch $@
+# Made anew if another version of Python made it: what is installed for one does not run on another.
+$(BUILT):
+	$(if $(filter ok,$(FOUND)),,$(error $(PY) $(if $(FOUND),is Python $(firstword $(FOUND)),does not run); \
+	  Python 3.11 or newer is needed. Name one: PY=python3.12 make $(MAKECMDGOALS)))
+	@echo "Creating $(VENV) with Python $(firstword $(FOUND))"
+	@$(PY) -m venv --clear $(VENV)
+	@touch $@
+$(BIN)/uv: constraints.txt $(BUILT)
+	@echo "Installing uv, which installs the rest"
+	@$(BIN)/python -m pip install -q -c constraints.txt uv
+	@touch $@
 $(SERVE): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
-	$(UV_INSTALL) . -e ./client
-	touch $@
+	@echo "Installing the service and its client into $(VENV): about a minute"
+	@$(UV_INSTALL) -e . -e ./client
+	@touch $@
 $(DEV): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
-	$(UV_INSTALL) '.[train,dev]' -e ./client
-	touch $@ $(SERVE)
+	@echo "Installing what training and tests need into $(VENV): some minutes, with PyTorch"
+	@$(UV_INSTALL) -e '.[train,dev]' -e ./client
+	@touch $@ $(SERVE)

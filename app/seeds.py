@@ -1,9 +1,9 @@
-"""From a seed to an image's latent: fixed for ever, for it is half of the reproducibility contract.
+"""From a seed to an image's latent, fixed for ever: half of the contract "same seed, same bytes".
 
-Each image has one seed, and its latent depends on nothing else: not on how many images were
-asked for, nor on its place in a batch, nor on a library's version. The numbers come from
-Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose output
-is a function of key and counter, so a whole batch is computed at once.
+Each image has one seed, and its latent depends on nothing else: not on the number of images
+requested, its place in a batch, or a library's version. The numbers come from Philox4x32-10
+(Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Its output is a function of key
+and counter, so a whole batch is computed at once.
 
     key     = the seed's low and high 32 bits
     counter = (block, 0, stream, 0)       block = 0, 1, 2, ...
@@ -35,7 +35,7 @@ _ROUNDS = 10
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _NORMALS, _LABELS = 0, 1  # streams
-_FEW = 3  # seeds up to which Python's whole numbers are faster than numpy, by measurement
+FEW = 3  # seeds up to which Python's integers were measured to be faster than numpy
 # What is added to the two halves of the key in each round: (rounds, 2, 1, 1).
 _BUMPS = np.array(
     [[round_ * weyl & 0xFFFFFFFF for weyl in _WEYL] for round_ in range(_ROUNDS)], dtype=np.uint64
@@ -47,9 +47,9 @@ _Words = NDArray[np.uint64]
 def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]:
     """Ten rounds of Philox4x32.
 
-    All words have 32 bits and are held in uint64, so that products keep their high halves. Even and
-    odd words lie apart, because a round then takes five calls of numpy on whole arrays: of few
-    images, calls are what costs.
+    Words of 32 bits are held in uint64, so that products keep their high halves. Even and odd words
+    are kept apart, so that a round takes five calls of numpy on whole arrays: with few images, the
+    calls are what costs.
 
     Args:
         even: The counters' words 0 and 2, (2, B, N); overwritten.
@@ -71,22 +71,22 @@ def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]
 
 
 def random_seed(count: int = 1) -> int:
-    """A seed nobody asked for, with room for ``count`` in all; it is told in the answer."""
+    """The first of ``count`` consecutive seeds, for a request that names none."""
     if count == 1:
-        return random.getrandbits(53)  # the same, in a tenth of the time
+        return random.getrandbits(53)  # the same range, in a tenth of the time
     return random.randrange(MAX_SEED + 2 - count)  # noqa: S311
 
 
 def parse_list(text: str, most: int) -> tuple[int, ...]:
-    """The seeds that a list names, in its order; one may come twice.
+    """The seeds of a list, in its order; one may come twice.
 
     Args:
-        text: Such as ``0-3,17``: both ends of a run belong to it.
-        most: Seeds allowed; a longer run is refused before it is written out.
+        text: Such as ``0-3,17``; a run includes both ends.
+        most: Seeds allowed; a longer run is refused before it is expanded.
 
     Raises:
-        ValueError: the text is no list, or names too many or too large seeds; the message goes on
-            from "it".
+        ValueError: the text is no such list, or has too many or too large seeds; the message
+            continues a sentence that begins with "it".
     """
     numbers: list[int] = []
     for part in text.split(","):
@@ -105,7 +105,7 @@ def parse_list(text: str, most: int) -> tuple[int, ...]:
 
 
 def list_text(numbers: Sequence[int]) -> str:
-    """The one canonical list of seeds: runs as long as they can be."""
+    """Seeds as the one canonical list: with runs as long as possible."""
     parts: list[str] = []
     first = last = numbers[0]
     for number in (*numbers[1:], None):
@@ -120,17 +120,17 @@ def list_text(numbers: Sequence[int]) -> str:
 
 @lru_cache(16)
 def _lanes(blocks: int) -> tuple[int, int]:
-    """A one in each of ``blocks`` 64-bit lanes of a whole number; and each lane's index."""
+    """An integer with a one in each of ``blocks`` 64-bit lanes; and one with each lane's index."""
     return sum(1 << 64 * lane for lane in range(blocks)), sum(
         lane << 64 * lane for lane in range(blocks)
     )
 
 
 def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
-    """``philox4x32`` of one seed's blocks, in Python's whole numbers.
+    """``philox4x32`` of one seed's blocks, in Python's integers.
 
-    A word of each block lies in its own 64-bit lane of one number, with room for its products. The
-    fifty calls of numpy above cost the same for one image as for twenty; this takes a fifth of it.
+    A word of each block has its own 64-bit lane of one integer, with room for its products. The
+    fifty calls of numpy above cost as much for one image as for twenty; this takes a fifth of that.
 
     Returns:
         Words 0 and 2, each of all blocks; words 1 and 3: 64-bit little-endian.
@@ -151,7 +151,7 @@ def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
 
 def _words(seeds: _Words, blocks: int, stream: int) -> tuple[_Words, _Words]:
     """(B,) seeds -> random words 0 and 2 of each block (2, B, blocks), and words 1 and 3."""
-    if len(seeds) <= _FEW:
+    if len(seeds) <= FEW:
         pairs = [_philox_of_one(seed, blocks, stream) for seed in seeds.tolist()]
         shape = (len(seeds), 2, blocks)
         even, odd = (
@@ -174,7 +174,7 @@ def normals(seeds: _Words, size: int) -> NDArray[np.float32]:
     radius += 0.5 / 2.0**32
     np.log(radius, out=radius)
     radius *= -2
-    np.sqrt(radius, out=radius)  # (2, B, blocks): of the blocks' first pairs, of their second
+    np.sqrt(radius, out=radius)  # (2, B, blocks): of each block's first pair, of its second
     angle = odd / 2.0**32
     angle *= 2 * np.pi
     cosine = np.cos(angle)
@@ -189,6 +189,6 @@ def normals(seeds: _Words, size: int) -> NDArray[np.float32]:
 
 
 def label_draws(seeds: _Words, num_classes: int) -> NDArray[np.int64]:
-    """The label of an image for which none was asked: (B,) -> (B,), uniform in 0 to classes - 1."""
+    """Labels drawn from seeds: (B,) -> (B,), uniform in 0 to ``num_classes`` - 1."""
     even, _ = _words(seeds, 1, _LABELS)
     return ((even[0, :, 0] * np.uint64(num_classes)) >> _SHIFT).astype(np.int64)

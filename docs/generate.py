@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from genserve.cli.parser import build_parser
 from prometheus_client import Metric
 
 from app.core.metrics import Metrics
@@ -23,6 +22,7 @@ from app.main import create_app
 from app.oip.signature import DTYPES
 from app.settings import PREFIX, Settings
 from bench.aims import replaced
+from genserve.cli.parser import build_parser
 from training.cli.arguments import parser_for
 from training.data.sources import default_data_root
 from training.networks import configs, files, header
@@ -82,7 +82,7 @@ def _v2(path: str) -> bool:
 
 
 def operations_table(v2: bool) -> str:
-    """Every path with its methods, bodies and answers."""
+    """Every path with its methods, bodies and responses."""
     found: dict[str, list[dict[str, Any]]] = {}
     methods: dict[str, list[str]] = {}
     for method, path, operation in operations():
@@ -93,14 +93,14 @@ def operations_table(v2: bool) -> str:
     for path, those in found.items():
         about = those[0].get("description", "").partition("\n\n")[0]
         bodies = {m: None for o in those for m in o.get("requestBody", {}).get("content", {})}
-        answers = {m: None for o in those for m in o["responses"]["200"].get("content", {})}
+        responses = {m: None for o in those for m in o["responses"]["200"].get("content", {})}
         rows.append(
             (
                 code(path),
                 ", ".join(methods[path]),
                 about,
                 ", ".join(map(code, bodies)),
-                ", ".join(map(code, answers)),
+                ", ".join(map(code, responses)),
             )
         )
     return table("Path | Methods | Does | Reads | Returns", rows)
@@ -138,14 +138,14 @@ def _resolved(spec: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def answer_headers() -> str:
-    """Every header of an answer, by the statuses that carry it."""
+def response_headers() -> str:
+    """Every header of a response, by the statuses that carry it."""
     spec = openapi()
     statuses: dict[str, set[str]] = {}
     texts: dict[str, dict[str, None]] = {}
     for _, _, operation in operations():
-        for status, answer in operation["responses"].items():
-            for name, described in _resolved(spec, answer).get("headers", {}).items():
+        for status, response in operation["responses"].items():
+            for name, described in _resolved(spec, response).get("headers", {}).items():
                 statuses.setdefault(name, set()).add(status)
                 texts.setdefault(name, {})[described.get("description", "")] = None
     every = {status for found in statuses.values() for status in found}
@@ -153,7 +153,7 @@ def answer_headers() -> str:
         (
             code(name),
             "all" if found == every else ", ".join(sorted(found)),
-            "; or: ".join(texts[name]),
+            "<br>".join(texts[name]),
         )
         for name, found in sorted(statuses.items())
     ]
@@ -306,7 +306,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "operations": lambda: operations_table(v2=False),
     "query": lambda: parameters_table("query"),
     "request-headers": lambda: parameters_table("header"),
-    "answer-headers": answer_headers,
+    "response-headers": response_headers,
     "errors": errors_table,
     "metrics": metrics_table,
     "v2-operations": lambda: operations_table(v2=True),

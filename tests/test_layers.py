@@ -14,7 +14,8 @@ import pytest
 from training.networks.checkpoint import load, save
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client"}  # and the folder of each
+# Each package, and the folder that it is in.
+PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client/src"}
 
 # What each folder (or module of the top level) may import of its own package; itself always.
 GROUND = {"errors", "settings", "seeds"}
@@ -332,7 +333,7 @@ def test_the_client_loads_nothing_of_the_service(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys, genserve.__main__; print(*sys.modules)"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+        env={**os.environ, "PYTHONPATH": str(PACKAGES["genserve"])},
         capture_output=True,
         text=True,
         check=True,

@@ -71,3 +71,9 @@ def test_an_old_python_can_read_what_comes_before_that_line() -> None:
 def test_the_oldest_python_is_the_one_that_the_package_requires() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == f">={'.'.join(map(str, OLDEST_PYTHON))}"
+
+
+def test_installing_the_service_brings_no_command() -> None:
+    """``genserve`` is the client's, and would fail without it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not {"scripts", "gui-scripts", "entry-points"} & set(project)

@@ -58,7 +58,7 @@ def test_a_latent_depends_on_its_own_seed_alone() -> None:
 @pytest.mark.parametrize("size", [1, 4, 64, 784])
 def test_few_and_many_seeds_are_computed_differently_to_the_same_numbers(size: int) -> None:
     numbers = np.array([0, 1, 42, 2**32 - 1, 2**32, 2**53 - 1, 0xDEADBEEF1234], dtype=np.uint64)
-    assert 1 <= seeds._FEW < len(numbers)
+    assert 1 <= seeds.FEW < len(numbers)
     for index, number in enumerate(numbers):
         one = np.array([number])
         np.testing.assert_array_equal(

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from genserve.__main__ import main
 from PIL import Image as PillowImage
 
+from genserve.__main__ import main
 from tests.client.conftest import CLIENT
 from tests.conftest import Server
 
@@ -59,13 +59,13 @@ def test_generate_writes_what_the_suffix_says(served: Server, capsysbinary: Outp
     assert json.loads(capsysbinary.readouterr().out)["items"][0]["seed"] == 1
 
 
-def test_latents_go_out_and_come_back(
+def test_latents_are_written_and_read_in_every_format(
     capsysbinary: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("generate", "--label", "7", "--n", "1", "--seed", "42", "-o", "seven.png")
     run("encode", "seven.png")
-    told = capsysbinary.readouterr().out
-    (item,) = json.loads(told)["items"]
+    body = capsysbinary.readouterr().out
+    (item,) = json.loads(body)["items"]
     run("encode", "seven.png", "seven.png", "--seed", "3", "-o", "z.npz")
     with np.load("z.npz", allow_pickle=False) as arrays:
         assert arrays["mu"].shape == arrays["logvar"].shape == arrays["z"].shape == (2, 3)
@@ -79,7 +79,7 @@ def test_latents_go_out_and_come_back(
     for source in ("z.npy", "z.json", "bare.json", "body.json", "whole.npz"):
         run("decode", source, "-o", f"{source}.png")
         assert Path(f"{source}.png").read_bytes() == Path("z.npy.png").read_bytes()
-    stdin = type("Stdin", (), {"buffer": BytesIO(told)})()
+    stdin = type("Stdin", (), {"buffer": BytesIO(body)})()
     monkeypatch.setattr("sys.stdin", stdin)
     run("decode", "-o", "piped.png", "--scale", "2")
     assert size("piped.png") == (56, 56)
@@ -90,7 +90,7 @@ def test_latents_go_out_and_come_back(
     assert size("error.png") == (3 * 28, 2 * 28)
 
 
-def test_paths_and_traversals(served: Server) -> None:
+def test_interpolate_and_traverse_write_what_the_service_returns(served: Server) -> None:
     run("interpolate", "3", "17", "--label", "7", "--steps", "9", "-o", "morph.png")
     query = "seeds=3,17&label=7&steps=9"
     wanted = httpx.get(f"{served.url}/interpolate?{query}").content
@@ -114,7 +114,7 @@ def test_paths_and_traversals(served: Server) -> None:
     run("traverse", "z.npy", "--axes", "0", "--steps", "2", "-o", "of-z.npy")
 
 
-def test_a_dataset_is_told_of_in_a_line(served: Server, capsysbinary: Output) -> None:
+def test_a_dataset_is_summed_up_in_one_line(served: Server, capsysbinary: Output) -> None:
     run("dataset", "--n", "40", "--seed", "1", "--label", "7", "-o", "digits.zip")
     out, err = capsysbinary.readouterr()
     assert out == b""
@@ -127,7 +127,7 @@ def test_a_dataset_is_told_of_in_a_line(served: Server, capsysbinary: Output) ->
         assert len(arrays["images"]) == 4
 
 
-def test_verify_ends_with_what_it_found(capsysbinary: Output) -> None:
+def test_the_status_of_verify_is_the_verdict(capsysbinary: Output) -> None:
     run("generate", "--label", "7", "--n", "1", "--seed", "1", "-o", "one.png")
     run("generate", "--label", "7", "--n", "1", "--seed", "2", "-o", "two.png")
     assert main(["verify", "one.png", "two.png"]) == 0
@@ -161,59 +161,25 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
     ("arguments", "says"),
     [
         (["generate", "--label", "12"], "label is '12'; tiny-cgan-v1 knows 0 to 9 (422, request "),
-        (
-            ["generate", "-o", "x.gif"],
-            "'x.gif' does not say which format; allowed are .png .webp .npy",
-        ),
         (["generate", "--truncation", "2"], "truncation is '2'; it "),
-        (["encode", "missing.png"], "missing.png: No such file or directory"),
         (["encode", "notes.txt"], "are not a whole PNG, JPEG or WebP picture"),
-        (["decode", "notes.txt"], "notes.txt holds no latents; allowed: npy (n, Z), npz"),
-        (["decode", "deep.npy"], "deep.npy holds an array (1, 1, 3); latents are (n, Z)"),
-        (["decode", "not.npz"], "not.npz holds no latents"),
-        (["generate", "-o", "folder.png"], "folder.png: Is a directory"),
-        (["generate", "-o", "nowhere/x.png"], "nowhere/x.png: No such file or directory"),
-        (["generate", "-o", "/dev/full", "--format", "npy"], "/dev/full: No space left on device"),
-        (["generate", "-o", ""], "'' does not say which format"),
-        (["dataset", "-o", ""], "'' does not say which format"),
-        (["dataset", "-o", "folder.zip"], "folder.zip: Is a directory"),
-        (["traverse", "two.npy"], "two.npy holds 2 latents; a traversal takes one"),
         (["interpolate", "3"], "it must name at least two seeds"),
-        (
-            ["dataset", "-o", "digits.tar"],
-            "'digits.tar' does not say which format; allowed are .zip",
-        ),
         (["models", "nothing"], "unknown model 'nothing'; available: tiny-cgan-v1"),
-        (
-            ["models", "--url", "http://127.0.0.1:1"],
-            "no complete response from http://127.0.0.1:1: ",
-        ),
-        (
-            ["models", "--url", "nowhere"],
-            "'nowhere' is not an address of a service, such as http://127.0.0.1:8000",
-        ),
-        (["verify", "missing.png"], "missing.png: No such file or directory"),
     ],
 )
-def test_errors_are_one_line_and_status_2(
+def test_what_the_service_refuses_is_one_line_and_status_2(
     capsysbinary: Output, arguments: list[str], says: str
 ) -> None:
     Path("notes.txt").write_text("dear diary")
-    Path("not.npz").write_bytes(b"PK\x03\x04")
-    Path("folder.png").mkdir()
-    Path("folder.zip").mkdir()
-    np.save("deep.npy", np.zeros((1, 1, 3), np.float32))
-    np.save("two.npy", np.zeros((2, 3), np.float32))
     assert main(arguments) == 2
     out, err = capsysbinary.readouterr()
     assert out == b""
     assert err.startswith(b"genserve: ")
     assert says in err.decode()
     assert err.count(b"\n") == 1
-    assert not list(Path().glob("*.part*"))
 
 
-def test_what_was_there_stays_until_the_new_file_is_whole(
+def test_the_old_file_stays_until_the_new_one_is_complete(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: Output
 ) -> None:
     """A real full disk: the process may write files of 100 bytes at most."""
@@ -250,7 +216,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(
         ("</dev/null", "interpolate - -", b"given twice: -"),
     ],
 )
-def test_closed_streams_are_told(redirection: str, command: str, says: bytes) -> None:
+def test_closed_streams_are_reported(redirection: str, command: str, says: bytes) -> None:
     done = subprocess.run(
         ["bash", "-c", f'"$0" -m genserve {command} {redirection}', sys.executable],
         stderr=subprocess.PIPE,
@@ -260,26 +226,6 @@ def test_closed_streams_are_told(redirection: str, command: str, says: bytes) ->
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count(b"\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ([], "the following arguments are required: COMMAND"),
-        (["generate", "--lable", "7"], "unrecognized arguments: --lable 7"),
-        (["generate", "--n", "many"], "argument --n: invalid int value: 'many'"),
-        (["dataset"], "the following arguments are required: -o/--output"),
-    ],
-)
-def test_a_wrong_command_line_is_told_in_a_line(
-    capsysbinary: Output, arguments: list[str], says: str
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    err = capsysbinary.readouterr().err.decode()
-    assert says in err
-    assert err.count("\n") == 1
 
 
 def on_terminal(*arguments: str, out: Any = None) -> tuple[int, str]:
@@ -318,7 +264,7 @@ def test_a_terminal_sees_progress_and_no_pictures() -> None:
     assert '\n  "version": ' in shown.replace("\r", "")
 
 
-def test_an_interrupt_ends_it_at_once_and_the_same_command_goes_on(served: Server) -> None:
+def test_an_interrupted_download_is_resumed_by_the_same_command(served: Server) -> None:
     command = [*PROGRAM, "dataset", "--n", "200000", "--seed", "1", "-o", "digits.npz"]
     environment = {**os.environ, "PYTHONPATH": str(CLIENT)}
     running = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
@@ -341,7 +287,7 @@ def test_an_interrupt_ends_it_at_once_and_the_same_command_goes_on(served: Serve
     assert part.stat().st_size > kept
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
+def test_a_reader_that_stops_reading_is_no_error_message() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -353,17 +299,3 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (2, b"")
-
-
-def test_every_command_explains_itself(capsysbinary: Output) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    commands = re.findall(r"^    (\w+) ", capsysbinary.readouterr().out.decode(), re.MULTILINE)
-    assert {"generate", "dataset", "verify", "models"} <= set(commands)
-    for command in commands:
-        with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
-        assert ended.value.code == 0
-        told = capsysbinary.readouterr().out.decode()
-        assert "--url" in told
-        assert "GENSERVE_KEY" in told

@@ -1,9 +1,12 @@
 """Datasets that are interrupted: killed services, cut connections, changed models."""
 
+import http.client
 import json
+import re
 import shutil
 import socket
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+
 from genserve import Client, ProblemError, Progress, UnreachableError
 from genserve.download import dataset
-
-from tests.client.conftest import Asks
+from tests.client.conftest import Call
 from tests.conftest import Server, running_server
 
 N = 1_500
@@ -47,19 +50,19 @@ def left(path: Path) -> list[str]:
 def interrupt_at(size: int) -> Callable[[Progress], None]:
     """As Ctrl-C does, once so many bytes have come."""
 
-    def told(progress: Progress) -> None:
+    def check(progress: Progress) -> None:
         if progress.bytes >= size:
             raise KeyboardInterrupt
 
-    return told
+    return check
 
 
 class Proxy:
-    """Between client and service: hands on, and cuts as many answers as it is told to.
+    """Between client and service: hands on, and cuts as many answers as it is check to.
 
     Args:
         url: Of the service.
-        cuts: Bytes after which each of the first answers is cut; the later ones are whole.
+        cuts: Bytes after which each of the first responses is cut; later ones are complete.
     """
 
     def __init__(self, url: str, cuts: list[int]) -> None:
@@ -108,69 +111,69 @@ def cutting(url: str, *cuts: int) -> Iterator[Proxy]:
         proxy.close()
 
 
-@pytest.mark.parametrize(("asks", "form"), [("sync", "zip"), ("async", "npz")], indirect=["asks"])
-def test_a_file_whose_service_is_killed_twice_is_the_same_in_the_end(
-    tiny_store: Path, asks: Asks, tmp_path: Path, whole: Callable[..., bytes], form: str
+@pytest.mark.parametrize(("call", "form"), [("sync", "zip"), ("async", "npz")], indirect=["call"])
+def test_a_file_whose_service_was_killed_twice_has_the_same_bytes(
+    tiny_store: Path, call: Call, tmp_path: Path, whole: Callable[..., bytes], form: str
 ) -> None:
     path = tmp_path / f"digits.{form}"
     n, had = MANY[form], 0
-    file = whole(form, n)
+    wanted = whole(form, n)
     for share in (3, 2):
         with running_server("--models-dir", str(tiny_store), "--workers", "1") as server:
 
             def kill(progress: Progress, server: Server = server, share: int = share) -> None:
-                if progress.bytes > len(file) // share:
+                if progress.bytes > len(wanted) // share:
                     server.process.kill()
 
             with pytest.raises(UnreachableError, match="are kept, the same call resumes there"):
-                asks(server.url, "dataset", path, n=n, seed=5, progress=kill)
+                call(server.url, "dataset", path, n=n, seed=5, progress=kill)
         assert left(path) == [f"{path.name}.part", f"{path.name}.part.json"]
         part = (tmp_path / f"{path.name}.part").read_bytes()
-        assert had < len(part) < len(file)
-        assert file.startswith(part)
+        assert had < len(part) < len(wanted)
+        assert wanted.startswith(part)
         had = len(part)
     seen: list[Progress] = []
     with running_server("--models-dir", str(tiny_store), "--workers", "1") as server:
-        made = asks(server.url, "dataset", path, n=n, seed=5, progress=seen.append)
-    assert path.read_bytes() == file
+        file = call(server.url, "dataset", path, n=n, seed=5, progress=seen.append)
+    assert path.read_bytes() == wanted
     assert left(path) == [path.name]
-    assert (made.path, made.bytes, made.seed, made.n) == (path, len(file), 5, n)
+    assert (file.path, file.bytes, file.seed, file.n) == (path, len(wanted), 5, n)
     assert seen[0].bytes == had - 1
-    assert seen[-1] == Progress(len(file), n, n)
+    assert seen[-1] == Progress(len(wanted), n, n)
     assert [progress.images for progress in seen] == sorted(progress.images for progress in seen)
-    assert seen[0].images == pytest.approx(n * had / len(file), rel=0.1)
+    assert seen[0].images == pytest.approx(n * had / len(wanted), rel=0.1)
 
 
-def test_a_cut_connection_is_gone_on_with_in_the_same_call(
-    served: Server, asks: Asks, tmp_path: Path, whole: Callable[..., bytes]
+def test_a_cut_connection_is_resumed_in_the_same_call(
+    served: Server, call: Call, tmp_path: Path, whole: Callable[..., bytes]
 ) -> None:
     path, size = tmp_path / "digits.zip", len(whole("zip"))
     with cutting(served.url, size // 3, size // 3) as proxy:
-        made = asks(proxy.url, "dataset", path, n=N, seed=5)
+        file = call(proxy.url, "dataset", path, n=N, seed=5)
     assert path.read_bytes() == whole("zip")
     assert len(proxy.requests) >= 3
     assert proxy.requests[0].startswith("GET /dataset?seed=5&n=1500&format=zip ")
     assert "range" not in proxy.requests[0].lower()
     for request in proxy.requests[1:]:
-        assert request.startswith(f"GET {made.permalink} ")
+        assert request.startswith(f"GET {file.permalink} ")
         assert "range: bytes=" in request.lower()
         assert "if-range: " in request.lower()
     assert proxy.carried < size * 1.1  # nothing came twice
 
     with cutting(served.url, *[size // 10] * 9) as proxy:  # but not for ever
         with pytest.raises(UnreachableError, match="are kept"):
-            asks(proxy.url, "dataset", tmp_path / "other.zip", n=N, seed=5)
+            call(proxy.url, "dataset", tmp_path / "other.zip", n=N, seed=5)
         assert len(proxy.requests) == 6
-        asks(proxy.url, "dataset", tmp_path / "other.zip", n=N, seed=5)
+        call(proxy.url, "dataset", tmp_path / "other.zip", n=N, seed=5)
     assert (tmp_path / "other.zip").read_bytes() == whole("zip")
 
 
-def test_what_was_cut_behind_its_last_byte_is_whole_after_one_more(
-    served: Server, asks: Asks, tmp_path: Path
+def test_a_file_cut_after_its_last_byte_is_completed(
+    served: Server, call: Call, tmp_path: Path
 ) -> None:
     for name in ("x.zip", "x.npz"):
         path = tmp_path / name
-        first = asks(served.url, "dataset", path, n=50, seed=5)
+        first = call(served.url, "dataset", path, n=50, seed=5)
         data = path.read_bytes()
         note = {
             "asked": {"n": "50", "seed": "5", "format": path.suffix[1:]},
@@ -183,58 +186,58 @@ def test_what_was_cut_behind_its_last_byte_is_whole_after_one_more(
             (tmp_path / f"{name}.part").write_bytes(data[:kept])
             (tmp_path / f"{name}.part.json").write_text(json.dumps(note))
             with cutting(served.url) as proxy:
-                asks(proxy.url, "dataset", path, n=50, seed=5)
+                call(proxy.url, "dataset", path, n=50, seed=5)
             assert f"bytes={kept - 1}-" in proxy.requests[0]
             assert path.read_bytes() == data
 
 
-def test_a_file_without_a_seed_goes_on_with_the_one_that_was_drawn(
-    served: Server, asks: Asks, tmp_path: Path
+def test_a_file_without_a_seed_is_resumed_with_the_seed_drawn(
+    served: Server, call: Call, tmp_path: Path
 ) -> None:
     path = tmp_path / "digits.npz"
     with cutting(served.url, 300_000) as proxy:
-        made = asks(proxy.url, "dataset", path, n=N, model="tiny-gan-v1")
+        file = call(proxy.url, "dataset", path, n=N, model="tiny-gan-v1")
         assert len(proxy.requests) >= 2
-    assert f"seed={made.seed}&" in made.permalink
+    assert f"seed={file.seed}&" in file.permalink
     with np.load(path, allow_pickle=False) as arrays:
-        assert arrays["seeds"].tolist() == list(range(made.seed, made.seed + N))
-    again = asks(served.url, "dataset", tmp_path / "again.npz", n=5, model="tiny-gan-v1")
-    assert again.seed != made.seed
+        assert arrays["seeds"].tolist() == list(range(file.seed, file.seed + N))
+    again = call(served.url, "dataset", tmp_path / "again.npz", n=5, model="tiny-gan-v1")
+    assert again.seed != file.seed
 
 
 @pytest.mark.parametrize("damage", ["other parameters", "other file", "note", "no note", "no part"])
-def test_what_is_left_of_another_file_is_not_gone_on_with(
-    served: Server, asks: Asks, tmp_path: Path, damage: str
+def test_a_part_of_another_file_is_replaced(
+    served: Server, call: Call, tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "digits.zip"
     part, note = tmp_path / "digits.zip.part", tmp_path / "digits.zip.part.json"
-    made = asks(served.url, "dataset", path, n=50, seed=5)
+    file = call(served.url, "dataset", path, n=50, seed=5)
     data = path.read_bytes()
     path.unlink()
     part.write_bytes(b"\0" * 1000)
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "asked": {"n": "50", "seed": "5", "format": "zip"},
-        "address": made.permalink,
+        "address": file.permalink,
         "etag": '"of another file"',
-        "model": made.model,
+        "model": file.model,
     }
     if damage == "other parameters":
-        told["asked"]["n"] = "60"
-        told["etag"] = httpx.head(served.url + made.permalink).headers["etag"]
-    note.write_text("{" if damage == "note" else json.dumps(told))
+        content["asked"]["n"] = "60"
+        content["etag"] = httpx.head(served.url + file.permalink).headers["etag"]
+    note.write_text("{" if damage == "note" else json.dumps(content))
     if damage == "no note":
         note.unlink()
     if damage == "no part":
         part.unlink()
     seen: list[Progress] = []
-    asks(served.url, "dataset", path, n=50, seed=5, progress=seen.append)
+    call(served.url, "dataset", path, n=50, seed=5, progress=seen.append)
     assert path.read_bytes() == data
     assert seen[0].bytes == 0
     assert left(path) == ["digits.zip"]
 
 
-def test_a_file_of_a_model_that_is_not_served_any_more_is_left_as_it_is(
-    served: Server, tiny_store: Path, asks: Asks, tmp_path: Path, whole: Callable[..., bytes]
+def test_a_part_of_a_model_no_longer_served_is_kept(
+    served: Server, tiny_store: Path, call: Call, tmp_path: Path, whole: Callable[..., bytes]
 ) -> None:
     store, path = tmp_path / "store", tmp_path / "files" / "digits.zip"
     path.parent.mkdir()
@@ -242,37 +245,37 @@ def test_a_file_of_a_model_that_is_not_served_any_more_is_left_as_it_is(
     for old in tiny_store.glob("tiny-gan-v1.*"):  # another model, of the same name
         shutil.copy(old, store / old.name.replace("-gan-", "-cgan-"))
     with cutting(served.url, *[100_000] * 6) as proxy, pytest.raises(UnreachableError):
-        asks(proxy.url, "dataset", path, n=N, seed=5)
+        call(proxy.url, "dataset", path, n=N, seed=5)
     part = (path.parent / "digits.zip.part").read_bytes()
     assert whole("zip").startswith(part)
     with running_server("--models-dir", str(store), "--workers", "1") as server:
         with pytest.raises(ProblemError, match=r"digits.zip.part to start anew") as caught:
-            asks(server.url, "dataset", path, n=N, seed=5)
+            call(server.url, "dataset", path, n=N, seed=5)
         assert caught.value.status == 404
         assert (path.parent / "digits.zip.part").read_bytes() == part
-    asks(served.url, "dataset", path, n=N, seed=5)  # where it is served it goes on
+    call(served.url, "dataset", path, n=N, seed=5)  # where it is served it goes on
     assert path.read_bytes() == whole("zip")
 
 
-def test_mistakes_are_told_before_anything_is_written(
-    served: Server, asks: Asks, tmp_path: Path
+def test_mistakes_are_reported_before_anything_is_written(
+    served: Server, call: Call, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"digits\.tar' does not say which format; .* \.zip and"):
-        asks(served.url, "dataset", tmp_path / "digits.tar")
+        call(served.url, "dataset", tmp_path / "digits.tar")
     with pytest.raises(ProblemError, match="0 to 9"):
-        asks(served.url, "dataset", tmp_path / "digits.zip", label="x")
+        call(served.url, "dataset", tmp_path / "digits.zip", label="x")
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match="No such file"):
-        asks(served.url, "dataset", tmp_path / "nowhere" / "digits.zip", n=1)
-    made = asks(served.url, "dataset", tmp_path / "digits", n=20, label=7, format="npz", seed=1)
-    with np.load(made.path, allow_pickle=False) as arrays:
+        call(served.url, "dataset", tmp_path / "nowhere" / "digits.zip", n=1)
+    file = call(served.url, "dataset", tmp_path / "digits", n=20, label=7, format="npz", seed=1)
+    with np.load(file.path, allow_pickle=False) as arrays:
         assert set(arrays["labels"].tolist()) == {7}
-    full = asks(served.url, "dataset", tmp_path / "full.zip", n=2, metadata="full")
+    full = call(served.url, "dataset", tmp_path / "full.zip", n=2, metadata="full")
     with zipfile.ZipFile(full.path) as archive:
         assert b"genserve" in archive.read(archive.namelist()[0])
 
 
-def test_an_interrupted_program_leaves_what_it_had(served: Server, tmp_path: Path) -> None:
+def test_an_interrupted_program_keeps_what_arrived(served: Server, tmp_path: Path) -> None:
     path = tmp_path / "digits.zip"
 
     def interrupt(progress: Progress) -> None:
@@ -297,17 +300,17 @@ def test_two_downloads_into_one_file_do_not_mix(served: Server, tmp_path: Path) 
             second.append(refused.value)
 
     with Client(served.url) as client:
-        made = client.dataset(path, n=N, seed=5, progress=begin_another)
-    assert (made.seed, made.bytes) == (5, path.stat().st_size)
+        file = client.dataset(path, n=N, seed=5, progress=begin_another)
+    assert (file.seed, file.bytes) == (5, path.stat().st_size)
     assert str(path) in str(second[0])
     assert zipfile.ZipFile(path).testzip() is None
     assert left(path) == ["digits.zip"]
 
 
-def test_what_another_download_has_just_ended_is_not_written_over(
+def test_a_file_that_another_download_just_finished_is_not_overwritten(
     served: Server, tmp_path: Path
 ) -> None:
-    """Both found the same part; one ended while the other's answer was on its way."""
+    """Both saw the same part; one finished while the other waited for its response."""
     path = tmp_path / "digits.zip"
     with Client(served.url) as client, pytest.raises(KeyboardInterrupt):
         client.dataset(path, n=N, seed=5, progress=interrupt_at(2_000))
@@ -321,3 +324,32 @@ def test_what_another_download_has_just_ended_is_not_written_over(
         late.begin(206, headers)
     assert path.read_bytes() == whole
     assert left(path) == ["digits.zip"]
+
+
+def test_a_service_with_no_room_for_a_dataset_gets_the_request_again(
+    tiny_store: Path, call: Call, tmp_path: Path
+) -> None:
+    """A real 503 and its Retry-After; there is room again while the client waits."""
+    options = ("--models-dir", str(tiny_store), "--workers", "1", "--max-datasets", "1")
+    refusals = r'genserve_requests_total\{.*route="/dataset",status="503"\} 1.0'
+    with running_server(*options) as server:
+        other = http.client.HTTPConnection(urlsplit(server.url).netloc)
+        other.request("GET", f"/dataset?n={MANY['zip']}&seed=1")
+        assert other.getresponse().read(1)  # it is being made, and waits to be read
+        refused = threading.Event()
+
+        def make_room() -> None:
+            while not re.search(refusals, httpx.get(f"{server.url}/metrics").text):
+                time.sleep(0.01)
+            refused.set()
+            other.close()
+
+        thread = threading.Thread(target=make_room)
+        thread.start()
+        settings = {"retries": 50, "longest_wait_s": 1e6}
+        began = time.monotonic()
+        file = call(server.url, "dataset", tmp_path / "x.zip", n=10, seed=1, settings=settings)
+        assert refused.is_set()
+        assert time.monotonic() - began >= 1
+        thread.join()
+        assert file.path.read_bytes() == httpx.get(server.url + file.permalink).content

@@ -44,7 +44,7 @@ def served_here(shipped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "client"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "client/src"))
     monkeypatch.setenv("GENSERVE_URL", shipped.url)
     return str(shipped.url).removeprefix("http://")
 

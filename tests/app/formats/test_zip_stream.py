@@ -21,25 +21,25 @@ def numbered(number: int) -> bytes:
 def whole(count: int) -> bytes:
     archive = ZipStream(numbered)
     members = [archive.member(b"member %d" % number) for number in range(count)]
-    made = b"".join((*members, *archive.close()))
-    assert archive.size == len(made)
-    return made
+    data = b"".join((*members, *archive.close()))
+    assert archive.size == len(data)
+    return data
 
 
 # 65,535 members are the first that take the fields of ZIP64.
 @pytest.mark.parametrize("count", [0, 1, 1000, 65_534, 65_535, 65_536, 70_001])
 def test_another_reader_finds_every_member(count: int, tmp_path: Path) -> None:
-    made = whole(count)
-    with zipfile.ZipFile(BytesIO(made)) as archive:
+    data = whole(count)
+    with zipfile.ZipFile(BytesIO(data)) as archive:
         assert archive.namelist() == [numbered(number).decode() for number in range(count)]
         assert archive.testzip() is None
         for number in {0, count // 2, count - 1} if count else set():
             assert archive.read(numbered(number).decode()) == b"member %d" % number
     if shutil.which("unzip") and count:
-        (tmp_path / "made.zip").write_bytes(made)
-        unzip = ["unzip", "-tqq", str(tmp_path / "made.zip")]
-        told = subprocess.run(unzip, capture_output=True, text=True)
-        assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+        (tmp_path / "data.zip").write_bytes(data)
+        unzip = ["unzip", "-tqq", str(tmp_path / "data.zip")]
+        result = subprocess.run(unzip, capture_output=True, text=True)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_the_same_members_give_the_same_bytes_with_no_time_of_day() -> None:
@@ -50,14 +50,14 @@ def test_the_same_members_give_the_same_bytes_with_no_time_of_day() -> None:
 
 
 def test_a_checksum_may_follow_the_data() -> None:
-    data = b"once upon a time"
+    story = b"once upon a time"
     archive = ZipStream([b"before", b"story.txt", b"after"].__getitem__)
-    made = archive.member(b"1") + archive.begin(len(data)) + data + archive.end(zlib.crc32(data))
-    made += archive.member(b"2") + b"".join(archive.close())
-    assert archive.size == len(made)
-    with zipfile.ZipFile(BytesIO(made)) as archive_read:
+    data = archive.member(b"1") + archive.begin(len(story)) + story + archive.end(zlib.crc32(story))
+    data += archive.member(b"2") + b"".join(archive.close())
+    assert archive.size == len(data)
+    with zipfile.ZipFile(BytesIO(data)) as archive_read:
         assert archive_read.testzip() is None
-        assert archive_read.read("story.txt") == data
+        assert archive_read.read("story.txt") == story
         assert archive_read.read("after") == b"2"
 
 

@@ -139,6 +139,15 @@ def status(client: Client, options: Options) -> int:
     return DONE
 
 
+def serve(*_: object) -> int:
+    """Reached if --url or --key stand before it.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("serve takes no option before it; genserve serve --help lists the service's")
+
+
 def _print_table(models: ModelList) -> None:
     rows = [("MODEL", "KIND", "DOES", "LABELS", "IMAGE", "SEEDS", "")]
     for card in models["models"]:

@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 1 a verified picture does not match its recipe; 2 it failed, and one line on
 standard error says why (if a picture's model is not served, the line of its verdict does);
-130 interrupted.
+130 interrupted. Of ``serve`` it is the service's.
 """
 
 import os
@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from genserve.cli.exits import FAILED, INTERRUPTED, UsageError
+from genserve.cli.exits import FAILED, INTERRUPTED, UsageError, report
 from genserve.cli.parser import build_parser
+from genserve.cli.serve import serve
 from genserve.client import Client
 from genserve.errors import GenserveError
 
@@ -25,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["serve"]:  # its options are the service's, unknown to the parser
+        return serve(given[1:])
+    options = build_parser().parse_args(given)
     try:
         with Client(options.url, options.key) as client:
             status = options.run(client, options)
@@ -35,22 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         part = Path(f"{options.output}.part")
         kept = f"; {part} is kept, the same command resumes it" if part.exists() else ""
-        _report(f"interrupted{kept}")
+        report(f"interrupted{kept}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _report(f"{where}{error.strerror or error}")
+        report(f"{where}{error.strerror or error}")
     except (GenserveError, UsageError, ValueError) as error:
-        _report(str(error))
+        report(str(error))
     return FAILED
-
-
-def _report(message: str) -> None:
-    """Print it on standard error, in one line."""
-    print(f"genserve: {' '.join(message.split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -160,4 +160,9 @@ def build_parser() -> Parser:
     sub.add_argument("--json", action="store_true")
 
     command("status", commands.status, "state of the service: queue, counters, costs")
+
+    # Listed here; ``genserve.__main__`` runs it, because its options are the service's.
+    text = "start the service, if it is installed here; the options are the service's"
+    sub = subparsers.add_parser("serve", help=text, add_help=False)
+    sub.set_defaults(run=commands.serve, output=None)
     return parser

@@ -1,0 +1,36 @@
+"""Pictures as people upload them."""
+
+from io import BytesIO
+from typing import Any
+
+from PIL import Image as PillowImage
+from PIL import ImageDraw
+
+from app.formats.uploads import AS_IT_IS, Fitting, Upload, read_upload
+
+GREY = (1, 28, 28)  # the shape of a model
+LIMIT = 10_000_000  # pixels
+AUTO = Fitting("auto", "auto")
+INVERT = Fitting("auto")
+
+
+def file_of(picture: PillowImage.Image, kind: str = "PNG", **options: Any) -> bytes:
+    out = BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def upload_of(picture: PillowImage.Image | bytes, fitting: Fitting = AS_IT_IS) -> Upload:
+    data = picture if isinstance(picture, bytes) else file_of(picture)
+    return read_upload(data, GREY, LIMIT, fitting)
+
+
+def seven(
+    size: int = 200, ink: int = 0, paper: int = 255, at: tuple[int, int] = (0, 0)
+) -> PillowImage.Image:
+    """A seven drawn with a pen, as a program for drawing gives it."""
+    picture = PillowImage.new("L", (size, size), paper)
+    pen = ImageDraw.Draw(picture)
+    x, y = at
+    pen.line([(x + 60, y + 50), (x + 140, y + 50), (x + 90, y + 150)], ink, width=10)
+    return picture
