@@ -1,1 +1,1 @@
-"""What the service does, apart from HTTP: requests, health, metrics and data sets."""
+"""What the service does, apart from HTTP: requests, health, metrics and datasets."""

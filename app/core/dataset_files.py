@@ -1,4 +1,4 @@
-"""A data set's content, and its file: a ZIP of PNGs with a list, or an NPZ of arrays."""
+"""A dataset's content, and its file: a ZIP of PNGs with a list, or an NPZ of arrays."""
 
 import asyncio
 import math
@@ -129,7 +129,7 @@ def _arrays(dataset: Dataset) -> list[_Array]:
 
 
 def npz_size(dataset: Dataset) -> int:
-    """Bytes of a data set's NPZ file."""
+    """Bytes of a dataset's NPZ file."""
     arrays = _arrays(dataset)
     archive = ZipStream(lambda number: arrays[number].path)
     for array in arrays:

@@ -1,4 +1,4 @@
-"""Data sets: any number of labelled images as one archive, generated while it is sent.
+"""Datasets: any number of labelled images as one archive, generated while it is sent.
 
 Images are generated in batches of the model's largest size. A few batches are requested ahead, so
 that the model works while one is written. A client that reads slowly, or not at all, holds up this
@@ -23,14 +23,14 @@ _AHEAD = 2  # batches requested beside the one that is written: one in the model
 
 @dataclass(eq=False)
 class _Job:
-    """A data set that is being generated."""
+    """A dataset that is being generated."""
 
     key: OperationKey
     remaining: int  # images
 
 
 class DatasetGenerator:
-    """Generates data sets, a few at a time.
+    """Generates datasets, a few at a time.
 
     Args:
         limit: Most at a time.
@@ -43,11 +43,11 @@ class DatasetGenerator:
     async def archive(
         self, service: Service, dataset: Dataset, media: str
     ) -> AsyncGenerator[bytes, None]:
-        """The parts of a data set's file; closing the generator stops the work.
+        """The parts of a dataset's file; closing the generator stops the work.
 
         Args:
             service: Generates the images.
-            dataset: The data set.
+            dataset: The dataset.
             media: ZIP or NPZ.
 
         Raises:
@@ -68,7 +68,7 @@ class DatasetGenerator:
             soonest_s = min(job.remaining / max(rates[job.key], 1.0) for job in self._jobs)
             retry_after_s = max(1, math.ceil(soonest_s))
             raise OverloadedError(
-                f"{len(self._jobs)} data sets are being generated, the most at a time; "
+                f"{len(self._jobs)} datasets are being generated, the most at a time; "
                 f"try again in {retry_after_s} s",
                 retry_after_s=retry_after_s,
             )

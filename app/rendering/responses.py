@@ -1,4 +1,4 @@
-"""Images and data sets as responses: bodies and headers."""
+"""Images and datasets as responses: bodies and headers."""
 
 import base64
 import hashlib
@@ -192,11 +192,11 @@ def one_png(
 def dataset_headers(
     media: str, dataset: Dataset, seeded: bool, identity: str | None
 ) -> dict[str, str]:
-    """The headers of a data set.
+    """The headers of a dataset.
 
     Args:
         media: ZIP or NPZ.
-        dataset: The data set.
+        dataset: The dataset.
         seeded: Whether the request named a seed.
         identity: ``Service.identity`` of its model.
     """

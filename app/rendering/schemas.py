@@ -202,7 +202,7 @@ class ModelCard(StrictModel):
         "of a seed depend on it"
     )
     device: str
-    data: dict[str, Any] = Field(description="data set and its licence")
+    data: dict[str, Any] = Field(description="dataset and its licence")
     training: dict[str, Any] = Field(description="recipe, seed, images seen, versions")
     metrics: dict[str, Any] = Field(description="measured figures")
     pictures: dict[str, str] = Field(
