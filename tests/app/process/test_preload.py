@@ -1,4 +1,4 @@
-"""When models are loaded before the processes are made, and when in each of them."""
+"""Models loaded and probed before the fork, or by each worker."""
 
 import dataclasses
 import os
@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,30 +22,33 @@ from app.engines.rows import OperationKey, Sample
 from app.errors import StartupError
 from app.process.preload import load_before_fork
 from app.settings import Settings
+from tests.live_service import until
 from training.networks.checkpoint import load, save
 
 
-def test_a_device_that_is_lost_at_the_start_is_told_in_a_line(
+def test_a_device_that_is_lost_at_the_start_is_reported_in_a_line(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(_: Engine) -> None:
         raise DeviceLostError("the GPU fails whatever it is asked for")
 
     monkeypatch.setattr(Engine, "probe", lost)
-    with pytest.raises(StartupError, match=r"^the GPU fails .* start again"):
+    with pytest.raises(StartupError, match=r"^the GPU fails .* start the service again"):
         load_and_probe(Settings(models_dir=tiny_store))
 
 
-def test_a_fork_takes_models_along_that_onnx_runtime_runs_in_one_thread(tiny_store: Path) -> None:
-    def prepared(**settings: Any) -> Any:
+def test_models_that_onnx_runtime_runs_in_one_thread_are_loaded_before_the_fork(
+    tiny_store: Path,
+) -> None:
+    def loaded(**settings: Any) -> Any:
         return load_before_fork(Settings(models_dir=tiny_store, max_batch=8, **settings))
 
-    shared = prepared(engine="onnx").result()
+    shared = loaded(engine="onnx").result()
     assert {model.backend.engine for model in shared.engine.models.values()} == {"onnx"}
     assert set(shared.engine.reproducibility) == set(shared.engine.models)  # probed
-    assert prepared(engine="onnx", threads=2) is None
+    assert loaded(engine="onnx", threads=2) is None
     if find_spec("torch"):
-        assert prepared(engine="torch") is None
+        assert loaded(engine="torch") is None
 
 
 def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
@@ -66,17 +68,17 @@ def test_where_one_checkpoint_has_no_graphs_nothing_is_run_before_the_fork(
     assert load_before_fork(Settings(models_dir=tmp_path, device="cpu")) is None
 
 
-def test_what_cannot_be_loaded_is_told_before_there_are_processes(tmp_path: Path) -> None:
-    for make in (load_and_probe, load_before_fork):
+def test_a_store_without_checkpoints_fails_before_the_fork(tmp_path: Path) -> None:
+    for load_models in (load_and_probe, load_before_fork):
         with pytest.raises(StartupError, match="no checkpoint to serve"):
-            make(Settings(models_dir=tmp_path, engine="onnx"))
+            load_models(Settings(models_dir=tmp_path, engine="onnx"))
 
 
-def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_store: Path) -> None:
+def test_a_forked_probe_measures_what_one_in_this_process_measures(tiny_store: Path) -> None:
     settings = Settings(models_dir=tiny_store, engine="onnx")
-    beside = load_before_fork(settings)
-    assert beside
-    there, here = beside.result(), load_and_probe(settings)
+    probe = load_before_fork(settings)
+    assert probe
+    there, here = probe.result(), load_and_probe(settings)
     assert there.engine.reproducibility == here.engine.reproducibility
     assert there.engine.fingerprints == here.engine.fingerprints
     assert there.engine.plans.keys() == here.engine.plans.keys()
@@ -86,28 +88,28 @@ def test_a_probe_beside_the_imports_finds_what_one_in_this_process_finds(tiny_st
         np.testing.assert_array_equal(one, two)
 
 
-def test_what_the_probe_tells_arrives_whole(
+def test_the_findings_of_the_probe_arrive_whole(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["tiny-gan-v1", "tiny-cgan-v1"]
-    told = Findings(
+    findings = Findings(
         {(name, "generate"): [(1, 0.1 / 3), (64, 1e-3)] for name in names},
         {"tiny-gan-v1": "visual", "tiny-cgan-v1": "exact"},
         {name: f"{name}'s" for name in names},
         {"tiny-vae-v1": "\N{SNOWMAN}" * 2**17},  # more than a pipe holds
     )
-    monkeypatch.setattr(Engine, "probe", lambda _: told)
+    monkeypatch.setattr(Engine, "probe", lambda _: findings)
     probe = load_before_fork(Settings(models_dir=tiny_store, engine="onnx"))
     assert probe
     engine, refused = probe.result()
-    assert {key: plan.costs for key, plan in engine.plans.items()} == told.costs
-    assert (engine.reproducibility, engine.fingerprints) == told[1:3]
-    assert refused == {"tiny-vae-v1.safetensors": told.failed["tiny-vae-v1"]}
+    assert {key: plan.costs for key, plan in engine.plans.items()} == findings.costs
+    assert (engine.reproducibility, engine.fingerprints) == findings[1:3]
+    assert refused == {"tiny-vae-v1.safetensors": findings.failed["tiny-vae-v1"]}
     assert set(engine.models) == set(names)
     assert {plan.max_batch for plan in engine.plans.values()} == {256}
 
 
-BESIDE = """
+HANGING_PROBE = """
 import os, signal, sys, time
 from pathlib import Path
 from app.engines.engine import Engine
@@ -135,22 +137,19 @@ def test_the_probe_ends_with_the_process_that_waits_for_it(
         except OSError:
             return True
 
-    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+    command = [sys.executable, "-c", HANGING_PROBE, str(tiny_store)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())
         assert not gone(child)
         parent.send_signal(number)
         parent.wait(30)
-    ends = time.monotonic() + 30
-    while not gone(child):
-        assert time.monotonic() < ends
-        time.sleep(0.01)
+    until(lambda: gone(child))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
-def test_a_signal_to_the_probe_is_no_end_of_the_parent(tiny_store: Path) -> None:
-    command = [sys.executable, "-c", BESIDE, str(tiny_store)]
+def test_a_signal_that_ends_the_probe_is_a_startup_error_of_the_parent(tiny_store: Path) -> None:
+    command = [sys.executable, "-c", HANGING_PROBE, str(tiny_store)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as parent:
         assert parent.stdout
@@ -161,7 +160,7 @@ def test_a_signal_to_the_probe_is_no_end_of_the_parent(tiny_store: Path) -> None
     assert "with signal 15" in error
 
 
-def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
+def test_a_model_that_fails_the_forked_probe_is_refused(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = OnnxBackend.run
@@ -180,7 +179,7 @@ def test_a_model_that_fails_the_probe_beside_the_imports_is_refused(
     assert set(refused) == {"tiny-gan-v1.safetensors", "tiny-vae-v1.safetensors"}
 
 
-def test_a_model_that_ends_the_process_that_tries_it_is_told(
+def test_a_model_that_kills_the_probe_is_a_startup_error(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "probe", lambda _: os.kill(os.getpid(), signal.SIGKILL))
