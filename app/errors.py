@@ -1,21 +1,21 @@
-"""What can go wrong for a caller: each class is a problem type of RFC 9457."""
+"""The errors of a request: each class is a problem type of RFC 9457."""
 
 from typing import Any, ClassVar
 
 
 class StartupError(Exception):
-    """The service cannot start as it is set up; the message says why and which setting mends it."""
+    """The service cannot start as it is set up; the message says why and what setting to change."""
 
 
-STOPPED_RETRY_S = 5  # Retry-After of a process that is going: about what a new one takes to come
+STOPPED_RETRY_S = 5  # Retry-After of a process that ends: about what its successor takes to start
 
 FieldError = dict[str, str]  # {"pointer": "?label", "detail": "..."}
 
 
 def shown(value: object, limit: int = 40) -> str:
-    """A caller's value for a message: quoted, printable ASCII, cut to ``limit`` characters.
+    """A value of the request for a message: quoted, printable ASCII, cut to ``limit`` characters.
 
-    Nothing a stranger sends reaches an answer or a log raw.
+    No value of a request reaches a response or a log without this.
     """
     text = str(value)
     cut = text[:limit]
@@ -23,20 +23,20 @@ def shown(value: object, limit: int = 40) -> str:
 
 
 class ServiceError(Exception):
-    """An error with a status and a stable name; ``detail`` is in the caller's words.
+    """An error with a status and a stable name.
 
     Args:
-        detail: What is wrong, with the value, what is allowed and what to do.
-        errors: The same by place, for programs.
-        headers: Extra headers of the answer.
+        detail: What is wrong in the terms of the request: the value, what is allowed, what to do.
+        errors: The same for programs, by parameter.
+        headers: Extra headers of the response.
         retry_after_s: Seconds after which trying again makes sense.
     """
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
-    about: ClassVar[str] = "The service failed. The log has the whole story under the request id."
-    # Such as ``detail`` may be.
+    about: ClassVar[str] = "The service failed. Its log has the details under the request id."
+    # Of ``detail``.
     example: ClassVar[str] = "the service failed on this request; it is logged under its id"
 
     def __init__(
@@ -56,7 +56,7 @@ class ServiceError(Exception):
             self.headers = {**self.headers, "Retry-After": str(retry_after_s)}
 
     def problem(self, request_id: str) -> dict[str, Any]:
-        """The body of the answer: ``application/problem+json``."""
+        """The body of the response, ``application/problem+json``."""
         body: dict[str, Any] = {
             "type": f"/problems/{self.slug}",
             "title": self.title,
@@ -86,8 +86,8 @@ class MalformedRequestError(ServiceError):
 class UnauthorizedError(ServiceError):
     status, slug, title = 401, "unauthorized", "A key is needed"
     about = (
-        "This service was set up with keys. Send one of them as Authorization: Bearer KEY; the "
-        "answer does not say what is wrong with one that does not fit."
+        "This service needs a key. Send one as Authorization: Bearer KEY. The response does not "
+        "say why a key was refused."
     )
     example = "send one of this service's keys as Authorization: Bearer KEY"
 
@@ -95,9 +95,9 @@ class UnauthorizedError(ServiceError):
 class CrossSiteError(ServiceError):
     status, slug, title = 403, "cross-site", "Another site's page asks"
     about = (
-        "A browser sent this for a page of another origin, as Sec-Fetch-Site or Origin says. "
-        "Anybody's page could use a visitor's machine and network in this way. Pages of this "
-        "service itself, and programs that are no browsers, may ask."
+        "A browser sent this request for a page of another origin, as Sec-Fetch-Site or Origin "
+        "says. Otherwise any page could use this service through a visitor's browser. Requests of "
+        "this service's own pages, and of programs other than browsers, are accepted."
     )
     example = (
         "Origin is 'https://example.com': the request comes from a page of another origin. Send "
@@ -123,13 +123,13 @@ class UnknownModelError(ServiceError):
 
 class MethodNotAllowedError(ServiceError):
     status, slug, title = 405, "method-not-allowed", "The resource does not take this method"
-    about = "The Allow header names the methods that it takes."
+    about = "The Allow header lists the methods that it accepts."
     example = "'DELETE' is not possible here; allowed: GET, HEAD, OPTIONS, POST"
 
 
 class NotAcceptableError(ServiceError):
     status, slug, title = 406, "not-acceptable", "No such representation"
-    about = "The Accept header asks for types that this resource does not give; it lists those."
+    about = "The Accept header names no type that this resource can send. The detail lists those."
     example = (
         "available types: image/png, application/json, application/x-npy, "
         "application/zip, image/webp; or leave Accept out"
@@ -139,8 +139,8 @@ class NotAcceptableError(ServiceError):
 class RequestTimeoutError(ServiceError):
     status, slug, title = 408, "request-timeout", "The request did not come in time"
     about = (
-        "Its headers, and then its body, have to be there whole within limits that the operator "
-        "sets (header_seconds, body_seconds), however steadily they trickle in."
+        "The headers, and then the body, must arrive completely within limits that the operator "
+        "sets (header_seconds, body_seconds), however steadily they arrive."
     )
     example = "the request's body is not there after 30 s"
 
@@ -153,13 +153,13 @@ class BodyTooLargeError(ServiceError):
 
 class UriTooLongError(ServiceError):
     status, slug, title = 414, "uri-too-long", "The address is too long"
-    about = "An address has 65536 bytes at most. Long lists of seeds can be asked for in parts."
+    about = "An address has 65536 bytes at most. Request a long list of seeds in parts."
     example = "the address has over 65536 bytes"
 
 
 class UnsupportedMediaTypeError(ServiceError):
     status, slug, title = 415, "unsupported-media-type", "The body's type is not supported"
-    about = "The Content-Type is none of those the operation reads; it lists those."
+    about = "The operation does not read this Content-Type. The detail lists those that it reads."
     example = (
         "Content-Type is 'text/plain'; this operation reads image/png, image/jpeg, "
         "image/webp, multipart/form-data, application/json"
@@ -168,12 +168,12 @@ class UnsupportedMediaTypeError(ServiceError):
 
 class RangeNotSatisfiableError(ServiceError):
     status, slug, title = 416, "range-not-satisfiable", "The file ends before that"
-    about = "The Range header asks for bytes behind the file's end; Content-Range tells its length."
+    about = "The Range header asks for bytes beyond the file's end. Content-Range gives its length."
     example = "the file has 3136434 bytes; asked for is what follows the first 9000000"
 
     @classmethod
     def at(cls, first: int, length: int) -> "RangeNotSatisfiableError":
-        """Bytes from ``first`` on are asked for, of a file of ``length``."""
+        """For a request of the bytes from ``first`` on, of a file of ``length``."""
         return cls(
             f"the file has {length} bytes; asked for is what follows the first {first}",
             headers={"Content-Range": f"bytes */{length}"},
@@ -183,10 +183,9 @@ class RangeNotSatisfiableError(ServiceError):
 class MisdirectedRequestError(ServiceError):
     status, slug, title = 421, "misdirected-request", "The service does not answer to this name"
     about = (
-        "The Host header is a public name that the operator has not listed (allowed_hosts). A name "
-        "that a stranger owns can be pointed at a machine of yours, and his page would then be "
-        "trusted as this service's own (DNS rebinding). IP addresses, localhost and local names "
-        "always work."
+        "The Host header is a public name that the operator has not listed (allowed_hosts). This "
+        "stops DNS rebinding: an attacker points a name that he owns at your machine, and browsers "
+        "trust his page as this service's own. IP addresses, localhost and local names always work."
     )
     example = (
         "Host is 'example.com', which this service does not answer to; ask for it by "
@@ -210,10 +209,10 @@ class UnreadableImageError(ServiceError):
 class NoRecipeError(ServiceError):
     status, slug, title = 422, "no-recipe", "The picture has no recipe"
     about = (
-        "There is nothing to verify: the picture does not say how this service made it. It is not "
-        "one of ours, is of an operation other than /generate and /dataset, is an animation, was "
-        "asked for with metadata=mark or none, or has been through a program that drops what it "
-        "does not know, as most that resize or convert do."
+        "There is nothing to verify: the picture does not say how this service generated it. It "
+        "comes from elsewhere, or from an operation other than /generate and /dataset; or it is an "
+        "animation; or it was requested with metadata=mark or none; or a program removed its "
+        "metadata, as most do that resize or convert pictures."
     )
     example = (
         "the picture has no recipe of this service; those of /generate have one, and of /dataset "
@@ -236,12 +235,12 @@ class HeadersTooLargeError(ServiceError):
 class OverShareError(ServiceError):
     status, slug, title = 429, "over-share", "You have more waiting than your share"
     about = (
-        "The service has more to do than it can in time, others ask too, and most of what waits is "
-        "yours: a client is a key, or without keys an address. Nothing was computed; what you have "
-        "waiting is. Its images are the quota that RateLimit-Policy tells, and RateLimit and "
-        "Retry-After say in how many seconds there should be room again."
+        "The service is overloaded, other clients are waiting too, and most of the queue is yours "
+        "(a client is a key, or without keys an address). This request was refused; those that you "
+        "have queued will be answered. RateLimit-Policy gives your queued images as your quota; "
+        "RateLimit and Retry-After give the seconds until there should be room again."
     )
-    example = "3277 of the 3413 images that wait are yours, and others ask too; try again in 2 s"
+    example = "3277 of the 3413 queued images are yours, and others are waiting; try again in 2 s"
 
     @classmethod
     def of(cls, own: int, waiting: int, retry_after_s: int) -> "OverShareError":
@@ -252,7 +251,7 @@ class OverShareError(ServiceError):
             "RateLimit": f'"share";r=0;t={retry_after_s}',
         }
         return cls(
-            f"{own} of the {waiting} images that wait are yours, and others ask too; try again in "
+            f"{own} of the {waiting} queued images are yours, and others are waiting; try again in "
             f"{retry_after_s} s",
             headers=fields,
             retry_after_s=retry_after_s,
@@ -270,8 +269,8 @@ class ModelFailureError(ServiceError):
 class NotFiniteError(ServiceError):
     status, slug, title = 500, "not-finite", "The model gave values that are not finite"
     about = (
-        "An output of this request's rows is infinite or not a number, so there is no picture. "
-        "The same request gives the same; other requests are not affected."
+        "An output of this request's rows is infinite or not a number, so there is no image. The "
+        "same request fails again; other requests are not affected."
     )
     example = "mnist-vae-v5 gave values that are not finite for this request"
 
@@ -279,16 +278,16 @@ class NotFiniteError(ServiceError):
 class OverloadedError(ServiceError):
     status, slug, title = 503, "overloaded", "The service has more to do than it can in time"
     about = (
-        "The queue is full, or the wait that the measured rate predicts is over what the service "
-        "allows or what X-Timeout-Ms leaves. Nothing was computed. Try again after Retry-After "
-        "seconds, when all that is queued now should be done."
+        "The queue is full, or the wait predicted from the measured rate is longer than the "
+        "service or X-Timeout-Ms allows. Nothing was computed. Try again after Retry-After "
+        "seconds, when the present queue should be done."
     )
     example = "the predicted wait is 1.42 s; at most 1.00 s are allowed; try again in 2 s"
 
 
 class NotReadyError(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
-    about = "It is stopping, or a model does not answer. Try again after Retry-After seconds."
+    about = "It is stopping, or a model does not respond. Try again after Retry-After seconds."
     example = "the service is stopping"
 
 
@@ -306,7 +305,7 @@ class DeadlineExceededError(ServiceError):
 
 _ALL: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]
 PROBLEMS = {error.slug: error for error in sorted(_ALL, key=lambda e: (e.status, e.slug))}
-# Of operations that read a body, and of those that run a model.
+# The errors of operations that read a body, and of those that run a model.
 OF_BODIES = (MalformedBodyError, BodyTooLargeError, UnsupportedMediaTypeError)
 OF_RUNS = (
     *(OverShareError, ModelFailureError, NotFiniteError, OverloadedError, NotReadyError),
