@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
 
     from training.cli import commands
     from training.cli.arguments import parser_for
+    from training.cli.train import train
     from training.data.dataset import DataError
     from training.networks.files import CheckpointError
     from training.optim import distributed
@@ -39,16 +40,10 @@ def main(argv: list[str]) -> None:
         torch.set_num_threads(getattr(arguments, "threads", 1))
         # Adam's moments of weights that stopped moving decay into denormals, which are slow.
         torch.set_flush_denormal(True)
-        if arguments.command == "publish":
-            commands.release(arguments)
-        elif arguments.command == "evaluate":
-            commands.measure(arguments)
-        elif arguments.command == "export":
-            commands.export(arguments)
-        elif arguments.command == "judge":
-            commands.judge(arguments)
+        if arguments.command in PRESETS:
+            train(arguments, argv)
         else:
-            commands.train(arguments, argv)
+            commands.COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is for nobody

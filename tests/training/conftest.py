@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from training.data.dataset import Dataset
 from training.loops import heldout
+from training.networks.checkpoint import save
+from training.release import publish, tone_curve
 from training.runs import reporting
 from training.runs.curves import save_curves
 
@@ -32,16 +34,23 @@ def _torch_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_ends_of_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few samples to measure, and no curves but where ``curves`` is asked for: 0.1 s each."""
+def _few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few samples at the end of an epoch and for a tone curve; curves only with ``curves``."""
     monkeypatch.setattr(heldout, "SAMPLES", 60)
-    monkeypatch.setattr(reporting, "save_curves", lambda path, records: None)
+    monkeypatch.setattr(tone_curve, "SAMPLES", 200)
+    monkeypatch.setattr(reporting, "save_curves", lambda path, log: None)
 
 
 @pytest.fixture
-def curves(_quick_ends_of_epochs: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curves are drawn after all."""
+def curves(_few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw curves after all, which takes 0.1 s each."""
     monkeypatch.setattr(reporting, "save_curves", save_curves)
+
+
+@pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish without exporting, which takes seconds for each graph."""
+    monkeypatch.setattr(publish, "save_with_graphs", save)
 
 
 @pytest.fixture

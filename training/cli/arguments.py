@@ -11,7 +11,7 @@ from training.data.sources import DEFAULT, SIZES, default_data_root
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import CACHE
 from training.presets import PRESETS
-from training.release.publish import STORE
+from training.release.published import STORE
 
 DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"
 

@@ -4,64 +4,64 @@ from collections.abc import Mapping
 from typing import Any
 
 MEANINGS = {
-    "samples": "samples drawn, none rejected, no truncation",
+    "samples": "generated samples; none rejected, no truncation",
     "seed": "seed of those samples",
-    "real_images": "real training images that stand beside them, and of which the floors are; as "
-    "many samples are taken for the distances between distributions",
+    "real_images": "real training images that the samples are compared with and the floors are "
+    "measured on; distances between distributions use as many samples",
     "test_images": "real test images",
-    "judge_version": "version of the judge; figures of two versions do not compare",
+    "judge_version": "version of the judge; figures of different versions are not comparable",
     "judge_accuracy": "accuracy of the judge on real test images",
     "judge_accuracy_worst": "the same for the worst label",
-    "judge_accuracy_train": "the same on training images, which it has learnt from",
+    "judge_accuracy_train": "the same on training images, on which it was trained",
     "frechet_test": "Fréchet distance to the test images, in the judge's features",
-    "frechet_test_ratio": "that over its floor, which as many real training images score",
+    "frechet_test_ratio": "that divided by its floor, the distance of as many real training images",
     "frechet_train": "Fréchet distance to all training images",
-    "frechet_train_ratio": "that over its floor, a low one: its images are among them",
+    "frechet_train_ratio": "that divided by its floor, which is low: its images are among them",
     "kid_test": "kernel distance (KID) to the test images, in the judge's features",
     "kid_train": "kernel distance to all training images",
     "precision": "samples within the manifold of real images: are they plausible?",
-    "recall": "real images within the manifold of samples: is everything drawn?",
-    "density": "how many real images' neighbourhoods a sample is in, 1 expected",
+    "recall": "real images within the manifold of samples: is everything generated?",
+    "density": "real images' neighbourhoods that contain a sample, relative to the expected number",
     "coverage": "real images with a sample in their neighbourhood",
-    "conditional_accuracy": "samples that the judge takes for the label asked for",
+    "conditional_accuracy": "samples that the judge classifies as their label",
     "conditional_accuracy_worst": "the same for the worst label",
     "conditional_accuracy_worst_label": "that label",
     "class_kl_to_uniform": "KL divergence of the samples' classes from uniform, nats",
-    "diversity": "mean distance between two samples of a label, in the judge's features, over that "
-    "of two real images; mean over labels",
+    "diversity": "mean distance between two samples of a label, in the judge's features, divided "
+    "by that of two real images; mean over labels",
     "diversity_worst": "the same for the worst label",
     "diversity_worst_label": "that label",
     "exact_duplicates": "samples equal to an earlier one in every pixel",
-    "near_duplicates": "samples nearer to another one than 99.9 % of real images are to theirs",
+    "near_duplicates": "samples closer to another one than 99.9 % of real images are to theirs",
     "training_copies": "samples equal to a training image in every pixel",
     "memorised": "samples less than a third as far from the nearest training image as from the "
-    "next that shows something else, in pixels",
-    "nearest_pixels_ratio": "median distance to the nearest training image, in pixels, over that "
-    "of test images",
-    "nearest_pixels_closer": "samples nearer to it than 99 % of test images are",
-    "nearest_features_ratio": "the median as above, in the judge's features",
-    "nearest_features_closer": "samples nearer than 99 % of test images, in the judge's features",
+    "next different one, in pixels",
+    "nearest_pixels_ratio": "median distance to the nearest training image, in pixels, divided by "
+    "that of test images",
+    "nearest_pixels_closer": "samples closer to it than 99 % of test images are",
+    "nearest_features_ratio": "the same ratio in the judge's features",
+    "nearest_features_closer": "samples closer than 99 % of test images, in the judge's features",
     "histogram_distance": "L1 distance between the pixel histograms of samples and training "
     "images, 0 to 2",
     "black_pixels": "share of pixels that are exactly black",
     "cas": "test accuracy of a classifier trained on samples alone (CAS)",
-    "cas_gap_points": "how far below the same classifier trained on real images, percentage points",
-    "cas_images": "images that it was trained on",
+    "cas_gap_points": "percentage points below the same classifier trained on real images",
+    "cas_images": "images that it is trained on",
     "negative_elbo_nats": "negative ELBO of the test images, grey levels as Bernoulli means, "
     "nats an image",
     "reconstruction_nats": "of which reconstruction",
     "kl_nats": "of which KL divergence from the prior",
     "negative_elbo_binarised_nats": "negative ELBO of the test images binarised at random",
     "nll_binarised_nats": "their negative log-likelihood by importance sampling, nats an image",
-    "nll_standard_error": "its standard error, where not all test images were weighed",
+    "nll_standard_error": "its standard error, if not all test images were weighted",
     "nll_samples": "draws for each image",
-    "nll_images": "images weighed",
+    "nll_images": "weighted images",
     "reconstruction_mse": "mean squared error of reconstructed test images, pixels in 0 to 1",
     "reconstruction_ssim": "structural similarity of reconstructed test images, 1 = equal",
-    "reconstruction_accuracy": "reconstructed test images whose class the judge still sees",
+    "reconstruction_accuracy": "reconstructed test images that the judge classifies correctly",
     "reconstruction_frechet_test": "Fréchet distance of reconstructed test images to "
     "the test images",
-    "reconstruction_frechet_test_ratio": "that over the floor of samples",
+    "reconstruction_frechet_test_ratio": "that divided by the floor of samples",
     "active_units": "latent dimensions whose mu varies by more than 0.01 over the test images",
     "latent_dimensions": "latent dimensions in all",
     "kl_per_dimension_nats": "KL divergence from N(0, 1) in each latent dimension",
@@ -147,9 +147,9 @@ def memorisation_summary(figures: Mapping[str, Any]) -> str:
     verdict = "It repeats training images" if repeats else "It does not repeat training images"
     return (
         f"{verdict}: of {figures['samples']:,} samples {copies} equal one in every pixel, and "
-        f"{100 * memorised:.3g} % (of test images {100 * real:.3g} %) lie less than a third as far "
-        "from the nearest as from the next that shows something else. The nearest is, in the "
-        "median, "
-        f"{figures['nearest_pixels_ratio']:.3g} times as far as from a test image, in pixels, and "
-        f"{figures['nearest_features_ratio']:.3g} times in the judge's features."
+        f"{100 * memorised:.3g} % (test images: {100 * real:.3g} %) are less than a third as far "
+        "from the nearest training image as from the next different one. The median distance to "
+        f"the nearest training image is {figures['nearest_pixels_ratio']:.3g} times that of test "
+        f"images in pixels, and {figures['nearest_features_ratio']:.3g} times in the judge's "
+        "features."
     )

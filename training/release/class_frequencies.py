@@ -1,4 +1,4 @@
-"""Makes the modes of a GAN as frequent as the classes that taught them."""
+"""Gives the modes of a GAN the frequencies of the classes that they were trained with."""
 
 import dataclasses
 
@@ -12,23 +12,23 @@ from training.networks.configs import MAX_OFFSET
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 
-LEAST_SHARE = 1e-4  # of a class; one that is rarer counts as so frequent
-_REACH, _POINTS = 12.0, 4801  # of the grid that normal numbers are integrated on
-_STEPS, _PRECISION = 1000, 1e-7  # of the shares
+LEAST_SHARE = 1e-4  # smallest frequency of a class; rarer ones are raised to it
+_REACH, _POINTS = 12.0, 4801  # of the integration grid
+_STEPS, _PRECISION = 1000, 1e-7  # iterations at most; error of the frequencies
 
 
-def shared(network: Generator | VAE, train: Dataset) -> Generator | VAE:
-    """The network with its modes in the shares of the training images' classes.
+def with_class_frequencies(network: Generator | VAE, train: Dataset) -> Generator | VAE:
+    """The network with its modes as frequent as the classes among the training images.
 
-    In training all come equally often, so that rare classes are learnt as well. What is drawn is to
-    be as images are: of MNIST's digits 11.2 % are ones and 9.0 % fives, and equal shares alone set
-    real digits apart from all training images (docs/explanation/quality.md).
+    In training all modes are equally frequent, so that rare classes are learned as well. Samples
+    should be distributed as the images are: 11.2 % of MNIST's digits are ones and 9.0 % fives, and
+    with equal shares even real digits have a measurable distance to the training set.
 
     Args:
         network: In eval mode, on any device; mode k draws class k.
 
     Returns:
-        A copy of it in eval mode; itself where it has no modes.
+        A copy in eval mode; the network itself if it has no modes.
     """
     if isinstance(network, VAE) or not network.config.modes:
         return network
@@ -38,7 +38,7 @@ def shared(network: Generator | VAE, train: Dataset) -> Generator | VAE:
 
 
 def offsets_for(shares: Tensor) -> tuple[float, ...]:
-    """What to add to K normal numbers, so that number k is the largest with probability shares[k].
+    """Offsets for K normal numbers, with which number k is the largest with probability shares[k].
 
     P(k) = integral of phi(x - o_k) prod over j != k of Phi(x - o_j), on a grid in float64; the
     offsets o are moved by half the differences of log-probabilities until the shares are met. Their

@@ -1,8 +1,9 @@
-"""Exports a network to ONNX, one graph an operation, and measures how well it repeats torch.
+"""Exports a network to ONNX, one graph for each operation, and measures how closely it matches
+torch.
 
-The graphs are what the CPU service runs. What evaluation allows is folded before the export: batch
-norms into the layers before them, and x + conv(x) into the convolution (an identity kernel added to
-its own), which together save the shipped generator about a tenth of its time (docs/log.md).
+The CPU service runs these graphs. Before the export, batch norms are folded into the layers before
+them, and x + conv(x) into the convolution by adding an identity kernel. That saves the shipped
+generator about a tenth of its time.
 """
 
 import copy
@@ -28,16 +29,16 @@ from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 
 OPSET = 20
-SAMPLES = 256  # golden samples an operation
+SAMPLES = 256  # golden samples of each operation
 GOLDEN_SEED = 2024
-# Above these the export is refused. Two engines sum in another order: differences of 1e-6 are
-# usual, and turn a pixel by one of its 255 levels where it lay between two.
-MAX_DIFFERENCE = 1e-4  # of a pixel in 0 to 1, or of an encoding's number over its own size
+# Above these the export is refused. Engines add in different orders: differences of 1e-6 are usual,
+# and change an 8-bit pixel by one level if it is near a rounding boundary.
+MAX_DIFFERENCE = 1e-4  # as ``Graph.max_difference``
 MAX_DIFFERING_PIXELS = 1e-3  # share, after rounding to 8 bits
 
 
 class _Operation(nn.Module):
-    """One method of a network as a module, which is what the exporter takes."""
+    """One method of a network as a module, as the exporter needs it."""
 
     def __init__(self, network: Generator | VAE, operation: Operation) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class _Operation(nn.Module):
 
 
 class _FoldedResidual(nn.Module):
-    """``ResidualBlock`` in evaluation as one convolution: relu(conv(x))."""
+    """``ResidualBlock`` in eval mode as one convolution: relu(conv(x))."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class _FoldedResidual(nn.Module):
 
 
 def _folded(layers: nn.Sequential) -> nn.Sequential:
-    """The same function of a sequence in eval mode with fewer layers."""
+    """The same function as a sequence in eval mode, with fewer layers."""
     found: list[nn.Module] = []
     for layer in layers:
         last = found[-1] if found else None
@@ -74,7 +75,7 @@ def _folded(layers: nn.Sequential) -> nn.Sequential:
             transposed = isinstance(last, nn.ConvTranspose2d)
             found[-1] = fuse_conv_bn_eval(last, layer, transpose=transposed)
         elif isinstance(layer, nn.BatchNorm2d) and isinstance(last, nn.Unflatten):
-            # (B, C * H * W) as maps: the norm's numbers are one a map, the layer's one a pixel.
+            # The norm has one number for each map, the linear layer one for each pixel of it.
             linear = found[-2]
             assert isinstance(linear, nn.Linear)
             found[-2] = fuse_linear_bn_eval(linear, _spread(layer, linear.out_features))
@@ -84,7 +85,7 @@ def _folded(layers: nn.Sequential) -> nn.Sequential:
 
 
 def _spread(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm1d:
-    """The norm of C maps as one of all their pixels."""
+    """The norm of C maps as a norm of all their pixels."""
     wide = nn.BatchNorm1d(features, norm.eps).eval()
     for name in ("weight", "bias", "running_mean", "running_var"):
         numbers: Tensor = getattr(norm, name)
@@ -93,7 +94,7 @@ def _spread(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm1d:
 
 
 def _inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
-    """Golden inputs by name: z and labels in turn, or images of noise."""
+    """Golden inputs by name: z and cycling labels, or images of noise."""
     random = torch.Generator().manual_seed(GOLDEN_SEED)
     if operation == "encode":
         levels = torch.randint(0, 256, (count, *network.image_shape), generator=random)
@@ -111,7 +112,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     ``decode``: z -> pixels; ``encode``: images (B, C, H, W) in [0, 1] -> mu and logvar (B, Z).
 
     Raises:
-        ValueError: the network is made of what ``training.networks.graphs`` does not allow.
+        ValueError: the network uses operators that ``training.networks.graphs`` does not allow.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, Generator):
@@ -120,7 +121,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     batch = torch.export.Dim("batch", min=1, max=2**16)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's, of its own use of torch
+        warnings.simplefilter("ignore")  # the exporter warns about its own use of torch
         program = torch.onnx.export(
             _Operation(network, operation),
             tuple(inputs.values()),
@@ -133,7 +134,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
         )
     assert program is not None
     model = program.model_proto
-    # Descriptions and paths of the machine it was made on; and what this network never asks for.
+    # Remove descriptions and paths of this machine, and unused functions.
     del model.metadata_props[:], model.graph.metadata_props[:], model.functions[:]
     for node in model.graph.node:
         node.ClearField("doc_string")
@@ -151,24 +152,24 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
 
 
 def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Graph:
-    """How far ONNX Runtime's outputs of the golden inputs are from torch's.
+    """Compare ONNX Runtime's outputs for the golden inputs with torch's.
 
     Raises:
-        CheckpointError: further than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS allow.
+        CheckpointError: they differ by more than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS.
     """
     inputs = _inputs(network, operation, SAMPLES)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    ours = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    onnx_outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     with torch.no_grad():
         result = _Operation(network, operation)(*inputs.values())
-    theirs = [t.numpy() for t in (result if isinstance(result, tuple) else (result,))]
+    torch_outputs = [t.numpy() for t in (result if isinstance(result, tuple) else (result,))]
     difference, differing = 0.0, 0.0
-    for one, other in zip(ours, theirs, strict=True):
+    for one, other in zip(onnx_outputs, torch_outputs, strict=True):
         size = np.maximum(np.abs(other), 1)
         difference = max(difference, float((np.abs(one - other) / size).max()))
         if operation != "encode":
             differing = float((np.rint(one * 255) != np.rint(other * 255)).mean())
-    # Written so that a NaN fails it too.
+    # Written so that NaN fails too.
     if not (difference <= MAX_DIFFERENCE and differing <= MAX_DIFFERING_PIXELS):
         raise CheckpointError(
             f"the exported {operation} differs from torch by {difference:.1e} (at most "
@@ -179,18 +180,18 @@ def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Grap
 
 
 def save_with_graphs(path: Path, network: Generator | VAE, description: Description) -> str:
-    """Write a checkpoint and its graphs, the checkpoint last: until then nothing refers to them.
+    """Write a checkpoint and its graphs; the checkpoint last, as it refers to them.
 
     Args:
         path: Of the checkpoint.
         network: In eval mode; exported on the CPU.
-        description: Without graphs: they are filled in.
+        description: Its graphs are filled in.
 
     Returns:
         The checkpoint's digest.
 
     Raises:
-        CheckpointError, ValueError: the network cannot be exported, or not exactly enough.
+        CheckpointError, ValueError: the network cannot be exported, or differs too much from torch.
     """
     on_cpu = copy.deepcopy(network).cpu().eval()
     data = {name: export_graph(on_cpu, name) for name in description.operations}
@@ -201,10 +202,11 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
 
 
 def export_checkpoint(source: Path, folder: Path) -> Path:
-    """Copy a checkpoint to ``folder`` with its graphs, whether or not it had some.
+    """Copy a checkpoint to ``folder`` and export its graphs.
 
     Raises:
-        CheckpointError: ``source`` is not a checkpoint, cannot be exported, or is there already.
+        CheckpointError: ``source`` is not a checkpoint, cannot be exported, or exists in
+        ``folder``.
     """
     target = folder / source.name
     if target.exists():

@@ -1,5 +1,5 @@
-"""The pictures of a card: what a network draws, how it passes from one image to another, what its
-latent space looks like, and the training images that its samples come closest to."""
+"""The pictures of a card: samples, interpolations, a map of a VAE's latent space, and the training
+images nearest to samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ NEAREST = 3  # training images beside each sample
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Real images alone, where no sample has been compared with them."""
+    """Real images without a comparison with samples."""
 
     train: Dataset
     test: Dataset
@@ -38,12 +38,11 @@ def save_gallery(
 ) -> list[tuple[str, str]]:
     """Write the pictures beside the checkpoint ``path``: ``<name>.png``, ``<name>-morph.png``, ...
 
-    Training images are shown only under a licence that is known, and where samples were measured:
-    finding the nearest is a part of that.
+    Training images are shown only if their licence is known and samples were measured.
 
     Args:
         network: In eval mode, on the device of the real images.
-        samples: As many as were measured.
+        samples: How many were measured.
 
     Returns:
         (file name, caption in Markdown) of each, the samples first.
@@ -84,7 +83,7 @@ _MAP = (
 
 
 def _which(class_names: tuple[str, ...]) -> str:
-    """A sentence for a caption: the classes shown, where there are more than places for them."""
+    """A sentence for a caption: which classes are shown, if there are more than columns."""
     if len(class_names) <= COLUMNS:
         return ""
     shown = ", ".join(class_names[k] for k in shown_classes(len(class_names), COLUMNS))
@@ -108,16 +107,17 @@ def _samples(network: Generator | VAE, test: Dataset, of_labels: str) -> tuple[s
 
 
 def _morph(network: Generator | VAE, test: Dataset) -> Tensor:
-    """Ten rows (100, C, H, W): a VAE between test images, a GAN between draws of z, a label a row.
+    """Ten rows of interpolations (100, C, H, W): of a VAE between test images, of a GAN between
+    draws of z, one label a row.
 
-    A GAN's z goes along the sphere on which normal draws lie (slerp: Shoemake 1985; White 2016,
-    arXiv:1609.04468): the straight line would pass through the middle, where none ever lies.
+    A GAN's z is interpolated along the sphere near which normal draws lie (slerp: Shoemake 1985;
+    White 2016, arXiv:1609.04468); a straight line would pass through the empty centre.
     """
     device = test.images.device
     steps = torch.linspace(0, 1, COLUMNS, device=device).view(1, -1, 1)
     if isinstance(network, VAE):
         mu, _ = network.encode(to_pixels(first_images(test, 20)))
-        first, last = mu[:10, None], mu[-10:, None]  # first_images repeats a set of fewer
+        first, last = mu[:10, None], mu[-10:, None]  # first_images repeats a smaller set
         return network.decode(torch.lerp(first, last, steps).flatten(0, 1))
     noise = torch.Generator().manual_seed(PICTURE_SEED)
     ends = torch.randn(2, 10, 1, network.latent_dim, generator=noise).to(device)
@@ -132,26 +132,26 @@ def _morph(network: Generator | VAE, test: Dataset) -> Tensor:
 
 
 def _nearest_training(network: Generator | VAE, reference: Reference, samples: int) -> Tensor:
-    """Ten samples in a row (of those that are measured), their nearest training images below."""
+    """Ten of the measured samples in a row, their nearest training images below each."""
     levels, labels = draw(network, samples, SEED)
     train = to_pixels(reference.train.images).flatten(1)
     distances = nearest(to_pixels(levels).flatten(1), train)[:, 0]
     if labels is None:
         labels = JudgedImages.of(reference.judge, levels).classes
-    # The closest of each class, else all ten would be of the simplest; then the closest of all.
+    # The closest of each class first, otherwise all ten could be of one simple class.
     shown = dict.fromkeys(shown_classes(reference.num_classes, COLUMNS))  # each class once
     groups = [torch.where(labels.to(levels.device) == k)[0] for k in shown]
     chosen = [group[distances[group].argmin()] for group in groups if len(group)]
     chosen += list(distances.argsort())
     closest = levels[torch.stack(chosen[:COLUMNS])]
-    found = torch.cdist(to_pixels(closest).flatten(1), train)
-    order = found.topk(min(NEAREST, len(train)), largest=False).indices  # (10, 3)
+    to_train = torch.cdist(to_pixels(closest).flatten(1), train)
+    order = to_train.topk(min(NEAREST, len(train)), largest=False).indices  # (10, 3)
     rows = [closest, *(reference.train.images[column] for column in order.T)]
     return to_pixels(torch.cat(rows))
 
 
 def _save_map(path: Path, vae: VAE, test: Dataset) -> bool:
-    """Scatter the encodings of test images; False where there are too few for a map."""
+    """Scatter the encodings of test images; False if there are too few for a map."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,9 +1,9 @@
-"""Fits the tone curve of a trained network: its samples' pixel histogram made that of real images.
+"""Fits a trained network's tone curve: the pixel histogram of samples becomes that of real images.
 
-A monotone map does it, since the share of pixels below each level decides where that level begins.
-A GAN keeps its own mid-greys, which its discriminator has matched in their places already: bending
-those too lowered the histogram's distance and raised Fréchet's. A VAE paints means, which are
-greyer than any image, and gains by the whole curve (docs/log.md has the figures of both).
+A monotone map suffices: the share of pixels below each level determines where that level begins. A
+GAN's mid-greys stay unchanged, because its discriminator has matched them already: mapping them too
+lowered the histogram's distance but raised the Fréchet distance. A VAE's pixels are means, greyer
+than any image, so its whole range is mapped.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ from training.networks.configs import Curve
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 
-SEED = 91  # of the samples: others than are measured
+SEED = 91  # of the samples: not those that are measured
 SAMPLES = 10_000
-MOST_VALUES = 8_000_000  # pixels in all, so fewer samples of large images; sorting takes seconds
+MOST_VALUES = 8_000_000  # pixels in all (fewer samples of large images): sorting takes seconds
 BATCH = 500
-KNOTS = 7  # at most, the two ends included
-LEAST_GAIN = 1e-3  # of the histogram's distance by one knot more
+KNOTS = 7  # at most, including both ends
+LEAST_GAIN = 1e-3  # of the histogram's distance, for one more knot
 LEAST_STEP = 1e-3  # between two knots
-# A GAN's curve leaves levels between these as they are (found on MNIST, docs/log.md).
+# A GAN's curve does not change levels between these (found on MNIST).
 KEPT = (20, 235)
 
 Values = NDArray[np.float64]
@@ -36,14 +36,14 @@ _BOUNDARIES: Values = (np.arange(255) + 0.5) / 255  # where level j rounds up to
 
 
 def with_tone_curve(network: Generator | VAE, train: Dataset) -> Generator | VAE:
-    """The network with a curve fitted to the training images; itself where none would help.
+    """The network with a curve fitted to the training images; the network itself if none helps.
 
     Args:
         network: In eval mode, without a curve.
         train: On any device.
 
     Returns:
-        A copy of it in eval mode; the same each time on one device.
+        A copy in eval mode; deterministic on one device.
     """
     values = _values(network, class_shares(train.labels, len(train.class_names)))
     curve = fit_curve(values, histogram(train.images).numpy(), isinstance(network, VAE))
@@ -54,7 +54,8 @@ def with_tone_curve(network: Generator | VAE, train: Dataset) -> Generator | VAE
 
 @torch.no_grad()
 def _values(network: Generator | VAE, shares: Tensor) -> Values:
-    """Sorted values of samples, before any curve or clamp; labels by share, as in ``draw``."""
+    """Sorted pixel values of samples, before any curve or clamp; labels by share, as in "
+    "``draw``."""
     device = next(network.parameters()).device
     noise = torch.Generator().manual_seed(SEED)
     count = min(SAMPLES, MOST_VALUES // int(np.prod(network.image_shape)))
@@ -69,15 +70,15 @@ def _values(network: Generator | VAE, shares: Tensor) -> Values:
 
 
 def fit_curve(values: Values, shares: Values, whole: bool) -> Curve:
-    """The curve that gives values the histogram of real images, by as few knots as do it.
+    """The curve that maps values to the histogram of real images, with as few knots as possible.
 
     Args:
-        values: Sorted, of samples, in the range of pixels or a little beyond it.
+        values: Sorted, of samples, in the range of pixels or slightly beyond.
         shares: Of the 256 levels among real pixels.
-        whole: Match every level; else those below and above KEPT alone.
+        whole: Match every level; False = only those below and above KEPT.
 
     Returns:
-        () where no curve brings the histogram nearer than a clamp does.
+        () if no curve is better than clamping.
     """
     wanted = _crossings(values, shares, whole)
     target = _histogram(values, wanted)
@@ -102,14 +103,14 @@ def fit_curve(values: Values, shares: Values, whole: bool) -> Curve:
 
 
 def _crossings(values: Values, shares: Values, whole: bool) -> Values:
-    """For each level j the value at which a pixel is to become brighter than that: (255,)."""
+    """For each level j the value above which a pixel should be brighter than that: (255,)."""
     places = (np.cumsum(shares)[:255] * len(values)).astype(np.int64)
     matched = values[np.minimum(places, len(values) - 1)]
     if whole:
         return matched
     crossings = _BOUNDARIES.copy()
     low, high = KEPT
-    # An end that cannot be matched without what is kept stays as it is: samples that are far off.
+    # An end that cannot be matched without changing kept levels is left: samples far from real.
     if matched[0] <= _BOUNDARIES[low] - LEAST_STEP:
         crossings[:low] = np.minimum(matched[:low], _BOUNDARIES[low])
     if matched[254] >= _BOUNDARIES[high] + LEAST_STEP:
@@ -118,8 +119,8 @@ def _crossings(values: Values, shares: Values, whole: bool) -> Values:
 
 
 def _through(levels: list[int], crossings: Values) -> Curve:
-    """The curve through the crossings of some levels, at least two, its end pieces drawn out to
-    black and white; () where two knots would fall together."""
+    """The curve through the crossings of at least two levels, extended at both ends to black and
+    white; () if two knots would coincide."""
     points = [(float(crossings[level]), float(_BOUNDARIES[level])) for level in levels]
     if any(b[0] - a[0] < LEAST_STEP for a, b in itertools.pairwise(points)):
         return ()
@@ -133,13 +134,13 @@ def _through(levels: list[int], crossings: Values) -> Curve:
 
 
 def _histogram_of(curve: Curve, values: Values) -> Values:
-    """Of sorted values through the curve."""
+    """Of sorted values after the curve."""
     x, y = zip(*curve, strict=True)
     return _histogram(values, np.interp(_BOUNDARIES, y, x))
 
 
 def _histogram(values: Values, crossings: Values) -> Values:
-    """Shares of the 256 levels, where each begins at a crossing."""
+    """Shares of the 256 levels, each of which begins at a crossing."""
     below = np.searchsorted(values, crossings, side="right") / len(values)
     return np.diff(np.concatenate([[0.0], below, [1.0]]))
 

@@ -9,7 +9,7 @@ from tests.shipped import STORE, VAE
 from training.__main__ import main
 from training.data.sources import load_data
 from training.networks.checkpoint import load
-from training.release import publish
+from training.release.published import check_data, data_of
 from training.runs.run_folder import read_config
 
 RUN = Path("runs/gan-compact-001")
@@ -59,7 +59,7 @@ def test_a_shipped_checkpoint_is_measured_on_the_set_of_its_name(
 ) -> None:
     path = STORE / f"{VAE}.safetensors"
     _, description = load(path)
-    train, test = load_data(publish.data_of(path, description, None, made_up_mnist))
+    train, test = load_data(data_of(path, description, None, made_up_mnist))
     assert (train.name, len(train), len(test)) == ("mnist", 40, 30)
-    publish.check_data(path, description, train)
+    check_data(path, description, train)
     assert "the training images of mnist are not those that" in capsys.readouterr().err

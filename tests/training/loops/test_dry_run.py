@@ -9,7 +9,7 @@ from tests.training.tiny import ALONE, vae_run
 from training.__main__ import main
 from training.config import VaeRun
 from training.data.dataset import Dataset
-from training.loops import dry_run as plan
+from training.loops import dry_run
 from training.optim.hardware import Hardware
 from training.presets import PRESETS
 
@@ -25,7 +25,7 @@ def test_every_preset_of_every_kind_has_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(plan, "TIMED_STEPS", 1)
+    monkeypatch.setattr(dry_run, "TIMED_STEPS", 1)
     options = ["--data-root", str(made_up_mnist), "--batch-size", "4", "--threads", "1"]
     options += ["--r1-every", "1"] if kind != "vae" else []
     main([kind, "--preset", preset, "--precision", "bf16", *options, "--dry-run"])
@@ -50,10 +50,10 @@ def test_the_time_counts_draws_for_the_part_of_the_run_that_has_them(
         drawn.extend(run.draws_at(step, 1000) for step in range(steps))
 
     # A step takes as many seconds as it draws latents.
-    monkeypatch.setattr(plan, "train_vae", clocked)
+    monkeypatch.setattr(dry_run, "train_vae", clocked)
     monkeypatch.setattr("time.perf_counter", lambda: float(sum(drawn)))
     times = [
-        plan.seconds_a_step(vae_run(draws=5, draws_fraction=fraction), digits, ALONE)
+        dry_run.seconds_a_step(vae_run(draws=5, draws_fraction=fraction), digits, ALONE)
         for fraction in (0.25, 1.0)
     ]
     assert times == [2.0, 5.0]
@@ -67,7 +67,7 @@ def test_a_gan_that_labels_teach_has_one_too(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(plan, "TIMED_STEPS", 1)
+    monkeypatch.setattr(dry_run, "TIMED_STEPS", 1)
     options = ["--data-root", str(made_up_mnist), "--batch-size", "4", "--threads", "1"]
     main(["gan", "--preset", preset, "--label-modes", "1", *options, "--dry-run"])
     assert " modes 10" in capsys.readouterr().out

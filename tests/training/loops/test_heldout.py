@@ -61,6 +61,7 @@ def test_the_judge_is_asked_where_one_is_cached(
 ) -> None:
     monkeypatch.setattr(judge, "EPOCHS", 1)
     monkeypatch.setattr(judge, "BATCH", 20)
+    monkeypatch.setattr(judge, "LEAST_STEPS", 1)
     trained = judge.judge_for(digits, CPU, tmp_path)
     measure = FrechetToTraining(digits, CPU, cache=tmp_path)
     assert measure.name == "frechet_judge"

@@ -7,7 +7,7 @@ import pytest
 
 from training.networks.checkpoint import load
 from training.networks.header import read
-from training.release.publish import card
+from training.release.card import card
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted(path.relative_to(ROOT) for path in ROOT.glob("models_*/*.safetensors"))

@@ -10,7 +10,7 @@ from training.data.dataset import Dataset
 from training.evaluation.measures import class_shares, labels_by_share
 from training.networks.configs import GanConfig
 from training.networks.gan import Generator
-from training.release.class_frequencies import LEAST_SHARE, offsets_for, shared
+from training.release.class_frequencies import LEAST_SHARE, offsets_for, with_class_frequencies
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_class_without_images_is_rare_and_not_impossible() -> None:
 
 def test_a_network_without_modes_is_left_as_it_is(digits: Dataset) -> None:
     network = Generator(GanConfig(latent_dim=4, image_size=8, channels=(4, 4))).eval()
-    assert shared(network, digits) is network
+    assert with_class_frequencies(network, digits) is network
 
 
 def test_a_network_with_modes_draws_them_as_the_images_are(digits: Dataset) -> None:
@@ -42,7 +42,7 @@ def test_a_network_with_modes_draws_them_as_the_images_are(digits: Dataset) -> N
     few = dataclasses.replace(digits, images=digits.images[keep], labels=digits.labels[keep])
     config = GanConfig(latent_dim=12, image_size=8, channels=(4, 4), modes=10)
     network = Generator(config).eval()
-    found = shared(network, few)
+    found = with_class_frequencies(network, few)
     assert isinstance(found, Generator)
     assert not found.training
     assert config.mode_offsets == ()  # the other is as it was

@@ -35,8 +35,10 @@ from training.networks import build
 from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
 from training.presets import PRESETS
+from training.release import tone_curve
+from training.release.card import card
 from training.release.class_frequencies import offsets_for
-from training.release.publish import STORE, card
+from training.release.published import STORE
 from training.release.tone_curve import with_tone_curve
 from training.runs.run_folder import new_run_folder, write_config
 
@@ -68,6 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cas, "STEPS", 2)
     monkeypatch.setattr(measures, "KID_SUBSETS", 2)
     monkeypatch.setattr(prior_fit, "BATCH", 16)
+    monkeypatch.setattr(tone_curve, "SAMPLES", 200)
 
 
 @pytest.fixture(scope="module", params=["gan", "cgan", "vae"])
@@ -100,7 +103,10 @@ def published(
 
 
 @pytest.fixture
-def at_published(published: Published, monkeypatch: pytest.MonkeyPatch) -> Published:
+def at_published(
+    published: Published, monkeypatch: pytest.MonkeyPatch, no_graphs: None
+) -> Published:
+    """Its working folder; what is published there now has no graphs."""
     quick(monkeypatch)
     monkeypatch.chdir(published.here)
     return published
@@ -109,12 +115,12 @@ def at_published(published: Published, monkeypatch: pytest.MonkeyPatch) -> Publi
 def test_a_card_says_whether_labels_taught_the_modes_of_z(published: Published) -> None:
     network, description = load(published.path)
     picture = [("samples.png", "80 samples, none chosen.")]
-    assert "chooses the class" not in card("x", STORE, description, "0" * 64, network, picture)
+    assert "selects the class" not in card("x", STORE, description, "0" * 64, network, picture)
     if isinstance(description.network, GanConfig) and not description.labels:
         shape = dataclasses.replace(description.network, modes=10)
         taught = dataclasses.replace(description, network=shape)
         shown = card("x", STORE, taught, "0" * 64, network, picture)
-        assert "the largest of z's first 10 numbers chooses the class." in shown
+        assert "the largest of z's first 10 numbers selects the class." in shown
         assert "Offsets" not in shown
         shape = dataclasses.replace(shape, mode_offsets=(0.1,) * 10)
         taught = dataclasses.replace(description, network=shape)
@@ -153,13 +159,14 @@ def test_a_card_says_when_there_are_too_few_real_images(published: Published) ->
     network, description = load(published.path)
     picture = [("samples.png", "80 samples, none chosen.")]
     assert description.metrics["real_images"] == 20
-    few = "There are 20 real images to stand beside the samples"
+    few = "They are compared with 20 real images."
     assert few in card("x", STORE, description, "0" * 64, network, picture)
     many = dataclasses.replace(description, metrics=description.metrics | {"real_images": 1000})
-    assert "There are" not in card("x", STORE, many, "0" * 64, network, picture)
+    assert "They are compared" not in card("x", STORE, many, "0" * 64, network, picture)
 
 
-def test_a_gan_that_labels_taught_draws_classes_as_often_as_its_images_have_them(
+@pytest.mark.usefixtures("no_graphs")
+def test_a_gan_trained_with_labels_draws_classes_with_the_frequencies_of_its_images(
     here: Path,
 ) -> None:
     main(["gan", "--data", "digits", "--label-modes", "1", "--max-steps", "1"])
@@ -238,7 +245,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     assert "repeat training images: of 60 samples" in card or "repeats training images: of" in card
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
-    assert "Published are the last averaged weights of the run." in card
+    assert "Published weights: the last averaged weights of the run." in card
     knots = len(load(published.path)[1].network.tone)
     assert (f"tone curve of {knots} knots" in card) == bool(knots)
     assert f"]({published.name}-curves.png)" in card
@@ -377,18 +384,18 @@ def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it
         rf"{path}: real_images 20, .*judge_accuracy [0-9.]+, .*frechet_test [0-9]",
         shown,
     )
-    assert "they" not in shown  # nothing was there to compare it with
-    assert f"error: {path} is there already; name another --folder" in failure(*command)
+    assert "the two judges" not in shown  # there is nothing to compare it with
+    assert f"error: {path} exists; name another --folder" in failure(*command)
 
     main([*command, "--folder", "again"])
     assert_same(load_file(Path("again", path.name)), load_file(path))
-    assert "they are the same: figures of the two compare" in capsys.readouterr().out
+    assert "the two judges are equal: their figures are comparable" in capsys.readouterr().out
 
     monkeypatch.setattr(judge, "LEARNING_RATE", 0.01)
     main([*command, "--folder", "other"])
     shown = capsys.readouterr().out
     assert shown.count("judge_accuracy_worst") == 2
-    assert "of the test images alike: figures of the two do not compare" in shown
+    assert "of the test images: their figures are not comparable" in shown
 
 
 def test_a_run_without_a_state_is_not_published(made_up_mnist: Path, here: Path) -> None:

@@ -14,6 +14,7 @@ from training.networks.configs import Curve, GanConfig, VaeConfig
 from training.networks.gan import Generator
 from training.networks.tone import apply_curve
 from training.networks.vae import VAE
+from training.release import tone_curve
 from training.release.tone_curve import KEPT, Values, fit_curve, with_tone_curve
 
 CURVE: Curve = ((0.03, 0.0), (0.1, 0.12), (0.93, 0.92), (0.96, 0.985), (1.04, 0.994), (1.05, 1.0))
@@ -38,6 +39,11 @@ def real_digits(count: int = 4000) -> Dataset:
     levels[black] = 0
     labels = torch.arange(count) % 2
     return Dataset("made-up", "none", levels.round().to(torch.uint8), labels, ("a", "b"))
+
+
+@pytest.fixture(autouse=True)
+def _enough_samples(monkeypatch: pytest.MonkeyPatch, _few_samples: None) -> None:
+    monkeypatch.setattr(tone_curve, "SAMPLES", 4000)
 
 
 def make(kind: str) -> Generator | VAE:
