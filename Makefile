@@ -24,7 +24,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format docs openapi bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve test check format docs bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -53,9 +53,6 @@ format: $(DEV)   ## rewrite the code in the project's format
 
 docs: $(DEV)     ## write docs/openapi.json and the tables of docs/reference from the code
 	$(BIN)/python -m docs.generate
-
-openapi: $(DEV)  ## write docs/openapi.json anew, after a change of the interface
-	$(BIN)/python -m app.openapi > docs/openapi.json
 
 bench: $(DEV)    ## rates, latencies, overload, start beside floors and targets (needs wrk)
 	$(BIN)/python -m bench

@@ -36,7 +36,6 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "api": WEB,
         "oip": WEB | {"api"},
         "main": WEB | {"api", "oip"},
-        "openapi": {"main", "settings"},
         "process": WEB | {"main"},
         "__main__": WEB | {"main", "process"},
     },
