@@ -388,10 +388,11 @@ class BatcherMachine(RuleBasedStateMachine):
             self.closing = self.loop.create_task(self.batcher.close())
         self.settle()
         for _ in range(1000):
-            if not self.executor.call:
+            if self.closing.done():
                 break
-            self.executor.complete()
-            self.settle()
+            if self.executor.call:
+                self.executor.complete()
+            self.settle()  # calls on the event loop need turns of it, and no completing
         assert self.closing.done()
         assert all(asked.task.done() for asked in self.asked)
         self.calls_are_right()
