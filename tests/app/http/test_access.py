@@ -1,4 +1,4 @@
-"""Who may ask: hosts, other sites' pages, keys; on the short way and on the full one."""
+"""Access control by host, origin and key, on the fast path and on the full route."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ FULL = {"accept": "image/png;q=0.9"}  # takes the full route
 
 def problem(answer: httpx.Response, status: int, slug: str) -> Any:
     assert answer.status_code == status, answer.text
-    told = answer.json()
-    assert told["type"] == f"/problems/{slug}"
-    assert told["request_id"] == answer.headers["x-request-id"]
-    return told
+    body = answer.json()
+    assert body["type"] == f"/problems/{slug}"
+    assert body["request_id"] == answer.headers["x-request-id"]
+    return body
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ async def called(app: FastAPI, case: Case) -> Answer:
         "state": {},
     }
     parts = iter([{"type": "http.request", "body": case.body, "more_body": False}])
-    told: list[Any] = []
+    messages: list[Any] = []
 
     async def receive() -> Any:
         if (part := next(parts, None)) is None:
@@ -69,11 +69,11 @@ async def called(app: FastAPI, case: Case) -> Answer:
         return part
 
     async def send(message: Any) -> None:
-        told.append(message)
+        messages.append(message)
 
     await app(scope, receive, send)
-    headers = {name.decode(): value.decode() for name, value in told[0]["headers"]}
-    return Answer(told[0]["status"], headers, b"".join(part["body"] for part in told[1:]))
+    headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+    return Answer(messages[0]["status"], headers, b"".join(part["body"] for part in messages[1:]))
 
 
 def sent(address: str, case: Case) -> Answer:
@@ -96,11 +96,11 @@ def check(answer: Answer, case: Case) -> None:
     if not case.slug:
         return
     assert answer.headers["content-type"] == "application/problem+json"
-    told = json.loads(answer.body)
-    assert told["type"] == f"/problems/{case.slug}"
-    assert told["status"] == case.status
-    assert told["request_id"] == answer.headers["x-request-id"]
-    assert case.says in told["detail"]
+    problem = json.loads(answer.body)
+    assert problem["type"] == f"/problems/{case.slug}"
+    assert problem["status"] == case.status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert case.says in problem["detail"]
     # Nothing comes back raw, or at length.
     assert len(answer.body) < 4000
     assert answer.body.isascii()

@@ -1,4 +1,4 @@
-"""Who waits too long is told so, whatever comes and goes meanwhile; times by a loop of our own."""
+"""Idle connections expire in time, whatever comes and goes meanwhile; on a clock of our own."""
 
 import asyncio
 import heapq
@@ -35,12 +35,12 @@ class Loop:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 0.25, 1.0, 2.5])), max_size=60))
-def test_each_is_told_when_its_time_is_up_and_never_while_it_is_busy(
+def test_each_connection_expires_when_its_time_is_up_and_never_while_it_is_busy(
     steps: list[tuple[int, float]],
 ) -> None:
     loop = Loop()
-    told: list[tuple[int, float]] = []
-    idle: KeepAlive[int] = KeepAlive(2.0, lambda one: told.append((one, loop.now)))
+    expired: list[tuple[int, float]] = []
+    idle: KeepAlive[int] = KeepAlive(2.0, lambda one: expired.append((one, loop.now)))
     since: dict[int, float] = {}
     expected: list[tuple[int, float]] = []
 
@@ -63,23 +63,23 @@ def test_each_is_told_when_its_time_is_up_and_never_while_it_is_busy(
         idle.remove(99)  # who does not wait
         assert len(loop.timers) <= 1
     move(loop.now + 10)
-    assert sorted(told, key=lambda t: t[1]) == expected
+    assert sorted(expired, key=lambda t: t[1]) == expected
     assert not loop.timers
 
 
 def test_a_failure_of_one_leaves_the_timer_for_the_others() -> None:
     loop = Loop()
-    told: list[str] = []
+    expired: list[str] = []
 
-    def late(one: str) -> None:
+    def expire(one: str) -> None:
         if one == "bad":
             raise RuntimeError("closed already")
-        told.append(one)
+        expired.append(one)
 
-    idle: KeepAlive[str] = KeepAlive(2.0, late)
+    idle: KeepAlive[str] = KeepAlive(2.0, expire)
     for one in ("bad", "good"):
         idle.add(one, cast(asyncio.AbstractEventLoop, loop))
     with pytest.raises(RuntimeError):
         loop.until(2.0)
     loop.until(3.0)
-    assert told == ["good"]
+    assert expired == ["good"]
