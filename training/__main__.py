@@ -5,6 +5,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from training.cli.threads import wait_passively
+
 INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses, as of a process that the signal ends
 
 
@@ -72,6 +74,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    wait_passively()  # before main imports torch
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
         signal.signal(signal.SIGINT, _end_at_once)
     main(sys.argv[1:])

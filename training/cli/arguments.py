@@ -2,10 +2,10 @@
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
+from training.cli.threads import default_threads
 from training.data.named_sets import NAMED
 from training.data.sources import DEFAULT, SIZES, default_data_root
 from training.evaluation.evaluate import Effort
@@ -38,14 +38,6 @@ def _threads(text: str) -> int:
     return count
 
 
-def _default_threads() -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one a level
-    if given.isdecimal() and int(given):
-        return int(given)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
-    return max(1, (os.cpu_count() or 1) // here)
-
-
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -56,8 +48,9 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=_threads,
-        default=_default_threads(),
-        help="CPU threads of a process (default: OMP_NUM_THREADS, else one a core: %(default)s)",
+        default=default_threads(),
+        help="CPU threads of a process (default: OMP_NUM_THREADS, else the cores that it may use: "
+        "%(default)s)",
     )
 
 

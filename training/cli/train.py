@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from training.cli.threads import usable_cores
 from training.config import AnyRun, GanRun, VaeRun, settings_as_lines
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, data_spec, load_data, relocated
@@ -154,7 +157,8 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, stack: ExitStack)
         processes = f" and {hardware.processes - 1} more" if hardware.processes > 1 else ""
         print(
             f"run {folder}: {kind}, preset {resolved.preset}, {len(resolved.data)} images, "
-            f"on {hardware.device}{processes}"
+            f"on {hardware.device}{processes}, {torch.get_num_threads()} threads; this process may "
+            f"use {usable_cores()} cores"
         )
         print(f"classes: {resolved.data.counts_text()}")
         print("\n".join(settings_as_lines(run)), flush=True)
