@@ -32,6 +32,7 @@ class _Picture(NamedTuple):
     key: bytes  # SHA-256 of the file: sorts the set and selects the test images
     image: Image
     label: int
+    path: Path
 
 
 def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dataset]:
@@ -42,7 +43,8 @@ def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dat
     tenth of each class becomes the test set, selected by the SHA-256 of the files, so that it does
     not depend on file names. The images are sorted by that digest, which mixes the classes.
 
-    Unreadable files and empty class folders are left out and listed on stderr.
+    Unreadable files and empty class folders are left out and listed on stderr. A picture that is in
+    several classes is used, and reported there.
 
     Args:
         spec: Of a folder; size 0 = 28 pixels, channels 0 = as in the files.
@@ -76,6 +78,7 @@ def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dat
             f"class ({', '.join(FORMATS)})"
         )
     _check_depth(folder, pictures)
+    _report_contradictions(pictures, names)
     least = 1 if split else 2
     counts = Counter(picture.label for picture in pictures[0])
     few = [f"{name} ({counts[k]})" for k, name in enumerate(names) if counts[k] < least]
@@ -249,7 +252,7 @@ def _read_all(
             if isinstance(result, str):
                 bad.append(f"{_shown(path.parent.name)}/{_shown(path.name)} ({result})")
             else:
-                pictures[place].append(_Picture(result[0], result[1], label))
+                pictures[place].append(_Picture(result[0], result[1], label, path))
     _note("unusable files", bad)
     for side in pictures:
         side.sort(key=lambda picture: (picture.key, picture.label))
@@ -268,6 +271,29 @@ def _check_depth(folder: Path, pictures: Iterable[Sequence[_Picture]]) -> None:
         raise DataError(
             f"{folder} has {grey} grey and {len(depths) - grey} colour pictures: use "
             "--image-channels 3 to convert all to RGB, or --image-channels 1 to convert all to grey"
+        )
+
+
+def _report_contradictions(pictures: Iterable[Sequence[_Picture]], names: Sequence[str]) -> None:
+    """Say on stderr how many pictures are in more than one class, with an example.
+
+    Pictures are equal if their pixels are, so copies saved in another format are seen too.
+    """
+    by_pixels: dict[bytes, dict[int, Path]] = {}  # digest -> class -> its first file
+    for side in pictures:
+        for picture in side:
+            digest = hashlib.sha256(picture.image.tobytes()).digest()
+            by_pixels.setdefault(digest, {}).setdefault(picture.label, picture.path)
+    contradictions = [paths for paths in by_pixels.values() if len(paths) > 1]
+    if contradictions:
+        example = " and ".join(
+            f"{_shown(names[label])} ({_shown(path.name)})"
+            for label, path in sorted(contradictions[0].items())
+        )
+        print(
+            f"the same picture is in several classes ({len(contradictions)} pictures), such as in "
+            f"{example}. All are used; remove those that are in the wrong class",
+            file=sys.stderr,
         )
 
 

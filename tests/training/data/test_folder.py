@@ -168,6 +168,19 @@ def test_hidden_loose_empty_and_unreadable_things_are_left_out_and_named(
     assert len(said) == 3
 
 
+def test_a_picture_in_two_classes_is_counted_with_an_example(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "dog/copy.png").write_bytes((photos / "cat/0003.png").read_bytes())
+    (photos / "dog/saved.bmp").write_bytes(file_of(noise(5), "BMP"))  # cat/0005.png, saved anew
+    (photos / "cat/twice.png").write_bytes((photos / "cat/0007.png").read_bytes())  # of one class
+    loaded(photos)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the same picture is in several classes (2 pictures), such as in cat (")
+    examples = ("cat (0003.png) and dog (copy.png)", "cat (0005.png) and dog (saved.bmp)")
+    assert any(example in line for example in examples)
+
+
 def test_links_are_followed_but_not_in_a_circle(photos: Path, tmp_path: Path) -> None:
     fill(tmp_path / "elsewhere/deeper", 10, first=400)
     (photos / "horse").symlink_to(tmp_path / "elsewhere")
