@@ -111,6 +111,11 @@ class RunConfig:
         if not low <= value < high:
             raise ValueError(f"{name} is {value}; allowed: at least {low} and below {high}")
 
+    def unused(self, kind: str) -> dict[str, str]:
+        """Settings that have no effect in a run of this kind: name -> why, and what to do."""
+        del kind
+        return {}
+
     def learning_rate_factor(self, step: int, total_steps: int) -> float:
         """Multiplier of the learning rates at a step, counted from 0."""
         remaining = 1 - step / total_steps
@@ -155,6 +160,21 @@ class GanRun(RunConfig):
             raise ValueError(f"r1_every is {self.r1_every}; it must be at least 1")
         if self.batch_size < 2:
             raise ValueError("batch_size is 1; batch norm needs at least 2")
+
+    def unused(self, kind: str) -> dict[str, str]:
+        """As ``RunConfig.unused``."""
+        reasons = {}
+        if not self.r1_gamma:
+            reasons["r1_every"] = "r1_gamma is 0; set --r1-gamma too"
+        if self.classifier_weight and not self.discriminator.classifier:
+            reasons["classifier_weight"] = (
+                "its discriminator has no class head; use --preset published or lite"
+            )
+        elif self.classifier_weight and kind == "gan" and not self.label_modes:
+            reasons["classifier_weight"] = "it trains without labels; set --label-modes 1"
+        if kind == "cgan":
+            reasons["label_modes"] = "a cgan always trains with labels"
+        return reasons
 
 
 @dataclass(frozen=True)
@@ -241,6 +261,17 @@ class VaeRun(RunConfig):
         self._check_range("prior_steps", int(self.prior_fit == "after"), math.inf)
         if self.prior_fit == "joint" and not self.network.prior_layers:
             raise ValueError("prior_fit is joint, but the network has no learned prior to fit")
+
+    def unused(self, kind: str) -> dict[str, str]:
+        """As ``RunConfig.unused``."""
+        del kind
+        reasons = {}
+        if self.draws == 1:
+            reasons["draws_fraction"] = "draws is 1; set --draws too"
+        if not self.network.prior_layers:
+            no_prior = "its prior is N(0, I); use a preset with a learned prior, such as compact"
+            reasons |= {"prior_fit": no_prior, "prior_steps": no_prior}
+        return reasons
 
     def draws_at(self, step: int, total_steps: int) -> int:
         """Latents sampled per image at a step, counted from 0."""

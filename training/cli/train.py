@@ -23,7 +23,7 @@ from training.optim.hardware import Hardware, check_devices, pick_hardware
 from training.presets import PRESETS
 from training.runs.errors import TrainingError
 from training.runs.interrupts import Stopped
-from training.runs.reporting import summary_writer_class
+from training.runs.reporting import CURVES, LOG, summary_writer_class
 from training.runs.run_folder import (
     locked,
     new_run_folder,
@@ -101,6 +101,11 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
     preset = arguments.preset or next(iter(PRESETS[kind]))
     defaults = PRESETS[kind][preset]
     wanted = dataclasses.replace(defaults, **given)  # refuses bad settings before images are read
+    if unused := {k: why for k, why in wanted.unused(kind).items() if k in given}:
+        reasons = "; ".join(
+            f"--{name.replace('_', '-')} has no effect: {why}" for name, why in unused.items()
+        )
+        raise TrainingError(f"{kind} with preset {preset}: {reasons}. Leave out what has no effect")
     spec = data_spec(
         DEFAULT if arguments.data is None else arguments.data,
         arguments.data_root,
@@ -143,6 +148,12 @@ def _fitted_to_data(run: AnyRun, kind: str, data: Dataset, label_modes: int) -> 
     return dataclasses.replace(run, **changes)
 
 
+def _results(folder: Path) -> str:
+    """Where the run's results are; a short run has no samples, and may have no curves."""
+    places = {"pictures": folder / "samples", "losses": folder / LOG, "curves": folder / CURVES}
+    return "   ".join(f"{what}: {path}" for what, path in places.items() if path.exists())
+
+
 def _train(resolved: _Resolved, arguments: argparse.Namespace, stack: ExitStack) -> None:
     """Train in this process, one of several or the only one; ``stack`` holds the folder's lock."""
     kind, run = resolved.kind, resolved.run
@@ -182,6 +193,6 @@ def _train(resolved: _Resolved, arguments: argparse.Namespace, stack: ExitStack)
             resume = f"python -m training {kind} --resume {shlex.quote(str(folder))}"
             print(f"\nstopped; {saved}. Continue with: {resume}", file=sys.stderr)
         raise SystemExit(130) from None
-    if chief:
-        print(f"pictures: {folder}/samples   losses: {folder}/losses.jsonl, {folder}/curves.png")
+    if chief and folder:
+        print(_results(folder))
         print(f"publish it with: python -m training publish {shlex.quote(str(folder))}")

@@ -19,6 +19,7 @@ from training.runs.interrupts import GracefulStop
 from training.runs.progress import progress_of
 
 LOG = "losses.jsonl"
+CURVES = "curves.png"
 
 
 class RunReporter:
@@ -140,7 +141,7 @@ class RunReporter:
     def draw_curves(self) -> None:
         """Draw ``curves.png`` from the log."""
         if self.folder:
-            save_curves(self.folder / "curves.png", read_log(self.folder / LOG))
+            save_curves(self.folder / CURVES, read_log(self.folder / LOG))
 
 
 class LossLog:

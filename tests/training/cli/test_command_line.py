@@ -53,6 +53,10 @@ def test_python_m_training_trains_on_mnist_files(made_up_mnist: Path, here: Path
     folder = here / "runs/cgan-compact-001"
     assert "run runs/cgan-compact-001: cgan, preset compact, 40 images, on " in done.stdout
     assert "publish it with: python -m training publish runs/cgan-compact-001" in done.stdout
+    (results,) = (line for line in done.stdout.splitlines() if "losses: " in line)
+    places = [here / place for place in re.findall(r": (\S+)", results)]
+    assert places[0] == folder / "losses.jsonl"  # no epoch has ended: no pictures yet
+    assert all(place.exists() for place in places)
     assert [line["step"] for line in lines(folder)] == [1, 2]
     config = json.loads((folder / "config.json").read_text())
     assert config["run"]["network"]["num_classes"] == 10
@@ -295,6 +299,31 @@ def test_help_without_a_command_names_them_all(
         ),
         ("vae --prior-fit late", "unknown prior_fit 'late'; available: after, joint"),
         ("vae --preset dense --prior-fit joint", "prior_fit is joint, but the network has no"),
+        (
+            "cgan --classifier-weight .5",
+            "cgan with preset compact: --classifier-weight has no effect: its discriminator has no "
+            "class head; use --preset published or lite. Leave out what has no effect",
+        ),
+        (
+            "gan --preset published --label-modes 0 --classifier-weight 1",
+            "gan with preset published: --classifier-weight has no effect: it trains without",
+        ),
+        (
+            "gan --preset dense --r1-every 4",
+            "gan with preset dense: --r1-every has no effect: r1_gamma is 0; set --r1-gamma too",
+        ),
+        (
+            "cgan --label-modes 1",
+            "cgan with preset compact: --label-modes has no effect: a cgan always trains with",
+        ),
+        (
+            "vae --draws-fraction .5",
+            "vae with preset compact: --draws-fraction has no effect: draws is 1; set --draws too",
+        ),
+        (
+            "vae --preset dense --prior-steps 5",
+            "vae with preset dense: --prior-steps has no effect: its prior is N(0, I)",
+        ),
         ("gan --data nowhere", "no data 'nowhere': there is no such folder"),
         ("gan --data mnits", "no data 'mnits': there is no such folder, and the sets"),
         ("gan --data digits --data-licence 'a\nb'", r"the licence 'a\nb' is not a line of at most"),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.tiny import ALONE, vae_run
 from training.__main__ import main
-from training.config import VaeRun
+from training.config import GanRun, VaeRun
 from training.data.dataset import Dataset
 from training.loops import dry_run
 from training.optim.hardware import Hardware
@@ -27,7 +27,8 @@ def test_every_preset_of_every_kind_has_one(
 ) -> None:
     monkeypatch.setattr(dry_run, "TIMED_STEPS", 1)
     options = ["--data-root", str(made_up_mnist), "--batch-size", "4", "--threads", "1"]
-    options += ["--r1-every", "1"] if kind != "vae" else []
+    settings = PRESETS[kind][preset]
+    options += ["--r1-every", "1"] if isinstance(settings, GanRun) and settings.r1_gamma else []
     main([kind, "--preset", preset, "--precision", "bf16", *options, "--dry-run"])
     shown = " ".join(capsys.readouterr().out.split())
     assert list(here.iterdir()) == []
