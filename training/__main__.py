@@ -1,4 +1,4 @@
-"""The command line: parse, run the command, end with one line where it fails."""
+"""The command line: parse the arguments, run the command, report errors in one line."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from training.cli.threads import wait_passively
 
-INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses, as of a process that the signal ends
+INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses of a process that SIGINT or SIGPIPE ends
 
 
 def _end_at_once(*_: object) -> NoReturn:
@@ -18,10 +18,10 @@ def _end_at_once(*_: object) -> NoReturn:
 def main(argv: list[str]) -> None:
     """Run one command.
 
-    Errors that a person can mend are one line on stderr and exit status 1. Ctrl-C is one line too,
-    and exit status 130; a closed pipe on stdout (``| head``) is none, and 141.
+    Errors that the user can fix are one line on stderr, exit status 1; Ctrl-C is one line, status
+    130; a closed pipe on stdout (``| head``) is silent, status 141.
     """
-    # Here, since torch takes seconds to import, and Ctrl-C meanwhile is to be one line as well.
+    # Imported here because torch takes seconds, and Ctrl-C during the import is one line too.
     import torch
     from safetensors import SafetensorError
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     try:
         arguments = parser_for(argv).parse_args(argv)
         torch.set_num_threads(getattr(arguments, "threads", 1))
-        # Adam's moments of weights that stopped moving decay into denormals, which are slow.
+        # Adam's moments of weights that no longer change decay to denormals, which are slow.
         torch.set_flush_denormal(True)
         if arguments.command in PRESETS:
             train(arguments, argv)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
             commands.COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discard what is still buffered
         raise SystemExit(PIPE_CLOSED) from None
     except (
         *(DataError, TrainingError, HardwareError, CheckpointError, ValueError, OSError),

@@ -51,7 +51,7 @@ def read_picture(data: bytes, size: int, channels: int = 0) -> Image:
                 raise PictureError("floating-point pixels")
             picture.draft(None, (8 * size, 8 * size))  # a JPEG can be decoded smaller
             mode = picture.mode
-            flat = ImageOps.exif_transpose(_flatten(picture))
+            flat = ImageOps.exif_transpose(flatten(picture))
     except PictureError:
         raise
     except Exception as error:  # Pillow raises many classes on bad files
@@ -72,7 +72,7 @@ def fit(picture: PillowImage.Image, size: int) -> PillowImage.Image:
     return ImageOps.fit(picture, (size, size), PillowImage.Resampling.LANCZOS)
 
 
-def _flatten(picture: PillowImage.Image) -> PillowImage.Image:
+def flatten(picture: PillowImage.Image) -> PillowImage.Image:
     """The picture as 8-bit grey or RGB without transparency or palette; EXIF is kept."""
     exif = picture.getexif()
     clear = picture.info.get("transparency")

@@ -1,7 +1,7 @@
-"""A cheap figure of the averaged network at each epoch's end: shows progress, keeps the best.
+"""A cheap measurement at the end of an epoch: shows progress, and selects the best weights.
 
-The figures that are published come from ``training.evaluation.evaluate``, on five times as many
-samples and on the test images, which nothing here looks at.
+Published figures come from ``training.evaluation.evaluate``, on five times as many samples and on
+the test images, which are not used here.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from training.networks.gan import Generator
 from training.networks.vae import VAE
 from training.optim.losses import negative_bound
 
-SAMPLES = 2000  # of the generator: half a second on a CPU
-REAL = 10_000  # training images that they are compared with, at most
+SAMPLES = 2000  # generated: half a second on a CPU
+REAL = 10_000  # training images to compare with, at most
 BATCH = 500
-SEED = 90  # of the choice of images and the noise: the same in all runs, so that they compare
+SEED = 90  # of the choice of images and the noise: equal in all runs, so that they compare
 
 
 class Measure(Protocol):
@@ -36,21 +36,21 @@ class Measure(Protocol):
 
 
 def pixel_features(images: Tensor) -> Tensor:
-    """Means over a grid of 7 x 7 blocks, (N, C, H, W) -> (N, 49 C): where the ink is, roughly."""
+    """Means over a grid of 7 x 7 blocks, (N, C, H, W) -> (N, 49 C): a coarse image."""
     return F.adaptive_avg_pool2d(images, 7).flatten(1)
 
 
 class FrechetToTraining:
     """Fréchet distance of samples to training images, for a generator.
 
-    In the features of the data's judge where one is cached (``frechet_judge``), else in those of
-    ``pixel_features`` (``frechet_pixels``), which are blind to strokes but need no training.
+    In the features of the data's judge if it is shipped or cached (``frechet_judge``), else in
+    ``pixel_features`` (``frechet_pixels``), which show no detail but need no training.
     """
 
     def __init__(self, data: Dataset, device: torch.device, cache: Path = CACHE) -> None:
         self.device = device
         if judge_path(data, cache).exists():
-            # Building it draws weights; a run's dropout must not depend on whether there is one.
+            # Building a judge uses random numbers; a run's dropout must not depend on that.
             with torch.random.fork_rng(devices=[]):
                 self.name, self.features = "frechet_judge", judge_for(data, device, cache).features
         else:
@@ -74,15 +74,14 @@ class FrechetToTraining:
 
 
 class HeldOutBound:
-    """Negative ELBO of images that a VAE is not trained on, in nats an image, or a tighter bound.
+    """Negative ELBO of held-out images, in nats per image, or a tighter bound of several draws.
 
-    Under the prior as it is; one that is not fitted yet is N(0, I).
+    With the VAE's current prior, which is N(0, I) until it is fitted.
 
     Args:
         beta: Weight of the KL, as in training; only 1 is the ELBO.
-        binarise: Show the images as ``binarised`` draws them, the same each time.
-        draws: 1 = the negative ELBO. Of several the figure is ``negative_bound``, and beta counts
-            as 1.
+        binarise: Use the images ``binarised``, with fixed seeds.
+        draws: 1 = the negative ELBO; more = ``negative_bound``, with beta 1.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class HeldOutBound:
 
 
 def held_out_count(images: int, fraction: float) -> int:
-    """Images that ``split`` keeps out: rounded, at least one unless the fraction is 0.
+    """Number of images that ``split`` holds out: rounded, at least one unless the fraction is 0.
 
     Raises:
         ValueError: that would be all of them.

@@ -18,7 +18,7 @@ from training.networks.configs import Operation
 from training.networks.files import MAX_FILE_BYTES, errors_naming, read_regular_file
 from training.networks.header import Graph
 
-OPSETS = range(17, 24)  # versions of the standard operators that may be asked for
+OPSETS = range(17, 24)  # allowed versions of the standard operators
 MAX_NODES = 4096
 # The operators that the networks use. None is random, has a subgraph, or allocates much from small
 # inputs.

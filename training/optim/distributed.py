@@ -1,8 +1,8 @@
-"""Several processes as one: start them, join them, and average over them.
+"""Several processes that train as one: start them, join them, average over them.
 
 Plain ``torch.distributed``: gloo between CPUs, NCCL between GPUs. Lightning Fabric was tried and
 left: its DDP wrapper averages gradients, but batch statistics and R1 still need the layers below,
-and with them averaging the gradients is one more reduction (docs/log.md).
+and with them averaging the gradients is one more reduction.
 """
 
 import os
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from training.networks.gan import MinibatchStddev
 
-# While rank 0 measures and draws pictures, the others wait for it in their next reduction.
+# While rank 0 measures and draws, the others wait for it in their next reduction.
 TIMEOUT = timedelta(minutes=30)
 
 
@@ -31,9 +31,9 @@ def is_worker() -> bool:
 
 
 def join(device: torch.device) -> tuple[int, int]:
-    """Meet the other processes that the environment speaks of; (rank, their number).
+    """Join the other processes that the environment names; returns (rank, number of processes).
 
-    (0, 1) where it speaks of none. On GPUs each process of a machine takes the next one.
+    (0, 1) if it names none. Each process of a machine uses the GPU of its local rank.
     """
     if not is_worker():
         return 0, 1
@@ -46,7 +46,7 @@ def join(device: torch.device) -> tuple[int, int]:
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any."""
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -54,9 +54,9 @@ def leave() -> None:
 def launch(processes: int, argv: Sequence[str]) -> int:
     """Run ``python -m training ARGV`` in several processes of this machine; the exit status.
 
-    The first that fails ends the others. Ctrl-C and SIGTERM go on to rank 0, which tells the rest.
+    The first failure ends the others. Ctrl-C and SIGTERM go to rank 0, which stops with all others.
     """
-    # This process keeps the address book, on a port of the system's choice.
+    # This process hosts the rendezvous store, on a port that the system chooses.
     store = dist.TCPStore(  # type: ignore[attr-defined]  # public, but not in torch's __all__
         "127.0.0.1", 0, is_master=True, wait_for_workers=False
     )
@@ -72,7 +72,7 @@ def launch(processes: int, argv: Sequence[str]) -> int:
         subprocess.Popen(  # noqa: S603
             command,
             env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            start_new_session=True,  # a terminal's Ctrl-C comes to this process alone
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process only
         )
         for rank in range(processes)
     ]
@@ -99,7 +99,7 @@ def launch(processes: int, argv: Sequence[str]) -> int:
             worker.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
-    # The status of a process that failed by itself comes before that of one that lost its peer.
+    # The first failure counts: later ones are processes that lost their peer.
     return next(iter(failed), 0)
 
 
@@ -118,7 +118,7 @@ class _AllSum(torch.autograd.Function):
 
 
 def all_mean(x: Tensor) -> Tensor:
-    """Mean over the processes of a tensor that each of them has; differentiable twice."""
+    """Mean of a tensor over the processes; differentiable twice."""
     total: Tensor = _AllSum.apply(x)  # type: ignore[no-untyped-call]
     return total / dist.get_world_size()
 
@@ -181,10 +181,10 @@ class GlobalMinibatchStddev(MinibatchStddev):
 def use_global_statistics(network: nn.Module) -> None:
     """Give the layers that mix a batch's rows their forms over all processes, in place.
 
-    Names, parameters and buffers stay, so that a state fits one process and several.
+    Names, parameters and buffers do not change, so a state fits one process and several.
     """
     for module in network.modules():
-        # The class alone changes: same attributes, another forward.
+        # Only the class changes: same attributes, another forward.
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GlobalBatchNorm2d
         elif type(module) is MinibatchStddev:

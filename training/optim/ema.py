@@ -1,4 +1,4 @@
-"""An averaged copy of a network: what is published is the average, not the last step."""
+"""A moving average of a network's weights; the average is published, not the last step."""
 
 import copy
 from typing import Generic, TypeVar

@@ -1,8 +1,8 @@
 """What a run computes on: device, number format, compiler, and its share of several processes.
 
-Several processes split each global batch. Every one draws the whole batch's noise and takes its
-own rows; statistics over the batch and gradients are averaged over all of them, so that the run is
-the one that a single process would make, up to rounding (``training.optim.distributed``).
+Several processes split each global batch. Each draws the noise of the whole batch and uses its own
+rows; batch statistics and gradients are averaged over all of them, so that the run equals that of a
+single process up to rounding (``training.optim.distributed``).
 """
 
 import importlib.util
@@ -19,15 +19,15 @@ from training.optim import distributed
 CPU = torch.device("cpu")
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Of fp16's loss; it doubles every 2,000 steps. torch's own 65,536 overflows with a loss of some
-# hundred nats, so that a VAE skips its first steps.
+# First scale of fp16's loss; it doubles every 2,000 steps. torch's default of 65,536 overflows with
+# a loss of some hundred nats, and a VAE would skip its first steps.
 FIRST_SCALE = 1024.0
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class HardwareError(Exception):
-    """What was asked for is not there; the message says what to do."""
+    """The device or compiler is not available; the message says what to do."""
 
 
 def _channels_last(_module: nn.Module, _inputs: Any, maps: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ class Hardware:
     def place(self, network: Network) -> Network:
         """The network on the device, with global batch statistics where processes share a batch.
 
-        Weights and maps of convolutions are laid out channels-last, which is faster on CPUs with
-        AVX-512 (docs/log.md) and what tensor cores want.
+        Weights and maps of convolutions are in channels-last layout, which is faster on CPUs with
+        AVX-512 and on tensor cores.
         """
         for module in network.modules():
             if isinstance(module, nn.Unflatten):  # where rows become maps
@@ -59,7 +59,7 @@ class Hardware:
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def compiled(self, network: Callable[..., Any]) -> Callable[..., Any]:
-        """What to call in the loop: the network (or a method of one), or its compiled form."""
+        """The network, or a method of one, compiled if requested."""
         return torch.compile(network) if self.compile_networks else network
 
     def rows(self, batch: int) -> slice:
@@ -97,27 +97,27 @@ class Hardware:
         return distributed.all_mean(value) if self.processes > 1 else value
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Figures of the global batch from those of each process's rows."""
+        """Values of the global batch from those of each process's rows."""
         stacked = self.average(torch.stack([value.detach().float() for value in values.values()]))
         return dict(zip(values, stacked.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process: all of them get one answer."""
+        """Whether the flag is set in any process; the same result in all."""
         return distributed.any_of(flag) if self.processes > 1 else flag
 
 
 class Update:
     """An optimiser's step on a loss: gradients, averaged over the processes; fp16's loss scaling.
 
-    fp16 loses small gradients, so its loss is scaled up before the backward pass and the step is
-    skipped where that overflows (Micikevicius et al. 2018, arXiv:1710.03740). bf16 has the range of
+    fp16 loses small gradients, so its loss is scaled up before the backward pass, and the step is
+    skipped if that overflows (Micikevicius et al. 2018, arXiv:1710.03740). bf16 has the range of
     fp32 and needs none.
 
     Args:
-        optimizer: Of all parameters that learn from the loss.
+        optimizer: Of all parameters that the loss trains.
         hardware: Of the run.
         precision: As of the run.
-        limit: Largest norm of the gradient: a longer one is shortened; 0 = none is.
+        limit: Largest norm of the gradient, which is clipped to it; 0 = off.
     """
 
     def __init__(
@@ -154,10 +154,10 @@ class Update:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is a GPU, else the CPU.
+    """``auto`` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        HardwareError: the device is not there.
+        HardwareError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -167,10 +167,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_hardware(device_name: str, compile_networks: bool = False) -> Hardware:
-    """The hardware of this process: alone, or one of those that a launcher started.
+    """The hardware of this process: the only one, or one of several that a launcher started.
 
     Raises:
-        HardwareError: no such device, or no compiler for the networks.
+        HardwareError: the device or a compiler is missing.
     """
     device = pick_device(device_name)
     if compile_networks:
@@ -182,7 +182,7 @@ def pick_hardware(device_name: str, compile_networks: bool = False) -> Hardware:
 
 
 def check_devices(device_name: str, count: int) -> None:
-    """Refuse more processes on this machine than it has GPUs, where they are to compute on GPUs.
+    """Refuse more processes than this machine has GPUs, if they compute on GPUs.
 
     Raises:
         HardwareError: there are fewer.
@@ -195,7 +195,7 @@ def check_devices(device_name: str, count: int) -> None:
 
 
 def _check_compiler(device: torch.device) -> None:
-    """torch.compile makes C++ for a CPU and Triton for a GPU.
+    """torch.compile generates C++ for a CPU and Triton for a GPU.
 
     Raises:
         HardwareError: what it needs is not installed.

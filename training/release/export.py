@@ -93,7 +93,7 @@ def _spread(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm1d:
     return wide
 
 
-def _inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
+def golden_inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
     """Golden inputs by name: z and cycling labels, or images of noise."""
     random = torch.Generator().manual_seed(GOLDEN_SEED)
     if operation == "encode":
@@ -117,7 +117,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, Generator):
         network.trunk = _folded(network.trunk)
-    inputs = _inputs(network, operation, 2)
+    inputs = golden_inputs(network, operation, 2)
     batch = torch.export.Dim("batch", min=1, max=2**16)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
@@ -157,7 +157,7 @@ def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Grap
     Raises:
         CheckpointError: they differ by more than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS.
     """
-    inputs = _inputs(network, operation, SAMPLES)
+    inputs = golden_inputs(network, operation, SAMPLES)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     onnx_outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     with torch.no_grad():

@@ -120,7 +120,7 @@ class BestWeights:
 
     Args:
         state: Of the run; it keeps the best figure over a restart.
-        measure: Name of the figure; lower is better. Another measure starts anew.
+        measure: Name of the figure; lower is better. Another measure starts from infinity.
     """
 
     def __init__(self, state: RunState, measure: str) -> None:
