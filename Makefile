@@ -24,7 +24,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve test check format docs bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve quick test check format docs bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -33,8 +33,11 @@ serve: $(SERVE)  ## install what serving needs, then serve models_store on HOST:
 
 dev: $(DEV)      ## install what training and tests need as well
 
+quick: $(DEV)    ## what a change to app breaks: the tests without processes, browsers and training
+	$(BIN)/python -m pytest -q -n auto tests/test_layers.py tests/app --ignore tests/app/process
+
 test: $(DEV)     ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/ruff check

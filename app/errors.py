@@ -93,7 +93,7 @@ class UnauthorizedError(ServiceError):
 
 
 class CrossSiteError(ServiceError):
-    status, slug, title = 403, "cross-site", "Another site's page asks"
+    status, slug, title = 403, "cross-site", "Cross-site request refused"
     about = (
         "A browser sent this request for a page of another origin, as Sec-Fetch-Site or Origin "
         "says. Otherwise any page could use this service through a visitor's browser. Requests of "

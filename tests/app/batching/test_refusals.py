@@ -120,8 +120,8 @@ async def test_deadlines_are_kept_in_whatever_order_they_come(setup: Setup) -> N
                 await batcher.submit("a", [1], batcher.clock() + seconds)
             ended.append(seconds)
 
-        await asyncio.wait_for(asyncio.gather(*map(ask, (0.06, 0.02, 0.1, 0.04))), 10)
-        assert ended == [0.02, 0.04, 0.06, 0.1]
+        await asyncio.wait_for(asyncio.gather(*map(ask, (0.6, 0.2, 1.0, 0.4))), 10)
+        assert ended == [0.2, 0.4, 0.6, 1.0]
         model.free.set()
         await held
 
