@@ -1,11 +1,10 @@
-"""Datasets in process: what is in them, who waits for whom, and how they end."""
+"""What a dataset contains."""
 
 import asyncio
 import csv
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
 from io import BytesIO, StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -13,20 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from PIL import Image as PillowImage
 
 from app.core.dataset_files import Dataset, npz_size, write_npz
-from app.errors import NotFiniteError
+from tests.app.api.helpers import pixels
 from training.networks.configs import GanConfig
 
-AppOf = Callable[[httpx.AsyncClient], FastAPI]
 Messages = list[dict[str, Any]]
-
-
-def pixels(png: bytes) -> Any:
-    with PillowImage.open(BytesIO(png)) as picture:
-        return np.asarray(picture)
 
 
 def listed(archive: zipfile.ZipFile) -> list[dict[str, str]]:
@@ -182,141 +173,6 @@ async def test_the_openapi_states_the_limit_and_both_formats(make_client: Any) -
         assert {"404", "406", "422", "500", "503", "504"} <= set(operation["responses"])
 
 
-class Client:
-    """One ASGI request whose client takes the answer as the test says."""
-
-    def __init__(self, app: FastAPI, query: str, range_: str = "") -> None:
-        self.messages: Messages = []
-        self.takes = asyncio.Event()
-        self.left = asyncio.Event()
-        self.asked = False
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "GET" if range_ else "POST",
-            "scheme": "http",
-            "path": "/dataset",
-            "raw_path": b"/dataset",
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [
-                (b"host", b"test"),
-                *([(b"range", range_.encode())] if range_ else []),
-            ],
-            "client": ("test", 1),
-            "server": ("test", 80),
-        }
-        self.task = asyncio.ensure_future(app(scope, self.receive, self.send))
-
-    async def receive(self) -> dict[str, Any]:
-        if not self.asked:
-            self.asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        self.messages.append(message)
-        if message["type"] == "http.response.body":
-            while not self.takes.is_set() and not self.left.is_set():  # noqa: ASYNC110
-                await asyncio.sleep(0)  # a server stops waiting when the client has left
-
-    @property
-    def ended_well(self) -> bool:
-        return any(m.get("more_body") is False for m in self.messages)
-
-
-async def settled(client: httpx.AsyncClient, app: FastAPI) -> float:
-    """The images made, when none is being made any more."""
-    batcher = app.state.service.batcher
-    before = -1.0
-    while True:
-        while batcher.waiting_in_background or batcher.waiting:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        lines = (await client.get("/metrics")).text.splitlines()
-        (now,) = (float(line.split()[-1]) for line in lines if TINY_IMAGES in line)
-        if now == before:
-            return now
-        before = now
-        await asyncio.sleep(0.05)
-
-
-TINY_IMAGES = 'genserve_images_total{model="tiny-cgan-v1",operation="generate"}'
-
-
-async def test_a_client_that_takes_nothing_holds_up_the_work_and_a_leaving_one_ends_it(
-    make_client: Any, app_of: AppOf
-) -> None:
-    client = await make_client(max_datasets=1)
-    app = app_of(client)
-    service = app.state.service
-    asked = Client(app, "n=100000")
-    while len(asked.messages) < 2:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    # A tile of 8 is being sent, and two are ready behind it.
-    assert await settled(client, app) == 3 * 8
-    assert service.in_flight == 1
-
-    refused = await client.post("/dataset?n=10")
-    assert refused.status_code == 503
-    assert refused.json()["type"] == "/problems/overloaded"
-    assert int(refused.headers["retry-after"]) == refused.json()["retry_after"] >= 1
-    assert (await client.post("/generate?label=7")).status_code == 200
-
-    asked.left.set()
-    await asked.task
-    assert not asked.ended_well
-    assert service.in_flight == 0
-    assert await settled(client, app) == 3 * 8 + 1
-    metrics = (await client.get("/metrics")).text
-    assert 'genserve_requests_total{method="POST",route="/dataset",status="499"} 1.0' in metrics
-    assert (await client.post("/dataset?n=10")).status_code == 200  # its place is free again
-
-
-async def test_a_client_that_leaves_before_its_part_of_the_file_is_reached_ends_the_work(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
-    app = app_of(client)
-    asked = Client(app, "n=100000&seed=1&format=npz", "bytes=50000000-")
-    while not app.state.service.in_flight:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    asked.left.set()
-    await asked.task
-    assert not asked.messages
-    assert await settled(client, app) < 1000
-
-
-async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
-    app = app_of(client)
-    batcher = app.state.service.batcher
-    honest = batcher.calls.run
-
-    def run(key: Any, rows: Any) -> Any:
-        return [
-            FloatingPointError() if row.seed == 50 else image
-            for row, image in zip(rows, honest(key, rows), strict=True)
-        ]
-
-    batcher.calls.run = run
-    answer = await client.post("/dataset?seed=45&n=20")
-    assert answer.status_code == 500
-    assert answer.json()["type"] == "/problems/not-finite"
-    assert answer.headers["content-type"] == "application/problem+json"
-
-    for query in ("seed=20&n=60", "seed=20&n=60&format=npz"):
-        asked = Client(app, query)
-        asked.takes.set()
-        with pytest.raises(NotFiniteError):  # the server closes the connection
-            await asked.task
-        assert asked.messages[0]["status"] == 200
-        assert not asked.ended_well
-    assert app.state.service.in_flight == 0
-    assert (await client.post("/dataset?seed=51&n=20")).status_code == 200
-
-
 async def test_pictures_carry_the_mark_and_the_recipe_if_asked_for(
     client: httpx.AsyncClient,
 ) -> None:
@@ -358,81 +214,3 @@ async def test_generate_gives_the_same_names_and_list(client: httpx.AsyncClient)
             *("images/00000000.png", "images/00000001.png", "manifest.csv"),
         ]
         assert {row["seed"] for row in listed(archive)} == {""}
-
-
-REST = {"zip": "bytes={}-9007199254740991", "npz": "bytes={}-"}
-
-
-@pytest.mark.parametrize("form", ["zip", "npz"])
-async def test_the_rest_of_a_file_is_given_to_who_has_its_beginning(
-    client: httpx.AsyncClient, form: str
-) -> None:
-    query = f"/dataset?n=43&seed=100&format={form}"
-    whole = await client.get(query)
-    etag, size = whole.headers["etag"], len(whole.content)
-    assert whole.headers["accept-ranges"] == "bytes"
-    for skip in (0, 1, size // 3, size // 2, size - 1):
-        asked = {"range": REST[form].format(skip), "if-range": etag}
-        answer = await client.get(whole.headers["content-location"], headers=asked)
-        assert answer.status_code == 206
-        assert answer.content == whole.content[skip:]
-        assert answer.headers["etag"] == etag
-        last = f"{size - 1}/{size}" if form == "npz" else "9007199254740991/*"
-        assert answer.headers["content-range"] == f"bytes {skip}-{last}"
-        if form == "npz":
-            assert int(answer.headers["content-length"]) == size - skip
-    for skip in (size, size + 1000):
-        refused = await client.get(query, headers={"range": REST[form].format(skip)})
-        assert refused.status_code == 416
-        assert refused.headers["content-range"] == f"bytes */{size}"
-        assert refused.json()["type"] == "/problems/range-not-satisfiable"
-
-
-@pytest.mark.parametrize(
-    ("query", "asked"),
-    [
-        ("seed=100", {"range": "bytes=9-9007199254740991", "if-range": '"another"'}),
-        ("seed=100", {"range": "bytes=9-9007199254740991", "if-range": "Wed, 1 Jan 2025 00:00:00"}),
-        ("seed=100", {"range": "bytes=9-"}),  # nobody knows yet where a ZIP ends
-        ("seed=100", {"range": "bytes=9-5"}),
-        ("seed=100", {"range": "bytes=-5"}),
-        ("seed=100", {"range": "bytes=0-5,9-9007199254740991"}),
-        ("seed=100", {"range": "lines=9-9007199254740991"}),
-        ("seed=100&format=npz", {"range": "bytes=9-99"}),
-        ("label=7", {"range": "bytes=9-9007199254740991"}),  # its seed is drawn: another file
-    ],
-)
-async def test_other_ranges_are_answered_with_the_whole(
-    client: httpx.AsyncClient, query: str, asked: dict[str, str]
-) -> None:
-    answer = await client.get(f"/dataset?n=20&{query}", headers=asked)
-    assert answer.status_code == 200
-    assert "content-range" not in answer.headers
-    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
-        assert archive.testzip() is None
-    if "seed" in query:
-        posted = await client.post(f"/dataset?n=20&{query}", headers=asked)
-        assert (posted.status_code, posted.content) == (200, answer.content)
-
-
-async def test_the_tag_is_of_the_file_and_saves_making_it(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
-    first = await client.get("/dataset?n=20&seed=1")
-    etag = first.headers["etag"]
-    pinned = await client.get(first.headers["content-location"])
-    assert pinned.headers["etag"] == etag
-    for other in ("n=21&seed=1", "n=20&seed=2", "n=20&seed=1&label=7", "n=20&seed=1&format=npz"):
-        assert (await client.get(f"/dataset?{other}")).headers["etag"] != etag
-    before = await settled(client, app_of(client))
-    same = await client.get("/dataset?n=20&seed=1", headers={"if-none-match": etag})
-    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
-    head = await client.head("/dataset?n=20&seed=1", headers={"range": "bytes=9-9007199254740991"})
-    assert (head.status_code, head.headers["etag"]) == (200, etag)
-    assert await settled(client, app_of(client)) == before
-    assert "etag" not in (await client.get("/dataset?n=20")).headers
-    service = app_of(client).state.service
-    service.engine.reproducibility["tiny-cgan-v1"] = "visual"
-    rough = await client.get("/dataset?n=20&seed=1", headers={"range": "bytes=9-9007199254740991"})
-    assert rough.status_code == 200
-    assert not {"etag", "accept-ranges"} & set(rough.headers)

@@ -1,23 +1,20 @@
-"""What /generate takes and answers besides the plain digit: seeds, truncation, forms, caching."""
+"""/generate: seeds, labels, formats, truncation, layouts, caching."""
 
+import base64
+import hashlib
 import re
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from fastapi import FastAPI
-from PIL import Image as PillowImage
 
-AppOf = Callable[[httpx.AsyncClient], FastAPI]
+from tests.app.api.helpers import AppOf, pixels
+
 FOR_EVER = "public, max-age=31536000, immutable"
 UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route
-
-
-def pixels(data: bytes) -> Any:
-    with PillowImage.open(BytesIO(data)) as picture:
-        return np.asarray(picture)
 
 
 async def arrays(client: httpx.AsyncClient, query: str) -> Any:
@@ -31,6 +28,79 @@ def passes(app: FastAPI) -> float:
     text = app.state.service.metrics.text().decode()
     found = re.findall(r"^genserve_forward_passes_total\{.*\} (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
+
+
+async def test_generate_returns_a_png_and_its_address(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/generate", params={"label": "7"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert pixels(answer.content).shape == (28, 28)
+    assert answer.headers["x-model"] == "tiny-cgan-v1"
+    assert answer.headers["cache-control"] == "no-store"
+    again = await client.get(answer.headers["content-location"])
+    assert again.content == answer.content
+    assert f"seed={answer.headers['x-seed']}" in answer.headers["content-location"]
+    assert 'batch;desc="1 of 1"' in answer.headers["server-timing"]
+
+
+async def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    client: httpx.AsyncClient,
+) -> None:
+    first = await client.post("/generate?label=7&seed=42")
+    assert first.headers["cache-control"] == "no-cache"
+    assert (await client.get("/generate?label=7&seed=42")).content == first.content
+    assert (await client.get("/generate?label=7&seed=43")).content != first.content
+    assert (await client.get("/generate?label=8&seed=42")).content != first.content
+
+
+async def test_image_i_of_n_is_the_image_of_seed_plus_i(client: httpx.AsyncClient) -> None:
+    many = await client.get("/generate?n=20&seed=100&format=npy&label=3")
+    array = np.load(BytesIO(many.content), allow_pickle=False)
+    assert array.shape == (20, 28, 28)
+    for index in (0, 7, 19):
+        one = await client.get(f"/generate?seed={100 + index}&label=3")
+        np.testing.assert_array_equal(pixels(one.content), array[index])
+
+
+async def test_no_label_on_a_conditional_model_is_drawn_from_the_seed(
+    client: httpx.AsyncClient,
+) -> None:
+    items = (await client.get("/generate?n=30&seed=5&format=json")).json()["items"]
+    assert len({item["label"] for item in items}) > 3
+    for item in items[:3]:
+        without = await client.get(f"/generate?seed={item['seed']}")
+        assert base64.b64decode(item["image"]) == without.content
+
+
+async def test_json_items_are_what_their_permalinks_give(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/generate?n=3&scale=2", headers={"accept": "application/json"})
+    body = answer.json()
+    assert body["model"] == "tiny-cgan-v1"
+    for item in body["items"]:
+        png = base64.b64decode(item["image"])
+        assert pixels(png).shape == (56, 56)
+        assert hashlib.sha256(png).hexdigest() == item["digest"]
+        assert (await client.get(item["permalink"])).content == png
+    whole = await client.get(answer.headers["content-location"])
+    assert whole.json() == body
+
+
+async def test_several_images_as_png_are_one_grid(client: httpx.AsyncClient) -> None:
+    grid = pixels((await client.get("/generate?n=5&seed=1")).content)
+    assert grid.shape == (56, 84)
+    third = pixels((await client.get("/generate?seed=3")).content)
+    np.testing.assert_array_equal(grid[:28, 56:], third)
+
+
+@pytest.mark.parametrize("model", ["tiny-cgan-v1", "tiny-gan-v1", "tiny-vae-v1"])
+async def test_every_model_generates(client: httpx.AsyncClient, model: str) -> None:
+    answer = await client.post("/generate", params={"model": model, "seed": 1})
+    assert answer.headers["x-model"] == model
+    assert pixels(answer.content).shape == (28, 28)
+
+
+async def test_the_largest_seed_works(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/generate?seed=9007199254740991")).status_code == 200
 
 
 async def test_seeds_are_given_in_their_order_and_the_first_is_told(

@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from app.engines.store import load_store
-from tests.app.api.test_routes import problem
+from tests.app.api.helpers import problem
 from tests.shipped import CGAN, STORE, VAE
 
 PNG = b"\x89PNG\r\n\x1a\n, as far as anybody looks"
@@ -65,3 +67,36 @@ async def test_pictures_of_training_data_need_a_licence(
     models, _ = load_store(STORE)
     assert {"samples", "morph", "nearest"} <= {*models[CGAN].pictures}
     assert {"samples", "morph", "nearest", "map"} <= {*models[VAE].pictures}
+
+
+async def test_models_state_the_limit_of_one_request(make_client: Any) -> None:
+    client = await make_client(max_n=4)
+    most = (await client.get("/models")).json()["max_n"]
+    assert most == 4
+    assert (await client.get(f"/generate?n={most}")).status_code == 200
+    assert (await client.get(f"/generate?n={most + 1}")).status_code == 422
+
+
+async def test_models_describe_themselves(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/models")).json()
+    assert body["default"] == "tiny-cgan-v1"
+    assert [card["kind"] for card in body["models"]] == ["cgan", "gan", "vae"]
+    card = (await client.get("/models/tiny-vae-v1")).json()
+    assert card["operations"] == ["generate", "decode", "encode"]
+    assert card["latent_dim"] == 3
+    assert card["image_shape"] == [1, 28, 28]
+    assert card["reproducibility"] == "exact"
+    assert len(card["digest"]) == 64
+    problem(await client.get("/models/nobody"), 404, "unknown-model")
+
+
+async def test_a_refused_file_is_listed_and_the_others_serve(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "store"))
+    path = store / "tiny-gan-v1.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    client = await make_client(models_dir=store)
+    assert list((await client.get("/models")).json()["refused"]) == [path.name]
+    assert (await client.post("/generate?label=7")).status_code == 200
+    assert "genserve_refused_checkpoints 1.0" in (await client.get("/metrics")).text

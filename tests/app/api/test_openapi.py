@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import re
 from http.client import HTTPConnection
 from typing import Any
 
@@ -186,3 +188,20 @@ def test_errors_declare_their_headers(spec: Any) -> None:
         *(("401", "WWW-Authenticate"), ("416", "Content-Range"), ("503", "Retry-After")),
         *(("429", "Retry-After"), ("429", "RateLimit"), ("429", "RateLimit-Policy")),
     } <= said
+
+
+async def test_the_openapi_states_what_the_service_does(make_client: Any) -> None:
+    client = await make_client(max_n=17)
+    spec = (await client.get("/openapi.json")).json()
+    assert spec["openapi"].startswith("3.1")
+    generate = spec["paths"]["/generate"]["post"]
+    assert "image/png" in generate["responses"]["200"]["content"]
+    n = next(p for p in generate["parameters"] if p["name"] == "n")
+    assert n["schema"]["maximum"] == 17
+    operations = [op for path in spec["paths"].values() for op in path.values()]
+    assert all(op["operationId"] and op["tags"] for op in operations)
+    text = json.dumps(spec)
+    assert "HTTPValidationError" not in text
+    known = spec["components"]["schemas"]
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in known

@@ -7,6 +7,7 @@ import pytest
 
 from app.api.pages import card_page, page
 from app.rendering.schemas import ModelCard
+from tests.app.api.helpers import problem
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"}
 PATHS = ["/models", "/models/tiny-vae-v1", "/problems", "/problems/overloaded"]
@@ -70,3 +71,17 @@ async def test_what_a_checkpoint_says_is_text_and_not_markup(client: httpx.Async
     assert "<script" not in text
     assert Reader(text).text.count(bad) >= 5
     assert "<b>" not in page("<b>", "")
+
+
+async def test_every_problem_has_a_page(client: httpx.AsyncClient) -> None:
+    for slug, about in (await client.get("/problems")).json().items():
+        assert (await client.get(f"/problems/{slug}")).json() == about
+    problem(await client.get("/problems/none"), 404, "not-found")
+
+
+async def test_pages_forbid_foreign_hosts(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/docs", "/redoc"):
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "unsafe-inline" not in (await client.get("/")).headers["content-security-policy"]
