@@ -1,19 +1,19 @@
 """Shared by all tests: tiny networks in a temporary store, and clients of a served application."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import httpx
 import pytest
@@ -28,9 +28,6 @@ from training.networks import build
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
 from training.release.export import save_with_graphs
-
-if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage, Page
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
@@ -94,9 +91,12 @@ def make_store(
     """``make_store(TINY)``: a store of untrained networks of these descriptions, exported. Read it;
     copy it to change it.
 
-    Exporting takes some seconds a network, so stores are kept between runs in pytest's cache, until
-    the networks, the export or torch change. tests/training/release/test_export.py exports anew.
+    Exporting takes some seconds a network, so stores are kept between runs in pytest's cache, if it
+    is enabled, until the networks, the export or torch change. Of several processes one exports and
+    the others wait. tests/training/release/test_export.py exports anew.
     """
+    cache = getattr(request.config, "cache", None)  # None with -p no:cacheprovider
+    stores = cache.mkdir("tiny-stores") if cache else tmp_path_factory.mktemp("tiny-stores")
     sources = [
         *sorted((ROOT / "training/networks").glob("*.py")),
         ROOT / "training/release/export.py",
@@ -105,17 +105,18 @@ def make_store(
 
     def make(described: Mapping[str, Description]) -> Path:
         key = hashlib.sha256("".join([repr(described), *common]).encode()).hexdigest()[:16]
-        kept: Path = request.config.cache.mkdir("tiny-stores") / key
-        if not kept.is_dir():
-            folder = tmp_path_factory.mktemp("store")
-            torch.manual_seed(0)
-            for name, description in described.items():
-                network = build(description.kind, description.network).eval()
-                for weights in network.parameters():
-                    weights.data.mul_(LIVELY)
-                save_with_graphs(folder / f"{name}.safetensors", network, description)
-            with suppress(OSError):  # another run was faster
-                shutil.move(folder, kept)
+        kept: Path = stores / key
+        with (stores / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.is_dir():
+                unfinished = Path(tempfile.mkdtemp(dir=stores))
+                torch.manual_seed(0)
+                for name, description in described.items():
+                    network = build(description.kind, description.network).eval()
+                    for weights in network.parameters():
+                        weights.data.mul_(LIVELY)
+                    save_with_graphs(unfinished / f"{name}.safetensors", network, description)
+                unfinished.rename(kept)
         return kept
 
     return make
@@ -133,6 +134,14 @@ def odd_store(make_store: MakeStore) -> Path:
     return make_store(ODD)
 
 
+class AppClient(httpx.AsyncClient):
+    """A client that knows the application it is for."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(**options)
+        self.app = app
+
+
 @pytest.fixture
 async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
     """``await make_client(max_n=4)``: a client in process of an application with these settings."""
@@ -143,7 +152,7 @@ async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
             app = create_app(Settings(**(defaults | settings)))
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app=app)
-            client = httpx.AsyncClient(transport=transport, base_url="http://test")
+            client = AppClient(app, transport=transport, base_url="http://test")
             return await stack.enter_async_context(client)
 
         yield make
@@ -185,9 +194,8 @@ async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
                 await asyncio.sleep(0.01)
             port = server.servers[0].sockets[0].getsockname()[1]
             client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+                AppClient(app, base_url=f"http://127.0.0.1:{port}", timeout=30)
             )
-            client.app = app  # type: ignore[attr-defined]  # for ``app_of``
             app.state.connections = lambda: server.server_state.connections
             return client
 
@@ -266,55 +274,6 @@ def shipped() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")  # longer, its event loop would be in the way of other tests' own
-def browser() -> Iterator[Any]:
-    """The distribution's Chromium, headless."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium; install the distribution's package, chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=path,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Any, shipped: Server) -> Iterator["Page"]:
-    """A page whose console must stay free of errors and whose requests must stay on our host."""
-    opened = browser.new_page()
-    hosts: set[str] = set()
-    errors: list[str] = []
-    opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-
-    def listen(message: "ConsoleMessage") -> None:
-        if message.type == "error":
-            errors.append(message.text)
-
-    opened.on("console", listen)
-    yield opened
-    opened.close()
-    hosts.discard("")  # data: and blob: addresses
-    assert hosts == {urlsplit(shipped.url).netloc}
-    assert not errors
-
-
-@pytest.fixture
-def other_page(browser: Any) -> Iterator["Page"]:
-    """A page on a service of the test's own, whose refusals the console may tell of."""
-    opened = browser.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    opened.close()
-    assert not errors
-
-
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
     """The folder that holds MNIST/raw; tests that need real digits are skipped without one."""
@@ -329,10 +288,7 @@ def app_of() -> Callable[[httpx.AsyncClient], FastAPI]:
     """The application behind a client of this process."""
 
     def find(client: httpx.AsyncClient) -> FastAPI:
-        transport = client._transport
-        over_asgi = isinstance(transport, httpx.ASGITransport)
-        app = transport.app if over_asgi else client.app  # type: ignore[attr-defined]
-        assert isinstance(app, FastAPI)
-        return app
+        assert isinstance(client, AppClient)
+        return client.app
 
     return find

@@ -1,4 +1,4 @@
-// The little linear algebra that a map of latents needs; vectors are arrays.
+// Linear algebra for the map of the latent space; vectors are arrays.
 
 export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 
@@ -18,32 +18,32 @@ function normal(vector) {
 }
 
 const STEPS = 60; // of the power iteration
-const NOTHING = 1e-12; // of all variance: below is rounding alone
+const NEGLIGIBLE = 1e-12; // share of the total variance; anything below is rounding
 
-// The two orthonormal directions in which vectors of two numbers or more differ most from their mean
-// (PCA), by power iteration; where they do not differ, any that is at right angles to the first.
+// The first two principal components (PCA) of vectors of two or more dimensions, orthonormal, by
+// power iteration. Where there is no variance left, any direction orthogonal to the first.
 export function principal(vectors) {
   const mean = meanOf(vectors);
-  const left = vectors.map((vector) => vector.map((value, i) => value - mean[i]));
-  const variance = left.reduce((sum, vector) => sum + dot(vector, vector), 0);
+  const centred = vectors.map((vector) => vector.map((value, i) => value - mean[i]));
+  const variance = centred.reduce((sum, vector) => sum + dot(vector, vector), 0);
   const axes = [];
-  const free = (vector) =>
+  const orthogonal = (vector) => // to the axes so far
     axes.reduce((rest, axis) => {
       const along = dot(rest, axis);
       return rest.map((value, i) => value - along * axis[i]);
     }, vector);
   while (axes.length < 2) {
-    // Any start that favours nothing; where the axes before leave nothing of it, some other.
+    // A generic start; if it lies in the span of the earlier axes, a unit vector.
     const starts = [mean.map((_, i) => 1 + ((i * 7919) % 13) / 13), ...mean.map((_, i) => unit(mean.length, i))];
-    let axis = normal(starts.map(free).find((start) => lengthOf(start) > 0.1));
+    let axis = normal(starts.map(orthogonal).find((start) => lengthOf(start) > 0.1));
     for (let step = 0; step < STEPS; step++) {
       const next = new Array(axis.length).fill(0);
-      for (const vector of left) {
+      for (const vector of centred) {
         const along = dot(vector, axis);
         vector.forEach((value, i) => (next[i] += along * value));
       }
-      const rest = free(next);
-      if (lengthOf(rest) <= NOTHING * variance) break;
+      const rest = orthogonal(next);
+      if (lengthOf(rest) <= NEGLIGIBLE * variance) break;
       axis = normal(rest);
     }
     axes.push(axis);

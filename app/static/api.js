@@ -1,19 +1,19 @@
-// Asks the service: problems as messages, Server-Timing as numbers, patience with an overload, and
-// the caller's key.
+// Requests to the service: errors as messages, Server-Timing as numbers, retries under overload, and
+// the API key.
 
-import { keyNow, refused, taken, unlocked } from "./key.js";
+import { currentKey, keyAccepted, keyAvailable, keyRejected } from "./key.js";
 
-export const BUSY = [429, 503]; // too much at a time: of this page, or of all
-const MOST_TRIES = 6; // of one request in an overload
-const NO_ADVICE_S = 2; // where there is no Retry-After
+export const BUSY = [429, 503]; // overload: this client's share, or the whole service
+const MAX_TRIES = 6; // of one request under overload
+const DEFAULT_RETRY_S = 2; // without a Retry-After header
 
-// "made" {detail: Made} after each answer, "busy" {detail: seconds} before a pause that an overload
-// makes necessary.
+// "response" {detail: exchange} after each response, "busy" {detail: seconds} before a wait caused by
+// overload.
 export const events = new EventTarget();
-let heldUntil = 0; // performance.now(): told to come again then
+let retryAt = 0; // by performance.now(): no request is sent before
 
 export class Problem extends Error {
-  // status 0 = no answer came.
+  // status 0 = there was no response.
   constructor(status, title, detail) {
     super(detail || title);
     this.status = status;
@@ -22,7 +22,7 @@ export class Problem extends Error {
 }
 
 // "queue;dur=0.59, batch;desc="17 of 64", compute;dur=1.63" -> {queue: 0.59, batch: {own: 17,
-// all: 64}, compute: 1.63}; null = the answer has none.
+// all: 64}, compute: 1.63}; null = there is no such header.
 export function timingOf(header) {
   if (!header) return null;
   const timing = {};
@@ -38,13 +38,14 @@ export function timingOf(header) {
   return timing;
 }
 
-function tell(name, detail) {
+function dispatch(name, detail) {
   events.dispatchEvent(new CustomEvent(name, { detail }));
 }
 
-// What an answer that is kept was made by, shown again.
-let asked = 0; // requests
-export const tellMade = (made) => tell("made", { ...made, number: ++asked, shown: true });
+// Report again the exchange of a response that was cached.
+let requestCount = 0;
+export const reportCached = (exchange) =>
+  dispatch("response", { ...exchange, number: ++requestCount, shown: true });
 
 export function sleep(ms, signal) {
   return new Promise((resolve, reject) => {
@@ -61,29 +62,29 @@ export function sleep(ms, signal) {
   });
 }
 
-async function problemOf(answer) {
-  const problem = Object(await answer.json().catch(() => null));
-  return new Problem(answer.status, problem.title ?? `Status ${answer.status}`, problem.detail);
+async function problemOf(response) {
+  const problem = Object(await response.json().catch(() => null));
+  return new Problem(response.status, problem.title ?? `Status ${response.status}`, problem.detail);
 }
 
-// The body as `as`: json, blob = a picture, or file = whatever it is.
-async function bodyAs(answer, as, signal) {
+// The body as `as`: json, blob (an image) or file (any type).
+async function bodyAs(response, as, signal) {
   try {
-    if (as === "json") return await answer.json();
-    const data = await answer.blob();
+    if (as === "json") return await response.json();
+    const data = await response.blob();
     if (as === "file" || data.type.startsWith("image/")) return data;
   } catch (error) {
     if (signal?.aborted) throw error;
   }
-  const what = { json: "JSON", blob: "a picture", file: "a file" }[as];
-  const text = `What came is not ${what}, or it broke off. Is something between this page and the service?`;
-  throw new Problem(0, "No answer", text);
+  const expected = { json: "JSON", blob: "an image", file: "a file" }[as];
+  const text = `The response is not ${expected}, or it was cut off. Is there a proxy between this page and the service?`;
+  throw new Problem(0, "No valid response", text);
 }
 
-function holdFor(answer) {
-  const seconds = Number(answer.headers.get("Retry-After")) || NO_ADVICE_S;
-  heldUntil = Math.max(heldUntil, performance.now() + seconds * 1000);
-  tell("busy", seconds);
+function waitBeforeRetry(response) {
+  const seconds = Number(response.headers.get("Retry-After")) || DEFAULT_RETRY_S;
+  retryAt = Math.max(retryAt, performance.now() + seconds * 1000);
+  dispatch("busy", seconds);
 }
 
 function bodyOf(files, raw) {
@@ -93,18 +94,19 @@ function bodyOf(files, raw) {
   return form;
 }
 
-// One request; the answer's body, read as `as`, with its headers and timing.
-//   path: of the service. query: object; what is undefined or null is left out.
-//   json: sent, by POST. files: sent instead, [{name, blob, from}]; a single one as it is where
-//   `raw`, else as a form. name and from, its permalink if it has one, are for the snippet.
-//   fresh: by POST too, for what is another picture each time (a cache would wait for the first).
-//   as: json, blob (a picture) or file (whatever comes).
-//   shown: whether the page is to show this request as the one that made what is seen.
-//   patient: whether what is refused for load is tried again after its Retry-After.
-export async function ask(path, options = {}) {
+// Send one request. Returns {data, ...exchange}: the body read as `as`, and the request with the
+// headers and timing of its response.
+//   path: of the service. query: object; undefined and null values are left out.
+//   json: body, by POST. files: body instead, [{name, blob, from}]; with `raw` the single file as it
+//   is, else a form. name and from (its permalink, if any) are for the code snippet.
+//   fresh: use POST for a new image each time (with GET a cache would serialise the requests).
+//   as: json, blob (an image) or file (any type).
+//   shown: whether the page shows this request as the one behind the view.
+//   patient: whether a refusal under overload is retried after its Retry-After.
+export async function request(path, options = {}) {
   const { query = {}, json, files, raw, as = "json", signal } = options;
   const { shown = true, patient = true, fresh = false } = options;
-  const number = ++asked;
+  const number = ++requestCount;
   const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
   const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
   const address = search ? `${path}?${search}` : path;
@@ -113,32 +115,32 @@ export async function ask(path, options = {}) {
   if (json) headers["Content-Type"] = "application/json";
   else if (raw) headers["Content-Type"] = files[0].blob.type;
   const body = json ? JSON.stringify(json) : bodyOf(files, raw);
-  for (let tried = 1; ; ) {
-    await unlocked(signal);
-    const key = keyNow();
+  for (let attempt = 1; ; ) {
+    await keyAvailable(signal);
+    const key = currentKey();
     if (key !== null) headers.Authorization = `Bearer ${key}`;
-    if (heldUntil > performance.now()) await sleep(heldUntil - performance.now(), signal);
+    if (retryAt > performance.now()) await sleep(retryAt - performance.now(), signal);
     const started = performance.now();
-    let answer;
+    let response;
     try {
-      answer = await fetch(address, { method, headers, body, signal });
+      response = await fetch(address, { method, headers, body, signal });
     } catch (error) {
       if (signal?.aborted) throw error;
-      throw new Problem(0, "No answer", "The service does not answer. Is it still running?");
+      throw new Problem(0, "No response", "The service does not respond. Is it running?");
     }
-    if (answer.status === 401) {
-      await refused(key, signal);
+    if (response.status === 401) {
+      await keyRejected(key, signal);
       continue;
     }
-    taken(key);
-    if (BUSY.includes(answer.status) && patient && tried < MOST_TRIES) {
-      tried += 1;
-      holdFor(answer);
+    keyAccepted(key);
+    if (BUSY.includes(response.status) && patient && attempt < MAX_TRIES) {
+      attempt += 1;
+      waitBeforeRetry(response);
       continue;
     }
-    if (!answer.ok) throw await problemOf(answer);
-    const data = await bodyAs(answer, as, signal);
-    const made = {
+    if (!response.ok) throw await problemOf(response);
+    const data = await bodyAs(response, as, signal);
+    const exchange = {
       number,
       method,
       address,
@@ -147,11 +149,11 @@ export async function ask(path, options = {}) {
       raw,
       as,
       shown,
-      timing: timingOf(answer.headers.get("Server-Timing")),
+      timing: timingOf(response.headers.get("Server-Timing")),
       ms: performance.now() - started,
-      headers: answer.headers,
+      headers: response.headers,
     };
-    tell("made", made);
-    return { data, ...made };
+    dispatch("response", exchange);
+    return { data, ...exchange };
   }
 }

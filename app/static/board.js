@@ -1,4 +1,4 @@
-// Labels as columns, styles as rows: one seed under every label is one hand.
+// The board: labels as columns, styles as rows. A row has the same seed under every label.
 
 import { $, el, randomSeed, slider } from "./dom.js";
 import { detail } from "./detail.js";
@@ -7,12 +7,12 @@ import { fillModels, modelOf, models, partsOfName, samples } from "./models.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { truncationIn } from "./state.js";
 
-const ROWS = 6; // at first, and with every "more"
-const MOST = 600; // rows, or pictures where there are no labels
-const LEAST_REM = 1.7; // of a column; many labels make the board scroll
-const LETTER_REM = 0.55; // of a label over a column that is as wide as the label
-const LONGEST = 14; // letters; what is longer ends in dots, whole in its tip
-const WIDTH = 10; // pictures a row where there are no labels
+const ROWS = 6; // at first, and added by "Six more rows"
+const MAX_ROWS = 600; // or images, for a model without labels
+const MIN_COLUMN_REM = 1.7; // with many labels the board scrolls
+const LETTER_REM = 0.55; // column width for each letter of the longest label
+const MAX_LETTERS = 14; // a longer label ends in an ellipsis; its tooltip has all of it
+const WIDTH = 10; // images in a row, for a model without labels
 
 export function board(app) {
   const table = $("board-table");
@@ -24,9 +24,8 @@ export function board(app) {
 
   const amount = (rows) => (model.labels.length ? rows : rows * WIDTH);
 
-  const shown = detail({
-    // The enlarged digit changed: the address tells it.
-    changed: () => app.save(),
+  const enlarged = detail({
+    changed: () => app.save(), // the address names the enlarged image
     go: app.go,
   });
 
@@ -40,14 +39,14 @@ export function board(app) {
     try {
       await Promise.all(
         columns.map(async (column, index) => {
-          const asked = column.cells.map((cell) => cell.seed);
+          const wanted = column.cells.map((cell) => cell.seed);
           const options = { signal, shown: index === 0 };
-          const found = await samples(model, column.label, asked, truncation, options);
-          if (!signal.aborted) column.cells.forEach((cell, place) => paint(cell, found[place]));
+          const generated = await samples(model, column.label, wanted, truncation, options);
+          if (!signal.aborted) column.cells.forEach((cell, place) => paint(cell, generated[place]));
         }),
       );
     } finally {
-      // Also where it failed: nothing is on its way then.
+      // After a failure too: nothing is loading then.
       table.removeAttribute("aria-busy");
       for (const img of images) img.classList.remove("loading");
     }
@@ -85,19 +84,19 @@ export function board(app) {
       const name = el("th", { role: "rowheader", scope: "row", class: "row-head" }, `${row.head}`);
       body.append(el("tr", { role: "row" }, name, ...cells[y].map((cell) => cell.td)));
     }
-    const held = table.contains(document.activeElement);
+    const hadFocus = table.contains(document.activeElement);
     table.replaceChildren(...(named ? [head, body] : [body]));
-    const longest = Math.min(LONGEST, Math.max(0, ...model.labels.map((label) => label.length)));
+    const longest = Math.min(MAX_LETTERS, Math.max(0, ...model.labels.map((label) => label.length)));
     table.classList.toggle("words", longest > 2);
-    table.style.minWidth = `${cells[0].length * Math.max(LEAST_REM, longest * LETTER_REM)}rem`;
+    table.style.minWidth = `${cells[0].length * Math.max(MIN_COLUMN_REM, longest * LETTER_REM)}rem`;
     focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
-    if (held) cells[active[0]][active[1]].td.focus();
-    $("board-more").disabled = seeds.length >= MOST || seeds[seeds.length - 1] === MAX_SEED;
+    if (hadFocus) cells[active[0]][active[1]].td.focus();
+    $("board-more").disabled = seeds.length >= MAX_ROWS || seeds[seeds.length - 1] === MAX_SEED;
     $("board-lead").textContent = named
-      ? "Each column is a label, each row a style: the same random numbers under every label, so " +
-        "the same slant, stroke and size. Truncation pulls the styles towards the usual one."
-      : "This model knows no labels: every seed is a picture of the model's own choice. Truncation " +
-        "pulls them towards the usual one.";
+      ? "Each column is a label, each row a style: the same latent under every label, so the same " +
+        "slant, stroke and size. Lower truncation gives more typical styles."
+      : "This model is unconditional: each seed gives a sample of any class. Lower truncation gives " +
+        "more typical samples.";
   }
 
   function focusable(row, column) {
@@ -109,7 +108,7 @@ export function board(app) {
   function enlarge(row, column) {
     focusable(row, column);
     const { label, seed } = cells[row][column];
-    shown.open({ model, label, seed, truncation });
+    enlarged.open({ model, label, seed, truncation });
     app.save();
   }
 
@@ -133,7 +132,7 @@ export function board(app) {
     event.preventDefault();
   });
 
-  const cut = slider("board-truncation", (value) => {
+  const truncationSlider = slider("board-truncation", (value) => {
     truncation = value;
     app.save();
     fill();
@@ -153,44 +152,44 @@ export function board(app) {
   $("board-new").addEventListener("click", () => restart(seedsFrom(randomSeed(), amount(ROWS))));
   $("board-more").addEventListener("click", () => {
     const [row, column] = [cells.length, 0];
-    restart([...seeds, ...seedsFrom(seeds[seeds.length - 1] + 1, amount(ROWS))].slice(0, MOST));
+    restart([...seeds, ...seedsFrom(seeds[seeds.length - 1] + 1, amount(ROWS))].slice(0, MAX_ROWS));
     focusable(row, column);
     cells[row][column].td.focus();
   });
 
   return {
     open(link) {
-      const asked = modelOf(link.take("model"));
-      // A label that it has not is a link that cannot be followed, as in the other views.
+      const linked = modelOf(link.take("model"));
+      // As in the other views, a link to a label that the model lacks is an error.
       const label = link.take("label");
-      if (link.has("pick")) partsOfName(`${asked.pin},${label ?? ""},1,1`);
-      model = asked;
+      if (link.has("pick")) partsOfName(`${linked.pin},${label ?? ""},1,1`);
+      model = linked;
       fillModels($("board-model"), models, model);
-      seeds = link.take("seeds", (text) => parseSeeds(text, MOST)) ?? seedsFrom(1, amount(ROWS));
-      cut.value = truncation = link.take("truncation", truncationIn) ?? 1;
+      seeds = link.take("seeds", (text) => parseSeeds(text, MAX_ROWS)) ?? seedsFrom(1, amount(ROWS));
+      truncationSlider.value = truncation = link.take("truncation", truncationIn) ?? 1;
       const seed = link.take("pick", (text) => parseSeeds(text, 1));
-      if (!seed) shown.close();
+      if (!seed) enlarged.close();
       build();
       fill();
       if (seed) {
         const picked = link.take("pick_truncation", truncationIn) ?? truncation;
-        shown.open({ model, label, seed: seed[0], truncation: picked });
+        enlarged.open({ model, label, seed: seed[0], truncation: picked });
       }
       app.save();
     },
     close() {
       fill.stop();
-      shown.close();
+      enlarged.close();
     },
     params() {
-      const picked = shown.state();
+      const picked = enlarged.state();
       return {
         model: model?.pin,
         seeds: writeSeeds(seeds),
         truncation: truncation === 1 ? undefined : String(truncation),
         label: picked?.label ?? undefined,
         pick: picked ? String(picked.seed) : undefined,
-        // Of the enlarged digit, where it was given one of its own.
+        // Of the enlarged image, if it differs from the board's.
         pick_truncation: picked && picked.truncation !== truncation ? String(picked.truncation) : undefined,
       };
     },

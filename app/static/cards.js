@@ -1,57 +1,56 @@
-// What each model is, in words and figures, and all of them on the same seeds.
+// A card for each model: what it is, its metrics, and samples of the same seeds.
 
-import { ask } from "./api.js";
+import { request } from "./api.js";
 import { $, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
 import { encoder, models } from "./models.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
 
-const SHOWN = 16; // samples of each model
-const LAST = MAX_SEED - SHOWN + 1; // the last first seed
+const COUNT = 16; // samples of each model
+const MAX_FIRST_SEED = MAX_SEED - COUNT + 1;
 
 const ABOUT = {
   gan: {
     name: "GAN",
     text:
-      "Two networks learnt against each other: the generator turns random numbers into pictures, the " +
-      "discriminator tells them from real ones, and each improves by the other's mistakes. It draws " +
-      "sharply, but what comes out is its own choice, and it cannot say where a given picture lies.",
+      "Two networks are trained against each other. The generator turns random numbers into images; the " +
+      "discriminator learns to tell them from real ones. Samples are sharp, but you cannot choose the " +
+      "class, and the model cannot encode a given image.",
   },
   cgan: {
     name: "Conditional GAN",
     text:
-      "A GAN whose two networks are also told the label. Asked for a 7 it has to draw a 7 that passes " +
-      "for real, so the random numbers are left to decide everything else: slant, stroke, size. That " +
-      "is why a row of the board is one hand.",
+      "A GAN whose two networks also get the label. The label decides the class, so the latent is left to " +
+      "decide the style: slant, stroke, size. That is why a row of the board has one style.",
   },
   vae: {
     name: "Variational autoencoder",
     text:
-      "An encoder puts each picture somewhere in a space of a few numbers, with a spread; a decoder makes " +
-      "the picture again from a draw of it. Trained to lose little and to keep the places close to a " +
-      "normal distribution, it knows pictures between pictures. Where it is unsure it shows the average, " +
-      "so it is softer than a GAN.",
+      "An encoder maps each image to a normal distribution over a latent space of a few dimensions; a " +
+      "decoder maps a sample of it back to an image. Training balances reconstruction against closeness " +
+      "to a standard normal, so points between encoded images decode to images too. Where the model is " +
+      "uncertain it averages, so its images are blurrier than a GAN's.",
   },
 };
 
-// [card's figure, name, what it means]; those that the card has are shown.
-const FIGURES = [
-  ["frechet_test_ratio", "Distance to real pictures", "Fréchet distance to test images, times what real ones score; 1 is the best"],
-  ["precision", "Plausible", "share of samples among real images (precision)"],
-  ["recall", "Variety", "share of real images among samples (recall)"],
-  ["conditional_accuracy", "Label as asked", "share of samples that a classifier takes for the label asked for"],
-  ["memorised", "Copied", "share of samples suspiciously near one training image"],
-  ["reconstruction_mse", "Reconstruction error", "mean squared error of test images, pixels 0 to 1"],
-  ["nll_binarised_nats", "Likelihood", "negative log-likelihood of binarised test images, nats; less is better"],
+// [metric of the card, name, meaning]; only those that the card has are shown.
+const METRICS = [
+  ["frechet_test_ratio", "Fréchet distance, relative", "to test images, divided by that of real training images; 1 is best"],
+  ["precision", "Precision", "share of samples within the real data"],
+  ["recall", "Recall", "share of real images within the samples"],
+  ["conditional_accuracy", "Label accuracy", "share of samples that a classifier assigns to the requested label"],
+  ["memorised", "Memorised", "share of samples that are suspiciously close to one training image"],
+  ["reconstruction_mse", "Reconstruction error", "mean squared error on test images, pixels in 0 to 1"],
+  ["nll_binarised_nats", "Negative log-likelihood", "of binarised test images, in nats; lower is better"],
 ];
 
-const SAMPLES_OF_VAE = "Test images, each over its reconstruction; then samples, none chosen";
+const SAMPLES_OF_VAE = "Test images with their reconstructions below, then uncurated samples";
 const PICTURES = {
-  samples: "Samples, none chosen",
-  morph: "From one sample to another",
-  nearest: "The samples that come closest to training images; below each, the nearest training images",
-  map: "Test images by their place in the latent space, brought to two dimensions",
-  curves: "Losses and measures during training",
+  samples: "Uncurated samples",
+  morph: "Interpolation between samples",
+  nearest: "The samples closest to training images, with their nearest training images below",
+  map: "Test images in the latent space, projected to two dimensions",
+  curves: "Losses and metrics during training",
 };
 
 function facts(model) {
@@ -60,37 +59,37 @@ function facts(model) {
     list.append(
       el("div", {}, el("dt", {}, name, about ? el("small", {}, about) : ""), el("dd", {}, `${value}`)),
     );
-  for (const [figure, name, about] of FIGURES) {
-    if (model.metrics[figure] !== undefined) add(name, model.metrics[figure], about);
+  for (const [metric, name, about] of METRICS) {
+    if (model.metrics[metric] !== undefined) add(name, model.metrics[metric], about);
   }
-  add("Latent numbers", model.latent_dim);
+  add("Latent dimensions", model.latent_dim);
   const { images_seen: seen, seconds } = model.training;
-  if (seen) add("Trained on", `${seen.toLocaleString("en")} pictures in ${Math.round(seconds / 60)} min`);
+  if (seen) add("Trained on", `${seen.toLocaleString("en")} images in ${Math.round(seconds / 60)} min`);
   return list;
 }
 
-// The service lists pictures of training data only where a licence is told; it stands beside them.
+// The service lists pictures of training data only if their licence is known; the caption has it.
 function figureOf(model, kind, data) {
   const ofVae = kind === "samples" && model.kind === "vae";
-  const told = (ofVae ? SAMPLES_OF_VAE : PICTURES[kind]) ?? kind;
+  const caption = (ofVae ? SAMPLES_OF_VAE : PICTURES[kind]) ?? kind;
   const showsData = ofVae || kind === "nearest";
   const credit = showsData ? ` (${model.data.name}: ${model.data.licence})` : "";
-  const image = el("img", { src: URL.createObjectURL(data), alt: told });
-  return el("figure", {}, image, el("figcaption", {}, `${told}${credit}`));
+  const image = el("img", { src: URL.createObjectURL(data), alt: caption });
+  return el("figure", {}, image, el("figcaption", {}, `${caption}${credit}`));
 }
 
 function pictures(model) {
   const listed = Object.entries(model.pictures);
   if (!listed.length) return [];
-  const folded = el("details", { class: "card-pictures" }, el("summary", {}, "Pictures of its card"));
-  // Asked for when they are wanted, and by the page, since an <img> cannot show a key.
+  const folded = el("details", { class: "card-pictures" }, el("summary", {}, "Pictures of this model"));
+  // Loaded when opened, and by the page, because an <img> cannot send an API key.
   const load = latest(async (signal) => {
     if (!folded.open || folded.querySelector("img")) return;
     const options = { as: "blob", signal, shown: false };
-    const found = await Promise.all(
-      listed.map(async ([kind, address]) => figureOf(model, kind, (await ask(address, options)).data)),
+    const figures = await Promise.all(
+      listed.map(async ([kind, address]) => figureOf(model, kind, (await request(address, options)).data)),
     );
-    folded.append(...found);
+    folded.append(...figures);
   });
   folded.addEventListener("toggle", () => load());
   return [folded];
@@ -106,18 +105,18 @@ export function cards(app) {
     try {
       await Promise.all(models.map((model, index) => fill(model, { signal, shown: index === 0 })));
     } finally {
-      for (const img of images) img.classList.remove("loading"); // nothing is on its way then
+      for (const img of images) img.classList.remove("loading"); // after a failure too
     }
   });
 
   async function fill(model, options) {
-    const query = { model: model.pin, seed: String(seed), n: String(SHOWN), scale: "3" };
-    const { data, address } = await ask("/generate", { query, as: "blob", ...options });
+    const query = { model: model.pin, seed: String(seed), n: String(COUNT), scale: "3" };
+    const { data, address } = await request("/generate", { query, as: "blob", ...options });
     const { img, link } = sheets.get(model.pin);
     if (img.src) URL.revokeObjectURL(img.src);
     img.src = URL.createObjectURL(data);
     img.classList.remove("loading");
-    img.alt = `${SHOWN} samples of ${model.name}, seeds ${seed} to ${seed + SHOWN - 1}`;
+    img.alt = `${COUNT} samples of ${model.name}, seeds ${seed} to ${seed + COUNT - 1}`;
     link.href = address;
   }
 
@@ -126,9 +125,9 @@ export function cards(app) {
     const img = el("img", { class: "sheet loading", alt: "", width: 336, height: 336 });
     const link = el("a", {}, img);
     sheets.set(model.pin, { img, link });
-    const board = el("button", { type: "button" }, "On the board");
+    const board = el("button", { type: "button" }, "Show on the board");
     board.addEventListener("click", () => app.go("board", { model: model.pin }));
-    const whole = el("a", { class: "button", href: `/models/${model.name}` }, "Whole card");
+    const whole = el("a", { class: "button", href: `/models/${model.name}` }, "Full card");
     return el(
       "article",
       { class: "card", "aria-label": model.name },
@@ -148,10 +147,10 @@ export function cards(app) {
   $("model-cards").append(...sorted.map(cardOf));
 
   const seedIn = (text) => {
-    const [found] = parseSeeds(text, 1) ?? [null];
-    return found === null ? null : Math.min(found, LAST);
+    const [parsed] = parseSeeds(text, 1) ?? [null];
+    return parsed === null ? null : Math.min(parsed, MAX_FIRST_SEED);
   };
-  $("models-seed").max = LAST;
+  $("models-seed").max = MAX_FIRST_SEED;
 
   function update() {
     $("models-seed").value = seed;

@@ -1,20 +1,20 @@
-// Where the time goes: one request, two hundred, and the service as a whole.
+// Where the time goes: in one request, in two hundred, and in the service as a whole.
 
-import { BUSY, Problem, ask, events } from "./api.js";
+import { BUSY, Problem, events, request } from "./api.js";
 import { $, el } from "./dom.js";
 import { latest } from "./latest.js";
-import { standard } from "./models.js";
+import { defaultModel } from "./models.js";
 import { timingBars } from "./timing.js";
 
-const MANY = 200;
+const BURST = 200; // requests
 const POLL_MS = 1000;
-const KEPT = 60; // readings of the rate
-const BINS = 10; // of the latencies
+const READINGS = 60; // of the rate, in the chart
+const BINS = 10; // of the latency histogram
 
 const quantile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
 const round = (ms) => (ms < 10 ? ms.toFixed(1) : ms.toFixed(0));
 
-// [label, count] as rows with bars; the longest fills the width.
+// A bar for each [label, count]; the longest fills the width.
 function bars(rows) {
   const most = Math.max(...rows.map(([, count]) => count), 1);
   return el(
@@ -35,7 +35,7 @@ function batchRows(sizes) {
 }
 
 function latencyRows(sorted) {
-  if (!sorted.length) return []; // none was answered
+  if (!sorted.length) return []; // all failed
   const width = Math.max(1, Math.ceil(quantile(sorted, 1) / BINS));
   return Array.from({ length: BINS }, (_, bin) => {
     const [from, to] = [bin * width, (bin + 1) * width];
@@ -47,89 +47,89 @@ function latencyRows(sorted) {
 export function cost() {
   let polling = 0;
   let before = null; // {at, images}
-  let awaited = false; // an answer of /status
+  let idle = true; // no request for /status is in flight
   let rates = [];
   let last = null;
 
-  events.addEventListener("made", ({ detail: made }) => {
-    if (made.shown && made.timing) last = made;
+  events.addEventListener("response", ({ detail: exchange }) => {
+    if (exchange.shown && exchange.timing) last = exchange;
     if (last) $("cost-last").replaceChildren(el("p", { class: "address" }, `${last.method} ${last.address}`), timingBars(last));
   });
 
-  const one = latest((signal) => ask("/generate", { query: { model: standard.pin }, as: "blob", fresh: true, signal }));
+  const one = latest((signal) => request("/generate", { query: { model: defaultModel.pin }, as: "blob", fresh: true, signal }));
 
   const many = latest(async (signal) => {
-    // Not disabled: that would take the focus from who pressed it.
+    // Not disabled: a disabled button loses the focus.
     const button = $("cost-many");
     button.setAttribute("aria-disabled", "true");
     const summary = $("cost-summary");
-    const sending = `Sending ${MANY}…`;
+    const sending = `Sending ${BURST}…`;
     summary.textContent = sending;
     const n = $("cost-each").value;
-    const query = { model: standard.pin, n };
+    const query = { model: defaultModel.pin, n };
     const options = { query, as: "blob", fresh: true, signal, shown: false, patient: false };
     try {
       const passes = await passesUntilNow(signal);
       const started = performance.now();
-      const sent = Array.from({ length: MANY }, () => ask("/generate", options));
+      const sent = Array.from({ length: BURST }, () => request("/generate", options));
       const settled = await Promise.allSettled(sent);
       const seconds = (performance.now() - started) / 1000;
       if (signal.aborted) return;
-      const answers = settled.filter(({ status }) => status === "fulfilled").map(({ value }) => value);
+      const responses = settled.filter(({ status }) => status === "fulfilled").map(({ value }) => value);
       const refused = settled.filter(({ reason }) => reason instanceof Problem && BUSY.includes(reason.status));
       const failed = settled.find(({ reason }) => reason && !refused.some((one) => one.reason === reason));
       if (failed) throw failed.reason;
       const spent = (await passesUntilNow(signal)) - passes;
-      report(answers, refused.length, seconds, spent, Number(n));
+      report(responses, refused.length, seconds, spent, Number(n));
     } finally {
       button.removeAttribute("aria-disabled");
-      if (summary.textContent === sending) summary.textContent = `Not all ${MANY} were answered.`;
+      if (summary.textContent === sending) summary.textContent = `Not all ${BURST} got a response.`;
     }
   });
 
   async function passesUntilNow(signal) {
-    const { data } = await ask("/status", { signal, shown: false });
+    const { data } = await request("/status", { signal, shown: false });
     return data.forward_passes;
   }
 
-  function report(answers, refused, seconds, passes, each) {
-    const sorted = answers.map(({ ms }) => ms).sort((a, b) => a - b);
+  function report(responses, refused, seconds, passes, each) {
+    const sorted = responses.map(({ ms }) => ms).sort((a, b) => a - b);
     const parts = [
-      `${answers.length} answers in ${seconds.toFixed(2)} s, ${Math.round(answers.length / seconds)} a second.`,
+      `${responses.length} responses in ${seconds.toFixed(2)} s, ${Math.round(responses.length / seconds)} per second.`,
     ];
-    if (answers.length) {
-      parts.push(`Half within ${round(quantile(sorted, 0.5))} ms, 99 of 100 within ${round(quantile(sorted, 0.99))} ms.`);
-      parts.push(`${answers.length * each} images took ${passes} passes through the network.`);
+    if (responses.length) {
+      parts.push(`Latency: median ${round(quantile(sorted, 0.5))} ms, 99th percentile ${round(quantile(sorted, 0.99))} ms.`);
+      parts.push(`${responses.length * each} images took ${passes} forward passes.`);
     }
-    if (refused) parts.push(`${refused} were refused at once: the service had more to do than it can in time.`);
-    parts.push("A browser opens six connections to a host, so no more are on their way at a time.");
+    if (refused) parts.push(`${refused} were refused at once because of overload.`);
+    parts.push("A browser opens six connections to a host, so at most six requests are in flight at a time.");
     $("cost-summary").textContent = parts.join(" ");
-    $("cost-batches").replaceChildren(bars(batchRows(answers.map(({ timing }) => timing.batch.all))));
+    $("cost-batches").replaceChildren(bars(batchRows(responses.map(({ timing }) => timing.batch.all))));
     $("cost-latency").replaceChildren(bars(latencyRows(sorted)));
   }
 
   const poll = latest(async (signal) => {
-    awaited = true;
-    const asking = ask("/status", { signal, shown: false });
-    const { data } = await asking.finally(() => (awaited = false));
+    idle = false;
+    const status = request("/status", { signal, shown: false });
+    const { data } = await status.finally(() => (idle = true));
     const now = { at: performance.now(), images: data.images };
     if (before) {
       const rate = (1000 * (now.images - before.images)) / (now.at - before.at);
-      rates = [...rates, Math.max(0, rate)].slice(-KEPT);
+      rates = [...rates, Math.max(0, rate)].slice(-READINGS);
     }
     before = now;
-    const { max_batch: most, passes } = data.models[standard.name].operations.generate;
+    const { max_batch: most, passes } = data.models[defaultModel.name].operations.generate;
     const pass = passes.map(({ images, milliseconds }) => `${images}: ${milliseconds.toFixed(2)} ms`);
     const facts = [
-      ["Images a second", Math.round(rates[rates.length - 1] ?? 0)],
-      ["Waiting images", data.queued_images],
+      ["Images per second", Math.round(rates[rates.length - 1] ?? 0)],
+      ["Queued images", data.queued_images],
       ["Predicted wait", `${(1000 * data.predicted_wait_seconds).toFixed(1)} ms`],
-      [`Images in a batch of ${standard.name}, at most`, most],
-      ["Answered requests", data.requests],
-      ["Refused for load", data.refused_requests],
-      ["Images a pass, since start", (data.images / Math.max(1, data.forward_passes)).toFixed(2)],
+      [`Maximum batch of ${defaultModel.name}`, most],
+      ["Responses", data.requests],
+      ["Refused under overload", data.refused_requests],
+      ["Images per forward pass, since start", (data.images / Math.max(1, data.forward_passes)).toFixed(2)],
       ["Processes", data.processes],
-      ["A pass for so many images takes", `${pass[0]}, ${pass[pass.length - 1]}`],
+      ["Forward pass by batch size", `${pass[0]}, ${pass[pass.length - 1]}`],
     ];
     $("cost-now").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`))));
     chart();
@@ -149,13 +149,13 @@ export function cost() {
     pen.lineWidth = 2;
     pen.beginPath();
     rates.forEach((rate, i) => {
-      const x = ((KEPT - rates.length + i) / (KEPT - 1)) * width;
+      const x = ((READINGS - rates.length + i) / (READINGS - 1)) * width;
       pen.lineTo(x, height - 2 - (rate / most) * (height - 18));
     });
     pen.stroke();
     pen.fillStyle = style.color;
     pen.font = "12px system-ui, sans-serif";
-    pen.fillText(`${Math.round(most)} a second`, 0, 11);
+    pen.fillText(`${Math.round(most)} per second`, 0, 11);
   }
 
   $("cost-one").addEventListener("click", () => one());
@@ -168,8 +168,8 @@ export function cost() {
       one();
       poll();
       clearInterval(polling);
-      // Not while one is under way: the next would give it up, and on a slow network none would come.
-      polling = setInterval(() => awaited || poll(), POLL_MS);
+      // Not while one is in flight: it would be cancelled, and on a slow network none would finish.
+      polling = setInterval(() => idle && poll(), POLL_MS);
     },
     close() {
       clearInterval(polling);

@@ -1,4 +1,4 @@
-// One digit, large: lock its style and change the label, save it, take it elsewhere.
+// The dialog with one enlarged image: change its label or style, save it, use it in other views.
 
 import { $, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
@@ -6,7 +6,7 @@ import { encoder, nameOf, samples } from "./models.js";
 import { placeNotice } from "./notice.js";
 import { MAX_SEED } from "./seeds.js";
 
-const SCALE = 10; // of the saved picture
+const SCALE = 10; // of the saved image
 
 export function detail({ changed, go }) {
   const dialog = $("detail");
@@ -20,15 +20,15 @@ export function detail({ changed, go }) {
     try {
       [sample] = await samples(model, label, [seed], truncation, { signal, fresh: true });
     } catch (error) {
-      if (!signal.aborted) empty(); // better than another digit under this one's name
+      if (!signal.aborted) empty(); // the former image is not this one
       throw error;
     } finally {
       image.classList.remove("loading");
     }
     if (signal.aborted || !state) return;
     image.src = sample.src;
-    const what = sample.label === null ? "A sample" : `A ${sample.label}`;
-    $("detail-image").alt = `${what} in style ${seed} from ${model.name}`;
+    const content = sample.label === null ? "A sample" : `A ${sample.label}`;
+    $("detail-image").alt = `${content} in style ${seed} from ${model.name}`;
     $("detail-link").href = sample.permalink;
     $("detail-save").href = `${sample.permalink}&scale=${SCALE}`;
     $("detail-save").download = `${model.name}-${sample.label ?? "sample"}-${seed}.png`;
@@ -48,14 +48,14 @@ export function detail({ changed, go }) {
     for (const button of $("detail-labels").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.textContent === label));
     }
-    usable("detail-before", seed > 0, "detail-after");
-    usable("detail-after", seed < MAX_SEED, "detail-before");
+    setEnabled("detail-before", seed > 0, "detail-after");
+    setEnabled("detail-after", seed < MAX_SEED, "detail-before");
     changed();
     show();
   }
 
-  // A button that is disabled loses the focus: its neighbour takes it.
-  function usable(id, can, neighbour) {
+  // A disabled button loses the focus; its neighbour takes it.
+  function setEnabled(id, can, neighbour) {
     const focused = document.activeElement === $(id);
     $(id).disabled = !can;
     if (focused && !can) $(neighbour).focus();
@@ -65,13 +65,13 @@ export function detail({ changed, go }) {
     Object.assign(state, part);
     update();
   };
-  const cut = slider("detail-truncation", (truncation) => change({ truncation }));
+  const truncationSlider = slider("detail-truncation", (truncation) => change({ truncation }));
   $("detail-before").addEventListener("click", () => change({ seed: state.seed - 1 }));
   $("detail-after").addEventListener("click", () => change({ seed: state.seed + 1 }));
   $("detail-random").addEventListener("click", () => change({ seed: randomSeed() }));
   $("detail-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // beside it
+    if (event.target === dialog) dialog.close(); // a click on the backdrop
   });
   dialog.addEventListener("close", () => {
     if (!state) return;
@@ -80,7 +80,7 @@ export function detail({ changed, go }) {
     changed();
   });
 
-  // The board closes this when it is left.
+  // Leaving the board closes this dialog.
   $("detail-encode").addEventListener("click", () => go("draw", { from: nameOf(state) }));
   $("detail-start").addEventListener("click", () => go("morph", { a: nameOf(state) }));
   $("detail-end").addEventListener("click", () => go("morph", { b: nameOf(state) }));
@@ -95,7 +95,7 @@ export function detail({ changed, go }) {
     open(wanted) {
       state = { ...wanted };
       const { model } = state;
-      if (!dialog.open) empty(); // what was enlarged before
+      if (!dialog.open) empty(); // of the image before
       $("detail-encode").hidden = !encoder();
       $("detail-labels").replaceChildren(
         el("legend", {}, "Label, in the same style"),
@@ -105,7 +105,7 @@ export function detail({ changed, go }) {
           return button;
         }),
       );
-      cut.value = state.truncation;
+      truncationSlider.value = state.truncation;
       update();
       if (dialog.open) return;
       dialog.showModal();

@@ -1,8 +1,8 @@
-// Short words for what every view does with the document.
+// Helpers for the document that every view uses.
 
 export const $ = (id) => document.getElementById(id);
 
-// el("a", {href: "/", class: "button"}, "text", child): an element; properties by their names.
+// el("a", {href: "/", class: "button"}, "text", child) creates an element.
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -17,45 +17,45 @@ export function el(tag, properties = {}, ...children) {
 
 export const pngAddress = (base64) => `data:image/png;base64,${base64}`;
 
-// "data:image/png;base64,…" -> Blob. Not by fetch: the page's policy keeps that to our own host.
+// "data:image/png;base64,…" -> Blob. Not by fetch: the page's content security policy forbids data: there.
 export function blobOf(address) {
   const [head, base64] = address.split(",");
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   return new Blob([bytes], { type: /:(.*?);/.exec(head)[1] });
 }
 
-export function pictureOf(address) {
+export function imageOf(address) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("the picture cannot be shown"));
+    image.onerror = () => reject(new Error("the image cannot be decoded"));
     image.src = address;
   });
 }
 
-// Give an <a> something to save; its former object address is released.
-export function saves(link, blobOrAddress, name) {
+// Make an <a> save a blob or an address; its former object URL is released.
+export function setDownload(link, blobOrAddress, name) {
   if (link.href.startsWith("blob:")) URL.revokeObjectURL(link.href);
   link.href = typeof blobOrAddress === "string" ? blobOrAddress : URL.createObjectURL(blobOrAddress);
   link.download = name;
   link.hidden = false;
 }
 
-export async function copy(text, what) {
+export async function copy(text, name) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // No permission, or no https: the old way, through a selection.
+    // Without permission or https: through a selection.
     const area = el("textarea", { value: text, readOnly: true });
     document.body.append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
   }
-  announce(`${what} copied`);
+  announce(`${name} copied`);
 }
 
-// Said to screen readers, and shown for a moment.
+// Announce to screen readers, and show for a moment.
 let fading = 0;
 export function announce(text) {
   $("announce").textContent = text;
@@ -64,14 +64,14 @@ export function announce(text) {
   fading = setTimeout(() => $("announce").classList.remove("shown"), 1600);
 }
 
-// A range input and its <output>; `told` is called with the number while it moves.
-export function slider(id, told) {
+// A range input and its <output>; `onInput` gets the number while it moves.
+export function slider(id, onInput) {
   const input = $(id);
   const output = $(`${id}-value`);
   const show = () => (output.textContent = Number(input.value).toFixed(2));
   input.addEventListener("input", () => {
     show();
-    told(Number(input.value));
+    onInput(Number(input.value));
   });
   return {
     get value() {

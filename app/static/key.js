@@ -1,36 +1,36 @@
-// The caller's key, where the service asks for one. It stays in this tab: never in an address, and
-// gone when the tab is closed.
+// The API key, for a service that needs one. It stays in this tab: never in an address, and gone when
+// the tab is closed.
 
-const PLACE = "genserve-key";
+const STORAGE_KEY = "genserve-key";
 
-// "locked" {detail: {wrong}} when a key has to be given, "opened" when the one that was given is taken.
-export const locks = new EventTarget();
+// "needed" {detail: {wrong}} when the user has to enter a key, "accepted" when the service accepts it.
+export const keyEvents = new EventTarget();
 
-let key = kept();
-let told = false; // the key has been taken once
-let waiting = null; // {promise, open}: until another key is given
+let key = storedKey();
+let accepted = false; // the service has accepted the key once
+let waiting = null; // {promise, resolve}: until another key is entered
 
-function kept() {
+function storedKey() {
   try {
-    return sessionStorage.getItem(PLACE);
+    return sessionStorage.getItem(STORAGE_KEY);
   } catch {
-    return null; // a browser that lets pages keep nothing
+    return null; // the browser forbids storage
   }
 }
 
-function keep(text) {
+function store(text) {
   try {
-    if (text === null) sessionStorage.removeItem(PLACE);
-    else sessionStorage.setItem(PLACE, text);
+    if (text === null) sessionStorage.removeItem(STORAGE_KEY);
+    else sessionStorage.setItem(STORAGE_KEY, text);
   } catch {
-    // Then it lasts until the page is left.
+    // Then the key lasts until the page is left.
   }
 }
 
-export const keyNow = () => key;
+export const currentKey = () => key;
 
-// Waits while a key is asked for; nothing needs to be sent without one.
-export async function unlocked(signal) {
+// Wait while the user is asked for a key: a request without one would be refused.
+export async function keyAvailable(signal) {
   if (!waiting) return;
   let stop;
   const stopped = new Promise((_, reject) => {
@@ -45,32 +45,32 @@ export async function unlocked(signal) {
   }
 }
 
-// A 401 to a request with this key (null = none): returns once there is another.
-export async function refused(used, signal) {
+// The service answered 401 to a request with this key (null = none). Returns once there is another.
+export async function keyRejected(used, signal) {
   if (used === key && !waiting) {
     waiting = {};
-    waiting.promise = new Promise((resolve) => (waiting.open = resolve));
-    locks.dispatchEvent(new CustomEvent("locked", { detail: { wrong: used !== null } }));
+    waiting.promise = new Promise((resolve) => (waiting.resolve = resolve));
+    keyEvents.dispatchEvent(new CustomEvent("needed", { detail: { wrong: used !== null } }));
   }
-  await unlocked(signal);
+  await keyAvailable(signal);
 }
 
-// An answer that is no 401 to a request with this key.
-export function taken(used) {
-  if (used === null || used !== key || told) return;
-  told = true;
-  keep(key);
-  locks.dispatchEvent(new Event("opened"));
+// The service did not answer 401 to a request with this key.
+export function keyAccepted(used) {
+  if (used === null || used !== key || accepted) return;
+  accepted = true;
+  store(key);
+  keyEvents.dispatchEvent(new Event("accepted"));
 }
 
-export function give(text) {
+export function setKey(text) {
   key = text;
-  told = false;
-  waiting?.open();
+  accepted = false;
+  waiting?.resolve();
   waiting = null;
 }
 
-export function forget() {
-  keep(null);
+export function forgetKey() {
+  store(null);
   location.reload();
 }

@@ -1,16 +1,16 @@
-// A slider for each latent, in the order of what it carries, and under it the encoder's mean and
-// spread; those that carry little are folded away, dead ones grey among them.
+// A slider for each latent, most informative first, with the encoder's mean and standard deviation
+// below. Little informative ones are folded away; dead ones are grey.
 
 import { $, el } from "./dom.js";
 
-export const DEAD_NATS = 0.01; // a latent with less KL divergence says nothing of the picture
-const REACH = 4; // standard deviations of the prior, each way
-const SHOWN = 16; // sliders that are not folded away
+export const DEAD_NATS = 0.01; // a latent with less KL divergence carries no information
+const RANGE = 4; // standard deviations of the prior, either side of 0
+const UNFOLDED = 16; // sliders
 
-// KL divergence from N(0, 1) in each latent, nats: from the card, else over the encoded digits.
+// KL divergence from N(0, 1) of each latent, in nats: from the card, else over the encoded images.
 export function klOf(model, points) {
-  const told = model.metrics.kl_per_dimension_nats;
-  if (told?.length === model.latent_dim) return told;
+  const onCard = model.metrics.kl_per_dimension_nats;
+  if (onCard?.length === model.latent_dim) return onCard;
   if (!points.length) return null;
   const kl = new Array(model.latent_dim).fill(0);
   for (const { mu, logvar } of points) {
@@ -23,17 +23,17 @@ export function klOf(model, points) {
 
 const deviation = (posterior, index) => Math.exp(posterior.logvar[index] / 2);
 
-// moved(index, value): a slider was moved.
-export function latents(moved) {
+// onMove(index, value): the user moved a slider.
+export function latents(onMove) {
   const box = $("latents");
-  let rows = new Map(); // index -> {input, output, spread, told, value}
+  let rows = new Map(); // index -> {input, output, spread, posteriorText, value}
   let posterior = null;
 
   function row(index, nats) {
     const id = `latent-${index}`;
     const dead = nats !== null && nats < DEAD_NATS;
-    const input = el("input", { type: "range", id, min: -REACH, max: REACH, step: 0.05 });
-    // Not said with every move of the point: 64 of them speak at once. The slider tells it.
+    const input = el("input", { type: "range", id, min: -RANGE, max: RANGE, step: 0.05 });
+    // Not live: with every move of the point all would be announced at once. The slider has the value.
     const output = el("output", { "for": id, "aria-live": "off" });
     const spread = el(
       "span",
@@ -41,13 +41,13 @@ export function latents(moved) {
       el("span", { class: "band" }),
       el("span", { class: "middle" }),
     );
-    const told = el("span", { class: "told" });
+    const posteriorText = el("span", { class: "posterior-text" });
     input.addEventListener("input", () => {
       const value = Number(input.value);
-      say(index, value);
-      moved(index, value);
+      showValue(index, value);
+      onMove(index, value);
     });
-    rows.set(index, { input, output, spread, told, value: 0 });
+    rows.set(index, { input, output, spread, posteriorText, value: 0 });
     return el(
       "div",
       { class: dead ? "latent dead" : "latent" },
@@ -55,17 +55,17 @@ export function latents(moved) {
       el("span", { class: "track" }, input),
       output,
       el("span", { class: "posterior", "aria-hidden": "true" }, spread),
-      told,
+      posteriorText,
     );
   }
 
-  // The value in figures, and to a screen reader also where the encoder puts it.
-  function say(index, value) {
+  // The value as text; for a screen reader with the encoder's mean and standard deviation.
+  function showValue(index, value) {
     const { input, output } = rows.get(index);
     rows.get(index).value = value;
     output.textContent = value.toFixed(2);
     const text = posterior
-      ? `${value.toFixed(2)}; mean ${posterior.mu[index].toFixed(2)}, spread ${deviation(posterior, index).toFixed(2)}`
+      ? `${value.toFixed(2)}; mean ${posterior.mu[index].toFixed(2)}, standard deviation ${deviation(posterior, index).toFixed(2)}`
       : value.toFixed(2);
     input.setAttribute("aria-valuetext", text);
   }
@@ -76,14 +76,14 @@ export function latents(moved) {
       const focused = box.contains(document.activeElement) ? document.activeElement.id : "";
       const unfolded = box.querySelector("details")?.open ?? false;
       rows = new Map();
-      const made = order.map((index) => row(index, kl ? kl[index] : null));
-      const dead = made.filter((element) => element.classList.contains("dead")).length;
-      const alive = Math.min(SHOWN, made.length - dead); // dead ones come last
-      const folded = made.slice(alive);
-      const parts = made.slice(0, alive);
+      const sliders = order.map((index) => row(index, kl ? kl[index] : null));
+      const dead = sliders.filter((element) => element.classList.contains("dead")).length;
+      const alive = Math.min(UNFOLDED, sliders.length - dead); // dead ones come last
+      const folded = sliders.slice(alive);
+      const parts = sliders.slice(0, alive);
       if (folded.length) {
-        const which = dead ? `, ${dead} of them dead: less than ${DEAD_NATS} nats` : "";
-        const summary = el("summary", { id: "latents-more" }, `${folded.length} more${which}`);
+        const deadText = dead ? `, ${dead} of them dead: less than ${DEAD_NATS} nats` : "";
+        const summary = el("summary", { id: "latents-more" }, `${folded.length} more${deadText}`);
         parts.push(el("details", { class: "folded", open: unfolded }, summary, ...folded));
       }
       box.replaceChildren(...parts);
@@ -92,24 +92,24 @@ export function latents(moved) {
     set(z) {
       for (const [index, { input }] of rows) {
         input.value = z[index];
-        say(index, z[index]);
+        showValue(index, z[index]);
       }
     },
-    // The encoder's mean, with a bar from one standard deviation under it to one above; null = none.
-    around(given) {
+    // Show the encoder's mean, with a bar of one standard deviation either side; null = hide it.
+    setPosterior(given) {
       posterior = given;
-      for (const [index, { spread, told, value }] of rows) {
+      for (const [index, { spread, posteriorText, value }] of rows) {
         spread.hidden = !posterior;
-        told.textContent = "";
+        posteriorText.textContent = "";
         if (posterior) {
-          const [mean, reach] = [posterior.mu[index], deviation(posterior, index)];
-          const share = (value) => Math.max(0, Math.min(1, (value + REACH) / (2 * REACH)));
+          const [mean, sigma] = [posterior.mu[index], deviation(posterior, index)];
+          const share = (value) => Math.max(0, Math.min(1, (value + RANGE) / (2 * RANGE)));
           spread.style.setProperty("--mean", share(mean));
-          spread.style.setProperty("--from", share(mean - reach));
-          spread.style.setProperty("--size", share(mean + reach) - share(mean - reach));
-          told.textContent = `${mean.toFixed(2)} ± ${reach.toFixed(2)}`;
+          spread.style.setProperty("--from", share(mean - sigma));
+          spread.style.setProperty("--size", share(mean + sigma) - share(mean - sigma));
+          posteriorText.textContent = `${mean.toFixed(2)} ± ${sigma.toFixed(2)}`;
         }
-        say(index, value);
+        showValue(index, value);
       }
     },
   };

@@ -1,40 +1,40 @@
-// Newest wins: of many calls one is open and one waits; a newer one takes the waiting one's place.
-// What is open is cancelled once it is overdue and something newer waits, so that a slow network
-// still shows something on the way, and a fast one shows everything.
+// Newest wins: of many calls one runs and one waits; a newer call replaces the waiting one. The
+// running call is cancelled once it is overdue and another waits. So a fast network shows every step,
+// and a slow one still shows some.
 
 import { Problem } from "./api.js";
-import { clear, explain, working } from "./notice.js";
+import { clear, showError, working } from "./notice.js";
 
 const PATIENCE_MS = 150;
 
-// Whether the same call may go better: not what was refused for what it asks.
+// Whether a retry may succeed: not after a 4xx, which refuses the request itself.
 const mayPass = (error) => !(error instanceof Problem && error.status >= 400 && error.status < 500) || error.status === 429;
 
-// What failed and may pass, with its arguments: it is tried again together.
+// Failed calls that a retry may help, with their arguments; they are retried together.
 const failed = new Map();
-function tryAgain() {
+function retryAll() {
   const all = [...failed];
   failed.clear();
   for (const [call, args] of all) call(...args);
 }
 
-// work(signal, ...args) -> call(...args), with call.stop(). After each of its awaits the work looks
-// whether the signal is aborted, and if so changes nothing. Errors go to the notice, with a retry
-// where one may help. quiet: it is no work that anybody waits for.
+// Turns work(signal, ...args) into call(...args), with call.stop(). After each await the work checks
+// whether the signal is aborted, and then changes nothing. Errors go to the notice, with a retry
+// where one may help. quiet: nobody waits for this work, so no progress is shown.
 export function latest(work, { quiet = false } = {}) {
-  let open = null; // AbortController
+  let running = null; // AbortController
   let waiting = null; // arguments
   let overdue = false;
-  let told = null;
+  let notice = null;
 
   function forget() {
     failed.delete(call);
-    if (told) clear(told);
-    told = null;
+    if (notice) clear(notice);
+    notice = null;
   }
 
   async function run(args) {
-    const controller = (open = new AbortController());
+    const controller = (running = new AbortController());
     overdue = false;
     if (!quiet) working(+1);
     const timer = setTimeout(() => {
@@ -48,12 +48,12 @@ export function latest(work, { quiet = false } = {}) {
       if (!controller.signal.aborted) {
         if (mayPass(error)) failed.set(call, args);
         else failed.delete(call);
-        told = explain(error, mayPass(error) ? tryAgain : undefined);
-        controller.abort(); // what else it had begun is not to show itself later
+        notice = showError(error, mayPass(error) ? retryAll : undefined);
+        controller.abort(); // its other requests must not show anything later
       }
     }
     clearTimeout(timer);
-    open = null;
+    running = null;
     const next = waiting;
     waiting = null;
     if (next) run(next);
@@ -61,18 +61,18 @@ export function latest(work, { quiet = false } = {}) {
   }
 
   function call(...args) {
-    if (!open) {
+    if (!running) {
       run(args);
       return;
     }
     waiting = args;
-    if (overdue) open.abort();
+    if (overdue) running.abort();
   }
 
-  // Nothing comes of what was asked for, and what was said of it is past.
+  // Cancel the running and the waiting call, and remove their notice.
   call.stop = () => {
     waiting = null;
-    open?.abort();
+    running?.abort();
     forget();
   };
   return call;

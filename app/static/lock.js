@@ -1,40 +1,40 @@
-// Where the service asks for a key: a field for it, and links that show it.
+// The form for the API key, and links to resources that need it.
 
-import { ask } from "./api.js";
+import { request } from "./api.js";
 import { $, el } from "./dom.js";
-import { forget, give, keyNow, locks } from "./key.js";
-import { explain, placeNotice } from "./notice.js";
+import { currentKey, forgetKey, keyEvents, setKey } from "./key.js";
+import { placeNotice, showError } from "./notice.js";
 
-const KEY = /^[A-Za-z0-9._~+/=-]{16,256}$/; // what the service takes for one
-const NEEDS_KEY = /^\/(generate|models)\b/; // of what the page links to
+const KEY = /^[A-Za-z0-9._~+/=-]{16,256}$/; // what the service accepts as a key
+const NEEDS_KEY = /^\/(generate|models)\b/; // paths that the page links to
 
-function say(text, bad) {
-  $("lock-said").textContent = text;
+function showMessage(text, bad) {
+  $("lock-message").textContent = text;
   $("lock-key").setAttribute("aria-invalid", String(bad));
 }
 
-locks.addEventListener("locked", ({ detail: { wrong } }) => {
+keyEvents.addEventListener("needed", ({ detail: { wrong } }) => {
   placeNotice();
   $("lock").hidden = false;
-  say(wrong ? "The service does not take this key. Is it whole?" : "", wrong);
+  showMessage(wrong ? "The service does not accept this key. Is it complete?" : "", wrong);
   const idle = document.activeElement === document.body || $("lock").contains(document.activeElement);
   if (idle) $("lock-key").focus();
   if (wrong) $("lock-key").select();
 });
 
-locks.addEventListener("opened", () => {
-  const held = $("lock").contains(document.activeElement);
+keyEvents.addEventListener("accepted", () => {
+  const hadFocus = $("lock").contains(document.activeElement);
   $("lock").hidden = true;
   $("lock-key").value = "";
   $("key-forget").hidden = false;
-  if (held) (document.querySelector("dialog[open]") ?? $("panel")).focus();
+  if (hadFocus) (document.querySelector("dialog[open]") ?? $("panel")).focus();
 });
 
-// A browser that follows a link shows no key, so the page asks and hands on what comes.
+// A browser sends no key when it follows a link, so the page requests the resource and hands it over.
 async function follow(link) {
   const { pathname, search } = new URL(link.href);
   try {
-    const { data } = await ask(pathname + search, { as: "file", shown: false });
+    const { data } = await request(pathname + search, { as: "file", shown: false });
     const address = URL.createObjectURL(data);
     if (!link.download) location.assign(address);
     else {
@@ -42,7 +42,7 @@ async function follow(link) {
       setTimeout(() => URL.revokeObjectURL(address), 1000);
     }
   } catch (error) {
-    explain(error, () => follow(link));
+    showError(error, () => follow(link));
   }
 }
 
@@ -51,17 +51,17 @@ export function bindLock() {
     event.preventDefault();
     const given = $("lock-key").value.trim();
     if (KEY.test(given)) {
-      say("Trying it…", false);
-      give(given);
-      // Whatever waited for it may have been given up.
-      ask("/models", { shown: false }).catch((error) => explain(error));
-    } else say("A key has 16 to 256 letters, digits and -._~+/=, no spaces.", true);
+      showMessage("Checking…", false);
+      setKey(given);
+      // The request that waited for a key may have been cancelled, so check the key by another.
+      request("/models", { shown: false }).catch((error) => showError(error));
+    } else showMessage("A key has 16 to 256 letters, digits and -._~+/=, no spaces.", true);
   });
-  $("key-forget").addEventListener("click", forget);
+  $("key-forget").addEventListener("click", forgetKey);
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
     const inNewTab = event.ctrlKey || event.metaKey || event.shiftKey;
-    if (!link || inNewTab || keyNow() === null) return;
+    if (!link || inNewTab || currentKey() === null) return;
     if (link.origin !== location.origin || !NEEDS_KEY.test(link.pathname)) return;
     event.preventDefault();
     follow(link);

@@ -1,4 +1,4 @@
-// Puts the page together: tabs, the address, and which view shows what.
+// Assembles the page: tabs, the address, and the views.
 
 import { Problem } from "./api.js";
 import { board } from "./board.js";
@@ -9,42 +9,43 @@ import { draw } from "./draw.js";
 import { bindLock } from "./lock.js";
 import { loadModels } from "./models.js";
 import { morph } from "./morph.js";
-import { clear, explain, tellLeft, working } from "./notice.js";
-import { bindSnippets, showMade } from "./snippets.js";
+import { clear, showError, showIgnored, working } from "./notice.js";
+import { bindSnippets, showExchange } from "./snippets.js";
 import { Link, addressOf, pushAddress, readAddress, replaceAddress } from "./state.js";
 import { verify } from "./verify.js";
 import { write } from "./write.js";
 
-// name -> view: {open(link), params(), close?(), dropped?(file)}. Made when it is first shown.
-const MAKERS = { board, draw, morph, write, cost, models: cards, verify };
-const PICTURES = ["image/png", "image/jpeg", "image/webp"]; // what the service reads
+// name -> function that creates the view: {open(link), params(), close?(), dropped?(file)}. A view is
+// created when it is first shown.
+const CREATE = { board, draw, morph, write, cost, models: cards, verify };
+const IMAGE_TYPES = ["image/png", "image/jpeg", "image/webp"]; // that the service reads
 const views = {};
-const opened = new Set(); // names of views that have followed a link
-const made = {}; // name -> the request that made what the view shows
+const opened = new Set(); // names of views that have opened a link
+const exchanges = {}; // name -> the request behind what the view shows, with its response
 let current = null;
-let ready = false; // what is served is known; before, a view cannot be made
-let early = null; // a picture that came before
+let ready = false; // the models are known; a view cannot be created before
+let early = null; // an image dropped before that
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
 const app = {
-  // The state of the shown view has changed.
+  // The state of the current view has changed.
   save() {
     if (views[current]) replaceAddress(addressOf(current, views[current].params()));
   },
-  // Show a view with these parameters; going back leads here again.
+  // Show a view with these parameters, as a new entry of the history.
   go(name, params) {
     pushAddress(addressOf(name, params));
     show(name, new URLSearchParams(addressOf(name, params).split("?")[1] ?? ""));
   },
-  // A view that may be asked something while it is not shown.
-  view: (name) => (views[name] ??= MAKERS[name](app)),
+  // A view, which need not be the current one.
+  view: (name) => (views[name] ??= CREATE[name](app)),
 };
 
 const sectionOf = (name) => $(`view-${name}`);
 
 function show(name, params) {
-  // Whether what has the focus goes away with the former view.
+  // Whether the focused element disappears with the former view.
   const leaving = current && current !== name;
   const lost =
     leaving &&
@@ -68,25 +69,25 @@ function show(name, params) {
     heading.tabIndex = -1;
     heading.focus();
   }
-  showMade(made[name]);
+  showExchange(exchanges[name]);
   try {
     const link = new Link(params);
     app.view(name).open(link);
     sectionOf(name).inert = false;
     opened.add(name);
-    if (link.left.length) tellLeft(link.left);
+    if (link.ignored.length) showIgnored(link.ignored);
   } catch (error) {
-    // The link cannot be followed: say so, and offer what is here. What has never been opened has
-    // nothing yet that its controls could work on.
+    // The link is invalid: say so, and offer the view without it. A view that was never opened has no
+    // state for its controls to work on.
     sectionOf(name).inert = !opened.has(name);
     const fresh = () => app.go(name, {});
-    explain(error, error instanceof Problem ? fresh : undefined, "Show what is served now");
+    showError(error, error instanceof Problem ? fresh : undefined, "Open without the link's settings");
   }
 }
 
 function route() {
   const { view, params } = readAddress();
-  show(Object.hasOwn(MAKERS, view) ? view : "board", params);
+  show(Object.hasOwn(CREATE, view) ? view : "board", params);
 }
 
 function chooseTab(tab) {
@@ -113,22 +114,22 @@ $("skip").addEventListener("click", (event) => {
   $("panel").focus();
 });
 
-// A picture dropped on the page goes to the view that wants it, else it is verified.
+// An image dropped on the page goes to the current view if it takes one, else it is verified.
 for (const kind of ["dragover", "drop", "paste"]) {
   document.addEventListener(kind, (event) => {
     const carried = event.dataTransfer ?? event.clipboardData;
     if (!carried?.types.includes("Files")) return;
-    if (carried.types.includes("text/plain") && event.target.matches?.("input")) return; // it wants text
+    if (carried.types.includes("text/plain") && event.target.matches?.("input")) return; // the text is for the field
     event.preventDefault();
-    if (kind !== "dragover") sort([...carried.files]);
+    if (kind !== "dragover") receiveFiles([...carried.files]);
   });
 }
-function sort(files) {
-  const picture = files.find(({ type }) => PICTURES.includes(type));
-  if (picture) receive(picture);
+function receiveFiles(files) {
+  const image = files.find(({ type }) => IMAGE_TYPES.includes(type));
+  if (image) receive(image);
   else if (files.length) {
-    const text = `“${files[0].name}” is none that can be read here: PNG, JPEG and WebP are.`;
-    explain(new Problem(415, "Not a picture", text));
+    const text = `“${files[0].name}” cannot be read here. PNG, JPEG and WebP images are accepted.`;
+    showError(new Problem(415, "Not an image", text));
   }
 }
 function receive(file) {
@@ -140,20 +141,20 @@ function receive(file) {
   }
 }
 
-bindSnippets((request) => (made[current] = request));
+bindSnippets((exchange) => (exchanges[current] = exchange));
 
 async function start() {
   working(+1);
   try {
     await loadModels();
   } catch (error) {
-    explain(error, start);
+    showError(error, start);
     return;
   } finally {
     working(-1);
   }
   ready = true;
-  current = null; // a tab may have been chosen before: now its view is made
+  current = null; // a tab may have been chosen already: now its view is created
   route();
   if (early) receive(early);
   early = null;

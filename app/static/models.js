@@ -1,42 +1,42 @@
-// What is served, and samples of it.
+// The served models, and samples of them.
 
-import { Problem, ask, tellMade } from "./api.js";
+import { Problem, reportCached, request } from "./api.js";
 import { pngAddress } from "./dom.js";
 import { parseSeeds, writeSeeds } from "./seeds.js";
 
 export let models = [];
-export let mostAtOnce = 1; // images, pictures or latents of one request: the service's own limit
-export let standard = null; // the default model
-let standardEncoder = null; // and the one that encodes
+export let maxImages = 1; // the service's limit of images, uploads or latents in one request
+export let defaultModel = null;
+let defaultEncoder = null;
 
 export async function loadModels() {
-  const { data } = await ask("/models", { shown: false });
+  const { data } = await request("/models", { shown: false });
   models = data.models.map((card) => ({ ...card, pin: `${card.name}@${card.digest.slice(0, 12)}` }));
-  standard = models.find((model) => model.name === data.default);
-  standardEncoder = models.find((model) => model.name === data.default_encoder);
-  mostAtOnce = data.max_n;
+  defaultModel = models.find((model) => model.name === data.default);
+  defaultEncoder = models.find((model) => model.name === data.default_encoder);
+  maxImages = data.max_n;
 }
 
 export const conditional = () => models.filter((model) => model.labels.length);
 
-// Whether one model's pictures are what the other knows: of one shape, and learnt from one set.
-const alike = (one, other) =>
+// Whether two models work on the same kind of image: the same shape, and trained on the same data.
+const compatible = (one, other) =>
   String(one.image_shape) === String(other.image_shape) && one.data.name === other.data.name;
 
-// The model with labels whose pictures an encoder reads as its own; undefined = there is none.
-export const giverFor = (encoding) => conditional().find((model) => alike(model, encoding));
+// A conditional model whose images an encoder can read; undefined = there is none.
+export const generatorFor = (encoder) => conditional().find((model) => compatible(model, encoder));
 
-// The encoder that reads these models' pictures as its own, the default one if it does: undefined =
-// none is served.
-export function encoder(...of) {
-  const encoding = models.filter((model) => model.operations.includes("encode"));
-  const fits = (model) => model && of.every((one) => alike(one, model));
-  return fits(standardEncoder) ? standardEncoder : encoding.find(fits);
+// An encoder that can read the images of these models, the default one if it can; undefined = none is
+// served.
+export function encoder(...generators) {
+  const encoders = models.filter((model) => model.operations.includes("encode"));
+  const fits = (model) => model && generators.every((one) => compatible(one, model));
+  return fits(defaultEncoder) ? defaultEncoder : encoders.find(fits);
 }
 
-// The model of an address; none = `otherwise`. A pinned one must be the checkpoint that is served.
-export function modelOf(text, otherwise = standard) {
-  if (!text) return otherwise;
+// The model that an address names, else `fallback`. If the address pins a checkpoint, it must be served.
+export function modelOf(text, fallback = defaultModel) {
+  if (!text) return fallback;
   const [name, digits] = text.slice(0, 128).split("@"); // no name is longer
   const model = models.find((one) => one.name === name);
   if (model && (!digits || model.digest.startsWith(digits))) return model;
@@ -45,63 +45,63 @@ export function modelOf(text, otherwise = standard) {
     "Not served here",
     model
       ? `The link was made with another checkpoint of ${name} than the one served now.`
-      : `The link was made with ${name}; served are ${models.map((one) => one.name).join(", ")}.`,
+      : `The link was made with ${name}. Available: ${models.map((one) => one.name).join(", ")}.`,
   );
 }
 
-// What pinned addresses gave never changes, so it is kept: key -> sample.
-const kept = new Map();
-const MOST_KEPT = 20000;
+// Samples of a pinned model never change: key -> sample.
+const cache = new Map();
+const MAX_CACHED = 20000;
 
-function keep(key, sample) {
-  if (kept.size >= MOST_KEPT) kept.delete(kept.keys().next().value);
-  kept.set(key, sample);
+function store(key, sample) {
+  if (cache.size >= MAX_CACHED) cache.delete(cache.keys().next().value);
+  cache.set(key, sample);
 }
 
-// One image a seed, in order: {src, label, seed, permalink, digest, model, made}. label null = none
-// asked for. What is kept is not asked for again, unless `fresh`: then the request that is shown is
-// that of these seeds and no others.
+// One sample for each seed, in order: {src, label, seed, permalink, digest, model, exchange}. label
+// null = no label. Cached samples are not requested again, unless `fresh`: then the request shown is
+// for exactly these seeds.
 export async function samples(model, label, seeds, truncation, { fresh, ...options } = {}) {
   const key = (seed) => `${model.pin} ${label} ${seed} ${truncation}`;
-  const missing = seeds.filter((seed) => fresh || !kept.has(key(seed)));
-  if (!missing.length && options.shown !== false) tellMade(kept.get(key(seeds[0])).made);
-  // What is kept now may have to go for what is to come.
-  const found = new Map(seeds.map((seed) => [seed, kept.get(key(seed))]));
-  for (let start = 0; start < missing.length; start += mostAtOnce) {
+  const missing = seeds.filter((seed) => fresh || !cache.has(key(seed)));
+  if (!missing.length && options.shown !== false) reportCached(cache.get(key(seeds[0])).exchange);
+  // Read now: the cache may drop them to store the new ones.
+  const bySeed = new Map(seeds.map((seed) => [seed, cache.get(key(seed))]));
+  for (let start = 0; start < missing.length; start += maxImages) {
     const query = {
       model: model.pin,
       label,
-      seeds: writeSeeds(missing.slice(start, start + mostAtOnce)),
+      seeds: writeSeeds(missing.slice(start, start + maxImages)),
       truncation: truncation === 1 ? undefined : String(Number(truncation.toFixed(2))),
       format: "json",
     };
-    const { data, ...made } = await ask("/generate", { ...options, query });
+    const { data, ...exchange } = await request("/generate", { ...options, query });
     for (const { image, ...rest } of data.items) {
-      found.set(rest.seed, { ...rest, src: pngAddress(image), model, made });
-      keep(key(rest.seed), found.get(rest.seed));
+      bySeed.set(rest.seed, { ...rest, src: pngAddress(image), model, exchange });
+      store(key(rest.seed), bySeed.get(rest.seed));
     }
   }
-  return seeds.map((seed) => found.get(seed));
+  return seeds.map((seed) => bySeed.get(seed));
 }
 
-// A sample's name in an address, "model,label,seed,truncation", and back to the sample.
+// A sample's name in an address: "model,label,seed,truncation".
 export const nameOf = ({ model, label, seed, truncation = 1 }) =>
   [model.pin, label ?? "", seed, truncation].join(",");
 
-// What cannot be followed is a Problem: another checkpoint, or a label that the model has not.
+// The parts of such a name. Throws a Problem for another checkpoint, or a label that the model lacks.
 export function partsOfName(name) {
   const parts = name.split(",");
   while (parts.length > 4) parts.splice(1, 2, `${parts[1]},${parts[2]}`); // a label with commas
-  const [address, label, seed, cut] = parts;
+  const [address, label, seed, truncationText] = parts;
   const model = modelOf(address);
   if (label && !model.labels.includes(label)) {
-    const known = model.labels.length ? `it knows ${model.labels.join(", ")}` : "it knows no labels";
-    throw new Problem(404, "Not served here", `The link asks ${model.name} for another label; ${known}.`);
+    const known = model.labels.length ? `its labels: ${model.labels.join(", ")}` : "it is unconditional";
+    throw new Problem(404, "Not served here", `The link names a label that ${model.name} does not have; ${known}.`);
   }
   const [number] = parseSeeds(seed ?? "", 1) ?? [1];
-  const truncation = Number(cut ?? 1);
-  const usual = !(truncation >= 0 && truncation <= 1);
-  return { model, label: label || null, seed: number, truncation: usual ? 1 : truncation };
+  const truncation = Number(truncationText ?? 1);
+  const valid = truncation >= 0 && truncation <= 1;
+  return { model, label: label || null, seed: number, truncation: valid ? truncation : 1 };
 }
 
 export async function sampleNamed(name, signal) {

@@ -1,120 +1,120 @@
-// From one picture to another: between seeds of one label in the generator's own latent space,
+// Interpolation between two images: between seeds of one label in the generator's latent space,
 // between anything else in the VAE's.
 
-import { Problem, ask } from "./api.js";
+import { Problem, request } from "./api.js";
 import { bitmapOf } from "./bitmap.js";
 import { $, announce, blobOf, el, pngAddress, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
-import { conditional, encoder, giverFor, mostAtOnce, nameOf, partsOfName, sampleNamed, standard } from "./models.js";
-import { packStrokes, strokesPicture, unpackStrokes } from "./pad.js";
+import { conditional, defaultModel, encoder, generatorFor, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
+import { packStrokes, strokesImage, unpackStrokes } from "./pad.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
 
 const FRAME_MS = 80;
 const SCALE = 8; // of the saved animation
-const DRAWN = "strokes:"; // before a drawing in an address
+const STROKES = "strokes:"; // prefix of a drawing in an address
 
 // One end: {from: a sample's name}, {strokes} or {file}.
-const textOf = ({ from, strokes }) => from ?? (strokes && packStrokes(strokes) && DRAWN + packStrokes(strokes));
+const textOf = ({ from, strokes }) => from ?? (strokes && packStrokes(strokes) && STROKES + packStrokes(strokes));
 
-// The end of an address; one that cannot be shown is a Problem.
+// The end that an address names; throws a Problem if it cannot be shown.
 function endOf(text) {
-  if (!text.startsWith(DRAWN)) {
+  if (!text.startsWith(STROKES)) {
     partsOfName(text);
     return { from: text };
   }
-  const strokes = unpackStrokes(text.slice(DRAWN.length));
-  if (!strokes) throw new Problem(422, "No drawing", "The link names a drawing that cannot be read.");
+  const strokes = unpackStrokes(text.slice(STROKES.length));
+  if (!strokes) throw new Problem(422, "Invalid drawing", "The link has a drawing that cannot be read.");
   return { strokes };
 }
 
-// Whose samples the ends are at first: of a model with labels, one that the encoder knows.
-function firstGiver() {
-  const through = encoder();
-  return (through && giverFor(through)) ?? conditional()[0] ?? standard;
+// The model of the first ends: a conditional one, if possible one whose images the encoder can read.
+function initialGenerator() {
+  const vae = encoder();
+  return (vae && generatorFor(vae)) ?? conditional()[0] ?? defaultModel;
 }
 
-// Steps that one request may ask for.
+// Offer only as many steps as one request may have.
 function offerSteps() {
   const select = $("morph-steps");
-  for (const option of [...select.options]) if (Number(option.value) > mostAtOnce) option.remove();
-  if (!select.options.length) select.append(new Option(String(mostAtOnce)));
+  for (const option of [...select.options]) if (Number(option.value) > maxImages) option.remove();
+  if (!select.options.length) select.append(new Option(String(maxImages)));
 }
 
 export function morph(app) {
-  const giver = firstGiver();
-  const labelOf = (index) => giver.labels[Math.min(index, giver.labels.length - 1)] ?? null;
+  const generator = initialGenerator();
+  const labelOf = (index) => generator.labels[Math.min(index, generator.labels.length - 1)] ?? null;
   const ends = {
-    a: { from: nameOf({ model: giver, label: labelOf(3), seed: 2 }) },
-    // Another label only where there is a way to it.
-    b: { from: nameOf({ model: giver, label: labelOf(encoder(giver) ? 8 : 3), seed: 4 }) },
+    a: { from: nameOf({ model: generator, label: labelOf(3), seed: 2 }) },
+    // Another label only if there is a path to it.
+    b: { from: nameOf({ model: generator, label: labelOf(encoder(generator) ? 8 : 3), seed: 4 }) },
   };
   const boxes = {};
-  let frames = []; // addresses of the pictures
-  let path = null; // what asked for them: {query, files, how}
+  let frames = []; // addresses of the images
+  let path = null; // their request: {query, files, how}
   let place = 0;
   let playing = 0;
 
-  // An end's picture: {blob, src, from}; src and from are a sample's alone.
-  async function pictureOfEnd(end, signal) {
-    if (!end.from) return { blob: end.file ?? (await strokesPicture(end.strokes)) };
+  // An end's image: {blob, src, from}; only a sample has src and from.
+  async function imageOfEnd(end, signal) {
+    if (!end.from) return { blob: end.file ?? (await strokesImage(end.strokes)) };
     const { src, permalink } = await sampleNamed(end.from, signal);
     return { blob: blobOf(src), src, from: permalink };
   }
 
-  // How to ask for the path between ends: by seeds where they differ in nothing else.
-  function plan(between, pictures) {
+  // The request for the path between two ends: by seeds if they differ in nothing else.
+  function plan(pair, images) {
     const common = { steps: $("morph-steps").value, method: $("morph-method").value };
-    const [a, b] = between.map((end) => end.from && partsOfName(end.from));
-    const alike = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
-    if (alike) {
+    const [a, b] = pair.map((end) => end.from && partsOfName(end.from));
+    const sameModel = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
+    if (sameModel) {
       const truncation = a.truncation === 1 ? undefined : String(a.truncation);
       const query = { model: a.model.pin, label: a.label, seeds: `${a.seed},${b.seed}`, truncation };
       return { query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
     }
-    const through = encoder(...[a, b].filter(Boolean).map(({ model }) => model));
-    if (!through) {
-      const why = "Ends that differ in label or are pictures need a VAE that learnt from what they show.";
-      throw new Problem(422, "No way between these", `${why} None is served.`);
+    const vae = encoder(...[a, b].filter(Boolean).map(({ model }) => model));
+    if (!vae) {
+      const need = "Ends with different labels, and uploaded or drawn ends, need a VAE trained on the same kind of image.";
+      throw new Problem(422, "No path between these", `${need} None is served.`);
     }
     return {
-      query: { model: through.pin, ...common },
-      files: pictures.map(({ blob, from }, i) => ({ name: ["start.png", "end.png"][i], blob, from })),
-      how: `through the latent space of ${through.name}: both ends are encoded, and every point between is decoded`,
+      query: { model: vae.pin, ...common },
+      files: images.map(({ blob, from }, i) => ({ name: ["start.png", "end.png"][i], blob, from })),
+      how: `through the latent space of ${vae.name}: both ends are encoded, every point between is decoded`,
     };
   }
 
   const show = latest(async (signal) => {
     stop();
     try {
-      const between = [ends.a, ends.b]; // as they are now
-      const pictures = [];
-      for (const end of between) pictures.push(await pictureOfEnd(end, signal));
+      const pair = [ends.a, ends.b]; // as they are now
+      const images = [];
+      for (const end of pair) images.push(await imageOfEnd(end, signal));
       if (signal.aborted) return;
-      pictures.forEach(({ src, blob }, index) => {
+      images.forEach(({ src, blob }, index) => {
         const { img } = boxes[["a", "b"][index]];
         if (img.src.startsWith("blob:")) URL.revokeObjectURL(img.src);
         img.src = src ?? URL.createObjectURL(blob);
       });
-      const planned = plan(between, pictures);
+      const planned = plan(pair, images);
       const query = { ...planned.query, format: "json" };
-      const { data } = await ask("/interpolate", { ...planned, query, signal });
+      const { data } = await request("/interpolate", { ...planned, query, signal });
       if (signal.aborted) return;
       path = planned;
       frames = data.items.map(({ image }) => pngAddress(image));
     } catch (error) {
-      if (!signal.aborted) blank(); // what is shown is of other ends
+      if (!signal.aborted) blank(); // the frames shown are of other ends
       throw error;
     }
-    stop(); // of the path before
-    $("morph-how").textContent = `${frames.length} pictures, ${path.how}.`;
+    stop(); // playing the former path
+    $("morph-how").textContent = `${frames.length} images, ${path.how}.`;
     $("morph-frames").replaceChildren(...frames.map(thumbnail));
-    usable(true);
+    setEnabled(true);
     $("morph-scrub").max = frames.length - 1;
     turnTo(Math.min(place, frames.length - 1));
   });
 
-  // Whether there is a path to walk on.
-  function usable(yes) {
+  // Enable or disable the controls of the path.
+  function setEnabled(yes) {
     for (const id of ["morph-scrub", "morph-play", "morph-save"]) $(id).disabled = !yes;
     $("morph-blank").hidden = yes;
     $("morph-frame").hidden = !yes;
@@ -125,7 +125,7 @@ export function morph(app) {
     frames = [];
     $("morph-how").textContent = "";
     $("morph-frames").replaceChildren();
-    usable(false);
+    setEnabled(false);
   }
 
   function thumbnail(src, index) {
@@ -140,9 +140,9 @@ export function morph(app) {
   function turnTo(index) {
     place = index;
     $("morph-frame").src = frames[index];
-    $("morph-frame").alt = `Picture ${index + 1} of ${frames.length} on the way`;
+    $("morph-frame").alt = `Image ${index + 1} of ${frames.length} on the path`;
     $("morph-scrub").value = index;
-    $("morph-scrub").setAttribute("aria-valuetext", `picture ${index + 1} of ${frames.length}`);
+    $("morph-scrub").setAttribute("aria-valuetext", `image ${index + 1} of ${frames.length}`);
     [...$("morph-frames").children].forEach((img, i) => img.classList.toggle("now", i === index));
     if (!playing) app.save();
   }
@@ -154,7 +154,7 @@ export function morph(app) {
     $("morph-play").setAttribute("aria-pressed", "false");
   }
 
-  // There and back again.
+  // Forwards and backwards, repeatedly.
   function play() {
     let step = place >= frames.length - 1 ? -1 : 1;
     $("morph-play").textContent = "Pause";
@@ -167,7 +167,7 @@ export function morph(app) {
 
   const save = latest(async (signal) => {
     const query = { ...path.query, layout: "animation", frame_ms: String(FRAME_MS), scale: String(SCALE) };
-    const { data } = await ask("/interpolate", { ...path, query, as: "blob", signal });
+    const { data } = await request("/interpolate", { ...path, query, as: "blob", signal });
     if (signal.aborted) return;
     const link = el("a", { href: URL.createObjectURL(data), download: "morph.png" });
     link.click();
@@ -175,7 +175,7 @@ export function morph(app) {
     announce("Saved as morph.png");
   });
 
-  // A file becomes an end once it is known for a picture.
+  // A file becomes an end once it is known to be an image.
   const readers = Object.fromEntries(
     ["a", "b"].map((key) => [
       key,
@@ -198,7 +198,7 @@ export function morph(app) {
     show();
   }
 
-  // The controls of an end say what it is.
+  // Show in an end's controls what it is.
   function refresh(key) {
     const { label, seed, box } = boxes[key];
     const end = ends[key];
@@ -224,16 +224,16 @@ export function morph(app) {
     const drawing = el("button", { type: "button" }, "My drawing");
     const file = el("input", { type: "file", class: "visually-hidden", accept: "image/png,image/jpeg,image/webp" });
     boxes[key] = { box, img, label, seed };
-    // What a control changes is changed in the sample that the end is, or else in a first one.
-    const parts = () => (ends[key].from ? partsOfName(ends[key].from) : { model: giver, label: labelOf(0), seed: 1 });
+    // A control changes the sample that the end is; a drawing or file is replaced by a first sample.
+    const parts = () => (ends[key].from ? partsOfName(ends[key].from) : { model: generator, label: labelOf(0), seed: 1 });
     const take = (part) => change(key, { from: nameOf({ ...parts(), ...part }) });
     label.addEventListener("change", () => take({ label: label.value }));
     seed.addEventListener("change", () => take({ seed: (parseSeeds(seed.value, 1) ?? [1])[0] }));
     other.addEventListener("click", () => take({ seed: randomSeed() }));
     drawing.addEventListener("click", () => {
-      const picture = app.view("draw").picture?.();
-      if (picture) change(key, picture);
-      else announce("There is nothing on the pad: draw something first");
+      const drawn = app.view("draw").picture?.();
+      if (drawn) change(key, drawn);
+      else announce("The drawing area is empty: draw something first");
     });
     file.addEventListener("change", () => {
       if (file.files.length) readers[key](file.files[0]);
@@ -243,7 +243,7 @@ export function morph(app) {
       el("h3", {}, title),
       img,
       el("div", { class: "controls" }, el("label", {}, "Label ", label), el("label", {}, "Style ", seed), other),
-      el("div", { class: "controls" }, drawing, el("label", { class: "button" }, "Picture file", file)),
+      el("div", { class: "controls" }, drawing, el("label", { class: "button" }, "Image file", file)),
     );
   }
   offerSteps();
@@ -270,12 +270,12 @@ export function morph(app) {
 
   return {
     open(link) {
-      const asked = {}; // all of it is looked at before any of it counts
+      const linked = {}; // all is checked before any is applied
       for (const key of ["a", "b"]) {
         const end = link.take(key);
-        if (end) asked[key] = endOf(end);
+        if (end) linked[key] = endOf(end);
       }
-      Object.assign(ends, asked);
+      Object.assign(ends, linked);
       for (const key of ["a", "b"]) refresh(key);
       for (const name of ["steps", "method"]) {
         const select = $(`morph-${name}`);
@@ -298,7 +298,7 @@ export function morph(app) {
       method: $("morph-method").value,
       at: String(place),
     }),
-    // A picture dropped here is the end.
+    // A dropped image becomes the end.
     dropped: (file) => readers.b(file),
   };
 }

@@ -1,13 +1,13 @@
-// The one place where the page says that something is wrong, or that it waits.
+// The one place that shows errors and waits.
 
 import { Problem, events } from "./api.js";
 import { $ } from "./dom.js";
 
 let current = null; // {text, kind}: what is shown
 let counting = 0; // interval
-let under = 0; // pieces of work under way
+let pending = 0; // pieces of work in progress
 
-// What is behind an open dialog can neither be seen well nor be reached: the notice goes with it.
+// An open dialog hides what is behind it and makes it inert, so the notice moves into the dialog.
 export function placeNotice() {
   const home = document.querySelector("dialog[open]") ?? $("panel");
   if ($("notices").parentElement !== home) home.prepend($("notices"));
@@ -20,7 +20,7 @@ function show(kind, text, action, count = "") {
   current = { text, kind };
   $("notice").className = `notice ${kind}`;
   $("notice").hidden = false;
-  // The same again, as of ten columns that wait, is not read out again.
+  // Screen readers announce a change only: ten columns that wait are announced once.
   if ($("notice-text").textContent !== text) $("notice-text").textContent = text;
   $("notice-count").textContent = count;
   const button = $("notice-action");
@@ -28,14 +28,14 @@ function show(kind, text, action, count = "") {
   button.textContent = action?.label ?? "";
   button.onclick = () => {
     clear();
-    // The button is gone: who pressed it goes on from where it was.
+    // The button is gone: move the focus to where it was.
     (document.querySelector("dialog[open]") ?? $("panel")).focus();
     action.run();
   };
   return current;
 }
 
-// Remove what is shown; with `which`, only if it is that.
+// Remove the notice; with `which`, only if that is the one shown.
 export function clear(which) {
   if (which && which !== current) return;
   clearInterval(counting);
@@ -44,44 +44,43 @@ export function clear(which) {
   $("notice-text").textContent = "";
 }
 
-// Say which parts of a link, by their names in it, count for nothing.
-export function tellLeft(names) {
-  if (current && !current.left) return; // something went wrong, which says more
-  const left = [...(current?.left ?? []), ...names];
-  show("left", `What the link says of ${left.join(", ")} cannot be followed, so it is left out.`).left = left;
+// Show which parameters of a link, by their names, are ignored.
+export function showIgnored(names) {
+  if (current && !current.ignored) return; // an error matters more
+  const ignored = [...(current?.ignored ?? []), ...names];
+  show("ignored", `The link has no valid value for ${ignored.join(", ")}, so it is ignored.`).ignored = ignored;
 }
 
-// Say what went wrong; `again` tries once more, under the name of `label`. Returns what `clear`
-// takes.
-export function explain(error, again, label = "Try again") {
+// Show an error, with a button `label` that calls `retry`. Returns what `clear` takes.
+export function showError(error, retry, label = "Try again") {
   const known = error instanceof Problem;
   if (!known) console.error(error);
-  const text = known ? `${error.title}: ${error.message}` : "The page failed on this.";
-  return show("error", text, again && { label, run: again });
+  const text = known ? `${error.title}: ${error.message}` : "The page failed. The browser's console has the details.";
+  return show("error", text, retry && { label, run: retry });
 }
 
-// A refusal for load: count the seconds down until the request goes out again. The count is seen and not read
-// out, and the sentence stays until everything is answered, so that it is read out once.
+// A refusal pending overload: count down to the retry. The count is hidden from screen readers and the
+// sentence stays until all work is done, so that it is announced once.
 events.addEventListener("busy", ({ detail: seconds }) => {
-  let left = Math.ceil(seconds);
-  const count = () => (left > 0 ? ` in ${left} s…` : " now…");
+  let remaining = Math.ceil(seconds);
+  const count = () => (remaining > 0 ? ` in ${remaining} s…` : " now…");
   show("busy", "The service is overloaded. Trying again", undefined, count());
   counting = setInterval(() => {
-    left -= 1;
+    remaining -= 1;
     $("notice-count").textContent = count();
-    if (left > 0) return;
+    if (remaining > 0) return;
     clearInterval(counting);
-    if (!under) clear();
+    if (!pending) clear();
   }, 1000);
 });
 
-// A thin line while something is under way for longer than a blink: +1 begins it, -1 ends it.
-let blink = 0;
+// A thin line while work takes longer than a moment: +1 begins a piece of work, -1 ends it.
+let delay = 0;
 export function working(change) {
-  under += change;
-  document.body.toggleAttribute("data-working", under > 0);
-  clearTimeout(blink);
-  if (under) blink = setTimeout(() => ($("progress").hidden = false), 120);
+  pending += change;
+  document.body.toggleAttribute("data-working", pending > 0);
+  clearTimeout(delay);
+  if (pending) delay = setTimeout(() => ($("progress").hidden = false), 120);
   else $("progress").hidden = true;
-  if (!under && current?.kind === "busy") clear();
+  if (!pending && current?.kind === "busy") clear();
 }

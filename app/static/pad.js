@@ -1,24 +1,24 @@
-// A canvas to draw on, white on black as the training digits are; its strokes fit into an address.
+// A canvas to draw on, white on black like the training digits. An address can hold its strokes.
 
 import { $, el } from "./dom.js";
 
 const SIDE = 280; // canvas pixels
-const UNITS = 255; // strokes are bytes: places from 0 to 255
-const NEAR = 3; // units: points nearer to the one before are left out
-const WIDTH = 22; // canvas pixels: two of the model's 28, as pens had
-const MOST_POINTS = 1500; // what an address still takes
+const UNITS = 255; // coordinates of strokes are bytes, 0 to 255
+const MIN_STEP = 3; // units between points of a stroke; closer ones are dropped
+const WIDTH = 22; // canvas pixels: about two of the model's 28, like a pen
+const MAX_POINTS = 1500; // of a drawing in an address
 
 // Strokes, each a list of [x, y] in units -> text for an address, and back.
 export function packStrokes(strokes) {
   const bytes = [];
   for (const stroke of strokes) {
     for (let start = 0; start < stroke.length; start += 254) {
-      // One point of overlap, so that a long stroke stays in one piece.
+      // Parts overlap by one point, so that a long stroke stays connected.
       const part = stroke.slice(start, start + 255);
       bytes.push(part.length, ...part.flat());
     }
   }
-  if (bytes.length > 2 * MOST_POINTS) return "";
+  if (bytes.length > 2 * MAX_POINTS) return "";
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
@@ -35,7 +35,7 @@ export function unpackStrokes(text) {
       if (stroke.length) strokes.push(stroke);
     }
   } catch {
-    return null; // a broken link: nothing is drawn
+    return null; // not base64
   }
   return strokes.length ? strokes : null;
 }
@@ -45,8 +45,8 @@ function blank(pen) {
   pen.fillRect(0, 0, SIDE, SIDE);
 }
 
-// One step of a stroke, from the point before: drawn one by one also when an address is read, so
-// that the edges, and with them the encoding, are the same.
+// One segment of a stroke. Also used for strokes of an address, so that antialiasing, and with it the
+// encoding, is the same.
 function line(pen, stroke, index) {
   const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
   pen.strokeStyle = "#fff";
@@ -66,20 +66,20 @@ function paint(pen, strokes) {
 const pngOf = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 
 // A drawing as a PNG, white on black.
-export function strokesPicture(strokes) {
+export function strokesImage(strokes) {
   const canvas = el("canvas", { width: SIDE, height: SIDE });
   paint(canvas.getContext("2d"), strokes);
   return pngOf(canvas);
 }
 
-// drawn(strokes): after each change by hand.
-export function pad(drawn) {
+// onDraw(strokes): the user changed the drawing.
+export function pad(onDraw) {
   const canvas = $("pad");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let strokes = [];
   let current = null; // the stroke under the pointer
-  let pointer = null; // whose it is; others beside it draw nothing
-  let picture = false; // what is shown was not drawn here: the first stroke replaces it
+  let pointer = null; // its id; other pointers are ignored
+  let picture = false; // the pad shows an image: the first stroke replaces it
 
   function place(event) {
     const box = canvas.getBoundingClientRect();
@@ -107,27 +107,27 @@ export function pad(drawn) {
     for (const step of event.getCoalescedEvents?.() ?? [event]) {
       const point = place(step);
       const [x, y] = current[current.length - 1];
-      if (Math.hypot(point[0] - x, point[1] - y) < NEAR) continue;
+      if (Math.hypot(point[0] - x, point[1] - y) < MIN_STEP) continue;
       current.push(point);
       line(pen, current, current.length - 1);
     }
-    drawn(strokes);
+    onDraw(strokes);
   });
-  // Cancelled or not, what is seen is what was drawn.
+  // A cancelled pointer ends the stroke too: what is visible was drawn.
   for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
     canvas.addEventListener(end, (event) => {
       if (!current || event.pointerId !== pointer) return;
       current = null;
-      drawn(strokes);
+      onDraw(strokes);
     });
   }
   blank(pen);
 
   return {
-    // Strokes, as they are drawn.
+    // Show these strokes.
     set(given) {
       picture = false;
-      current = null; // a pointer that is still down draws no more
+      current = null; // a pointer that is still down stops drawing
       strokes = given;
       paint(pen, strokes);
     },
@@ -135,7 +135,7 @@ export function pad(drawn) {
       if (!picture) this.set(strokes.slice(0, -1));
       return strokes;
     },
-    // A picture in place of a drawing: an image or bitmap, with its proportions.
+    // Show an image or bitmap, in its proportions, instead of a drawing.
     show(image) {
       picture = true;
       current = null;

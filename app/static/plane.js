@@ -1,39 +1,39 @@
-// A map of the latent space: encoded digits on a plane through it, and a point to drag.
+// A map of the latent space: encoded images on a plane through it, and a point to drag.
 
 import { dot, meanOf, principal, unit } from "./algebra.js";
 import { $, el } from "./dom.js";
 
-const NEAR_PX = 11; // a digit is hit from so far away
-const MOVED_PX = 4; // a press that moves less is a click
-const STEP = 0.1; // of an arrow key; five times as much with Shift
-const LANES = 0.9; // of the map's height, where one latent alone leaves it free
-// By label's index; each has 3:1 against the map's dark ground.
+const HIT_PX = 11; // radius around a mark that counts as a hit
+const DRAG_PX = 4; // a press that moves less is a click
+const STEP = 0.1; // of an arrow key; five times that with Shift
+const LANES_HEIGHT = 0.9; // share of the map's height for lanes, one for each label, of a single latent
+// By index of the label; each has a contrast of 3:1 or more with the dark background.
 const COLOURS = ["#8fb8de", "#f28e2b", "#ff7b7d", "#76d7c4", "#7ed957"].concat(
   ["#f5d547", "#d9a3e0", "#ff9da7", "#d2a679", "#c9c9c9"],
 );
 const NO_COLOUR = "#c9c9c9";
 
-// The planes that can be chosen, never none: {id, name, axes: (points) => [u, v], centre: (points)
-// => the latent in the middle, lanes: whether only u says anything}.
+// The planes to choose from, at least one: {id, name, axes: (points) => [u, v], centre: (points) =>
+// latent in the middle, lanes: whether only u has a meaning}.
 export function planesOf(order, points, size) {
   const origin = () => new Array(size).fill(0);
   const middle = (all) => meanOf(all.map(({ mu }) => mu));
   if (size === 1) {
     const axes = () => [unit(1, 0), [0]];
-    return [{ id: "0", name: "the one latent, a row a label", axes, centre: origin, lanes: true }];
+    return [{ id: "0", name: "the only latent, one row per label", axes, centre: origin, lanes: true }];
   }
   const planes = [];
   const labels = new Set(points.map((point) => point.label));
   if (size > 2 && labels.size > 2) {
     const of = (all, label) => all.filter((point) => point.label === label).map(({ mu }) => mu);
     const axes = (all) => principal([...labels].map((label) => meanOf(of(all, label))));
-    planes.push({ id: "labels", name: "where the labels part most", axes, centre: middle });
+    planes.push({ id: "labels", name: "separates the labels best", axes, centre: middle });
   }
   if (size > 2 && points.length > 2) {
     const axes = (all) => principal(all.map(({ mu }) => mu));
-    planes.push({ id: "pca", name: "where the pictures differ most (PCA)", axes, centre: middle });
+    planes.push({ id: "pca", name: "greatest variance (PCA)", axes, centre: middle });
   }
-  const listed = size === 2 ? [0, 1] : order; // of two latents the map is as it is in any book
+  const listed = size === 2 ? [0, 1] : order; // two latents: x and y as usual
   for (let i = 0; i + 1 < Math.min(size, 12); i += 2) {
     const [a, b] = [listed[i], listed[i + 1]];
     const axes = () => [unit(size, a), unit(size, b)];
@@ -44,22 +44,22 @@ export function planesOf(order, points, size) {
 
 const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
-// moved(dx, dy): the point is to move by so much along the axes. picked(point): a digit is chosen.
-export function plane({ moved, picked }) {
+// onMove(dx, dy): the user moves the point along the axes. onPick(point): the user picks an image.
+export function plane({ onMove, onPick }) {
   const frame = $("plane");
   const canvas = $("plane-map");
   const handle = $("plane-handle");
   const list = $("plane-digits");
   const tip = $("plane-tip");
   let points = [];
-  let places = []; // of the points, in the plane
-  const options = []; // of the points, for the keyboard
-  let focused = null; // index of the option that has the focus
+  let places = []; // of the points, on the plane
+  const options = []; // elements of the points, for the keyboard
+  let focused = null; // index of the focused option
   let axes = null;
   let centre = null;
   let lanes = false;
-  let radius = 3; // half the side that is shown
-  let at = [0, 0]; // the point's place
+  let radius = 3; // half the visible side
+  let at = [0, 0]; // place of the point
   let posterior = null;
   let labels = [];
 
@@ -91,14 +91,14 @@ export function plane({ moved, picked }) {
       pen.fillStyle = index < 0 ? NO_COLOUR : COLOURS[index % COLOURS.length];
       pen.fillText(point.label?.length <= 2 ? point.label : "●", ...toPx(places[i]));
     });
-    if (posterior) spread(pen);
+    if (posterior) drawPosterior(pen);
     placeHandle();
     if (focused !== null) placeOption();
   }
 
-  // One standard deviation around the mean, as the plane sees it: of the covariance's two by two
-  // entries the ellipse's half axes and turn. Of one latent alone, a band.
-  function spread(pen) {
+  // One standard deviation around the mean, projected to the plane: an ellipse, whose half axes and
+  // angle follow from the 2 x 2 covariance; for a single latent a band.
+  function drawPosterior(pen) {
     const variance = posterior.logvar.map(Math.exp);
     const entry = (a, b) => variance.reduce((sum, v, i) => sum + v * axes[a][i] * axes[b][i], 0);
     const [a, b, c] = [entry(0, 0), entry(0, 1), entry(1, 1)];
@@ -134,7 +134,7 @@ export function plane({ moved, picked }) {
 
   function nearest([x, y]) {
     let best = null;
-    let least = NEAR_PX;
+    let least = HIT_PX;
     places.forEach((place, i) => {
       const [px, py] = toPx(place);
       const distance = Math.hypot(px - x, py - y);
@@ -143,8 +143,8 @@ export function plane({ moved, picked }) {
     return best;
   }
 
-  // Of the digit under the pointer, else of the one that has the focus.
-  function hint(index) {
+  // The tooltip of the image under the pointer, else of the focused one.
+  function showTip(index) {
     index ??= focused;
     tip.hidden = index === null;
     if (index === null) return;
@@ -155,7 +155,7 @@ export function plane({ moved, picked }) {
     tip.style.top = `${Math.max(0, Math.min(y - 80, side() - 90))}px`;
   }
 
-  // The first pointer has the point; others beside it do nothing.
+  // The first pointer counts; others are ignored.
   let press = null; // {pointer, start, point, dragging}
   frame.addEventListener("pointerdown", (event) => {
     if (event.button || !axes || press) return;
@@ -171,33 +171,33 @@ export function plane({ moved, picked }) {
   frame.addEventListener("pointermove", (event) => {
     const here = offset(event);
     if (!press) {
-      hint(nearest(here));
+      showTip(nearest(here));
       return;
     }
     if (event.pointerId !== press.pointer) return;
-    const far = Math.hypot(here[0] - press.start[0], here[1] - press.start[1]) > MOVED_PX;
+    const far = Math.hypot(here[0] - press.start[0], here[1] - press.start[1]) > DRAG_PX;
     if (press.dragging || far) drag(here);
   });
   frame.addEventListener("pointerup", (event) => {
     if (event.pointerId !== press?.pointer) return;
     const { point, dragging } = press;
     press = null;
-    if (point && !dragging) picked(point);
+    if (point && !dragging) onPick(point);
   });
-  // The system took the pointer away: the point stays where it is, and nothing is picked.
+  // The system took the pointer away: the point stays, and nothing is picked.
   for (const end of ["pointercancel", "lostpointercapture"]) {
     frame.addEventListener(end, (event) => {
       if (event.pointerId === press?.pointer) press = null;
     });
   }
-  frame.addEventListener("pointerleave", () => hint(null));
+  frame.addEventListener("pointerleave", () => showTip(null));
 
   function drag(px) {
     press.dragging = true;
-    hint(null);
+    showTip(null);
     const limit = (value) => Math.max(-radius, Math.min(radius, value));
     const [x, y] = fromPx(px).map(limit);
-    moved(x - at[0], y - at[1]);
+    onMove(x - at[0], y - at[1]);
   }
 
   handle.addEventListener("keydown", (event) => {
@@ -210,11 +210,11 @@ export function plane({ moved, picked }) {
     };
     if (!(event.key in steps) || !axes) return;
     event.preventDefault();
-    moved(...steps[event.key]);
+    onMove(...steps[event.key]);
   });
 
-  // The digits for the keyboard: a list that lies over the map, one of it in the tab order. More of
-  // them come, and none goes.
+  // The images for the keyboard: a list over the map with one item in the tab order. Items are only
+  // ever added.
   function fillList() {
     for (const [index, point] of points.entries()) {
       if (index < options.length) continue;
@@ -230,10 +230,10 @@ export function plane({ moved, picked }) {
     const [x, y] = toPx(places[focused]);
     options[focused].style.left = `${x}px`;
     options[focused].style.top = `${y}px`;
-    hint(null);
+    showTip(null);
   }
 
-  // The nearest digit in a direction: of those that lie rather that way than to its sides.
+  // The nearest image in a direction, within 45 degrees of it.
   function towards(from, [dx, dy]) {
     let best = null;
     let least = Infinity;
@@ -248,7 +248,7 @@ export function plane({ moved, picked }) {
     return best;
   }
 
-  // The next digit whose label begins so, from one on and around.
+  // The next image whose label starts with a letter, wrapping around.
   function labelled(from, letter) {
     for (let step = 1; step <= points.length; step++) {
       const index = (from + step) % points.length;
@@ -270,7 +270,7 @@ export function plane({ moved, picked }) {
     if (event.ctrlKey || event.metaKey || event.altKey || focused === null) return;
     if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
-      picked(points[focused]);
+      onPick(points[focused]);
       return;
     }
     const index = goal(event, focused);
@@ -285,13 +285,13 @@ export function plane({ moved, picked }) {
   });
   list.addEventListener("focusout", () => {
     focused = null;
-    hint(null);
+    showTip(null);
   });
 
   new ResizeObserver(paint).observe(frame);
 
   return {
-    // points: as `encodedDigits` gives them; names: all labels, which choose the colours.
+    // points: of `encodedImages`; names: all labels, which determine the colours.
     show(given, chosen, names, z) {
       points = given;
       labels = names;
@@ -305,7 +305,7 @@ export function plane({ moved, picked }) {
         const rows = Math.max(1, labels.length);
         const row = (label) => Math.max(0, labels.indexOf(label));
         places.forEach((place, i) => {
-          place[1] = LANES * radius * (1 - (2 * row(points[i].label) + 1) / rows);
+          place[1] = LANES_HEIGHT * radius * (1 - (2 * row(points[i].label) + 1) / rows);
         });
       }
       handle.setAttribute("aria-valuemin", (-radius).toFixed(2));
@@ -314,22 +314,22 @@ export function plane({ moved, picked }) {
       this.move(z);
       paint();
     },
-    // The digit that is on the pad, if it is one of the map's: told of in the list.
+    // Mark the image that is on the pad as selected, if it is on the map.
     mark(is) {
       options.forEach((option, i) => (option.ariaSelected = String(is(points[i]))));
     },
-    // The point is at z now.
+    // Move the point to z.
     move(z) {
       if (!axes) return;
       at = project(z);
       placeHandle();
     },
-    // The picture's posterior, drawn as its spread; null = there is none.
-    around(given) {
+    // Draw a posterior; null = remove it.
+    setPosterior(given) {
       posterior = given;
       paint();
     },
-    // What moving by (dx, dy) makes of z.
+    // z moved by (dx, dy) along the axes.
     shifted: (z, dx, dy) => z.map((value, i) => value + dx * axes[0][i] + dy * axes[1][i]),
   };
 }

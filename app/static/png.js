@@ -1,4 +1,4 @@
-// A PNG made of the service's PNGs says, as they do, that a model made it.
+// A PNG composed of the service's PNGs gets their mark: that a model generated it.
 
 const MARK = "XML:com.adobe.xmp";
 
@@ -13,15 +13,15 @@ function* chunksOf(bytes) {
 
 const bytesOf = async (blob) => new Uint8Array(await blob.arrayBuffer());
 
-// `made` with the mark (an iTXt chunk with XMP) of `source`, behind its header. Not the recipe:
-// /verify would find other pixels than that makes.
-export async function withMark(made, source) {
+// `image` with the mark of `source` (an iTXt chunk with XMP) after the header. Not with its recipe:
+// that would not reproduce these pixels.
+export async function withMark(image, source) {
   const from = await bytesOf(source);
   const isMark = ({ kind, at }) =>
     kind === "iTXt" && String.fromCharCode(...from.subarray(at + 8, at + 8 + MARK.length)) === MARK;
   const mark = [...chunksOf(from)].find(isMark);
-  if (!mark) return made;
-  const to = await bytesOf(made);
+  if (!mark) return image;
+  const to = await bytesOf(image);
   const [header] = chunksOf(to);
   const behind = header.at + header.size;
   const chunk = from.subarray(mark.at, mark.at + mark.size);

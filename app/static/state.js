@@ -1,6 +1,6 @@
-// The address is the state: #view?key=value. A link to it shows the same.
+// The state is in the address: #view?key=value. Its link opens the same view.
 
-const WRITE_MS = 200; // browsers limit how often an address may be written
+const WRITE_MS = 200; // browsers limit how often an address may change
 
 export function readAddress() {
   const [view, query = ""] = location.hash.slice(1).split("?");
@@ -13,30 +13,30 @@ export function addressOf(view, params) {
   return query ? `#${view}?${query}` : `#${view}`;
 }
 
-// What a link asks a view for. Each part is read by a function that gives null for what it cannot
-// follow; `left` then names the part, and the view goes on as if it had not been told.
+// The parameters of a link. Each is parsed by a function that returns null for an invalid value; the
+// parameter is then listed in `ignored` and treated as absent.
 export class Link {
-  left = [];
+  ignored = [];
 
   constructor(params) {
     this.params = params;
   }
 
-  // null = it is not told, or cannot be followed.
-  take(name, read = (text) => text) {
+  // null = absent or invalid.
+  take(name, parse = (text) => text) {
     const text = this.params.get(name);
-    const value = text ? read(text) : null;
-    if (text && value === null) this.left.push(name);
+    const value = text ? parse(text) : null;
+    if (text && value === null) this.ignored.push(name);
     return value;
   }
 
-  // Whether it is told, be it empty.
+  // Whether the parameter is present, even if empty.
   has(name) {
     return this.params.has(name);
   }
 }
 
-// A truncation in an address; null = it is none.
+// A truncation in an address; null = invalid.
 export function truncationIn(text) {
   const number = text.trim() ? Number(text) : NaN;
   return number >= 0 && number <= 1 ? number : null;
@@ -52,13 +52,13 @@ function write() {
   due = null;
 }
 
-// The state of the view that is shown has changed.
+// The state of the current view has changed.
 export function replaceAddress(address) {
   due = address;
   timer ||= setTimeout(write, WRITE_MS);
 }
 
-// Another view: one step back leads to the former.
+// Another view, as a new entry of the history.
 export function pushAddress(address) {
   write();
   if (address !== location.hash) history.pushState(null, "", address);

@@ -1,15 +1,15 @@
-// Server-Timing as bars: what the service did in the time that the answer took.
+// Server-Timing as bars: where the time of a response went.
 
 import { el } from "./dom.js";
 
 const PARTS = [
   ["queue", "waiting for a batch"],
-  ["compute", "in the network"],
-  ["encode", "writing the answer"],
-  ["rest", "browser, connection, reading the request"],
+  ["compute", "in the model"],
+  ["encode", "encoding the response"],
+  ["rest", "browser, network, parsing the request"],
 ];
 
-// As parts of the whole, in milliseconds; null = the answer does not say.
+// The parts in milliseconds; null = the response has no Server-Timing.
 export function partsOf({ timing, ms }) {
   if (!timing || timing.compute === undefined) return null;
   const { queue = 0, compute = 0, encode = 0 } = timing;
@@ -17,9 +17,9 @@ export function partsOf({ timing, ms }) {
   return { queue, compute, encode, rest: Math.max(0, ms - known), whole: Math.max(ms, known) };
 }
 
-export function timingBars(made) {
-  const parts = partsOf(made);
-  if (!parts) return el("p", { class: "hint" }, `Answered in ${made.ms.toFixed(1)} ms.`);
+export function timingBars(exchange) {
+  const parts = partsOf(exchange);
+  if (!parts) return el("p", { class: "hint" }, `Response after ${exchange.ms.toFixed(1)} ms.`);
   const bar = el("div", { class: "stack", "aria-hidden": "true" });
   const list = el("ul", { class: "legend" });
   for (const [name, about] of PARTS) {
@@ -29,9 +29,9 @@ export function timingBars(made) {
     const text = `${about} ${parts[name].toFixed(2)} ms`;
     list.append(el("li", {}, el("span", { class: `swatch ${name}`, "aria-hidden": "true" }), text));
   }
-  const { own, all } = made.timing.batch ?? {};
+  const { own, all } = exchange.timing.batch ?? {};
   const images = all === 1 ? "one image" : `${all} images`;
-  const whose = own === all ? "all of this request" : `${own} of them this request's`;
-  const batch = all ? `; a batch of ${images}, ${whose}` : "";
+  const whose = own === all ? "all from this request" : `${own} from this request`;
+  const batch = all ? `; in a batch of ${images}, ${whose}` : "";
   return el("div", {}, el("p", {}, `${parts.whole.toFixed(1)} ms${batch}`), bar, list);
 }

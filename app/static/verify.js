@@ -1,51 +1,51 @@
-// A picture of ours: is it still what its recipe makes? And back to its settings.
+// Verify that an image is what its recipe reproduces; restore its settings.
 
-import { Problem, ask } from "./api.js";
+import { Problem, request } from "./api.js";
 import { $, el } from "./dom.js";
 import { latest } from "./latest.js";
 import { models } from "./models.js";
 import { parseSeeds, writeSeeds } from "./seeds.js";
 
-const SAID = {
-  same: "Yes: every pixel is what the recipe makes.",
-  different: "Not any more: the pixels are not what the recipe makes.",
-  unknown_model: "It cannot be told: the model of the recipe is not served here.",
+const VERDICTS = {
+  same: "Verified: the recipe reproduces every pixel.",
+  different: "Modified: the recipe gives other pixels.",
+  unknown_model: "Unknown: the model of the recipe is not served here.",
 };
-const MOST_SEEDS = 600;
+const MAX_SEEDS = 600;
 
 export function verify(app) {
-  let address = ""; // of the dropped picture
-  let remade = ""; // of the one made again
+  let address = ""; // of the dropped image
+  let regenerated = ""; // of the one generated again
 
   const check = latest(async (signal, file) => {
     URL.revokeObjectURL(address);
     address = URL.createObjectURL(file);
-    const picture = el("figure", {}, el("img", { src: address, class: "pad", alt: "The dropped picture" }));
-    picture.append(el("figcaption", {}, file.name || "The picture"));
-    const result = el("div", { class: "verdict" }, el("p", {}, "Making it again…"));
-    $("verify-said").textContent = "Making it again…";
+    const picture = el("figure", {}, el("img", { src: address, class: "pad", alt: "The dropped image" }));
+    picture.append(el("figcaption", {}, file.name || "The image"));
+    const result = el("div", { class: "verdict" }, el("p", {}, "Generating it again…"));
+    $("verify-message").textContent = "Generating it again…";
     $("verify-result").replaceChildren(el("div", { class: "verified" }, picture, result));
     const files = [{ name: file.name || "picture.png", blob: file }];
     let data;
     try {
-      ({ data } = await ask("/verify", { files, raw: true, signal }));
+      ({ data } = await request("/verify", { files, raw: true, signal }));
     } catch (error) {
       const ofFile = error instanceof Problem && error.status >= 400 && error.status < 500;
-      const title = ofFile ? error.title : "Not compared";
+      const title = ofFile ? error.title : "Not verified";
       result.className = "verdict unknown";
       result.replaceChildren(el("h3", {}, title), el("p", {}, ofFile ? error.message : ""));
       if (!ofFile) throw error;
-      $("verify-said").textContent = `${title}: ${error.message}`; // that is the answer
+      $("verify-message").textContent = `${title}: ${error.message}`; // not a failure of the page
       return;
     }
     result.className = `verdict ${data.verdict}`;
-    result.replaceChildren(...told(data));
-    $("verify-said").textContent = SAID[data.verdict];
-    if (data.model) await again(data, picture.parentElement, signal);
+    result.replaceChildren(...summary(data));
+    $("verify-message").textContent = VERDICTS[data.verdict];
+    if (data.model) await regenerate(data, picture.parentElement, signal);
   });
 
-  // The recipe's picture, made anew, beside the dropped one.
-  async function again({ recipe, model }, beside, signal) {
+  // Show the image that the recipe gives now beside the dropped one.
+  async function regenerate({ recipe, model }, container, signal) {
     const served = models.find((one) => one.name === model);
     const query = {
       model: served.pin,
@@ -55,40 +55,40 @@ export function verify(app) {
       layout: recipe.layout,
       scale: String(recipe.scale),
     };
-    const { data } = await ask("/generate", { query, as: "blob", signal, shown: false });
-    URL.revokeObjectURL(remade);
-    remade = URL.createObjectURL(data);
-    const image = el("img", { src: remade, class: "pad", alt: "The same recipe, made now" });
-    const figure = el("figure", {}, image, el("figcaption", {}, "Made now of its recipe"));
-    beside.insertBefore(figure, beside.lastElementChild);
+    const { data } = await request("/generate", { query, as: "blob", signal, shown: false });
+    URL.revokeObjectURL(regenerated);
+    regenerated = URL.createObjectURL(data);
+    const image = el("img", { src: regenerated, class: "pad", alt: "The recipe's image" });
+    const figure = el("figure", {}, image, el("figcaption", {}, "Generated now from the recipe"));
+    container.insertBefore(figure, container.lastElementChild);
   }
 
-  function told({ verdict, detail, recipe, model }) {
+  function summary({ verdict, detail, recipe, model }) {
     const served = models.find((one) => one.name === model);
     const label = recipe.label === null ? null : (served?.labels[recipe.label] ?? recipe.label);
     const rows = [
       ["Model", recipe.model],
       ["Checkpoint", `${recipe.digest.slice(0, 12)}…`],
-      ["Label", label ?? "drawn from each seed, or none"],
+      ["Label", label ?? "none, or drawn from each seed"],
       ["Seeds", recipe.seeds],
       ["Truncation", recipe.truncation],
       ["Scale", recipe.scale],
     ];
     const list = el("dl", { class: "facts" });
     for (const [name, value] of rows) list.append(el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`)));
-    const parts = [el("h3", {}, SAID[verdict]), list];
+    const parts = [el("h3", {}, VERDICTS[verdict]), list];
     if (verdict !== "same") parts.splice(1, 0, el("p", {}, `${detail}.`));
     if (served) {
-      const restore = el("button", { type: "button" }, "Restore its settings");
+      const restore = el("button", { type: "button" }, "Open its settings on the board");
       restore.addEventListener("click", () => app.go("board", settingsOf(recipe, served, label)));
       parts.push(el("p", {}, restore));
     }
     return parts;
   }
 
-  // The board with the picture's rows; one picture is enlarged.
+  // The board with the image's rows; a single image is enlarged.
   function settingsOf(recipe, served, label) {
-    const seeds = parseSeeds(recipe.seeds, MOST_SEEDS) ?? [1];
+    const seeds = parseSeeds(recipe.seeds, MAX_SEEDS) ?? [1];
     const one = seeds.length === 1;
     return {
       model: served.pin,

@@ -1,4 +1,4 @@
-"""Shared by the explorer's tests: services with stores that are not ours."""
+"""Shared by the explorer's tests: a browser, its pages, and services of other stores."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import TINY, TINY_GAN, MakeStore
+from tests.conftest import TINY, TINY_GAN, MakeStore, Server
+from tests.explorer.page import watched
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
 
@@ -49,14 +51,14 @@ STORES = {
 Serve = Callable[[str], str]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def serve(
     start_server: Any,
     make_store: MakeStore,
     tiny_store: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Serve]:
-    """``serve("photos")``: where a service of that store is, one for all tests of the module."""
+    """``serve("photos")``: the address of a service with that store, started on first use."""
     urls: dict[str, str] = {}
     with ExitStack() as stack:
 
@@ -72,3 +74,40 @@ def serve(
             return urls[store]
 
         yield started
+
+
+# The shell starts a page with a fifth of the work of the whole browser, which has windows to draw.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+
+
+@pytest.fixture(scope="module")  # longer, its event loop would be in the way of other tests' own
+def browser() -> Iterator[Browser]:
+    """The distribution's Chromium, headless."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium; install the distribution's package chromium-headless-shell")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, shipped: Server) -> Iterator[Page]:
+    """A page for the shipped service; see ``watched``."""
+    with watched(browser, shipped.url) as page:
+        yield page
+
+
+@pytest.fixture
+def other_page(browser: Browser) -> Iterator[Page]:
+    """A page for a service of the test's own, whose refusals the browser may log as errors."""
+    opened = browser.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert not errors

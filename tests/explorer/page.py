@@ -143,10 +143,13 @@ def broken(route: Route) -> None:
 
 @contextmanager
 def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -> Iterator[Page]:
-    """A page that throws nothing, logs no error and asks no other host.
+    """A page that throws nothing, logs no error and sends requests to no other host.
 
     Args:
+        browser: Opens the page in a context of its own.
+        url: Of the only host.
         refusals: The service refuses something in this test, which the browser itself logs.
+        context: Options of the context.
     """
     opened = browser.new_context(**context)
     page = opened.new_page()
@@ -154,8 +157,8 @@ def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -
     hosts: set[str] = set()
 
     def listen(message: ConsoleMessage) -> None:
-        told_by_browser = refusals and message.text.startswith("Failed to load resource")
-        if message.type == "error" and not told_by_browser:
+        logged_by_browser = refusals and message.text.startswith("Failed to load resource")
+        if message.type == "error" and not logged_by_browser:
             errors.append(message.text)
 
     def note(request: Request) -> None:
@@ -164,8 +167,10 @@ def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -
     page.on("console", listen)
     page.on("pageerror", lambda error: errors.append(f"thrown: {error}"))
     page.on("request", note)
-    yield page
-    opened.close()
+    try:
+        yield page
+    finally:
+        opened.close()
     assert errors == []
     assert hosts - {""} == {urlsplit(url).netloc}  # data: and blob: have none
 
@@ -183,7 +188,7 @@ def opened(page: Page, url: str, view: str, query: str = "") -> Locator:
 def open_draw(page: Page, shipped: Any) -> None:
     """The view with its first digit encoded and the whole map drawn."""
     page.goto(f"{shipped.url}/#draw")
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
     expect(page.locator("#plane-axes option")).not_to_have_count(0)
     settled(page)
 

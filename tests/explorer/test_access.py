@@ -102,9 +102,9 @@ def colours(page: Page, selector: str, prop: str) -> list[str]:
 def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any) -> None:
     page = forced
     page.goto(f"{shipped.url}/#cost")
-    page.get_by_label("Images in each").select_option("1")
+    page.get_by_label("Images per request").select_option("1")
     page.get_by_role("button", name="Send 200 at once").click()
-    expect(page.locator("#cost-summary")).to_contain_text("answers in", timeout=60_000)
+    expect(page.locator("#cost-summary")).to_contain_text("responses in", timeout=60_000)
     (ground,) = colours(page, "body", "backgroundColor")
     assert ground not in colours(page, "#cost-batches .fill", "backgroundColor")
     parts = colours(page, "#cost-last .part", "backgroundColor")
@@ -115,10 +115,10 @@ def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any)
     lines = colours(page, "[role=tab]", "borderBottomColor")
     assert [line == ground for line in lines] == [view != "cost" for view in VIEWS]
     curl, python = (
-        colours(page, f"#made-{name}", "backgroundColor") for name in ("curl", "python")
+        colours(page, f"#request-{name}", "backgroundColor") for name in ("curl", "python")
     )
     assert curl != python
-    words = pixels(page.locator("#made-curl").screenshot())
+    words = pixels(page.locator("#request-curl").screenshot())
     height, width = words.shape
     middle = words[height // 2 - 6 : height // 2 + 6, width // 2 - 12 : width // 2 + 12]
     assert np.ptp(middle) > 60  # they can be read

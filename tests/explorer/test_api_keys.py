@@ -35,7 +35,7 @@ def locked(start_server: Any) -> Iterator[Any]:
 def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: Any) -> None:
     page = other_page
     page.goto(f"{locked.url}/#board?seeds=1-6")
-    lock = page.get_by_role("form", name="This service asks for a key")
+    lock = page.get_by_role("form", name="This service needs an API key")
     expect(lock).to_be_visible()
     expect(page.get_by_role("textbox", name="Key")).to_be_focused()
     expect(page.get_by_role("textbox", name="Key")).to_have_attribute("type", "password")
@@ -45,13 +45,13 @@ def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: 
     enter(page, "too short")
     expect(lock).to_contain_text("16 to 256 letters")
     enter(page, f"{KEY}-not")
-    expect(lock).to_contain_text("does not take this key")
+    expect(lock).to_contain_text("does not accept this key")
     enter(page, KEY)
     expect(lock).to_be_hidden()
     cell(page, 5, 9)
     for view, seen in (
-        ("Draw", "Reconstruction of your picture"),
-        ("Morph", "on the way"),
+        ("Draw", "Reconstruction of your image"),
+        ("Morph", "on the path"),
         ("Write", "2026 in style 4"),
         ("Models", f"16 samples of {CGAN}"),
     ):
@@ -61,8 +61,8 @@ def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: 
         assert shown(picture).max() > 200
         settled(page)
     card = page.get_by_role("article", name=CGAN)
-    card.get_by_text("Pictures of its card").click()
-    assert shown(card.get_by_role("img", name="Samples, none chosen")).max() > 200
+    card.get_by_text("Pictures of this model").click()
+    assert shown(card.get_by_role("img", name="Uncurated samples")).max() > 200
     page.get_by_role("tab", name="Cost").click()
     expect(page.locator("#cost-now div")).to_have_count(9)
     expect(page.locator("#cost-last .stack")).to_be_visible()
@@ -70,7 +70,7 @@ def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: 
         f"{locked.url}/generate?label=6&seed=31", headers={"Authorization": f"Bearer {KEY}"}
     ).content
     drop(page, "main", "six.png", saved)
-    expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
+    expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")
     expect(page.locator("#notice")).to_be_hidden()
     # It is in no address, and it lasts as long as the tab.
     assert KEY not in page.url
@@ -99,7 +99,7 @@ def test_with_a_key_pictures_are_saved_linked_and_asked_for_by_programs(
     page.keyboard.press("Escape")
     settled(page)
     # The request names the key and does not show it.
-    code = page.locator("#made-code")
+    code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")
     monkeypatch.setenv("GENSERVE_KEY", KEY)
     command = code.inner_text()
@@ -111,7 +111,7 @@ def test_with_a_key_pictures_are_saved_linked_and_asked_for_by_programs(
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     assert (pixels((tmp_path / "0.png").read_bytes()) == expected).all()
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
-    (item,) = json.loads((tmp_path / "answer.json").read_text())["items"]
+    (item,) = json.loads((tmp_path / "response.json").read_text())["items"]
     assert (pixels(base64.b64decode(item["image"])) == expected).all()
     # A link is followed with it.
     cell(page, 0, 3).click()
@@ -141,7 +141,7 @@ def test_a_key_that_is_taken_back_is_asked_for_again_where_one_is(
     page.route("**/generate?*", taken_back)
     cell(page, 0, 3).click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator("#lock-said")).to_contain_text("does not take this key")
+    expect(dialog.locator("#lock-message")).to_contain_text("does not accept this key")
     enter(page, KEY)
     expect(dialog.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
     expect(page.locator("#lock")).to_be_hidden()

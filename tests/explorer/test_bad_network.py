@@ -111,7 +111,7 @@ def test_a_service_that_is_gone_is_told_and_asked_again(
         server.stop()
         page.get_by_role("button", name="New styles").click()
         notice = page.locator("#notice")
-        expect(notice).to_contain_text("The service does not answer")
+        expect(notice).to_contain_text("The service does not respond")
         again = f"--models-dir {tiny_store} --port {urlsplit(gone).port}".split()
         with start_server(*again):
             page.get_by_role("button", name="Try again").click()
@@ -157,12 +157,12 @@ def test_an_answer_that_cannot_be_read_is_no_fault_of_the_page(
     settled(page)
     page.route("**/generate?*", lambda route: route.fulfill(content_type=kind, body=body))
     page.get_by_role("button", name="New styles").click()
-    expect(page.locator("#notice")).to_contain_text("No answer: What came is not JSON")
+    expect(page.locator("#notice")).to_contain_text("No valid response: The response is not JSON")
     # Nothing is on its way, and nothing looks as if it were.
     expect(page.locator("#board-table")).not_to_have_attribute("aria-busy", "true")
     expect(page.locator("#board-table .loading")).to_have_count(0)
     page.get_by_role("tab", name="Models").click()
-    expect(page.locator("#notice")).to_contain_text("No answer: What came is not a picture")
+    expect(page.locator("#notice")).to_contain_text("The response is not an image")
     expect(page.locator("#model-cards .loading")).to_have_count(0)
     page.unroute("**/generate?*")
     page.get_by_role("button", name="Try again").click()
@@ -196,7 +196,7 @@ def shut(route: Route) -> None:
 
 
 BREAK: dict[str, tuple[Callable[[Route], None], str]] = {
-    "cut": (shut, "No answer: The service does not answer. Is it still running?"),
+    "cut": (shut, "No response: The service does not respond. Is it running?"),
     "html": (broken_html, "Status 500"),
 }
 
@@ -232,12 +232,12 @@ def test_offline_is_told_in_each_view(browser: Any, serve: Serve) -> None:
         page.context.set_offline(True)
         for view in ASKING:
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
-            expect(page.locator("#notice")).to_contain_text("The service does not answer")
+            expect(page.locator("#notice")).to_contain_text("The service does not respond")
             at_rest(page)
         page.get_by_role("tab", name="Verify").click()
         expect(page.locator("#notice")).to_be_hidden()  # of what is left behind
         page.set_input_files("#verify-file", file_of("own.png", png(28, 28)))
-        expect(page.locator("#notice")).to_contain_text("The service does not answer")
+        expect(page.locator("#notice")).to_contain_text("The service does not respond")
         at_rest(page)
         page.context.set_offline(False)
         page.get_by_role("button", name="Try again").click()

@@ -125,7 +125,7 @@ def test_the_request_that_made_it_is_told_and_runs(
     cell(page, 0, 3).click()
     expect(page.get_by_role("dialog", name="3 in style 1")).to_be_visible()
     page.keyboard.press("Escape")
-    code = page.locator("#made-code")
+    code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")
     command = code.inner_text()
     assert command.startswith(f"curl '{shipped.url}/generate?model={CGAN}@")
@@ -135,7 +135,7 @@ def test_the_request_that_made_it_is_told_and_runs(
     subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, check=True)
     assert (pixels((tmp_path / "0.png").read_bytes()) == expected).all()
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
-    told = json.loads((tmp_path / "answer.json").read_text())["items"][0]
+    told = json.loads((tmp_path / "response.json").read_text())["items"][0]
     assert (pixels(base64.b64decode(told["image"])) == expected).all()
 
 
@@ -150,9 +150,9 @@ def test_an_answer_that_comes_late_does_not_replace_the_request_shown(
     page.route("**/generate?*label=0&seeds=1-6*", hold)  # of the board, what it shows
     page.goto(shipped.url)
     cell(page, 0, 3).click()
-    expect(page.locator("#made-code")).to_contain_text("seeds=1&")
+    expect(page.locator("#request-code")).to_contain_text("seeds=1&")
     page.keyboard.press("Escape")
     held[0].continue_()
     cell(page, 0, 0)
     settled(page)
-    expect(page.locator("#made-code")).to_contain_text("seeds=1&")
+    expect(page.locator("#request-code")).to_contain_text("seeds=1&")

@@ -22,10 +22,10 @@ def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> 
     assert told["Processes"] == str(status["processes"])
     assert not any(value in ("undefined", "NaN", "") for value in told.values())
     requests = asked(page, "/generate")
-    page.get_by_label("Images in each").select_option("1")
+    page.get_by_label("Images per request").select_option("1")
     page.get_by_role("button", name="Send 200 at once").click()
     summary = page.locator("#cost-summary")
-    expect(summary).to_contain_text("200 answers in", timeout=60_000)
+    expect(summary).to_contain_text("200 responses in", timeout=60_000)
     assert len(requests) == 200
     counts = page.locator("#cost-batches li").evaluate_all(
         "rows => rows.map(row => Number(row.lastChild.textContent))"
@@ -49,7 +49,7 @@ def test_leaving_while_two_hundred_are_sent_ends_it(page: Page, shipped: Any) ->
     expect(send).to_be_focused()
     page.get_by_role("tab", name="Verify").click()
     page.get_by_role("tab", name="Cost").click()
-    expect(summary).to_have_text("Not all 200 were answered.")
+    expect(summary).to_have_text("Not all 200 got a response.")
     expect(send).not_to_have_attribute("aria-disabled", "true")
 
 
@@ -65,4 +65,4 @@ def test_the_state_of_the_service_is_shown_however_late_it_is_told(
         };"""
     )
     page.goto(f"{shipped.url}/#cost")
-    expect(page.locator("#cost-now")).to_contain_text("Answered requests", timeout=10_000)
+    expect(page.locator("#cost-now")).to_contain_text("Responses", timeout=10_000)

@@ -49,7 +49,7 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     draw_a_seven(page)
     settled(page)
     page.wait_for_url(re.compile(r"strokes="))
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
     settled(page)
     drawn = shown(page.locator("#decoded"))
     assert drawn.shape == (28, 28)
@@ -58,14 +58,14 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     kept = httpx.post(f"{shipped.url}/reconstruct", json={"images": [sent]}).content
     # The page sends four decimals of each latent: a grey level here and there.
     assert np.abs(drawn.astype(int) - pixels(kept)).max() <= 2
-    beside = page.get_by_role("img", name="Your picture as the encoder saw it")
+    beside = page.get_by_role("img", name="The encoder's input")
     assert shown(beside).shape == (28, 84)
     said = page.locator("#draw-beside-figure figcaption")
-    expect(said).to_contain_text("Your picture of 280 × 280 pixels: centred.")
+    expect(said).to_contain_text("Your image of 280 × 280 pixels: centred.")
     address = page.url
     page.goto("about:blank")
     page.goto(address)
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
     settled(page)
     assert (shown(page.locator("#decoded")) == drawn).all()
 
@@ -78,7 +78,7 @@ def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
     expected = httpx.post(f"{shipped.url}/encode", content=data, headers={"content-type": PNG})
     assert encoding.value.json() == expected.json()
     said = page.locator("#draw-beside-figure figcaption")
-    expect(said).to_contain_text("Your picture of 28 × 28 pixels: taken as it is.")
+    expect(said).to_contain_text("Your image of 28 × 28 pixels: unchanged.")
 
 
 # What comes late
@@ -90,7 +90,7 @@ def test_a_digit_that_comes_late_does_not_replace_what_was_done(
 ) -> None:
     open_draw(page, shipped)
     let_go = hold(page, "/generate")
-    taking = page.get_by_role("group", name="Take a generated picture")
+    taking = page.get_by_role("group", name="Use a generated sample")
     taking.get_by_role("button", name="5").click()
     held(page)
     if act == "stroke":
@@ -120,7 +120,7 @@ def test_an_encoding_that_comes_late_leaves_the_point_where_it_was_put(
     # The next picture moves it again.
     page.get_by_role("button", name="Undo").click()
     draw_again(page)
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
 
 
 def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shipped: Any) -> None:
@@ -139,7 +139,7 @@ def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shi
     page.mouse.click(*middle_of(page.locator("#pad"), 0.2, 0.8))  # a dot
     page.evaluate("letGo()")
     settled(page)
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
 
 
 def test_nothing_is_offered_of_a_mean_that_is_not_known(page: Page, shipped: Any) -> None:
@@ -148,10 +148,10 @@ def test_nothing_is_offered_of_a_mean_that_is_not_known(page: Page, shipped: Any
     let_go = hold(page, "/encode")
     page.get_by_role("tab", name="Draw").click()
     held(page)
-    for name in ("Back to the mean", "Draw from the spread"):
+    for name in ("Reset to the mean", "Sample the posterior"):
         expect(page.get_by_role("button", name=name)).to_be_disabled()
     let_go()
-    for name in ("Back to the mean", "Draw from the spread"):
+    for name in ("Reset to the mean", "Sample the posterior"):
         expect(page.get_by_role("button", name=name)).to_be_enabled()
 
 
@@ -167,7 +167,7 @@ def test_a_picture_that_the_service_refuses_leaves_no_mean_of_another(
     )
     expect(page.locator("#notice")).to_contain_text("20000000 pixels")
     expect(page.locator("#draw-beside-figure")).to_be_hidden()
-    expect(page.get_by_role("button", name="Back to the mean")).to_be_disabled()
+    expect(page.get_by_role("button", name="Reset to the mean")).to_be_disabled()
     expect(page.locator("#latents .told").first).to_have_text("")
     # The same again would be refused again; what is done next takes the notice away.
     expect(page.locator("#notice-action")).to_be_hidden()
@@ -182,7 +182,7 @@ def test_a_finger_draws(browser: Any, shipped: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     page = context.new_page()
     page.goto(f"{shipped.url}/#draw")
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
     settled(page)
     box = page.locator("#pad").bounding_box()
     assert box

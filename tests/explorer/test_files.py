@@ -24,9 +24,9 @@ from tests.explorer.page import (
 )
 
 FILES = [
-    ("notes.txt", "text/plain", b"not a picture", "“notes.txt” is of the kind text/plain"),
+    ("notes.txt", "text/plain", b"not a picture", "“notes.txt” has the type text/plain"),
     ("broken.png", PNG, b"\x89PNG\r\n\x1a\nnot", "“broken.png” cannot be read"),
-    ("drawing.svg", "image/svg+xml", b"<svg/>", "“drawing.svg” is of the kind image/svg"),
+    ("drawing.svg", "image/svg+xml", b"<svg/>", "“drawing.svg” has the type image/svg"),
 ]
 
 
@@ -40,7 +40,7 @@ def test_a_file_that_is_no_picture_is_told_by_name_with_what_is(
     before = shown(page.locator("#decoded"))
     page.set_input_files("#pad-file", file)
     expect(notice).to_contain_text(said)
-    expect(notice).to_contain_text("Accepted are PNG, JPEG and WebP pictures.")
+    expect(notice).to_contain_text("PNG, JPEG and WebP images are accepted.")
     settled(page)
     assert (shown(page.locator("#decoded")) == before).all()
     page.get_by_role("tab", name="Morph").click()
@@ -64,7 +64,7 @@ def test_what_is_dropped_and_is_no_picture_is_named(page: Page, shipped: Any) ->
         }"""
     )
     notice = page.locator("#notice")
-    expect(notice).to_contain_text("“table.csv” is none that can be read here: PNG, JPEG and WebP")
+    expect(notice).to_contain_text("“table.csv” cannot be read here. PNG, JPEG and WebP")
     expect(page.get_by_role("tab", name="Board")).to_have_attribute("aria-selected", "true")
 
 

@@ -100,11 +100,11 @@ def test_a_view_that_there_is_not_is_the_board(browser: Any, serve: Serve, view:
 @pytest.mark.parametrize(
     ("link", "sentence"),
     [
-        ("board?model=none", "The link was made with none; served are pets-cgan-v1, tiny-cgan-v1"),
-        (f"board?model={FORGED}", f"The link was made with {MARKUP}; served are"),
+        ("board?model=none", "The link was made with none. Available: pets-cgan-v1, tiny-cgan-v1"),
+        (f"board?model={FORGED}", f"The link was made with {MARKUP}. Available:"),
         (f"board?model={CGAN}@zzz", f"another checkpoint of {CGAN} than the one served now"),
         ("write?model=none", "The link was made with none"),
-        ("write?model=tiny-gan-v1", "tiny-gan-v1 draws no single characters; those that do: tiny-"),
+        ("write?model=tiny-gan-v1", "no labels of one character; models that have: tiny-"),
         ("morph?a=none,1,1,1", "The link was made with none"),
         ("draw?from=none,1,1,1", "The link was made with none"),
     ],
@@ -118,7 +118,7 @@ def test_a_link_to_what_is_not_served_says_so_and_leads_on(
         notice = page.locator("#notice")
         expect(notice).to_contain_text(sentence)
         at_rest(page)
-        page.get_by_role("button", name="Show what is served now").click()
+        page.get_by_role("button", name="Open without the link's settings").click()
         at_rest(page)
         expect(notice).to_be_hidden()
         assert page.locator("[role=tabpanel] img:visible").count() > 0
@@ -144,4 +144,4 @@ def test_what_a_link_asks_for_in_vain_is_said(
     url = serve("several")
     with watched(browser, url) as page:
         opened(page, url, view, query)
-        expect(page.locator("#notice")).to_contain_text(f"What the link says of {names} cannot")
+        expect(page.locator("#notice")).to_contain_text(f"The link has no valid value for {names},")

@@ -23,7 +23,7 @@ def test_tabs_and_drops_wait_until_it_is_known_what_is_served(page: Page, shippe
     while not held:
         page.wait_for_timeout(10)
     held[0].continue_()
-    expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
+    expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")
     page.get_by_role("tab", name="Draw").click()
     expect(page.locator("#pad")).to_be_visible()
     expect(page.locator("#draw-empty")).to_be_hidden()
@@ -48,7 +48,7 @@ def test_a_view_that_never_opened_has_no_controls_that_could_fail(page: Page, sh
     page.goto(f"{shipped.url}/#board?model=nope")
     expect(page.locator("#notice")).to_contain_text("The link was made with nope")
     expect(page.locator("#view-board")).to_have_js_property("inert", True)
-    page.get_by_role("button", name="Show what is served now").click()
+    page.get_by_role("button", name="Open without the link's settings").click()
     cell(page, 0, 0)
     expect(page.locator("#view-board")).to_have_js_property("inert", False)
 
@@ -73,25 +73,25 @@ def focused_heading(page: Page, text: str) -> None:
 def test_the_focus_goes_along_to_another_view(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
     cell(page, 0, 3).click()
-    page.get_by_role("button", name="Morph from it").press("Enter")
+    page.get_by_role("button", name="Morph from here").press("Enter")
     focused_heading(page, "From one to the other")
     page.go_back()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    focused_heading(page, "One row, one hand")
+    focused_heading(page, "One row, one style")
     page.get_by_role("tab", name="Models").click()
     expect(page.get_by_role("tab", name="Models")).to_be_focused()  # a tab keeps it
-    page.get_by_role("button", name="On the board").first.press("Enter")
-    focused_heading(page, "One row, one hand")
+    page.get_by_role("button", name="Show on the board").first.press("Enter")
+    focused_heading(page, "One row, one style")
     settled(page)
     page.goto(f"{shipped.url}/#verify")
     saved = httpx.get(f"{shipped.url}/generate?label=6&seed=31").content
     file: Any = {"name": "six.png", "mimeType": "image/png", "buffer": saved}
     page.set_input_files("#verify-file", file)
-    page.get_by_role("button", name="Restore its settings").press("Enter")
+    page.get_by_role("button", name="Open its settings on the board").press("Enter")
     expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
     page.keyboard.press("Escape")
-    focused_heading(page, "One row, one hand")
+    focused_heading(page, "One row, one style")
 
 
 def test_the_tabs_by_keyboard_and_back(page: Page, shipped: Any) -> None:

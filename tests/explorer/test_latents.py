@@ -23,20 +23,20 @@ def test_latents_are_sorted_by_kl_and_the_dead_are_set_apart(page: Page, shipped
     before = shown(page.locator("#decoded"))
     page.locator(f"#latent-{order[0]}").fill("3")
     settled(page)
-    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+    expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
     assert (shown(page.locator("#decoded")) != before).any()
-    page.get_by_role("button", name="Back to the mean").click()
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    page.get_by_role("button", name="Reset to the mean").click()
+    expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
     assert (shown(page.locator("#decoded")) == before).all()
-    page.get_by_role("button", name="Draw from the spread").click()
+    page.get_by_role("button", name="Sample the posterior").click()
     expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
 
 
 def test_each_latent_is_varied_in_a_row_from_where_the_point_is(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
     with page.expect_request(lambda request: "/traverse" in request.url) as asking:
-        page.get_by_text("What each latent does from here").click()
-    rows = page.get_by_role("img", name="varied, a row each")
+        page.get_by_text("Latent traversal from here").click()
+    rows = page.get_by_role("img", name="varied, one row each")
     expect(rows).to_be_visible()
     address = urlsplit(asking.value.url)
     point = json.loads(asking.value.post_data or "")
@@ -44,7 +44,7 @@ def test_each_latent_is_varied_in_a_row_from_where_the_point_is(page: Page, ship
     assert answer.headers["x-axes"] == ",".join(map(str, liveliest(shipped)[:8]))
     assert (shown(rows) == pixels(answer.content)).all()
     assert shown(rows).shape == (8 * 28, 7 * 28)
-    expect(page.locator("#made-code")).to_contain_text("/traverse?")
+    expect(page.locator("#request-code")).to_contain_text("/traverse?")
 
 
 def test_a_phone_shows_the_latents_on_two_screens(page: Page, shipped: Any) -> None:

@@ -15,7 +15,7 @@ def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#board?model={CGAN}@{'0' * 12}&seeds=1-6")
     notice = page.locator("#notice")
     expect(notice).to_contain_text(f"The link was made with another checkpoint of {CGAN}")
-    page.get_by_role("button", name="Show what is served now").click()
+    page.get_by_role("button", name="Open without the link's settings").click()
     cell(page, 0, 0)
     expect(notice).to_be_hidden()
 
@@ -25,8 +25,8 @@ def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
     [
         ("morph", "a={cgan}@000000000000,3,2,1", "another checkpoint of {cgan}"),
         ("morph", "b=gone-v1@000000000000,3,2,1", "made with gone-v1"),
-        ("morph", "a={cgan},x,2,1", "{cgan} for another label; it knows 0, 1"),
-        ("morph", "b={gan},3,2,1", "{gan} for another label; it knows no labels"),
+        ("morph", "a={cgan},x,2,1", "{cgan} does not have; its labels: 0, 1"),
+        ("morph", "b={gan},3,2,1", "{gan} does not have; it is unconditional"),
         ("morph", "a=strokes:!", "a drawing that cannot be read"),
         ("draw", "from={cgan}@000000000000,3,1,1", "another checkpoint of {cgan}"),
     ],
@@ -38,7 +38,7 @@ def test_a_link_that_cannot_be_followed_is_told_and_left_behind(
     page.goto(f"{shipped.url}/#{view}?{end.format(**names)}")
     notice = page.locator("#notice")
     expect(notice).to_contain_text(said.format(**names))
-    page.get_by_role("button", name="Show what is served now").click()
+    page.get_by_role("button", name="Open without the link's settings").click()
     image = page.locator("#morph-frame" if view == "morph" else "#decoded")
     expect(image).to_be_visible()
     settled(page)
@@ -65,9 +65,9 @@ def test_the_link_of_a_label_with_a_comma_is_read(page: Page, shipped: Any) -> N
 def test_points_in_links_are_looked_at(page: Page, shipped: Any) -> None:
     sent = asked(page, "/decode")
     page.goto(f"{shipped.url}/#draw?z={','.join(['1e9'] * 64)}")
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
     settled(page)
-    expect(page.locator("#notice")).to_contain_text("What the link says of z cannot be followed")
+    expect(page.locator("#notice")).to_contain_text("The link has no valid value for z,")
     assert (
         max(abs(value) for one in sent for value in json.loads(one.post_data or "")["z"][0]) < 100
     )
@@ -83,7 +83,7 @@ def test_the_last_seeds_there_are(page: Page, shipped: Any) -> None:
     expect(image).to_have_attribute("alt", f"1, style {MAX_SEED}")
     expect(more).to_be_disabled()
     cell(page, 7, 1).click()
-    after = page.get_by_role("button", name="Style after")
+    after = page.get_by_role("button", name="Next style")
     after.click()
     expect(page.get_by_role("dialog", name=f"1 in style {MAX_SEED}")).to_be_visible()
     expect(after).to_be_disabled()

@@ -26,7 +26,7 @@ def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shippe
         page.mouse.move(box["x"] + box["width"] * (0.5 + 0.02 * move), box["y"] + 60 + 5 * move)
     page.mouse.up()
     settled(page)
-    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+    expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
     page.wait_for_timeout(300)
     assert 1 <= len(requests) <= 21
     # The picture is that of the last place.
@@ -74,7 +74,7 @@ def test_on_a_slow_network_one_request_is_open_and_overdue_ones_are_cancelled(
     assert counts["most"] == 1
     assert counts["cancelled"] >= 1
     assert counts["sent"] - counts["cancelled"] <= 2
-    expect(page.get_by_role("img", name="What the moved point decodes to")).to_be_visible()
+    expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
 
 
 def test_the_map_tells_of_a_digit_and_a_click_loads_it(page: Page, shipped: Any) -> None:
@@ -95,7 +95,7 @@ def test_the_map_tells_of_a_digit_and_a_click_loads_it(page: Page, shipped: Any)
     page.mouse.down()
     page.mouse.up()
     page.wait_for_url(re.compile(rf"from={CGAN}@\w+,{label},{seed},1"))
-    expect(page.get_by_role("img", name="Reconstruction of your picture")).to_be_visible()
+    expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
 
 
 def test_a_map_of_points_that_do_not_differ_has_axes(page: Page, shipped: Any) -> None:
@@ -128,7 +128,7 @@ def test_a_map_of_points_that_do_not_differ_has_axes(page: Page, shipped: Any) -
 
 def test_a_digit_of_the_map_is_found_and_loaded_by_keyboard(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
-    digits = page.get_by_role("listbox", name="Pictures on the map")
+    digits = page.get_by_role("listbox", name="Images on the map")
     expect(digits.get_by_role("option")).to_have_count(300)
     page.locator("#plane-handle").focus()
     page.keyboard.press("Tab")

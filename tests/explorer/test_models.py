@@ -24,7 +24,7 @@ def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> Non
         if model["name"] == CGAN
     ]
     expect(card).to_contain_text(str(told["metrics"]["frechet_test_ratio"]))
-    card.get_by_text("Pictures of its card").click()
+    card.get_by_text("Pictures of this model").click()
     nearest = card.get_by_role("img", name="below each, the nearest training images")
     nearest.scroll_into_view_if_needed()
     assert shown(nearest).shape[1] > 100
@@ -34,7 +34,7 @@ def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> Non
 def test_what_a_figure_means_stands_beside_it(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#models")
     card = page.get_by_role("article", name=CGAN)
-    meaning = card.get_by_text("share of samples that a classifier takes for the label asked for")
+    meaning = card.get_by_text("share of samples that a classifier assigns to the requested label")
     expect(meaning).to_be_visible()
     assert page.locator("[title]").count() == 0  # neither fingers nor keys reach those
 

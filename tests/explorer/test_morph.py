@@ -35,7 +35,7 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
     ).json()["items"]
     page.locator("#morph-scrub").focus()
     page.keyboard.press("End")
-    expect(frame).to_have_attribute("alt", "Picture 16 of 16 on the way")
+    expect(frame).to_have_attribute("alt", "Image 16 of 16 on the path")
     assert (shown(frame) == pixels(base64.b64decode(path[15]["image"]))).all()
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => document.querySelector('#morph-scrub').value < 10")
@@ -55,7 +55,7 @@ def test_a_morph_takes_the_drawing_and_cells_of_the_board(page: Page, shipped: A
     settled(page)
     page.get_by_role("tab", name="Board").click()
     cell(page, 3, 0).click()
-    page.get_by_role("button", name="Morph to it").click()
+    page.get_by_role("button", name="Morph to here").click()
     expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
     page.locator("#morph-a").get_by_role("button", name="My drawing").click()
     expect(page.locator("#morph-a h3")).to_have_text("Start: a drawing")

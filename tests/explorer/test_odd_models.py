@@ -117,10 +117,12 @@ def test_a_vae_of_one_latent(other_page: Page, serving: Serving) -> None:
         page.goto(f"{server.url}/#draw")
         settled_draw(page)
         # No point in the address is none, and not the point 0.
-        expect(page.locator("#decoded-caption")).to_have_text("Reconstruction: the mean, decoded")
+        expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
         page.wait_for_url(re.compile(r"from=tiny-cgan"))
         assert "z=" not in page.url
-        expect(page.locator("#plane-axes option")).to_have_text(["the one latent, a row a label"])
+        expect(page.locator("#plane-axes option")).to_have_text(
+            "the only latent, one row per label"
+        )
         expect(page.locator("#plane-digits [role=option]")).to_have_count(300)
         expect(page.locator("#latents input")).to_have_count(1)
         page.goto(f"{server.url}/#draw?z=0.50")
@@ -134,8 +136,8 @@ def test_a_vae_of_one_latent(other_page: Page, serving: Serving) -> None:
         page.mouse.click(*middle_of(page.locator("#plane"), 0.5, 0.02))
         expect(handle).to_have_attribute("aria-valuetext", re.compile(r"^-?0\.0 across$"))
         settled(page)
-        page.get_by_text("What each latent does from here").click()
-        expect(page.get_by_role("img", name="latents 0 varied, a row each")).to_be_visible()
+        page.get_by_text("Latent traversal from here").click()
+        expect(page.get_by_role("img", name="latents 0 varied, one row each")).to_be_visible()
 
 
 def test_a_vae_of_two_latents_is_its_own_map(other_page: Page, serving: Serving) -> None:
@@ -163,12 +165,12 @@ def test_a_service_with_small_requests_serves_the_whole_page(
         page.get_by_role("tab", name="Draw").click()
         expect(page.locator("#plane-digits [role=option]")).to_have_count(300, timeout=30_000)
         settled_draw(page)
-        page.get_by_text("What each latent does from here").click()
-        rows = page.get_by_role("img", name="varied, a row each")
+        page.get_by_text("Latent traversal from here").click()
+        rows = page.get_by_role("img", name="varied, one row each")
         expect(rows).to_be_visible()
         assert shown(rows).shape == (28, 5 * 28)
         page.get_by_role("tab", name="Morph").click()
         expect(page.locator("#morph-steps option")).to_have_text(["5"])
-        expect(page.locator("#morph-how")).to_contain_text("5 pictures")
+        expect(page.locator("#morph-how")).to_contain_text("5 images")
         settled(page)
         expect(page.locator("#notice")).to_be_hidden()

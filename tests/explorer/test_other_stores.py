@@ -1,10 +1,8 @@
 """Each view with stores that are not ours: one kind alone, photos with names, letters, several."""
 
 import re
-import shutil
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -55,27 +53,27 @@ OPTION = "select => select.selectedOptions[0].textContent"
 def draw_is_usable(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
     if not any("encode" in model["operations"] for model in models):
         expect(panel.locator(".empty")).to_have_text(
-            "None of the served models can encode: that takes a VAE."
+            "No served model can encode: that needs a VAE."
         )
         expect(panel.locator(CONTROLS)).to_have_count(0)
         return
     expect(panel.locator("#decoded, #decoded-blank").locator("visible=true")).to_have_count(1)
     panel.get_by_role("slider", name="z0").fill("2")
-    is_shown(panel.get_by_role("img", name="What the moved point decodes to"))
+    is_shown(panel.get_by_role("img", name="Decoded point"))
 
 
 def morph_plays(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
-    is_shown(panel.get_by_role("img", name="Picture 1 of 16 on the way"))
-    scrub = panel.get_by_role("slider", name="Place on the way")
+    is_shown(panel.get_by_role("img", name="Image 1 of 16 on the path"))
+    scrub = panel.get_by_role("slider", name="Position on the path")
     scrub.focus()
     page.keyboard.press("End")
-    is_shown(panel.get_by_role("img", name="Picture 16 of 16 on the way"))
+    is_shown(panel.get_by_role("img", name="Image 16 of 16 on the path"))
 
 
 def write_writes(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
     if not any(len(label) == 1 for model in models for label in model["labels"]):
         expect(panel.locator(".empty")).to_have_text(
-            "No served model has single characters as its labels."
+            "No served model has single characters as labels."
         )
         expect(panel.locator(CONTROLS)).to_have_count(0)
         return
@@ -174,8 +172,8 @@ def test_a_picture_goes_round_in_its_colours(browser: Any, serve: Serve, store: 
             "#verify-file",
             {"name": "ours.png", "mimeType": "image/png", "buffer": answer.content},
         )
-        expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
-        page.get_by_role("button", name="Restore its settings").click()
+        expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")
+        page.get_by_role("button", name="Open its settings on the board").click()
         expect(page.get_by_role("dialog")).to_be_visible()
         at_rest(page)
         large = page.locator("#detail-image")
@@ -201,37 +199,29 @@ def colours(image: Locator) -> Any:
 # What is offered
 
 
-def test_what_the_served_models_cannot_do_is_said(
-    other_page: Page, start_server: Any, tiny_store: Path, tmp_path: Path
-) -> None:
+def test_what_the_served_models_cannot_do_is_said(other_page: Page, serve: Serve) -> None:
     page = other_page
-    for path in tiny_store.glob("tiny-gan-v1*"):
-        shutil.copy(path, tmp_path)
-    with start_server("--models-dir", str(tmp_path)) as server:
-        page.goto(server.url)
-        expect(page.locator("#board-lead")).to_contain_text("This model knows no labels")
-        cell(page, 5, 9)
-        for tab, text in (
-            ("Draw", "None of the served models can encode"),
-            ("Write", "No served model has single characters as its labels"),
-        ):
-            page.get_by_role("tab", name=tab).click()
-            expect(page.get_by_role("tabpanel", name=tab)).to_contain_text(text)
-        page.get_by_role("tab", name="Morph").click()
-        expect(page.locator("#morph-how")).to_contain_text("through the latent space of tiny-gan")
+    page.goto(serve("gan"))
+    expect(page.locator("#board-lead")).to_contain_text("This model is unconditional")
+    cell(page, 5, 9)
+    for tab, text in (
+        ("Draw", "No served model can encode"),
+        ("Write", "No served model has single characters as labels"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.get_by_role("tabpanel", name=tab)).to_contain_text(text)
+    page.get_by_role("tab", name="Morph").click()
+    expect(page.locator("#morph-how")).to_contain_text("through the latent space of tiny-gan")
 
 
 def test_encoding_is_offered_where_something_encodes(
-    other_page: Page, start_server: Any, tiny_store: Path, tmp_path: Path, shipped: Any
+    other_page: Page, serve: Serve, shipped: Any
 ) -> None:
     page = other_page
     page.goto(shipped.url)
     cell(page, 0, 0).click()
-    expect(page.get_by_role("button", name="Encode it")).to_be_visible()
-    for path in tiny_store.glob("tiny-cgan-v1*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    with start_server("--models-dir", str(tmp_path)) as server:
-        page.goto(server.url)
-        cell(page, 0, 0).click()
-        expect(page.get_by_role("button", name="Morph from it")).to_be_visible()
-        expect(page.get_by_role("button", name="Encode it")).to_be_hidden()
+    expect(page.get_by_role("button", name="Encode")).to_be_visible()
+    page.goto(serve("cgan"))
+    cell(page, 0, 0).click()
+    expect(page.get_by_role("button", name="Morph from here")).to_be_visible()
+    expect(page.get_by_role("button", name="Encode")).to_be_hidden()

@@ -16,10 +16,10 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
     saved = httpx.get(f"{shipped.url}/generate?{query}").content
     drop(page, "#board-table", "six.png", saved)  # anywhere on the page
     verdict = page.locator("#verify-result")
-    expect(verdict).to_contain_text("Yes: every pixel is what the recipe makes.")
+    expect(verdict).to_contain_text("Verified: the recipe reproduces every pixel.")
     remade = page.get_by_role("img", name="The same recipe, made now")
     assert (shown(remade) == pixels(saved)).all()
-    page.get_by_role("button", name="Restore its settings").click()
+    page.get_by_role("button", name="Open its settings on the board").click()
     expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
     expect(page.locator("#detail-truncation-value")).to_have_text("0.70")
     page.go_back()
@@ -42,7 +42,7 @@ def test_only_the_verdict_is_read_out(page: Page, shipped: Any) -> None:
     result = page.locator("#verify-result")
     expect(result).to_contain_text("Truncation")
     said = page.get_by_role("tabpanel").get_by_role("status")
-    expect(said).to_have_text("Yes: every pixel is what the recipe makes.")
+    expect(said).to_have_text("Verified: the recipe reproduces every pixel.")
     assert result.evaluate("box => box.closest('[role=status], [aria-live]')") is None
 
 
@@ -53,7 +53,7 @@ def test_a_comparison_that_fails_does_not_seem_to_go_on(other_page: Page, shippe
     saved = httpx.get(f"{shipped.url}/generate?label=6&seed=31").content
     drop(page, "main", "six.png", saved)
     expect(page.locator("#notice")).to_contain_text("Internal error")
-    expect(page.locator("#verify-result")).to_contain_text("Not compared")
+    expect(page.locator("#verify-result")).to_contain_text("Not verified")
     page.unroute("**/verify")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#verify-result")).to_contain_text("Yes: every pixel")
+    expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")

@@ -19,7 +19,7 @@ def test_a_year_is_written_in_one_hand_and_saved(page: Page, shipped: Any) -> No
     page.get_by_role("button", name="Style 5").click()
     expect(page.get_by_role("img", name="2 026 in style 5")).to_be_visible()
     with page.expect_download() as saving:
-        page.get_by_role("link", name="Save the strip").click()
+        page.get_by_role("link", name="Save as PNG").click()
     data = saving.value.path().read_bytes()
     strip = pixels(data)
     tiles = []

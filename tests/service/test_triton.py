@@ -61,7 +61,7 @@ def test_the_server_and_every_model_are_ready(triton: InferenceServerClient) -> 
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_model_runs_on_what_its_metadata_tells_and_gives_what_it_tells(
+def test_every_model_takes_and_returns_what_its_metadata_says(
     triton: InferenceServerClient, name: str
 ) -> None:
     told = triton.get_model_metadata(name)
@@ -122,7 +122,7 @@ def test_pngs_are_the_bytes_of_generate(triton: InferenceServerClient, shipped: 
         assert png == httpx.get(f"{shipped.url}/generate?{query}").content
 
 
-def test_without_inputs_seeds_are_drawn_and_told(
+def test_without_inputs_seeds_are_drawn_and_returned(
     triton: InferenceServerClient, shipped: Any
 ) -> None:
     results = [triton.infer(GAN, [], parameters={"n": 5}) for _ in range(2)]
@@ -232,7 +232,7 @@ def test_metadata_of_an_unknown_model_is_an_error(triton: InferenceServerClient)
         triton.get_inference_statistics(CGAN)
 
 
-def test_overload_is_told_with_when_to_come_again(start_server: Any) -> None:
+def test_overload_is_refused_with_retry_after(start_server: Any) -> None:
     # The queue holds one request, of many calls: whatever comes between two of them finds it full.
     with start_server("--workers", "1", "--queue-limit", "2048", "--max-n", "2048") as server:
         with InferenceServerClient(address(server), concurrency=4) as triton:

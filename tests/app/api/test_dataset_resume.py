@@ -16,9 +16,7 @@ REST = {"zip": "bytes={}-9007199254740991", "npz": "bytes={}-"}
 
 
 @pytest.mark.parametrize("form", ["zip", "npz"])
-async def test_the_rest_of_a_file_is_given_to_who_has_its_beginning(
-    client: httpx.AsyncClient, form: str
-) -> None:
+async def test_a_range_with_the_etag_resumes_a_file(client: httpx.AsyncClient, form: str) -> None:
     query = f"/dataset?n=43&seed=100&format={form}"
     whole = await client.get(query)
     etag, size = whole.headers["etag"], len(whole.content)

@@ -100,7 +100,7 @@ async def test_a_client_that_leaves_before_its_part_of_the_file_is_reached_ends_
     assert await images_generated(client, app) < 1000
 
 
-async def test_what_fails_at_once_is_told_and_what_fails_later_cuts_the_answer(
+async def test_an_early_failure_is_an_error_and_a_later_one_cuts_the_response(
     client: httpx.AsyncClient, app_of: AppOf
 ) -> None:
     app = app_of(client)

@@ -105,7 +105,7 @@ async def test_an_npz_of_a_colour_model_is_of_its_length_and_shape() -> None:
         assert arrays["labels"].tolist() == [0, 1, 2] * 3 + [0, 1]
 
 
-async def test_the_same_seed_gives_the_same_file_whatever_else_is_asked_for(
+async def test_the_same_seed_gives_the_same_file_whatever_other_requests_run(
     client: httpx.AsyncClient,
 ) -> None:
     for query in ("n=200&seed=9", "n=200&seed=9&format=npz"):
@@ -136,7 +136,7 @@ async def test_the_same_seed_gives_the_same_file_whatever_else_is_asked_for(
         ("scale=2", 422, "unknown parameter"),
     ],
 )
-async def test_mistakes_are_told_before_anything_is_sent(
+async def test_invalid_parameters_are_refused_before_anything_is_sent(
     make_client: Any, query: str, status: int, says: str
 ) -> None:
     client = await make_client(max_dataset_n=50)
@@ -173,7 +173,7 @@ async def test_the_openapi_states_the_limit_and_both_formats(make_client: Any) -
         assert {"404", "406", "422", "500", "503", "504"} <= set(operation["responses"])
 
 
-async def test_pictures_carry_the_mark_and_the_recipe_if_asked_for(
+async def test_pictures_have_the_mark_by_default_and_the_recipe_on_request(
     client: httpx.AsyncClient,
 ) -> None:
     size = []

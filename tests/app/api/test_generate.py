@@ -103,7 +103,7 @@ async def test_the_largest_seed_works(client: httpx.AsyncClient) -> None:
     assert (await client.get("/generate?seed=9007199254740991")).status_code == 200
 
 
-async def test_seeds_are_given_in_their_order_and_the_first_is_told(
+async def test_seeds_keep_their_order_and_x_seed_has_the_first(
     client: httpx.AsyncClient,
 ) -> None:
     many = await arrays(client, "label=7&seeds=17,0-2,17")
@@ -114,7 +114,7 @@ async def test_seeds_are_given_in_their_order_and_the_first_is_told(
     assert "&seeds=17,0-2" in answer.headers["content-location"]
 
 
-async def test_the_address_of_an_answer_is_one_however_it_was_asked_for(
+async def test_equivalent_requests_have_one_canonical_address(
     client: httpx.AsyncClient,
 ) -> None:
     asked = [
@@ -245,7 +245,7 @@ async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
         assert answer.headers["cache-control"] == "no-cache"
 
 
-async def test_the_openapi_tells_every_parameter_header_and_type(
+async def test_the_openapi_document_has_every_parameter_header_and_type(
     client: httpx.AsyncClient,
 ) -> None:
     spec = (await client.get("/openapi.json")).json()

@@ -252,7 +252,7 @@ async def test_a_traversal_of_a_vae_is_one_of_z(client: httpx.AsyncClient) -> No
     assert np.array_equal(of_seed, of_picture)
 
 
-async def test_without_a_seed_one_is_drawn_and_told(client: httpx.AsyncClient) -> None:
+async def test_without_a_seed_one_is_drawn_and_returned(client: httpx.AsyncClient) -> None:
     answer = await client.get("/traverse")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-axes"] == "0,1,2,3"  # all that there are; no card tells their KL
@@ -260,7 +260,9 @@ async def test_without_a_seed_one_is_drawn_and_told(client: httpx.AsyncClient) -
     assert again.content == answer.content
 
 
-async def test_a_card_tells_the_axes(client: httpx.AsyncClient, app_of: Any) -> None:
+async def test_the_default_axes_are_those_of_most_kl_on_the_card(
+    client: httpx.AsyncClient, app_of: Any
+) -> None:
     model = app_of(client).state.service.models["tiny-vae-v1"]
     model.description.metrics["kl_per_dimension_nats"] = [0.1, 2, 1]
     answer = await client.get("/traverse?model=tiny-vae-v1&seed=1&steps=2")

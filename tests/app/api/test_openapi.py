@@ -75,7 +75,7 @@ async def test_what_is_refused_before_the_operation_is_declared(
     assert is_told(spec, method, path, answer)
 
 
-async def test_too_long_an_address_is_told_by_each_interface_in_its_own_way(
+async def test_a_long_address_is_refused_in_each_interfaces_own_form(
     wire: httpx.AsyncClient, spec: Any
 ) -> None:
     def get(address: str) -> httpx.Response:  # httpx itself sends none of this length
@@ -90,7 +90,7 @@ async def test_too_long_an_address_is_told_by_each_interface_in_its_own_way(
         assert is_told(spec, "get", path, answer)
 
 
-async def test_a_key_is_declared_where_one_is_asked_for(make_wire: Any, spec: Any) -> None:
+async def test_a_key_is_declared_where_one_is_needed(make_wire: Any, spec: Any) -> None:
     wire = await make_wire(api_keys=KEY)
     (scheme,) = spec["components"]["securitySchemes"]
     for path, item in spec["paths"].items():

@@ -9,7 +9,7 @@ import pytest
 
 from app.batching.ticket import DeadlineError
 from app.core.lifecycle import drain
-from tests.app.oip.asked import CGAN, AppOf, is_right, refused, seven
+from tests.app.oip.helpers import CGAN, AppOf, is_right, refused, seven
 
 
 async def test_overload_is_503_with_retry_after(make_client: Any) -> None:

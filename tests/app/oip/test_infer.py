@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.app.oip.asked import CGAN, generated, is_right, outputs_of, seven
+from tests.app.oip.helpers import CGAN, generated, is_right, outputs_of, seven
 from tests.conftest import passes
 
 
@@ -37,7 +37,7 @@ async def test_every_row_has_its_own_seed_and_label(client: httpx.AsyncClient) -
     assert "compute;dur=" in answer.headers["server-timing"]
 
 
-async def test_what_is_not_given_is_drawn_and_told(client: httpx.AsyncClient) -> None:
+async def test_missing_seeds_and_labels_are_drawn_and_returned(client: httpx.AsyncClient) -> None:
     drawn = [
         outputs_of(await client.post(f"{CGAN}/infer", json={"inputs": [], "parameters": {"n": 20}}))
         for _ in range(2)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.oip.models import ProtocolModel
-from tests.app.oip.asked import CGAN, AppOf, refused
+from tests.app.oip.helpers import CGAN, AppOf, refused
 from tests.conftest import batcher_task
 from training.networks.configs import VaeConfig
 

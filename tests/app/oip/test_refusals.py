@@ -12,7 +12,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from tests.app.oip.asked import CGAN, SIZE, is_right, outputs_of, refused, seven
+from tests.app.oip.helpers import CGAN, SIZE, is_right, outputs_of, refused, seven
 
 
 @pytest.fixture(scope="module")

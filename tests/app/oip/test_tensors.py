@@ -370,7 +370,7 @@ def test_nested_and_flat_data_are_the_same_and_null_is_as_if_left_out() -> None:
     assert found.id is None
 
 
-def test_outputs_are_those_asked_for_in_their_order_else_the_default_ones() -> None:
+def test_outputs_are_those_requested_in_order_else_the_default_ones() -> None:
     def asked(**more: Any) -> list[tuple[str, bool]]:
         found = parse_request(envelope(**more), None, SAMPLE, MAX_ROWS)
         return [(spec.name, binary) for spec, binary in found.outputs]

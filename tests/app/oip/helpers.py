@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol, and what their answers hold."""
+"""Shared by the tests of the Open Inference Protocol: a good request, and checks of responses."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -25,7 +25,7 @@ def seven(**members: Any) -> dict[str, Any]:
 
 
 def outputs_of(answer: httpx.Response) -> dict[str, Any]:
-    """The outputs that came as JSON, as arrays."""
+    """The outputs of a JSON response, as arrays."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     return {
@@ -35,13 +35,13 @@ def outputs_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 async def generated(client: httpx.AsyncClient, query: str) -> Any:
-    """What /generate gives: (n, H, W)."""
+    """The images of /generate, (n, H, W)."""
     answer = await client.get(f"/generate?{query}&format=npy")
     return np.load(BytesIO(answer.content), allow_pickle=False)
 
 
 def refused(answer: httpx.Response, status: int) -> str:
-    """The text of an error, as the protocol has it."""
+    """The text of an error response in the protocol's form."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
@@ -54,7 +54,7 @@ def refused(answer: httpx.Response, status: int) -> str:
 
 
 async def is_right(client: httpx.AsyncClient) -> None:
-    """The canary: a good request is answered with the image of /generate."""
+    """A good request returns the image of /generate."""
     answer = await client.post(f"{CGAN}/infer", json=seven())
     expected = await generated(client, "label=7&seed=42")
     np.testing.assert_array_equal(outputs_of(answer)["image"], expected)
