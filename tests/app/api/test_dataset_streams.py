@@ -107,10 +107,10 @@ async def test_an_early_failure_is_an_error_and_a_later_one_cuts_the_response(
     batcher = app.state.service.batcher
     honest = batcher.calls.run
 
-    def run(lane: Any, rows: Any) -> Any:
+    def run(key: Any, rows: Any) -> Any:
         return [
             FloatingPointError() if row.seed == 50 else image
-            for row, image in zip(rows, honest(lane, rows), strict=True)
+            for row, image in zip(rows, honest(key, rows), strict=True)
         ]
 
     batcher.calls.run = run
