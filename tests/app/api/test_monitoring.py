@@ -36,8 +36,9 @@ async def test_a_model_that_fails_is_500_for_its_request_and_not_ready(
 
 
 async def test_a_model_that_hangs_is_not_ready(
-    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = await make_client(threads=2)  # so that no call is made on the event loop
     service = app_of(client).state.service
     free = threading.Event()
     backend = service.models["tiny-gan-v1"].backend
