@@ -21,6 +21,8 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from app.engines.engine import Engine
+from app.engines.loading import LoadedModels, adopt_findings, load_models
 from app.http.protocol import service_protocol
 from app.main import create_app
 from app.settings import Settings
@@ -134,6 +136,25 @@ def odd_store(make_store: MakeStore) -> Path:
     return make_store(ODD)
 
 
+@pytest.fixture(scope="session")
+def load_tiny(tiny_store: Path) -> Callable[[Settings], Callable[[], LoadedModels] | None]:
+    """``create_app``'s ``loaded_models`` for these settings: where they change nothing about the
+    tiny store's models, those that are loaded and probed once; else None."""
+    usual = Settings(models_dir=tiny_store, max_batch=8)
+    loaded = load_models(usual)
+    loaded.engine.start_thread()
+    findings = loaded.engine.probe()
+
+    def loader(settings: Settings) -> Callable[[], LoadedModels] | None:
+        names = ("models_dir", "max_batch", "engine", "device", "threads")
+        if any(getattr(settings, name) != getattr(usual, name) for name in names):
+            return None
+        engine = Engine(loaded.engine.models, usual.max_batch)
+        return lambda: adopt_findings(settings, LoadedModels(engine, {}), findings)
+
+    return loader
+
+
 class AppClient(httpx.AsyncClient):
     """A client that knows the application it is for."""
 
@@ -143,13 +164,14 @@ class AppClient(httpx.AsyncClient):
 
 
 @pytest.fixture
-async def make_client(tiny_store: Path) -> AsyncIterator[MakeClient]:
+async def make_client(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
     """``await make_client(max_n=4)``: a client in process of an application with these settings."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
-            app = create_app(Settings(**(defaults | settings)))
+            given = Settings(**(defaults | settings))
+            app = create_app(given, loaded_models=load_tiny(given))
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app=app)
             client = AppClient(app, transport=transport, base_url="http://test")
@@ -166,7 +188,7 @@ async def client(make_client: MakeClient) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
+async def make_wire(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
     """As ``make_client``, but over a socket: fast requests take the fast path. Arguments of
     ``service_protocol`` are taken, too."""
     async with AsyncExitStack() as stack:
@@ -176,7 +198,7 @@ async def make_wire(tiny_store: Path) -> AsyncIterator[MakeClient]:
             names = ("keep_alive_seconds", "linger_seconds")
             seconds = {name: settings.pop(name) for name in names if name in settings}
             given = Settings(**(defaults | settings))
-            app = create_app(given)
+            app = create_app(given, loaded_models=load_tiny(given))
             http = service_protocol(app.state.fast_path, given, **seconds)
             config = uvicorn.Config(
                 app, http=http, ws="none", port=0, log_config=None, proxy_headers=False
