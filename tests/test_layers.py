@@ -413,6 +413,7 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_app_serves_where_only_the_serving_files_and_packages_are(
     tmp_path: Path, tiny_store: Path
 ) -> None:
@@ -439,6 +440,7 @@ def test_the_app_serves_where_only_the_serving_files_and_packages_are(
     assert all(within(name, "training.networks") for name in parts), parts
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_graphs_is_refused_with_a_way_out_where_torch_is_not_installed(
     tmp_path: Path, tiny_store: Path
 ) -> None:

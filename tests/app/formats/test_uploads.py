@@ -222,6 +222,7 @@ def test_the_summary_of_many_uploads_lists_the_first() -> None:
     assert summary(pictures[:1]) == "5x5, fitted"
 
 
+@pytest.mark.slow
 def test_a_large_picture_is_read_within_bounds_of_memory() -> None:
     """Sixteen million pixels, as many as the service reads by default, with every step."""
     picture = seven(200).resize((4000, 4000)).convert("LA")

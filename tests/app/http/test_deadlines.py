@@ -36,6 +36,7 @@ async def test_a_new_connection_that_sends_nothing_is_closed_without_a_word(make
         assert await connection.rest() == b""
 
 
+@pytest.mark.slow
 async def test_empty_lines_do_not_keep_a_connection_open(make_wire: Any) -> None:
     wire = await make_wire(header_seconds=0.2)
     async with RawConnection(wire) as connection:

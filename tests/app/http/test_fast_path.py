@@ -76,6 +76,7 @@ async def both_ways(
     return fast
 
 
+@pytest.mark.slow
 async def test_the_fast_path_gives_the_responses_of_the_full_route(
     wire: httpx.AsyncClient, full_route: FullRoute
 ) -> None:

@@ -102,6 +102,7 @@ async def test_requests_that_come_at_once_are_refused_each_with_its_id_and_its_c
     assert state.service.in_flight == 0
 
 
+@pytest.mark.slow
 async def test_refused_requests_leave_nothing_for_the_garbage_collector(full: State) -> None:
     """In an overload it would stop everything for a tenth of a second, and keep connections."""
     sender = Sender(full)

@@ -158,6 +158,7 @@ async def test_a_stop_finishes_the_response_and_closes_the_connection(
         assert await connection.rest() == b""
 
 
+@pytest.mark.slow
 async def test_a_connection_that_has_ended_is_not_kept_for_the_garbage_collector(
     wire: httpx.AsyncClient, app_of: Any, received: Received
 ) -> None:
@@ -257,6 +258,7 @@ async def test_an_assertion_in_the_parser_is_not_taken_for_a_malformed_request(
     protocol.connection_lost(None)
 
 
+@pytest.mark.slow
 async def test_no_order_of_pieces_is_a_wrong_transition(make_wire: Any, received: Received) -> None:
     """Whole, cut, broken and unfinished requests, some left without waiting for the responses."""
     seconds = ("header_seconds", "body_seconds", "keep_alive_seconds", "linger_seconds")

@@ -76,6 +76,7 @@ def test_what_tritonclient_sends_is_read_as_it_was(
     assert found.inputs["label"].tolist() == label.tolist()
 
 
+@pytest.mark.slow
 @given(st.data(), rows, st.lists(st.booleans(), min_size=4, max_size=4), st.none() | st.text())
 def test_what_is_written_is_what_tritonclient_reads(
     data: st.DataObject, n: int, binary: list[bool], request_id: str | None
