@@ -1,15 +1,14 @@
-"""Which of the loaded models a request means, and which of its classes."""
+"""Which of the loaded models a request means."""
 
 import difflib
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 
+from app.core.labels import Labels
 from app.engines.store import StoredModel
 from app.errors import (
-    InvalidParameterError,
     StartupError,
     UnknownModelError,
     WrongModelError,
@@ -17,31 +16,6 @@ from app.errors import (
 )
 
 _PIN = re.compile(r"[0-9a-f]{12,64}")
-
-
-class _Labels:
-    """The names and indices that a model's classes go by."""
-
-    def __init__(self, model: StoredModel) -> None:
-        self.indices = {name: i for i, name in enumerate(model.description.labels)}
-        self._classes = model.network.num_classes
-        # With classes called 1, 3 and 5, index 0 would be class "1": where names are numbers, an
-        # index is not accepted.
-        self.numbered = any(name.lstrip("+-").isdecimal() for name in self.indices)
-
-    def named(self, text: str) -> int | None:
-        """The index of the class of this name; its accents may be composed or combining."""
-        if text in self.indices:
-            return self.indices[text]
-        return self.indices.get(unicodedata.normalize("NFC", text))
-
-    def index(self, text: str) -> int | None:
-        """The index of a class by name, else by index in plain digits; None = there is none."""
-        index = self.named(text)
-        plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-        if index is None and not self.numbered and plain and len(text) <= 6:
-            index = int(text) if int(text) < self._classes else None
-        return index
 
 
 def pinned_name(model: StoredModel) -> str:
@@ -67,7 +41,7 @@ class ModelSelector:
 
     def __init__(self, models: Mapping[str, StoredModel], default: str | None) -> None:
         self._models = models
-        self._labels = {name: _Labels(model) for name, model in models.items()}
+        self._labels = {name: Labels(model) for name, model in models.items()}
         conditional = [name for name in models if models[name].network.num_classes]
         if default is not None and default not in models:
             available = ", ".join(sorted(models))
@@ -157,28 +131,15 @@ class ModelSelector:
 
     def _label(self, model: StoredModel, text: str) -> int:
         """A class index or class name to the index."""
-        index = self._labels[model.name].index(text)
-        if index is not None:
-            return index
-        names = model.description.labels
-        if not names:
-            able = [n for n, m in self._models.items() if m.description.labels]
+        labels = self._labels[model.name]
+        if not labels:
+            able = [name for name, labels in self._labels.items() if labels]
             raise WrongModelError(
                 f"{model.name} is unconditional and takes no label; "
                 f"models that do: {', '.join(able) or 'none'}",
                 errors=[{"pointer": "?label", "detail": "not for this model"}],
             )
-        allowed = f"0 to {len(names) - 1}"
-        if names != tuple(str(i) for i in range(len(names))):
-            listed = f"{', '.join(names[:20])}{'…' if len(names) > 20 else ''}"
-            numbered = self._labels[model.name].numbered
-            allowed = listed if numbered else f"{allowed}, or a name: {listed}"
-            if near := difflib.get_close_matches(text.casefold(), names, 1):
-                allowed += f"; did you mean {near[0]}?"
-        raise InvalidParameterError(
-            f"label is {shown(text)}; {model.name} knows {allowed}",
-            errors=[{"pointer": "?label", "detail": f"allowed: {allowed}"}],
-        )
+        return labels.check(text)
 
     def _resolve(self, name: str | None, label: str | None) -> tuple[StoredModel, int | None]:
         if name is None:

@@ -199,7 +199,7 @@ def test_compressed_requests_are_read(triton: InferenceServerClient, coding: str
             [],
             {"outputs": [InferRequestedOutput("png", binary_data=False)]},
             "400",
-            "binary_data true",
+            "binary_data to true",
         ),
         (CGAN, "", [], {"priority": 1}, "400", "'priority', which is unknown"),
         (CGAN, "", [], {"headers": {"X-Timeout-Ms": "soon"}}, "400", "plain digits"),
