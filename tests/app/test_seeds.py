@@ -1,7 +1,9 @@
 """From a seed to a latent: the published vectors, and numbers that must never change."""
 
 import re
+from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 
 from app import seeds
 from app.seeds import LIST_PATTERN, MAX_SEED, list_text, parse_list
+
+# Each has a number that float64 cannot round for certain.
+_UNSURE = [10848, 19364, 35337, 54535, 64888, 73891, 97095, 126602]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,46 @@ def test_latents_of_known_seeds_never_change() -> None:
     expected = _by_the_description([0, 42, seeds.MAX_SEED], 6)
     np.testing.assert_array_equal(seeds.normals(known, 6), np.array(expected, np.float32))
     assert seeds.normals(known, 6)[1].round(4).tolist() == pytest.approx(_SEED_42, abs=1e-4)
+
+
+def test_normal_numbers_are_the_nearest_to_the_real_ones() -> None:
+    # Seeds of numbers that float64 cannot round for certain, and others.
+    numbers = [*_UNSURE, *range(20)]
+    drawn = seeds.normals(np.array(numbers, dtype=np.uint64), 64)
+    for seed, row in zip(numbers, drawn, strict=True):
+        words = [word for index in range(16) for word in _block(seed, index)]
+        for (a, b), pair in zip(
+            zip(words[::2], words[1::2], strict=True), row.reshape(-1, 2), strict=True
+        ):
+            with mpmath.workdps(80):
+                radius = mpmath.sqrt(-2 * mpmath.log(mpmath.mpf(2 * a + 1) / 2**33))
+                turn = 2 * mpmath.pi * b / 2**32
+                for number, real in zip(
+                    pair, (radius * mpmath.cos(turn), radius * mpmath.sin(turn)), strict=True
+                ):
+                    gap = np.abs(np.spacing(number))
+                    assert abs(mpmath.mpf(float(number)) - real) <= mpmath.mpf(float(gap)) / 2
+
+
+@pytest.mark.parametrize("last_places", [-4, 4])
+def test_another_librarys_last_places_change_no_number(
+    monkeypatch: pytest.MonkeyPatch, last_places: int
+) -> None:
+    numbers = np.array([*_UNSURE, *range(10_000)], dtype=np.uint64)
+    expected = seeds.normals(numbers, 64)
+
+    def elsewhere(function: Any) -> Any:
+        def computed(values: Any, out: Any) -> Any:
+            function(values, out=out)
+            noise = np.random.default_rng(1).integers(-4, 5, out.shape) + last_places
+            out += np.clip(noise, -4, 4) * np.spacing(out)
+            return out
+
+        return computed
+
+    for name in ("log", "cos", "sin"):
+        monkeypatch.setattr(np, name, elsewhere(getattr(np, name)))
+    np.testing.assert_array_equal(seeds.normals(numbers, 64), expected)
 
 
 def test_a_latent_depends_on_its_own_seed_alone() -> None:
@@ -90,28 +135,30 @@ def test_labels_are_uniform_and_independent_of_the_latent() -> None:
     assert abs(np.corrcoef(z, labels)[0, 1]) < 0.02
 
 
+def _block(seed: int, index: int) -> list[int]:
+    """Four words, in plain Python."""
+    c, k = [index, 0, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        p0, p1 = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [
+            (p1 >> 32) ^ c[1] ^ k[0],
+            p1 & 0xFFFFFFFF,
+            (p0 >> 32) ^ c[3] ^ k[1],
+            p0 & 0xFFFFFFFF,
+        ]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
 def _by_the_description(numbers: list[int], size: int) -> list[list[float]]:
     """The module's docstring in plain Python, word by word."""
     import math
-
-    def block(seed: int, index: int) -> list[int]:
-        c, k = [index, 0, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
-        for _ in range(10):
-            p0, p1 = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
-            c = [
-                (p1 >> 32) ^ c[1] ^ k[0],
-                p1 & 0xFFFFFFFF,
-                (p0 >> 32) ^ c[3] ^ k[1],
-                p0 & 0xFFFFFFFF,
-            ]
-            k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
-        return c
 
     rows = []
     for seed in numbers:
         row: list[float] = []
         for index in range(-(-size // 4)):
-            x = block(seed, index)
+            x = _block(seed, index)
             for a, b in ((x[0], x[1]), (x[2], x[3])):
                 radius = math.sqrt(-2 * math.log((a + 0.5) / 2**32))
                 angle = 2 * math.pi * b / 2**32
