@@ -48,6 +48,7 @@ let due = null;
 function write() {
   clearTimeout(timer);
   timer = 0;
+  document.body.removeAttribute("data-unsaved");
   if (due) history.replaceState(null, "", due);
   due = null;
 }
@@ -55,6 +56,7 @@ function write() {
 // The state of the current view has changed.
 export function replaceAddress(address) {
   due = address;
+  document.body.setAttribute("data-unsaved", "");
   timer ||= setTimeout(write, WRITE_MS);
 }
 

@@ -62,9 +62,9 @@ def at_rest(page: Page) -> None:
 
 
 def written(page: Page) -> None:
-    """Wait until the address tells of what is shown: it is written five times a second at most."""
+    """Wait until nothing is under way and the address has the state of the view."""
     settled(page)
-    page.wait_for_timeout(300)
+    expect(page.locator("body:not([data-unsaved])")).to_have_count(1)
 
 
 def nothing_overflows(page: Page) -> None:

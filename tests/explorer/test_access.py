@@ -1,5 +1,6 @@
 """For everybody: axe-core's rules, phones, colours of one's own, no motion."""
 
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -11,13 +12,13 @@ from playwright.sync_api import Page, expect
 from tests.explorer.conftest import Serve
 from tests.explorer.page import (
     VIEWS,
+    at_rest,
     cell,
     hold,
     nothing_overflows,
     opened,
     pixels,
     settled,
-    slow,
     watched,
 )
 
@@ -99,7 +100,7 @@ def colours(page: Page, selector: str, prop: str) -> list[str]:
     )
 
 
-def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any) -> None:
+def test_forced_colours_keep_what_only_colour_shows(forced: Page, shipped: Any) -> None:
     page = forced
     page.goto(f"{shipped.url}/#cost")
     page.get_by_label("Images per request").select_option("1")
@@ -137,8 +138,9 @@ def test_forced_colours_leave_what_is_told_by_colour(forced: Page, shipped: Any)
 
 
 @pytest.mark.parametrize("wish", ["reduce", "no-preference"])
-def test_nothing_moves_by_itself_for_who_wants_that(browser: Any, shipped: Any, wish: Any) -> None:
+def test_nothing_moves_by_itself_with_reduced_motion(browser: Any, shipped: Any, wish: Any) -> None:
     page = browser.new_page(reduced_motion=wish)
+    page.clock.install()
     page.goto(f"{shipped.url}/#morph")
     expect(page.locator("#morph-frame")).to_be_visible()
     settled(page)
@@ -152,26 +154,28 @@ def test_nothing_moves_by_itself_for_who_wants_that(browser: Any, shipped: Any, 
     # A morph plays when it is told to, and is at rest before and after.
     place = page.locator("#morph-scrub")
     assert place.input_value() == "0"
-    page.wait_for_timeout(300)
+    page.clock.run_for(300)
     assert place.input_value() == "0"
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => document.querySelector('#morph-scrub').value > 1")
     page.get_by_role("button", name="Pause").click()
     stopped = place.input_value()
-    page.wait_for_timeout(300)
+    page.clock.run_for(300)
     assert place.input_value() == stopped
     page.close()
 
 
-def test_nothing_moves_for_who_wants_that(browser: Any, serve: Serve) -> None:
-    """Nor while it is waited for an answer."""
+def test_nothing_is_animated_with_reduced_motion(browser: Any, serve: Serve) -> None:
+    """Not even while a response is awaited."""
     url = serve("letters")
     with watched(browser, url, reduced_motion="reduce") as page:
-        page.add_init_script(slow(300))
         for view in VIEWS:
             page.goto("about:blank")
-            page.goto(f"{url}/#{view}")
+            page.goto(f"{url}/#verify")
+            at_rest(page)
+            hold(page, "/")
+            page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
             expect(page.locator(f"#view-{view}")).to_be_visible()
-            if view not in ("verify",):
+            if view != "verify":  # which requests nothing
                 expect(page.locator("#progress")).to_be_visible()
             assert page.evaluate("document.getAnimations().length") == 0

@@ -32,7 +32,7 @@ def locked(start_server: Any) -> Iterator[Any]:
         yield server
 
 
-def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: Any) -> None:
+def test_after_a_key_is_entered_every_view_works(other_page: Page, locked: Any) -> None:
     page = other_page
     page.goto(f"{locked.url}/#board?seeds=1-6")
     lock = page.get_by_role("form", name="This service needs an API key")
@@ -82,7 +82,7 @@ def test_a_key_is_asked_for_and_then_every_view_works(other_page: Page, locked: 
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_with_a_key_pictures_are_saved_linked_and_asked_for_by_programs(
+def test_with_a_key_saving_links_and_snippets_work(
     other_page: Page, locked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = other_page
@@ -121,9 +121,7 @@ def test_with_a_key_pictures_are_saved_linked_and_asked_for_by_programs(
     assert (shown(page.locator("img")) == expected).all()
 
 
-def test_a_key_that_is_taken_back_is_asked_for_again_where_one_is(
-    other_page: Page, locked: Any
-) -> None:
+def test_a_revoked_key_is_requested_again_in_the_open_view(other_page: Page, locked: Any) -> None:
     page = other_page
     page.goto(locked.url)
     enter(page, KEY)

@@ -48,7 +48,7 @@ def refusing_once(page: Page, statuses: tuple[int, ...], wait: int) -> list[str]
     return refused
 
 
-def test_an_overload_is_told_and_waited_for(other_page: Page, shipped: Any) -> None:
+def test_an_overload_is_shown_and_retried(other_page: Page, shipped: Any) -> None:
     page = other_page
     page.goto(shipped.url)
     cell(page, 0, 0)
@@ -99,7 +99,7 @@ def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
     assert page.evaluate("told") == ["The service is overloaded. Trying again"]
 
 
-def test_a_service_that_is_gone_is_told_and_asked_again(
+def test_a_service_that_is_gone_is_shown_and_can_be_retried(
     other_page: Page, start_server: Any, tiny_store: Path
 ) -> None:
     page = other_page
@@ -120,7 +120,7 @@ def test_a_service_that_is_gone_is_told_and_asked_again(
             expect(notice).to_be_hidden()
 
 
-def test_what_fails_under_an_open_dialog_is_told_and_tried_again_there(
+def test_a_failure_under_an_open_dialog_is_shown_and_retried_there(
     other_page: Page, shipped: Any
 ) -> None:
     page = other_page
@@ -202,7 +202,7 @@ BREAK: dict[str, tuple[Callable[[Route], None], str]] = {
 
 
 @pytest.mark.parametrize("way", BREAK)
-def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
+def test_a_failure_is_shown_in_each_view_and_a_retry_helps(
     browser: Any, serve: Serve, way: str
 ) -> None:
     url = serve("several")
@@ -225,7 +225,7 @@ def test_a_failure_is_told_in_each_view_and_mended_by_asking_again(
             expect(page.locator(shows).first).to_be_visible()
 
 
-def test_offline_is_told_in_each_view(browser: Any, serve: Serve) -> None:
+def test_offline_is_shown_in_each_view(browser: Any, serve: Serve) -> None:
     url = serve("several")
     with watched(browser, url, refusals=True) as page:
         opened(page, url, "verify")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.explorer.page import cell, pixels, settled, shown
+from tests.explorer.page import cell, is_shown, pixels, settled, shown
 from tests.shipped import CGAN, GAN
 
 
@@ -110,7 +110,7 @@ def test_a_truncation_changed_in_the_dialog_is_in_the_link(page: Page, shipped: 
     page.wait_for_url(re.compile(r"#board\?model=[^&]*&seeds=1-6&truncation=0\.8$"))
 
 
-def test_the_address_holds_no_more_rows_than_a_link_may_ask_for(page: Page, shipped: Any) -> None:
+def test_the_address_holds_no_more_images_than_a_link_may(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#board?seeds=1-598")
     page.get_by_role("button", name="Six more rows").click()
     expect(page.get_by_role("button", name="Six more rows")).to_be_disabled()
@@ -118,12 +118,12 @@ def test_the_address_holds_no_more_rows_than_a_link_may_ask_for(page: Page, ship
     expect(page.locator("#board-table tbody tr")).to_have_count(600)
 
 
-def test_the_request_that_made_it_is_told_and_runs(
+def test_the_request_behind_the_view_is_shown_and_runs(
     page: Page, shipped: Any, tmp_path: Path
 ) -> None:
     page.goto(shipped.url)
     cell(page, 0, 3).click()
-    expect(page.get_by_role("dialog", name="3 in style 1")).to_be_visible()
+    is_shown(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}"))
     page.keyboard.press("Escape")
     code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")

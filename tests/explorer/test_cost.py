@@ -10,7 +10,7 @@ from tests.explorer.page import asked, settled
 from tests.shipped import CGAN
 
 
-def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> None:
+def test_two_hundred_requests_are_sent_and_summarised(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#cost")
     expect(page.locator("#cost-last .stack")).to_be_visible()
     facts = page.locator("#cost-now div")
@@ -18,7 +18,7 @@ def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> 
     told = dict(text.split("\n") for text in facts.all_inner_texts())
     status = httpx.get(f"{shipped.url}/status").json()
     generate = status["models"][CGAN]["operations"]["generate"]
-    assert told[f"Images in a batch of {CGAN}, at most"] == str(generate["max_batch"])
+    assert told[f"Maximum batch of {CGAN}"] == str(generate["max_batch"])
     assert told["Processes"] == str(status["processes"])
     assert not any(value in ("undefined", "NaN", "") for value in told.values())
     requests = asked(page, "/generate")
@@ -35,7 +35,7 @@ def test_two_hundred_requests_are_sent_and_told_of(page: Page, shipped: Any) -> 
         "rows => rows.map(row => Number(row.lastChild.textContent))"
     )
     assert sum(counts) == 200
-    assert re.search(r"200 images took \d+ passes", summary.inner_text())
+    assert re.search(r"200 images took \d+ forward passes", summary.inner_text())
 
 
 def test_leaving_while_two_hundred_are_sent_ends_it(page: Page, shipped: Any) -> None:
@@ -53,7 +53,7 @@ def test_leaving_while_two_hundred_are_sent_ends_it(page: Page, shipped: Any) ->
     expect(send).not_to_have_attribute("aria-disabled", "true")
 
 
-def test_the_state_of_the_service_is_shown_however_late_it_is_told(
+def test_the_state_of_the_service_is_shown_however_late_it_arrives(
     page: Page, shipped: Any
 ) -> None:
     page.add_init_script(

@@ -132,10 +132,11 @@ def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shi
     page.wait_for_url(re.compile(r"strokes=.*z="))
     address = page.url
     page.goto("about:blank")
+    page.clock.install()
     page.add_init_script(f"({HOLD})('/encode')")
     page.goto(address)
     held(page)
-    page.wait_for_timeout(200)  # overdue: the next request takes its place
+    page.clock.run_for(200)  # overdue: the next request takes its place
     page.mouse.click(*middle_of(page.locator("#pad"), 0.2, 0.8))  # a dot
     page.evaluate("letGo()")
     settled(page)
@@ -168,7 +169,7 @@ def test_a_picture_that_the_service_refuses_leaves_no_mean_of_another(
     expect(page.locator("#notice")).to_contain_text("20000000 pixels")
     expect(page.locator("#draw-beside-figure")).to_be_hidden()
     expect(page.get_by_role("button", name="Reset to the mean")).to_be_disabled()
-    expect(page.locator("#latents .told").first).to_have_text("")
+    expect(page.locator("#latents .posterior-text").first).to_have_text("")
     # The same again would be refused again; what is done next takes the notice away.
     expect(page.locator("#notice-action")).to_be_hidden()
     draw_again(page)

@@ -31,7 +31,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("name", "kind", "data", "said"), FILES)
-def test_a_file_that_is_no_picture_is_told_by_name_with_what_is(
+def test_a_file_that_is_no_picture_is_named_with_the_types_accepted(
     page: Page, shipped: Any, name: str, kind: str, data: bytes, said: str
 ) -> None:
     file: FilePayload = {"name": name, "mimeType": kind, "buffer": data}
@@ -93,7 +93,7 @@ def told(page: Page) -> Locator:
 
 
 @pytest.mark.parametrize("view", ["draw", "morph", "verify"])
-def test_files_that_cannot_be_used_are_told_and_the_next_one_is_taken(
+def test_unusable_files_are_named_and_the_next_one_is_used(
     browser: Any, serve: Serve, bad_files: list[Path], view: str
 ) -> None:
     url = serve("several")

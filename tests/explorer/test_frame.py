@@ -12,7 +12,8 @@ from tests.explorer.page import cell, drop, settled
 def test_tabs_and_drops_wait_until_it_is_known_what_is_served(page: Page, shipped: Any) -> None:
     held: list[Route] = []
     page.route("**/models", lambda route: held.append(route))
-    page.goto(shipped.url)
+    with page.expect_request("**/models"):
+        page.goto(shipped.url)
     expect(page.get_by_role("tab", name="Board")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#progress")).to_be_visible()
     page.get_by_role("tab", name="Draw").click()
@@ -20,8 +21,6 @@ def test_tabs_and_drops_wait_until_it_is_known_what_is_served(page: Page, shippe
     seven = httpx.get(f"{shipped.url}/generate?label=7&seed=1").content
     page.get_by_role("tab", name="Cost").click()
     drop(page, "main", "seven.png", seven)
-    while not held:
-        page.wait_for_timeout(10)
     held[0].continue_()
     expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")
     page.get_by_role("tab", name="Draw").click()
@@ -53,7 +52,7 @@ def test_a_view_that_never_opened_has_no_controls_that_could_fail(page: Page, sh
     expect(page.locator("#view-board")).to_have_js_property("inert", False)
 
 
-def test_an_answer_for_a_view_that_was_left_is_not_told_in_the_next(
+def test_a_response_for_a_view_that_was_left_is_not_shown_in_the_next(
     page: Page, shipped: Any
 ) -> None:
     page.route("**/generate**", lambda route: None)  # no answer comes
@@ -74,7 +73,7 @@ def test_the_focus_goes_along_to_another_view(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
     cell(page, 0, 3).click()
     page.get_by_role("button", name="Morph from here").press("Enter")
-    focused_heading(page, "From one to the other")
+    focused_heading(page, "Interpolate between two images")
     page.go_back()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

@@ -71,12 +71,12 @@ def test_mean_and_spread_stand_beside_each_slider_in_figures(page: Page, shipped
     (item,) = found.json()["items"]
     mean, spread = item["mu"][index], np.exp(item["logvar"][index] / 2)
     row, slider = row_of(page, index), page.locator(f"#latent-{index}")
-    expect(row.locator(".told")).to_have_text(f"{mean:.2f} ± {spread:.2f}")
-    said = f"{mean:.2f}; mean {mean:.2f}, spread {spread:.2f}"
+    expect(row.locator(".posterior-text")).to_have_text(f"{mean:.2f} ± {spread:.2f}")
+    said = f"{mean:.2f}; mean {mean:.2f}, standard deviation {spread:.2f}"
     expect(slider).to_have_attribute("aria-valuetext", said)
     # Moved away, the slider says where it is and where the encoder put it.
     slider.fill("3")
-    said = f"3.00; mean {mean:.2f}, spread {spread:.2f}"
+    said = f"3.00; mean {mean:.2f}, standard deviation {spread:.2f}"
     expect(slider).to_have_attribute("aria-valuetext", said)
     # The bar is where the slider would stand for the mean, as wide as the spread, and not under it.
     slider.fill("0")
@@ -89,7 +89,7 @@ def test_mean_and_spread_stand_beside_each_slider_in_figures(page: Page, shipped
     at = track["x"] + track["width"] / 2 + (mean - spread) * unit
     assert band["x"] == pytest.approx(at, abs=0.5)
     page.get_by_role("button", name="Clear").click()
-    expect(row.locator(".told")).to_have_text("")
+    expect(row.locator(".posterior-text")).to_have_text("")
     expect(slider).to_have_attribute("aria-valuetext", "0.00")
 
 

@@ -31,7 +31,7 @@ def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
         ("draw", "from={cgan}@000000000000,3,1,1", "another checkpoint of {cgan}"),
     ],
 )
-def test_a_link_that_cannot_be_followed_is_told_and_left_behind(
+def test_an_invalid_link_is_reported_and_can_be_left(
     page: Page, shipped: Any, view: str, end: str, said: str
 ) -> None:
     names = {"cgan": CGAN, "gan": GAN}
@@ -87,7 +87,7 @@ def test_the_last_seeds_there_are(page: Page, shipped: Any) -> None:
     after.click()
     expect(page.get_by_role("dialog", name=f"1 in style {MAX_SEED}")).to_be_visible()
     expect(after).to_be_disabled()
-    expect(page.get_by_role("button", name="Style before")).to_be_focused()
+    expect(page.get_by_role("button", name="Previous style")).to_be_focused()
     page.goto(f"{shipped.url}/#write?text=7&seed={MAX_SEED}&hands={MAX_SEED - 1}")
     expect(page.locator("#write-hands button")).to_have_count(2)
     expect(page.get_by_role("img", name=f"7 in style {MAX_SEED}")).to_be_visible()

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.explorer.page import asked, liveliest, middle_of, open_draw, pixels, settled, shown
+from tests.explorer.page import (
+    asked,
+    liveliest,
+    middle_of,
+    open_draw,
+    pixels,
+    settled,
+    shown,
+    written,
+)
 from tests.shipped import CGAN
 
 
@@ -25,9 +34,8 @@ def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shippe
     for move in range(1, 21):
         page.mouse.move(box["x"] + box["width"] * (0.5 + 0.02 * move), box["y"] + 60 + 5 * move)
     page.mouse.up()
-    settled(page)
     expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
-    page.wait_for_timeout(300)
+    written(page)
     assert 1 <= len(requests) <= 21
     # The picture is that of the last place.
     last = json.loads(requests[-1].post_data or "")["z"]
@@ -40,6 +48,7 @@ def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shippe
 def test_on_a_slow_network_one_request_is_open_and_overdue_ones_are_cancelled(
     page: Page, shipped: Any
 ) -> None:
+    page.clock.install()
     open_draw(page, shipped)
     # Each answer takes half a second: in that time 20 moves pass.
     page.evaluate(
@@ -68,7 +77,7 @@ def test_on_a_slow_network_one_request_is_open_and_overdue_ones_are_cancelled(
     page.locator("#plane-handle").focus()
     for _ in range(20):
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(30)
+        page.clock.run_for(30)
     settled(page)
     counts = page.evaluate("counts")
     assert counts["most"] == 1
@@ -77,7 +86,7 @@ def test_on_a_slow_network_one_request_is_open_and_overdue_ones_are_cancelled(
     expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
 
 
-def test_the_map_tells_of_a_digit_and_a_click_loads_it(page: Page, shipped: Any) -> None:
+def test_the_map_shows_an_image_and_a_click_loads_it(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
     expect(page.locator("#plane-axes")).to_contain_text(
         "latents {} and {}".format(*liveliest(shipped))
@@ -126,7 +135,7 @@ def test_a_map_of_points_that_do_not_differ_has_axes(page: Page, shipped: Any) -
 # The map by keyboard
 
 
-def test_a_digit_of_the_map_is_found_and_loaded_by_keyboard(page: Page, shipped: Any) -> None:
+def test_an_image_of_the_map_is_reached_and_loaded_by_keyboard(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
     digits = page.get_by_role("listbox", name="Images on the map")
     expect(digits.get_by_role("option")).to_have_count(300)

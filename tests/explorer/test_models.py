@@ -25,7 +25,7 @@ def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> Non
     ]
     expect(card).to_contain_text(str(told["metrics"]["frechet_test_ratio"]))
     card.get_by_text("Pictures of this model").click()
-    nearest = card.get_by_role("img", name="below each, the nearest training images")
+    nearest = card.get_by_role("img", name="with their nearest training images below")
     nearest.scroll_into_view_if_needed()
     assert shown(nearest).shape[1] > 100
     expect(card).to_contain_text("CC BY-SA 3.0")
@@ -44,7 +44,7 @@ def test_a_link_to_the_models_opens_at_the_top(browser: Any, shipped: Any) -> No
     page.goto(f"{shipped.url}/#models")
     settled(page)
     expect(page.get_by_role("img", name=f"16 samples of {VAE}")).to_be_visible()
-    page.wait_for_timeout(100)
+    page.evaluate("new Promise(requestAnimationFrame)")
     assert page.evaluate("document.documentElement.scrollHeight") > 800  # it could be elsewhere
     assert page.evaluate("scrollY") == 0
     # A browser would take a view's name for a place in the page.

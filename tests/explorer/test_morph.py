@@ -86,6 +86,7 @@ def test_no_picture_of_an_end_is_left_in_memory(page: Page, shipped: Any) -> Non
             drop(address);
         };"""
     )
+    page.clock.install()
     page.goto(f"{shipped.url}/#morph")
     expect(page.locator("#morph-frame")).to_be_visible()
     settled(page)
@@ -98,7 +99,7 @@ def test_no_picture_of_an_end_is_left_in_memory(page: Page, shipped: Any) -> Non
     let_go = hold(page, "/generate")
     for _ in range(3):  # each is overdue when the next one comes
         page.locator("#morph-b").get_by_role("button", name="Other style").click()
-        page.wait_for_timeout(200)
+        page.clock.run_for(200)
     let_go()
     settled(page)
     shown_now = page.locator("#morph-a img").get_attribute("src")

@@ -105,7 +105,7 @@ def test_without_such_a_model_the_encoder_gives_the_digits(
         expect(page.locator("#morph-how")).to_contain_text("the latent space of a-cgan-v1")
         page.locator("#morph-b").get_by_label("Label").select_option("0")
         expect(page.locator("#notice")).to_contain_text(
-            "need a VAE that learnt from what they show"
+            "need a VAE trained on the same kind of image"
         )
         expect(page.locator("#morph-frame")).to_be_hidden()
         expect(page.get_by_role("button", name="Play")).to_be_disabled()

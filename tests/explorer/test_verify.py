@@ -17,7 +17,7 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
     drop(page, "#board-table", "six.png", saved)  # anywhere on the page
     verdict = page.locator("#verify-result")
     expect(verdict).to_contain_text("Verified: the recipe reproduces every pixel.")
-    remade = page.get_by_role("img", name="The same recipe, made now")
+    remade = page.get_by_role("img", name="The recipe's image")
     assert (shown(remade) == pixels(saved)).all()
     page.get_by_role("button", name="Open its settings on the board").click()
     expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
