@@ -110,7 +110,7 @@ def test_a_truncation_changed_in_the_dialog_is_in_the_link(page: Page, shipped: 
     page.wait_for_url(re.compile(r"#board\?model=[^&]*&seeds=1-6&truncation=0\.8$"))
 
 
-def test_the_address_holds_no_more_images_than_a_link_may(page: Page, shipped: Any) -> None:
+def test_the_address_holds_no_more_rows_than_a_link_may(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#board?seeds=1-598")
     page.get_by_role("button", name="Six more rows").click()
     expect(page.get_by_role("button", name="Six more rows")).to_be_disabled()
