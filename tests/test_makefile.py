@@ -42,7 +42,12 @@ class Make:
     def __call__(
         self, target: str, python: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        environment = {name: value for name, value in os.environ.items() if name != "PY"}
+        # Without what an outer make (`make test`) passes on: with it, this one prints its folder.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"PY", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+        }
         if python:
             environment["PY"] = python
         return subprocess.run(
