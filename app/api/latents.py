@@ -10,6 +10,7 @@ from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
 from app.api.common import Endpoint, decode_uploads, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
+from app.core.interpolation import draw
 from app.engines.rows import Latent, Posterior
 from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected
@@ -130,7 +131,7 @@ def _posterior_items(
         z: Latent = mu
         if seed is not None:
             number = np.array([seed + index], dtype=np.uint64)
-            z = mu + np.exp(logvar / 2) * normals(number, len(mu))[0]
+            z = draw(mu, logvar, normals(number, len(mu))[0])
         items.append(
             PosteriorItem(
                 mu=mu.tolist(),

@@ -1,11 +1,14 @@
 """Paths and traversals through latents."""
 
+import math
+
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.interpolation import Method, path, traversal
+from app.core.interpolation import Method, draw, path, traversal
 from app.engines.rows import Latent
 
 _numbers = st.floats(-100, 100, width=32, allow_subnormal=False).map(
@@ -76,3 +79,46 @@ def test_a_traversal_sets_one_axis_at_a_time() -> None:
     latents = traversal(start, [2, 0], [-1, 1])
     assert np.array_equal(latents, [[5, 6, -1], [5, 6, 1], [-1, 6, 7], [1, 6, 7]])
     assert start.tolist() == [5, 6, 7]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.floats(0.01, 0.99))
+def test_a_latent_on_an_arc_is_the_real_one_rounded(seed: int, bend: float) -> None:
+    a, b = np.random.default_rng(seed).normal(size=(2, 8)).astype(np.float32)
+    b = np.float32(bend) * a + np.float32(1 - bend) * b  # from nearly parallel to any angle
+    way, places = path([a, b], 5, "slerp")
+    for z, place in zip(way[1:-1], places[1:-1].tolist(), strict=True):
+        with mpmath.workdps(50):
+            one, other = (mpmath.matrix(end.astype(float).tolist()) for end in (a, b))
+            lengths = [mpmath.norm(end) for end in (one, other)]
+            cosine = (one.T * other)[0] / (lengths[0] * lengths[1])
+            angle = mpmath.acos(cosine)
+            parts = [mpmath.sin((1 - place) * angle), mpmath.sin(place * angle)]
+            length = (1 - place) * lengths[0] + place * lengths[1]
+            real = one * parts[0] / lengths[0] + other * parts[1] / lengths[1]
+            real *= length / mpmath.sin(angle)
+            for number, wanted in zip(z, real, strict=True):
+                # Beside float32's own rounding, that of float64 on the way: of the whole latent.
+                error = abs(float(number) - wanted)
+                assert error <= 0.5 * float(np.spacing(abs(number))) + 1e-13 * length
+
+
+def test_no_library_decides_a_latent_on_an_arc(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = list(np.random.default_rng(5).normal(size=(3, 64)).astype(np.float32))
+    expected, _ = path(ends, 20, "slerp")
+
+    def refused(*_: object) -> float:
+        raise AssertionError("libraries differ in the last bit of this")
+
+    for module, names in ((math, ("sin", "cos", "atan2", "atan", "acos")), (np.linalg, ("norm",))):
+        for name in names:
+            monkeypatch.setattr(module, name, refused)
+    for name in ("sin", "cos", "arctan2", "arccos", "dot", "sum", "einsum"):
+        monkeypatch.setattr(np, name, refused)
+    assert np.array_equal(path(ends, 20, "slerp")[0], expected)
+
+
+def test_a_draw_from_a_posterior_is_mu_and_noise_by_its_deviation() -> None:
+    mu, logvar, noise = np.random.default_rng(3).normal(size=(3, 64)).astype(np.float32)
+    scale = np.array([float(mpmath.exp(mpmath.mpf(v) / 2)) for v in logvar.tolist()], np.float32)
+    assert np.array_equal(draw(mu, logvar, noise), mu + scale * noise)
