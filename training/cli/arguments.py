@@ -216,6 +216,13 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     export.add_argument("name", help="name in the store, such as mnist-cgan-v6")
     export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
     export.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
+    export.add_argument(
+        "--fit",
+        action="store_true",
+        help="measure how well pictures fit that a VAE was not trained on, unless its header has "
+        "that table: the service's fit needs it, and this the images",
+    )
+    _add_data(export, "the set that the checkpoint names")
     judge = subparsers.add_parser(
         "judge",
         help="train a data set's judge anew, and compare it with the one in use",

@@ -21,10 +21,11 @@ from training.evaluation.reference import Reference
 from training.networks.checkpoint import load
 from training.networks.files import CheckpointError
 from training.networks.graphs import graph_path
-from training.networks.header import read
+from training.networks.header import Description, read
 from training.networks.vae import VAE
 from training.optim.hardware import pick_device
 from training.release.export import export_checkpoint
+from training.release.fit_table import stated_holdout, unseen_pictures
 from training.release.publish import publish
 from training.release.published import check_data, data_of
 from training.runs.errors import TrainingError
@@ -99,7 +100,14 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
 def export(arguments: argparse.Namespace) -> None:
     """``export``."""
     _check_published(arguments.store, [arguments.name])
-    copied = export_checkpoint(arguments.store / f"{arguments.name}.safetensors", arguments.folder)
+    path = arguments.store / f"{arguments.name}.safetensors"
+
+    def load_pictures(description: Description) -> Dataset:
+        train, test = load_data(data_of(path, description, arguments.data, arguments.data_root))
+        check_data(path, description, train)
+        return unseen_pictures(train, test, stated_holdout(description.training))
+
+    copied = export_checkpoint(path, arguments.folder, load_pictures if arguments.fit else None)
     for operation, graph in read(copied).description.graphs.items():
         print(
             f"{graph_path(copied, operation)}: largest difference from torch "

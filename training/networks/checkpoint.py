@@ -29,6 +29,8 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
         "metrics": json.dumps(description.metrics),
         "graphs": json.dumps(graphs),
     }
+    if description.fit:
+        metadata["fit"] = json.dumps(dataclasses.asdict(description.fit))
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     # Serialised twice: the digest covers the header, and then becomes a part of it.
     metadata["digest"] = digest_of(*split(serialise_tensors(tensors, metadata)))

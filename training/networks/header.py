@@ -15,6 +15,7 @@ metadata of the safetensors header are text values:
                 weights were published, source revision, torch version
 ``metrics``     JSON: name -> figure
 ``graphs``      JSON: operation -> fields of ``Graph``; ``{}`` = the network was not exported
+``fit``         optional, of a VAE; JSON: the fields of ``training.networks.fit.FitTable``
 ``digest``      SHA-256 of everything else in the file (see ``digest_of``)
 =============== ================================================================================
 
@@ -36,6 +37,7 @@ from safetensors import deserialize
 
 from training.networks.configs import CONFIGS, Config, Curve, Operation, VaeConfig
 from training.networks.files import errors_naming, read_regular_file
+from training.networks.fit import FitTable
 
 FORMAT = "5"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: valid in any URL
@@ -75,6 +77,7 @@ class Description:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     graphs: dict[Operation, Graph] = field(default_factory=dict)  # {} = not exported
+    fit: FitTable | None = None  # None = not measured, or no VAE
     digest: str = ""  # SHA-256, 64 hex digits; "" = not saved yet
 
     @property
@@ -195,7 +198,8 @@ def _parse_description(metadata: dict[str, str]) -> Description:
         digest=metadata["digest"],
     )
     graphs = _parse_graphs(metadata["graphs"], description.operations)
-    return dataclasses.replace(description, graphs=graphs)
+    fit = _parse_fit(metadata["fit"], config.latent_dim) if "fit" in metadata else None
+    return dataclasses.replace(description, graphs=graphs, fit=fit)
 
 
 def _parse_config(kind: str, text: str) -> Config:
@@ -211,7 +215,7 @@ def _parse_config(kind: str, text: str) -> Config:
             values[name] = _parse_curve(name, value)
             continue
         if types[name] == tuple[float, ...]:
-            values[name] = _parse_floats(name, value)
+            values[name] = _parse_floats(f"network field {name}", value)
             continue
         several = types[name] == tuple[int, ...]
         if several and not (isinstance(value, list) and 1 <= len(value) <= MAX_WIDTHS):
@@ -238,10 +242,10 @@ def _parse_curve(name: str, value: Any) -> Curve:
     return tuple((x, y) for x, y in value)  # the config checks the values
 
 
-def _parse_floats(name: str, value: Any) -> tuple[float, ...]:
+def _parse_floats(what: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or not all(type(number) is float for number in value):
-        raise ValueError(f"network field {name} is not a list of floating-point numbers")
-    return tuple(value)  # the config checks the values
+        raise ValueError(f"{what} is not a list of floating-point numbers")
+    return tuple(value)  # the class that gets them checks the values
 
 
 def _json_table(key: str, text: str) -> dict[str, Any]:
@@ -283,6 +287,18 @@ def _parse_graph(operation: str, fields: Any) -> Graph:
         if type(number) not in (int, float) or not 0 <= number < math.inf:
             raise ValueError(f"{name} of graph {operation} is not a number of at least 0")
     return graph
+
+
+def _parse_fit(text: str, latent_dim: int) -> FitTable:
+    fields = _json_table("fit", text)
+    names = [entry.name for entry in dataclasses.fields(FitTable)]
+    if set(fields) != set(names):
+        raise ValueError(f"fields of its fit are not exactly {', '.join(names)}")
+    pictures = fields.pop("pictures")
+    lists = {name: _parse_floats(f"{name} of its fit", value) for name, value in fields.items()}
+    if type(pictures) is not int or len(lists["mean"]) != latent_dim:
+        raise ValueError(f"its fit is not of latents of {latent_dim} numbers")
+    return FitTable(pictures, **lists)
 
 
 def _check_tensors(data: bytes) -> None:

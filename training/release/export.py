@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from training.data.dataset import Dataset
 from training.networks.checkpoint import network_of, save
 from training.networks.configs import Operation
 from training.networks.files import CheckpointError, errors_naming, write_atomically
@@ -27,6 +29,7 @@ from training.networks.gan import Generator, ResidualBlock
 from training.networks.graphs import check_graph, graph_path
 from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
+from training.release.fit_table import fit_table
 
 OPSET = 20
 SAMPLES = 256  # golden samples of each operation
@@ -201,10 +204,17 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
     return save(path, network, dataclasses.replace(description, graphs=graphs))
 
 
-def export_checkpoint(source: Path, folder: Path) -> Path:
+def export_checkpoint(
+    source: Path, folder: Path, load_pictures: Callable[[Description], Dataset] | None = None
+) -> Path:
     """Copy a checkpoint to ``folder`` and export its graphs.
 
+    Args:
+        load_pictures: Returns pictures that it was not trained on. A VAE without a fit table gets
+            one of them.
+
     Raises:
+        DataError: of ``load_pictures``.
         CheckpointError: ``source`` is not a checkpoint, cannot be exported, or exists in
         ``folder``.
     """
@@ -212,6 +222,11 @@ def export_checkpoint(source: Path, folder: Path) -> Path:
     if target.exists():
         raise CheckpointError(f"{target} exists; choose another folder")
     contents = read(source)
+    description = contents.description
     with errors_naming(source):
-        save_with_graphs(target, network_of(contents), contents.description)
+        network = network_of(contents)
+        if load_pictures and isinstance(network, VAE) and description.fit is None:
+            fit = fit_table(network, load_pictures(description))
+            description = dataclasses.replace(description, fit=fit)
+        save_with_graphs(target, network, description)
     return target

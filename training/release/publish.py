@@ -20,10 +20,12 @@ from training.evaluation.reference import Reference
 from training.loops.heldout import held_out_count
 from training.networks.files import CheckpointError
 from training.networks.header import NAME, Description
+from training.networks.vae import VAE
 from training.presets import PRESETS
 from training.release.card import card
 from training.release.class_frequencies import with_class_frequencies
 from training.release.export import save_with_graphs
+from training.release.fit_table import fit_table, unseen_pictures
 from training.release.gallery import Unmeasured, save_gallery
 from training.release.tone_curve import with_tone_curve
 from training.release.weights import load_averaged
@@ -76,6 +78,9 @@ def publish(
     network = averaged.network.to(device)
     if complete:
         network = with_tone_curve(with_class_frequencies(network, train), train)
+    fit = None
+    if complete and isinstance(network, VAE) and isinstance(run, VaeRun):
+        fit = fit_table(network, unseen_pictures(train, test, run.holdout_fraction))
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:
@@ -109,6 +114,7 @@ def publish(
             "run": {k: v for k, v in as_json(run).items() if k != "network"},
         },
         metrics=figures,
+        fit=fit,
     )
     curves = folder / "curves.png"
     with _staged(path) as staged:
@@ -168,7 +174,7 @@ def _real_images(data: DataSpec, measured: bool) -> tuple[Dataset, Dataset]:
             raise
         print(
             f"{str(error).partition('. ')[0]}. With --no-figures it is published all the same, but "
-            "without what is fitted to the images: tone curve and class frequencies",
+            "without what is fitted to the images: tone curve, class frequencies and fit table",
             file=sys.stderr,
         )
         return train, test

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.training.networks.checkpoints import with_metadata
 from tests.training.tiny import (
     CPU,
     assert_same,
@@ -32,10 +33,10 @@ from training.evaluation.metric_docs import BESIDE, MEANINGS, rows
 from training.evaluation.metric_sensitivity import BY_HEART, DAMAGES
 from training.loops import heldout, prior_fit
 from training.networks import build
-from training.networks.checkpoint import load
+from training.networks.checkpoint import load, save
 from training.networks.configs import GanConfig
 from training.presets import PRESETS
-from training.release import tone_curve
+from training.release import export, tone_curve
 from training.release.card import card
 from training.release.class_frequencies import offsets_for
 from training.release.published import STORE
@@ -231,6 +232,23 @@ def test_its_header_tells_data_training_and_metrics(published: Published) -> Non
         for end in BESIDE:
             name = name.removesuffix(end)
         assert name in MEANINGS
+    assert (description.fit is not None) == (published.kind == "vae")
+
+
+def test_an_export_measures_the_fit_table_of_a_vae_that_has_none(
+    at_published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = load(at_published.path)[1].fit
+    store = tmp_path / "store"
+    store.mkdir()
+    without = store / at_published.path.name
+    shutil.copy(at_published.path, without)
+    with_metadata(without, lambda metadata: metadata.pop("fit", None))
+    assert load(without)[1].fit is None
+    monkeypatch.setattr(export, "save_with_graphs", save)
+    places = ["--store", str(store), "--data-root", str(at_published.data_root)]
+    main(["export", without.stem, str(tmp_path / "to"), "--fit", *places])
+    assert load(tmp_path / "to" / without.name)[1].fit == fit
 
 
 def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
