@@ -28,6 +28,7 @@ from app.http.connection_state import NEXT, State
 from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
 from app.http.keep_alive import KeepAlive
+from app.http.upgrades import head_without_upgrade
 from app.settings import Settings
 
 MAX_URL = 65536  # bytes
@@ -178,7 +179,7 @@ class ServiceProtocol(HttpToolsProtocol):
         elif state is State.FINISHING or state is State.LINGERING:
             return
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self.transport.is_closing():
             return
         if self._state is State.HEAD:
@@ -211,6 +212,28 @@ class ServiceProtocol(HttpToolsProtocol):
         if self._stall:
             self._stall.cancel()
 
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read what was received."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            if self._offers_upgrade():
+                self._decline_upgrade(data[stop.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _offers_upgrade(self) -> bool:
+        """Whether the newest request offers another protocol; the parser stops after its head."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request as if it offered no other protocol; ``rest`` follows its head."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        head = head_without_upgrade(method, self.url, version, self.headers)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self._feed(head + rest)
+
     # The parser's callbacks. A ``ServiceError`` that one raises ends in ``send_400_response``.
 
     def on_message_begin(self) -> None:
@@ -235,6 +258,8 @@ class ServiceProtocol(HttpToolsProtocol):
         super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
+        if self._offers_upgrade():
+            return
         if not self._admitted:
             self._shared.limit.check(path_of(self.url))
         self._take_authority()
@@ -242,10 +267,12 @@ class ServiceProtocol(HttpToolsProtocol):
         self._enter(State.BODY)
         self._head_bytes = 0
         if not self._admitted or self.parser.should_upgrade():
-            # What follows a wish to speak another protocol is not read, so nothing may follow.
+            # What follows a CONNECT is not HTTP.
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        if self._offers_upgrade():
+            return
         super().on_message_complete()
         self._enter(State.ANSWERING if self._responding() else State.IDLE)
         self._head_bytes = 0

@@ -118,18 +118,50 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(make_wire: 
     await assert_serves(wire)
 
 
-async def test_an_upgrade_is_not_taken_and_the_request_is_answered(wire: httpx.AsyncClient) -> None:
-    for protocol in (b"h2c", b"websocket", b"TLS/1.0"):
-        upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_an_upgrade_that_is_not_taken_changes_nothing(
+    wire: httpx.AsyncClient, size: int
+) -> None:
+    body = json.dumps({"z": [[0.5, 0.5, 0.5]]}).encode()
+    rest = b"Content-Type: application/json\r\nHost: test\r\n"
+    whole = rest + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = rest + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    requests = [
+        b"POST /decode?format=npy HTTP/1.1\r\n%b" + whole,
+        b"POST http://test/decode?format=npy HTTP/1.1\r\n%b" + chunked,
+        b"GET /generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n%b\r\n",
+        b"POST /nothing HTTP/1.1\r\n%b" + whole,
+    ]
+    offers = [
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+        b"Upgrade: TLS/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n",
+    ]
+
+    async def answers(offer: bytes) -> list[tuple[int, bytes]]:
         async with RawConnection(wire) as connection:
-            connection.send(UPLOAD_HEAD + upgrade + b"Content-Length: 5\r\n\r\nhello")
-            status, headers, _ = await connection.response()
-            assert (status, headers["connection"]) == (422, "close")
-            assert await connection.rest() == b""
-        async with RawConnection(wire) as connection:
-            connection.send(LIVEZ[:-2] + upgrade + b"\r\n")
-            status, headers, _ = await connection.response()
-            assert (status, headers["connection"]) == (200, "close")
+            for piece in pieces_of(b"".join(request % offer for request in requests), size):
+                connection.send(piece)
+            responses = [await connection.response() for _ in requests]
+        assert all("connection" not in headers for _, headers, _ in responses)
+        # A problem has the number of its request.
+        return [(status, body if status == 200 else b"") for status, _, body in responses]
+
+    expected = await answers(b"")
+    assert [status for status, _ in expected] == [200, 200, 200, 404]
+    for offer in offers:
+        assert await answers(offer) == expected
+
+
+async def test_an_offer_to_upgrade_does_not_keep_a_connection_that_is_to_close(
+    wire: httpx.AsyncClient,
+) -> None:
+    async with RawConnection(wire) as connection:
+        connection.send(LIVEZ[:-2] + b"Connection: close, upgrade\r\nUpgrade: h2c\r\n\r\n")
+        status, headers, _ = await connection.response()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await connection.rest() == b""
     await assert_serves(wire)
 
 
