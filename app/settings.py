@@ -170,6 +170,13 @@ class Settings(BaseSettings):
         description="seconds within which its body must then arrive; large uploads over slow "
         "lines need more",
     )
+    keep_alive_seconds: float = Field(
+        default=75,
+        gt=0,
+        le=3600,
+        description="seconds that an idle connection is kept for its next request; longer than a "
+        "proxy keeps its own to the service, else a request can meet the closing",
+    )
     stall_seconds: float = Field(
         default=30,
         gt=0,

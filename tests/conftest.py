@@ -195,7 +195,7 @@ async def make_wire(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClien
 
         async def make(**settings: Any) -> httpx.AsyncClient:
             defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
-            names = ("keep_alive_seconds", "linger_seconds")
+            names = ("linger_seconds",)
             seconds = {name: settings.pop(name) for name in names if name in settings}
             given = Settings(**(defaults | settings))
             app = create_app(given, loaded_models=load_tiny(given))

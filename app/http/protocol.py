@@ -62,7 +62,6 @@ def service_protocol(
     fast_path: FastPath,
     settings: Settings,
     *,
-    keep_alive_seconds: float = 5.0,
     linger_seconds: float = 2.0,
     on_closed: Callable[[], None] = lambda: None,
 ) -> type[asyncio.Protocol]:
@@ -71,14 +70,13 @@ def service_protocol(
     Args:
         fast_path: Answers fast requests.
         settings: Of the service.
-        keep_alive_seconds: Between a response and the next request.
         linger_seconds: In which a client may read why it was refused.
         on_closed: Called after each connection's end.
     """
     shared = Shared(
         fast_path,
         ConnectionLimit(settings.max_connections),
-        KeepAlive(keep_alive_seconds, ServiceProtocol.close),
+        KeepAlive(settings.keep_alive_seconds, ServiceProtocol.close),
         {
             State.NEW: settings.header_seconds,
             State.HEAD: settings.header_seconds,

@@ -1,13 +1,17 @@
 """When a busy service gets a request again, and when it does not."""
 
+import socket
+import struct
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from genserve import ProblemError
+from genserve import ProblemError, UnreachableError
 from genserve.errors import parse_problem
 from genserve.retries import BusyRetries
 
@@ -75,3 +79,55 @@ def test_both_clients_wait_and_send_the_request_again(
         with pytest.raises(ProblemError):
             call(url, "models", settings=settings)
         assert len(requests) == 1
+
+
+@contextmanager
+def closing(kinds: list[str]) -> Iterator[tuple[str, list[bytes]]]:
+    """A service whose first connections end after the request: ``fin`` and ``rst`` without a
+    response, ``cut`` within it. The next one gets a response."""
+    requests: list[bytes] = []
+    body = b'{"models": [], "default": "m", "default_encoder": null, "max_n": 1, "refused": {}}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+    def serve() -> None:
+        for kind in [*kinds, "whole"]:
+            with listener.accept()[0] as connection:
+                requests.append(connection.recv(65536))
+                if kind == "rst":
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                elif kind != "fin":
+                    whole = head % len(body) + body
+                    connection.sendall(whole if kind == "whole" else whole[:-9])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
+
+
+@pytest.mark.parametrize("kind", ["fin", "rst"])
+def test_a_connection_that_ends_before_the_response_is_asked_once_more(
+    call: Call, kind: str
+) -> None:
+    with closing([kind]) as (url, requests):
+        call(url, "models")
+        assert len(requests) == 2
+    with closing([kind, kind]) as (url, requests):
+        with pytest.raises(UnreachableError):
+            call(url, "models")
+        assert len(requests) == 2
+
+
+def test_a_response_that_is_cut_is_not_asked_for_again(call: Call) -> None:
+    with closing(["cut"]) as (url, requests):
+        with pytest.raises(UnreachableError):
+            call(url, "models")
+        assert len(requests) == 1
+
+
+def test_a_download_that_never_began_is_asked_for_once_more(call: Call, tmp_path: Path) -> None:
+    for kinds, error in ((["rst"], "not a dataset of Genserve"), (["rst", "rst"], "no complete")):
+        with closing(kinds) as (url, requests), pytest.raises(Exception, match=error):
+            call(url, "dataset", tmp_path / "x.zip")
+        assert len(requests) == 2

@@ -15,7 +15,7 @@ from genserve.connection import Connection, problem_in
 from genserve.download import Dataset, Download
 from genserve.request import Request
 from genserve.responses import Response
-from genserve.retries import BusyRetries, DownloadRetries
+from genserve.retries import BusyRetries, DownloadRetries, closed_before_response
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,10 +142,24 @@ class Client:
         retries = self._retries()
         while True:
             with self._connection.sending():
-                response = self._http.request(**_for_httpx(request))
+                response = self._receive(self._http.build_request(**_for_httpx(request)))
             if response.is_success:
                 return request.parse(Response(response.headers, response.content))
             time.sleep(retries.wait_s(problem_in(response)))
+
+    def _receive(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, once more if the connection is closed before the response."""
+        try:
+            response = self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            if not closed_before_response(error):
+                raise
+            response = self._http.send(request, stream=True)
+        try:
+            response.read()
+        finally:
+            response.close()
+        return response
 
     def _fetch(self, download: Download) -> Dataset:
         """Complete a download, resuming it where it is cut."""
@@ -219,10 +233,24 @@ class AsyncClient:
         retries = self._retries()
         while True:
             with self._connection.sending():
-                response = await self._http.request(**_for_httpx(request))
+                response = await self._receive(self._http.build_request(**_for_httpx(request)))
             if response.is_success:
                 return request.parse(Response(response.headers, response.content))
             await asyncio.sleep(retries.wait_s(problem_in(response)))
+
+    async def _receive(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, once more if the connection is closed before the response."""
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            if not closed_before_response(error):
+                raise
+            response = await self._http.send(request, stream=True)
+        try:
+            await response.aread()
+        finally:
+            await response.aclose()
+        return response
 
     async def _fetch(self, download: Download) -> Dataset:
         """Complete a download, resuming it where it is cut."""

@@ -12,6 +12,17 @@ _BUSY = (429, 503)
 _MAX_RESUMES = 5  # per call; each response that was cut has to bring something
 
 
+def closed_before_response(error: httpx.HTTPError) -> bool:
+    """Whether the connection was closed before any part of a response arrived.
+
+    That happens to an idle connection that reaches the service's keep-alive limit just as it is
+    used. No operation of the service changes anything, so any request can be sent once more.
+    """
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "without sending a response" in str(error)
+    return isinstance(error, httpx.ReadError | httpx.WriteError)
+
+
 class BusyRetries:
     """Retries of one call while the service is busy.
 
@@ -57,6 +68,7 @@ class DownloadRetries:
     def __init__(self, connection: Connection, download: Download, busy: BusyRetries) -> None:
         self._connection, self._download, self._busy = connection, download, busy
         self._resumes = 0
+        self._asked_again = False
         self._size_before = download.size
 
     def request(self) -> dict[str, Any]:
@@ -71,7 +83,7 @@ class DownloadRetries:
             "timeout": self._connection.dataset_timeout,
         }
 
-    def after_cut(self, error: Exception) -> None:
+    def after_cut(self, error: httpx.HTTPError) -> None:
         """No response arrived, or only a part: return if the rest should be requested.
 
         Raises:
@@ -79,6 +91,9 @@ class DownloadRetries:
         """
         download, arrived = self._download, self._download.size > self._size_before
         download.interrupted()
+        if not arrived and not self._asked_again and closed_before_response(error):
+            self._asked_again = True
+            return
         self._resumes += 1
         if arrived and download.resumes and self._resumes <= _MAX_RESUMES:
             return
