@@ -20,6 +20,7 @@ from app.api.openapi.document import complete
 from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
 from app.core.lifecycle import serving
+from app.core.logs import output_writer
 from app.core.metrics import Metrics
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
@@ -30,6 +31,7 @@ from app.errors import (
     shown,
 )
 from app.http.access import AccessMiddleware, Hosts, Keys
+from app.http.access_log import AccessLog
 from app.http.fast_path import FastPath
 from app.http.fast_request import FastRequestParser
 from app.http.middleware import RequestMiddleware, is_head
@@ -48,7 +50,8 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan loads the models and sets ``state.service``.
 
-    ``state.fast_path`` answers fast requests without the application (``app.http.protocol``).
+    ``state.fast_path`` answers fast requests without the application (``app.http.protocol``), and
+    ``state.access_log`` lists all.
 
     Args:
         settings: Of the service.
@@ -56,6 +59,9 @@ def create_app(
         loaded_models: Called when the lifespan starts; None = it loads and probes them itself.
     """
     metrics = Metrics(metrics_folder)
+    access_log = None
+    if settings.access_log != "off":
+        access_log = AccessLog(settings.access_log, output_writer().write)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,9 +104,10 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
-    app.add_middleware(RequestMiddleware, metrics=metrics)  # outermost: added last
+    app.add_middleware(RequestMiddleware, metrics=metrics, access_log=access_log)  # outermost: last
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
     app.state.fast_path = FastPath(app.state, metrics, parser)
+    app.state.access_log = access_log
     return app
 
 

@@ -198,6 +198,16 @@ class Settings(BaseSettings):
         description="seconds that accepted requests then have to finish",
     )
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level of what is logged, to standard error"
+    )
+    access_log: Literal["off", "common", "json"] = Field(
+        default="off",
+        description="a line for each response to standard output: time, client, method, path "
+        "without query, status, bytes, request id, milliseconds in all, in the queue and in the "
+        "model; in the common log format or as JSON",
+    )
+
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of ``api_keys`` and ``api_keys_file``; empty = open to everyone."""

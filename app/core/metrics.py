@@ -106,6 +106,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._dropped_lines = Counter(
+            "genserve_dropped_log_lines",
+            "Lines that standard error or standard output did not take in time",
+            registry=self.registry,
+        )
+        self._dropped_lines_counted = 0
         self.refused_files = Gauge(
             "genserve_refused_checkpoints",
             "Files in the store that could not be loaded",
@@ -152,6 +158,11 @@ class Metrics:
         self._in_flight.set(in_flight)
         for key, rate in rates.items():
             self._rate.labels(*key).set(rate)
+
+    def dropped_lines(self, total: int) -> None:
+        """Record how many lines of the log this process has dropped since it began."""
+        self._dropped_lines.inc(total - self._dropped_lines_counted)
+        self._dropped_lines_counted = total
 
     def request(self, method: str, route: str, status: int, times: int = 1) -> None:
         """Record responses; ``route`` is a template, so clients cannot add labels at will."""

@@ -16,6 +16,7 @@ from app.batching.ticket import (
 )
 from app.core.clients import current_client
 from app.core.health import Health
+from app.core.logs import dropped_lines
 from app.core.metrics import Metrics
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
@@ -341,4 +342,5 @@ class Service:
         """Set the metrics that state the present load."""
         batcher = self.batcher
         wait_s = batcher.admission.wait_s(batcher.clock())
+        self.metrics.dropped_lines(dropped_lines())
         self.metrics.load(batcher.waiting, wait_s, batcher.admission.rates, self.in_flight)

@@ -13,7 +13,8 @@ from training.networks.files import errors_naming
 from training.networks.graphs import graph_path, read_graph
 from training.networks.header import Description
 
-_LOG_ERRORS = 3  # ONNX Runtime's severity; its warnings concern its own choices
+# ONNX Runtime's severity. Errors are raised, too, and what it writes could wait for its reader.
+_LOG_FATAL = 4
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -21,7 +22,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _LOG_ERRORS
+    options.log_severity_level = _LOG_FATAL
     # Threads that spin until the next pass would take the core from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -3,13 +3,16 @@
 import asyncio
 import random
 import re
+import time
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.batching.ticket import ClientDisconnectedError
+from app.core.clients import by_address, current_client
 from app.core.metrics import Metrics
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
+from app.http.access_log import AccessLog
 from app.http.error_response import as_service_error, common_headers, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -27,6 +30,11 @@ _CSP_DOCS = (
 CLIENT_LEFT = 499  # the client disconnected; in the metrics alone, since nothing is sent
 _HEAD = "genserve.head"  # in the scope of a HEAD request, which runs as GET
 DOCS_PATHS = ("/docs", "/redoc")
+
+
+class ResponseCutError(Exception):
+    """A response that has begun cannot be finished, for a reason that is logged where there is
+    anything to mend: the server has to close the connection."""
 
 
 def _request_id(scope: Scope) -> str:
@@ -55,11 +63,17 @@ class RequestMiddleware:
     """Sets ``scope["state"]["request_id"]``; turns what is raised inside into responses.
 
     Plain ASGI, around all other middleware.
+
+    Args:
+        app: What is inside.
+        metrics: Counts the responses.
+        access_log: Lists them; None = none is kept.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: AccessLog | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,10 +84,11 @@ class RequestMiddleware:
             scope = {**scope, "method": "GET", _HEAD: True}
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status, size, timing = 0, 0, b""
+        started = time.perf_counter() if self.access_log else 0.0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size, timing
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # Bytes, not Starlette's headers: this runs for every response, in an overload too.
@@ -84,9 +99,12 @@ class RequestMiddleware:
                 if _is_html(headers):
                     docs = scope["path"] in DOCS_PATHS
                     headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
+                if self.access_log:
+                    timing = dict(headers).get(b"server-timing", b"")
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
+            size += len(message.get("body", b""))
 
         try:
             await self.app(scope, receive, send_with_headers)
@@ -101,10 +119,16 @@ class RequestMiddleware:
         except Exception as error:
             service_error = as_service_error(error, request_id)
             if status:
-                raise  # the response has begun, so the server has to cut it off
+                raise ResponseCutError from error
             await _send_error(send_with_headers, service_error, scope)
         finally:
             self.metrics.request(_method(method), _route(scope), status)
+            if self.access_log:
+                client = current_client.get() or by_address((scope.get("client") or ("",))[0])
+                seconds = time.perf_counter() - started
+                self.access_log.add(
+                    *(client, method, scope["path"], status, request_id, timing, size, seconds)
+                )
 
 
 async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:

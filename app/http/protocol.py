@@ -5,15 +5,21 @@ which three parties call: the transport, uvicorn's parser, and who answers.
 """
 
 import asyncio
+import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.core.clients import by_address
 from app.errors import (
@@ -23,11 +29,14 @@ from app.errors import (
     ServiceError,
     UriTooLongError,
 )
+from app.http.access_log import AccessLog
 from app.http.connection_limit import ConnectionLimit
 from app.http.connection_state import NEXT, State
 from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
+from app.http.fast_request import PATH
 from app.http.keep_alive import KeepAlive
+from app.http.middleware import CLIENT_LEFT, ResponseCutError
 from app.http.upgrades import head_without_upgrade
 from app.settings import Settings
 
@@ -36,6 +45,17 @@ MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Filters uvicorn's log: its warnings are of malformed requests, which are counted and of which
+    any client can send any number; a response that was cut has been logged with its reason."""
+    if record.levelno == logging.WARNING:
+        record.per_minute = 1
+    return not (record.exc_info and isinstance(record.exc_info[1], ResponseCutError))
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class Unanswered(NamedTuple):
@@ -56,6 +76,7 @@ class Shared:
     deadlines: Mapping[State, float]  # seconds
     stall_seconds: float
     on_closed: Callable[[], None]
+    access_log: AccessLog | None
 
 
 def service_protocol(
@@ -64,6 +85,7 @@ def service_protocol(
     *,
     linger_seconds: float = 2.0,
     on_closed: Callable[[], None] = lambda: None,
+    access_log: AccessLog | None = None,
 ) -> type[asyncio.Protocol]:
     """``ServiceProtocol`` for uvicorn's ``Config(http=...)``, with what its connections share.
 
@@ -72,6 +94,7 @@ def service_protocol(
         settings: Of the service.
         linger_seconds: In which a client may read why it was refused.
         on_closed: Called after each connection's end.
+        access_log: Of responses that the application does not see; None = none is kept.
     """
     shared = Shared(
         fast_path,
@@ -85,6 +108,7 @@ def service_protocol(
         },
         settings.stall_seconds,
         on_closed,
+        access_log,
     )
     # A class to uvicorn, which only ever calls it.
     return cast(type[asyncio.Protocol], partial(ServiceProtocol, shared))
@@ -111,6 +135,8 @@ class ServiceProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._held = b""  # received while the fast path works
         self._close_after = False  # the fast path's response
+        self._fast = ("-", "-", 0.0)  # method, path and arrival, for the access log
+        self._cycles: deque[RequestResponseCycle] = deque()  # not answered yet, oldest first
 
     # The state
 
@@ -198,8 +224,13 @@ class ServiceProtocol(HttpToolsProtocol):
         self._cancel_stall()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._shared.access_log and self._state is State.FAST:
+            self._log_fast(CLIENT_LEFT, b"", 0)
         self._enter(State.CLOSED)
         self._cancel_stall()
+        for cycle in self._cycles:  # uvicorn tells the newest alone
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
         if self.cycle:  # ``_Lingering`` would keep this connection until the garbage collector runs
             self.cycle.transport = self.transport
@@ -262,6 +293,7 @@ class ServiceProtocol(HttpToolsProtocol):
             self._shared.limit.check(path_of(self.url))
         self._take_authority()
         super().on_headers_complete()
+        self._cycles.append(self.cycle)
         self._enter(State.BODY)
         self._head_bytes = 0
         if not self._admitted or self.parser.should_upgrade():
@@ -299,12 +331,16 @@ class ServiceProtocol(HttpToolsProtocol):
         fast_path = self._shared.fast_path
         if request := fast_path.parser.generate(data):
             self._enter(State.FAST)
+            if self._shared.access_log:
+                self._fast = request.method, PATH, self.loop.time()
             self._close_after = request.closes
             disconnected = self.transport.is_closing
             fast_path.generate(request, self._client, disconnected, self._respond_fast)
             return True
         if (probe := fast_path.parser.livez(data)) and (response := fast_path.livez(probe)):
             self._enter(State.FAST)
+            if self._shared.access_log:
+                self._fast = "GET", "/livez", self.loop.time()
             self._close_after = probe.closes
             self._respond_fast(*response)
             return True
@@ -315,6 +351,8 @@ class ServiceProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._write(status, lines, body, self._close_after)
+        if self._shared.access_log:
+            self._log_fast(status, lines, len(body))
         if self._close_after:
             if self._held:
                 self._linger()
@@ -338,6 +376,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self.data_received(data)
 
     def on_response_complete(self) -> None:
+        self._cycles.popleft()
         super().on_response_complete()
         if self.timeout_keep_alive_task:  # uvicorn's own, for which there is ``KeepAlive``
             self.timeout_keep_alive_task.cancel()
@@ -346,6 +385,14 @@ class ServiceProtocol(HttpToolsProtocol):
                 self._enter(State.IDLE)
             elif self._state is State.FINISHING:
                 self._linger()
+
+    def _log_fast(self, status: int, lines: bytes, size: int) -> None:
+        """Add the response to a fast request to the access log."""
+        method, path, since = self._fast
+        assert self._shared.access_log
+        self._shared.access_log.fast(
+            self._client, method, path, status, lines, size, self.loop.time() - since
+        )
 
     def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
         """Send a response in one write, and where it fits in one packet."""
@@ -365,6 +412,7 @@ class ServiceProtocol(HttpToolsProtocol):
             # Responses to earlier requests come first, and are all that is sent.
             if has_cycle:
                 self.pipeline.popleft()  # the newest; its body will never be whole
+                self._cycles.pop()
             else:
                 self.cycle.keep_alive = False
             self._enter(State.FINISHING)
@@ -373,8 +421,11 @@ class ServiceProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True  # what the application still sends is dropped
             self.cycle.message_event.set()
         if not (has_cycle and self.cycle.response_started):
-            response = self._shared.fast_path.unrouted_error(error, self.url)
-            self._write(*response, closing=True)
+            status, lines, body = self._shared.fast_path.unrouted_error(error, self.url)
+            self._write(status, lines, body, closing=True)
+            if self._shared.access_log:
+                self._fast = "-", path_of(self.url) or "-", self.loop.time()
+                self._log_fast(status, lines, len(body))
         self._linger()
 
     def _end(self) -> None:

@@ -1,5 +1,6 @@
 """Starts the service: one process, or a supervisor with a worker for each core."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from app.core import logs
 from app.errors import StartupError
 from app.process.channel import WorkerChannel
 from app.process.fork import STOP_SIGNALS
@@ -56,8 +58,7 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
         raise StartupError(f"cannot listen on {where}: {why}") from error
     exit_at_stop_signals()
     raise_descriptor_limit()
-    form = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form)
+    logs.configure(settings.log_level)
     workers = settings.workers or (default_workers() if sys.platform == "linux" else 1)
     if workers == 1 or sys.platform != "linux":
         return _serve_alone(settings, sockets, dead_s)
@@ -139,4 +140,5 @@ def _log_shortage(settings: Settings) -> None:
 
 
 def _print_ready(sockets: list[socket.socket]) -> None:
-    print(f"Genserve is ready: open {url(sockets)}", flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"Genserve is ready: open {url(sockets)}", flush=True)

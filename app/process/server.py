@@ -59,6 +59,7 @@ def serve(
             app.state.fast_path,
             settings,
             on_closed=channel.send_closed if channel else lambda: None,
+            access_log=app.state.access_log,
         ),
         ws="none",
         log_config=None,

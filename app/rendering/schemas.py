@@ -27,7 +27,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="what is wrong, what is allowed, what to do")
-    request_id: str = Field(description="the response's X-Request-ID; find it in the log")
+    request_id: str = Field(description="the response's X-Request-ID, as logs have it")
     errors: list[dict[str, str]] | None = Field(
         default=None, description="pointer and detail by place"
     )
