@@ -82,7 +82,7 @@ LIBRARIES = {
         "fastapi": {"api", "oip", "main", "process"},
         "fastapi_offline": {"main"},
         "httptools": {"http"},
-        "numpy": {"api", "core", "engines", "formats", "oip", "rendering", "seeds"},
+        "numpy": {"api", "core", "engines", "formats", "oip", "rendering"},
         "onnxruntime": {"engines"},
         "PIL": {"formats"},
         "prometheus_client": {"api", "core", "process"},

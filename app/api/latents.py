@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
@@ -17,7 +16,6 @@ from app.http.disconnect import client_disconnected
 from app.rendering.lineage import reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size
 from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList
-from app.seeds import normals
 from app.settings import Settings
 
 
@@ -130,8 +128,7 @@ def _posterior_items(
     for index, ((mu, logvar), upload) in enumerate(zip(posteriors, uploads, strict=True)):
         z: Latent = mu
         if seed is not None:
-            number = np.array([seed + index], dtype=np.uint64)
-            z = draw(mu, logvar, normals(number, len(mu))[0])
+            z = draw(mu, logvar, seed + index)
         items.append(
             PosteriorItem(
                 mu=mu.tolist(),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engines.rows import Latent
+from training.networks.latents import normals
 
 Method = Literal["slerp", "lerp"]
 
@@ -134,8 +135,9 @@ def traversal(start: Latent, axes: Sequence[int], values: Sequence[float]) -> li
     return latents
 
 
-def draw(mu: Latent, logvar: Latent, noise: Latent) -> Latent:
-    """mu + exp(logvar / 2) * noise: a sample of a posterior, each (Z,)."""
+def draw(mu: Latent, logvar: Latent, seed: int) -> Latent:
+    """mu + exp(logvar / 2) * noise of the seed: a sample of a posterior, (Z,)."""
+    noise = normals(np.array([seed], dtype=np.uint64), len(mu))[0]
     with decimal.localcontext(prec=_DIGITS):
         deviations = [float((Decimal(number) / 2).exp()) for number in logvar.tolist()]
-    return mu + np.array(deviations, dtype=np.float32) * noise
+    return np.asarray(mu + np.array(deviations, dtype=np.float32) * noise)

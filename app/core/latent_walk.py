@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app import seeds
 from app.batching.ticket import Timing
 from app.core.requests import RequestContext
 from app.core.service import Service
 from app.engines.rows import Image, Latent, Point, Sample
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, WrongModelError
+from training.networks.latents import label_draws, normals
 
 LatentSource = int | Latent | bytes  # a seed, a latent, a picture's file
 
@@ -73,7 +73,7 @@ class Walk:
         numbers = [source for source in self.sources if isinstance(source, int)]
         of_seeds: Sequence[Latent] = ()
         if numbers and not self.in_z:
-            noise = seeds.normals(np.array(numbers, dtype=np.uint64), self.model.network.latent_dim)
+            noise = normals(np.array(numbers, dtype=np.uint64), self.model.network.latent_dim)
             of_seeds = list(noise * np.float32(self.truncation))
         elif numbers:
             samples = [Sample(number, self.label, self.truncation) for number in numbers]
@@ -153,6 +153,6 @@ def resolve_walk(
                 errors=[{"pointer": "?label", "detail": "needed where no end is a seed"}],
             )
         first = np.array(numbers[:1], dtype=np.uint64)
-        index = int(seeds.label_draws(first, network.num_classes)[0])
+        index = int(label_draws(first, network.num_classes)[0])
     in_z = is_vae and (always_z or len(numbers) < len(sources))
     return Walk(model, index, tuple(sources), truncation, in_z)

@@ -6,7 +6,6 @@ on REFERENCE fixed rows, then in passes of each size. It keeps the sizes whose r
 bit, those of the one pass of REFERENCE rows, so that a seed's pixels do not depend on its batch.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -17,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app import seeds
 from app.engines.backend import DeviceLostError, Floats, Labels
 from app.engines.batch_plan import MAX_BATCH, PASS_S
-from app.engines.rows import OperationKey, Reproducibility, Row, Sample, network_inputs
+from app.engines.rows import OperationKey, Reproducibility
 from app.engines.store import StoredModel
-from training.networks.configs import Config, Operation
+from training.networks.configs import Operation
+from training.networks.golden import golden_inputs, output_digest
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ class _Measured(NamedTuple):
 
     costs: list[tuple[int, float]]
     exact: bool  # the rows of these sizes repeat, bit for bit
-    digest: str  # SHA-256 of the reference pass's first output
+    digest: str  # of the reference pass's outputs
 
 
 class _OperationProbe:
@@ -114,8 +113,7 @@ class _OperationProbe:
 
     def __init__(self, model: StoredModel, operation: Operation) -> None:
         self._backend, self._operation = model.backend, operation
-        rows = _probe_rows(model.network, operation)
-        self._batch, self._labels = network_inputs(model.network, operation, rows)
+        self._batch, self._labels = golden_inputs(model.network, operation, REFERENCE)
         # Where one thread does all the work, its CPU time leaves out what other processes take.
         self._by_thread_time = model.backend.device == "cpu" and model.backend.threads == 1
         self._reference, self._reference_s = self._timed(self._batch, self._labels)
@@ -125,7 +123,7 @@ class _OperationProbe:
 
     def run(self, max_batch: int | None) -> _Measured:
         """Try the sizes, smallest first, until larger ones would not be used."""
-        digest = hashlib.sha256(self._reference[0].tobytes()).hexdigest()
+        digest = output_digest(self._reference)
         relative: list[tuple[int, float]] = []  # size, and its time in passes of one row
         best_row_s, without_gain = math.inf, 0
         for size in sorted({*self._backend.sizes, REFERENCE}):
@@ -201,17 +199,3 @@ def _pass_seconds(wall_s: float, thread_s: float | None) -> float:
     none at all, or more than has gone by.
     """
     return max(1e-6, min(wall_s, thread_s) if thread_s else wall_s)
-
-
-def _probe_rows(network: Config, operation: Operation) -> list[Row]:
-    """REFERENCE rows, always the same."""
-    numbers = np.arange(REFERENCE, dtype=np.uint64)
-    if operation == "generate":
-        classes = network.num_classes
-        return [Sample(seed, seed % classes if classes else None) for seed in range(REFERENCE)]
-    if operation == "decode":
-        return list(seeds.normals(numbers, network.latent_dim))
-    channels, height, width = network.image_shape
-    noise = seeds.normals(numbers, channels * height * width) * 64 + 128
-    shape = (REFERENCE, height, width) if channels == 1 else (REFERENCE, height, width, channels)
-    return list(noise.clip(0, 255).astype(np.uint8).reshape(shape))

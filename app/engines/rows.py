@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app import seeds
 from app.engines.backend import Floats, Labels, from_levels
 from training.networks.configs import Config, Operation
+from training.networks.latents import label_draws, normals
 
 OperationKey = tuple[str, Operation]  # a model's name, and what it is to do
 Reproducibility = Literal["exact", "visual"]  # exact: a row's bits do not depend on its batch
@@ -58,7 +58,7 @@ def samples_from_seeds(
     """
     labels: Iterable[int | None] = repeat(label)
     if label is None and num_classes and numbers:
-        labels = seeds.label_draws(np.array(numbers, dtype=np.uint64), num_classes).tolist()
+        labels = label_draws(np.array(numbers, dtype=np.uint64), num_classes).tolist()
     return list(map(Sample, numbers, labels, repeat(truncation)))
 
 
@@ -91,7 +91,7 @@ def _latents(rows: Sequence[Sample | Point], latent_dim: int) -> Floats:
                 z[index] = row.z
         return z
     numbers, _, truncations = zip(*rows, strict=True)
-    z = seeds.normals(np.array(numbers, dtype=np.uint64), latent_dim)
+    z = normals(np.array(numbers, dtype=np.uint64), latent_dim)
     if set(truncations) != {1.0}:
         z *= np.array(truncations, dtype=np.float32)[:, None]
     return z

@@ -25,14 +25,14 @@ MAX_NODES = 4096
 _NAMES = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div
     Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul Mul Pad
-    Pow Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh
-    Transpose Unsqueeze
+    Pow QLinearConv QuantizeLinear ReduceMax ReduceSum Relu Reshape Resize Shape Sigmoid Slice
+    Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
 OPERATORS = frozenset(_NAMES.split())
 
 
-_Value = int | memoryview  # of a field: a number, or bytes
-_Check = Callable[[_Value], None]
+FieldValue = int | memoryview  # of a message's field: a number, or bytes
+_Check = Callable[[FieldValue], None]
 
 
 def graph_path(checkpoint: Path, operation: Operation) -> Path:
@@ -68,19 +68,19 @@ def check_graph(data: bytes) -> None:
     """
     seen: dict[str, int] = {"nodes": 0, "graphs": 0, "opsets": 0}
 
-    def node(value: _Value) -> None:
+    def node(value: FieldValue) -> None:
         seen["nodes"] += 1
         if seen["nodes"] > MAX_NODES:
             raise ValueError(f"it has more than {MAX_NODES} nodes")
         _each("a node", value, {1: _any, 2: _any, 3: _any, 4: _operator, 5: _attribute, 7: _domain})
 
-    def graph(value: _Value) -> None:
+    def graph(value: FieldValue) -> None:
         seen["graphs"] += 1
         # nodes, name, initialisers, inputs, outputs, shapes between
-        fields = {1: node, 2: _any, 5: _tensor, 11: _any, 12: _any, 13: _any}
-        _each("the graph", value, fields)
+        allowed = {1: node, 2: _any, 5: _tensor, 11: _any, 12: _any, 13: _any}
+        _each("the graph", value, allowed)
 
-    def opset(value: _Value) -> None:
+    def opset(value: FieldValue) -> None:
         seen["opsets"] += 1
         _each("the operator set", value, {1: _domain, 2: _version})
 
@@ -91,56 +91,60 @@ def check_graph(data: bytes) -> None:
         raise ValueError("it is not an ONNX model with one graph and one operator set")
 
 
-def _any(_: _Value) -> None:
+def _any(_: FieldValue) -> None:
     """A field whose value needs no check."""
 
 
-def _operator(value: _Value) -> None:
+def _operator(value: FieldValue) -> None:
     name = _text(value)
     if name not in OPERATORS:
         raise ValueError(f"operator {name[:40]!r} is not allowed in a graph")
 
 
-def _domain(value: _Value) -> None:
+def _domain(value: FieldValue) -> None:
     if name := _text(value):
         raise ValueError(f"operators of the domain {name[:40]!r} are not allowed in a graph")
 
 
-def _version(value: _Value) -> None:
+def _version(value: FieldValue) -> None:
     if value not in OPSETS:
         shown = value if isinstance(value, int) else "no number"
         raise ValueError(f"operator set {shown}; accepted: {OPSETS[0]} to {OPSETS[-1]}")
 
 
-def _attribute(value: _Value) -> None:
+def _attribute(value: FieldValue) -> None:
     # Name, float, integer, string, tensor, floats, integers, strings, type; graphs are not here.
     plain = dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 20), _any)
     _each("an attribute", value, plain | {5: _tensor})
 
 
-def _tensor(value: _Value) -> None:
+def _tensor(value: FieldValue) -> None:
     # Dimensions, type, float, int32 and int64 numbers, name, raw bytes; external data is not here.
     _each("a tensor", value, dict.fromkeys((1, 2, 4, 5, 7, 8, 9), _any))
 
 
-def _text(value: _Value) -> str:
+def _text(value: FieldValue) -> str:
     if isinstance(value, int):
         raise ValueError("a name is a number")
     return bytes(value).decode()
 
 
-def _each(what: str, message: _Value, fields: Mapping[int, _Check]) -> None:
+def _each(what: str, message: FieldValue, allowed: Mapping[int, _Check]) -> None:
     """Check every field of a protobuf message by its number."""
     if isinstance(message, int):
         raise ValueError(f"{what} is a number")
-    for number, value in _fields(message):
-        if number not in fields:
+    for number, value in fields(message):
+        if number not in allowed:
             raise ValueError(f"field {number} of {what} is not allowed")
-        fields[number](value)
+        allowed[number](value)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
-    """Number and value of each field, in order."""
+def fields(message: memoryview) -> Iterator[tuple[int, FieldValue]]:
+    """Number and value of each field of a protobuf message, in order.
+
+    Raises:
+        ValueError: it is not one.
+    """
     place = 0
     while place < len(message):
         key, place = _varint(message, place)

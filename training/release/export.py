@@ -26,6 +26,7 @@ from training.networks.checkpoint import network_of, save
 from training.networks.configs import Operation
 from training.networks.files import CheckpointError, errors_naming, write_atomically
 from training.networks.gan import Generator, ResidualBlock
+from training.networks.golden import golden_inputs
 from training.networks.graphs import check_graph, graph_path
 from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
@@ -33,7 +34,6 @@ from training.release.fit_table import fit_table
 
 OPSET = 20
 SAMPLES = 256  # golden samples of each operation
-GOLDEN_SEED = 2024
 # Above these the export is refused. Engines add in different orders: differences of 1e-6 are usual,
 # and change an 8-bit pixel by one level if it is near a rounding boundary.
 MAX_DIFFERENCE = 1e-4  # as ``Graph.max_difference``
@@ -96,16 +96,11 @@ def _spread(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm1d:
     return wide
 
 
-def golden_inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
-    """Golden inputs by name: z and cycling labels, or images of noise."""
-    random = torch.Generator().manual_seed(GOLDEN_SEED)
-    if operation == "encode":
-        levels = torch.randint(0, 256, (count, *network.image_shape), generator=random)
-        return {"images": levels / 255}
-    inputs = {"z": torch.randn(count, network.latent_dim, generator=random)}
-    if operation == "generate" and network.num_classes:
-        inputs["labels"] = torch.arange(count) % network.num_classes
-    return inputs
+def named_inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
+    """Golden inputs by name."""
+    batch, labels = golden_inputs(network.config, operation, count)
+    inputs = {"images" if operation == "encode" else "z": torch.from_numpy(batch)}
+    return inputs if labels is None else inputs | {"labels": torch.from_numpy(labels)}
 
 
 def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
@@ -120,7 +115,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, Generator):
         network.trunk = _folded(network.trunk)
-    inputs = golden_inputs(network, operation, 2)
+    inputs = named_inputs(network, operation, 2)
     batch = torch.export.Dim("batch", min=1, max=2**16)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
@@ -160,7 +155,7 @@ def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Grap
     Raises:
         CheckpointError: they differ by more than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS.
     """
-    inputs = golden_inputs(network, operation, SAMPLES)
+    inputs = named_inputs(network, operation, SAMPLES)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     onnx_outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     with torch.no_grad():

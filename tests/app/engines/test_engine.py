@@ -11,10 +11,10 @@ from app.engines.backend import EngineName, Floats, Labels
 from app.engines.engine import Engine
 from app.engines.rows import OperationKey, Row, Sample
 from app.engines.store import load_store
-from app.seeds import normals
 from tests.app.engines.conftest import NAMES, samples, warm_engine
 from training.networks.checkpoint import load
 from training.networks.configs import Operation
+from training.networks.latents import normals
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from training.networks.checkpoint import load, save
 from training.networks.configs import CONFIGS as KINDS
 from training.networks.configs import GanConfig
 from training.networks.gan import Generator
-from training.networks.header import MAX_NUMBER, MAX_NUMBERS, MAX_WIDTHS, Description
+from training.networks.header import MAX_NUMBER, MAX_NUMBERS, MAX_WIDTHS, Description, read
 
 
 @pytest.fixture
@@ -108,6 +109,41 @@ def test_an_unknown_kind_is_refused_with_the_value_and_the_accepted(path: Path) 
 def test_a_missing_field_is_named_and_not_guessed(path: Path, key: str) -> None:
     with_metadata(path, lambda metadata: metadata.pop(key))
     assert refusal(path) == f"its header lacks '{key}'"
+
+
+_GRAPH = {"sha256": "5e" * 32, "samples": 9, "max_difference": 0.1, "differing_pixels": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"golden": "no digest"}, "golden of graph generate is not 64 hex digits"),
+        ({"golden": 7}, "golden of graph generate is not 64 hex digits"),
+        ({"sha256": ""}, "sha256 of graph generate is missing"),
+        ({"mean_difference": -1}, "mean_difference of graph generate is not a number of at least"),
+        (
+            {"silver": "5e" * 32},
+            "fields of graph generate are not exactly differing_pixels, golden",
+        ),
+    ],
+)
+def test_a_graph_that_is_not_described_as_it_must_be_is_refused(
+    path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    graphs = json.dumps({"generate": _GRAPH | fields})
+    with_metadata(path, lambda metadata: metadata.update(graphs=graphs))
+    assert refusal(path).startswith(reason)
+
+
+def test_a_portable_graph_has_a_golden_digest_and_one_of_earlier_has_none(path: Path) -> None:
+    for fields in dict[str, Any](), {"golden": "0a" * 32, "mean_difference": 0.25}:
+        graphs = {"graphs": json.dumps({"generate": _GRAPH | fields})}
+        with_metadata(path, operator.methodcaller("update", graphs))
+        graph = read(path).description.graphs["generate"]
+        assert (graph.golden, graph.mean_difference) == (
+            fields.get("golden", ""),
+            fields.get("mean_difference", 0),
+        )
 
 
 def test_a_missing_format_is_not_guessed(path: Path) -> None:

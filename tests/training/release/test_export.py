@@ -101,7 +101,7 @@ def test_every_architecture_is_repeated_at_every_batch_size(name: str) -> None:
         assert graph.max_difference < 2e-5
         assert graph.sha256 == hashlib.sha256(data).hexdigest()
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        inputs = export.golden_inputs(network, operation, 33)
+        inputs = export.named_inputs(network, operation, 33)
         with torch.no_grad():
             expected = export._Operation(network, operation)(*inputs.values())
         theirs = expected if isinstance(expected, tuple) else (expected,)

@@ -1,0 +1,44 @@
+"""Golden inputs of each operation, always the same, and the digest of what comes out.
+
+A checkpoint's header holds the digests of its portable graphs. A machine on which the same bytes
+come out gives the published images for every seed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.networks.configs import Config, Operation
+from training.networks.latents import normals
+
+ROWS = 64  # seeds 0 to 63
+
+
+def golden_inputs(
+    config: Config, operation: Operation, count: int = ROWS
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """The latents of the seeds 0, 1, ... with labels in turn; to encode: images of noise.
+
+    Returns:
+        z (B, Z), or images (B, C, H, W) in [0, 1]; and labels (B,) where the operation takes some.
+    """
+    numbers = np.arange(count, dtype=np.uint64)
+    if operation == "encode":
+        noise = normals(numbers, int(np.prod(config.image_shape))) * 64 + 128
+        levels = noise.clip(0, 255).astype(np.uint8).astype(np.float32)
+        return (levels / np.float32(255)).reshape(count, *config.image_shape), None
+    labels = None
+    if operation == "generate" and config.num_classes:
+        labels = np.arange(count) % config.num_classes
+    return normals(numbers, config.latent_dim), labels
+
+
+def output_digest(outputs: Sequence[NDArray[Any]]) -> str:
+    """SHA-256 of an operation's outputs, 64 hex digits."""
+    sha = hashlib.sha256()
+    for output in outputs:
+        sha.update(output.astype(output.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha.hexdigest()
