@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,13 +163,13 @@ class AppClient(httpx.AsyncClient):
         self.app = app
 
 
-@pytest.fixture
-async def make_client(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
-    """``await make_client(max_n=4)``: a client in process of an application with these settings."""
+@asynccontextmanager
+async def _clients(store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
+    """``await make(max_n=4)``: a client in process of an application with these settings."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
-            defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
+            defaults: dict[str, Any] = {"models_dir": store, "max_batch": 8}
             given = Settings(**(defaults | settings))
             app = create_app(given, loaded_models=load_tiny(given))
             await stack.enter_async_context(app.router.lifespan_context(app))
@@ -181,20 +181,30 @@ async def make_client(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeCli
 
 
 @pytest.fixture
-async def client(make_client: MakeClient) -> httpx.AsyncClient:
-    """A client of an application that serves the tiny store."""
-    made: httpx.AsyncClient = await make_client()
-    return made
+async def make_client(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
+    """``await make_client(max_n=4)``: a client in process of an application with these settings."""
+    async with _clients(tiny_store, load_tiny) as make:
+        yield make
 
 
-@pytest.fixture
-async def make_wire(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
-    """As ``make_client``, but over a socket: fast requests take the fast path. Arguments of
-    ``service_protocol`` are taken, too."""
+@pytest.fixture(scope="module")
+async def client(tiny_store: Path, load_tiny: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application that serves the tiny store, one for all tests of a module.
+
+    A test that leaves traces in the application, or reads its counters, makes its own with
+    ``make_client``.
+    """
+    async with _clients(tiny_store, load_tiny) as make:
+        yield await make()
+
+
+@asynccontextmanager
+async def _wires(store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
+    """As ``_clients``, but over a socket."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> httpx.AsyncClient:
-            defaults: dict[str, Any] = {"models_dir": tiny_store, "max_batch": 8}
+            defaults: dict[str, Any] = {"models_dir": store, "max_batch": 8}
             names = ("linger_seconds",)
             seconds = {name: settings.pop(name) for name in names if name in settings}
             given = Settings(**(defaults | settings))
@@ -225,9 +235,24 @@ async def make_wire(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClien
 
 
 @pytest.fixture
-async def wire(make_wire: MakeClient) -> httpx.AsyncClient:
-    """A client over a socket of an application that serves the tiny store."""
-    made: httpx.AsyncClient = await make_wire()
+async def make_wire(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
+    """As ``make_client``, but over a socket: fast requests take the fast path. Arguments of
+    ``service_protocol`` are taken, too."""
+    async with _wires(tiny_store, load_tiny) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+async def wires(tiny_store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
+    """As ``make_wire``, for fixtures of a module."""
+    async with _wires(tiny_store, load_tiny) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+async def wire(wires: MakeClient) -> httpx.AsyncClient:
+    """As ``client``, but over a socket."""
+    made: httpx.AsyncClient = await wires()
     return made
 
 
@@ -241,9 +266,11 @@ def passes(metrics: str) -> float:
     return float(line.split()[-1])
 
 
-def batcher_task() -> "asyncio.Task[None]":
-    """The task of the one batcher on this event loop: without it no request is served."""
-    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "batcher"]
+def batcher_task(before: "Collection[asyncio.Task[Any]]" = ()) -> "asyncio.Task[None]":
+    """The task of the one batcher on this event loop that was not there ``before``: without it no
+    request is served."""
+    tasks = asyncio.all_tasks().difference(before)
+    (task,) = [task for task in tasks if task.get_name() == "batcher"]
     return task
 
 

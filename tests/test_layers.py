@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,12 @@ HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
+@cache
+def tree_of(source: str) -> ast.Module:
+    """Parsed once for all tests."""
+    return ast.parse(source)
+
+
 def imported(source: str, module: str, is_package: bool = False) -> set[str]:
     """Dotted names that a module's text imports, wherever they stand in it.
 
@@ -134,7 +141,7 @@ def imported(source: str, module: str, is_package: bool = False) -> set[str]:
     ``import_module("a")`` counts like ``import a``.
     """
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -156,7 +163,7 @@ def imported(source: str, module: str, is_package: bool = False) -> set[str]:
 
 def used(source: str) -> set[str]:
     """Dotted names that a module's text mentions, with its imports' aliases undone."""
-    tree = ast.parse(source)
+    tree = tree_of(source)
     full: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -183,6 +190,7 @@ def sources(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
 def imports_of(package: str) -> dict[str, set[str]]:
     found = {
         module: imported(path.read_text(), module, path.name == "__init__.py")

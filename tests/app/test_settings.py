@@ -59,6 +59,7 @@ def test_every_setting_has_a_sentence() -> None:
         assert field.description, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "says"),
     [
@@ -81,6 +82,7 @@ def test_a_mistake_ends_with_a_line_that_names_the_setting(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_ends_with_a_line_that_names_it(tiny_store: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -90,6 +92,7 @@ def test_a_taken_port_ends_with_a_line_that_names_it(tiny_store: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_help_lists_every_setting() -> None:
     ended = run_app("--help")
     assert ended.returncode == 0

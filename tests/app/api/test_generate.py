@@ -235,9 +235,10 @@ async def test_every_parameter_and_type_has_its_own_tag(client: httpx.AsyncClien
 
 
 async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
-    client: httpx.AsyncClient, app_of: AppOf
+    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app_of(client).state.service.engine.reproducibility["tiny-cgan-v1"] = "visual"
+    grades = app_of(client).state.service.engine.reproducibility
+    monkeypatch.setitem(grades, "tiny-cgan-v1", "visual")
     for path in ({}, UNUSUAL):
         place = (await client.get("/generate?seed=1", headers=path)).headers["content-location"]
         answer = await client.get(place, headers=path)

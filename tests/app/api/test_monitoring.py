@@ -17,8 +17,9 @@ async def test_readiness_lists_the_models(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_model_that_fails_is_500_for_its_request_and_not_ready(
-    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = await make_client()
     service = app_of(client).state.service
     backend = service.models["tiny-gan-v1"].backend
 

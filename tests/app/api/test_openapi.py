@@ -14,6 +14,7 @@ from app.errors import PROBLEMS
 from app.main import create_app
 from app.rendering.schemas import Problem
 from app.settings import Settings
+from tests.conftest import MakeClient
 
 KEY = "k" * 16
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
@@ -40,9 +41,16 @@ REFUSED: list[tuple[str, str, dict[str, str], int]] = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spec() -> Any:
     return create_app(Settings()).openapi()
+
+
+@pytest.fixture(scope="module")
+async def keyed(wires: MakeClient) -> httpx.AsyncClient:
+    """A client without a key of a service that asks for one."""
+    made: httpx.AsyncClient = await wires(api_keys=KEY)
+    return made
 
 
 def answer_of(spec: Any, method: str, path: str, status: int) -> Any:
@@ -66,11 +74,15 @@ def is_told(spec: Any, method: str, path: str, answer: httpx.Response) -> bool:
 
 @pytest.mark.parametrize(("method", "path", "headers", "status"), REFUSED)
 async def test_what_is_refused_before_the_operation_is_declared(
-    make_wire: Any, spec: Any, method: str, path: str, headers: dict[str, str], status: int
+    keyed: httpx.AsyncClient,
+    spec: Any,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
 ) -> None:
-    wire = await make_wire(api_keys=KEY)
     address = path.replace("{model}", "tiny-gan-v1")
-    answer = await wire.request(method, address, headers=headers)
+    answer = await keyed.request(method, address, headers=headers)
     assert answer.status_code == status
     assert is_told(spec, method, path, answer)
 
@@ -90,13 +102,12 @@ async def test_a_long_address_is_refused_in_each_interfaces_own_form(
         assert is_told(spec, "get", path, answer)
 
 
-async def test_a_key_is_declared_where_one_is_needed(make_wire: Any, spec: Any) -> None:
-    wire = await make_wire(api_keys=KEY)
+async def test_a_key_is_declared_where_one_is_needed(keyed: httpx.AsyncClient, spec: Any) -> None:
     (scheme,) = spec["components"]["securitySchemes"]
     for path, item in spec["paths"].items():
         address = path.replace("{", "").replace("}", "")
         for method, operation in item.items():
-            answer = await wire.request(method, address)
+            answer = await keyed.request(method, address)
             needed = answer.status_code == 401
             assert operation.get("security", []) == ([{}, {scheme: []}] if needed else []), path
             assert ("401" in operation["responses"]) == needed

@@ -9,6 +9,7 @@ import math
 import os
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -444,7 +445,7 @@ _SETTINGS = settings(
 for _machine in (BatcherMachine, WaitingMachine, RefusingMachine, SharingMachine, MixedMachine):
     _machine.TestCase.settings = _SETTINGS
 TestBatcher = BatcherMachine.TestCase
-TestWaitingBatcher = WaitingMachine.TestCase
-TestRefusingBatcher = RefusingMachine.TestCase
-TestSharingBatcher = SharingMachine.TestCase
-TestMixedBatcher = MixedMachine.TestCase
+TestWaitingBatcher = pytest.mark.slow(WaitingMachine.TestCase)
+TestRefusingBatcher = pytest.mark.slow(RefusingMachine.TestCase)
+TestSharingBatcher = pytest.mark.slow(SharingMachine.TestCase)
+TestMixedBatcher = pytest.mark.slow(MixedMachine.TestCase)

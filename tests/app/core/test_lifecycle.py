@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -12,8 +13,9 @@ AppOf = Callable[[httpx.AsyncClient], FastAPI]
 
 
 async def test_a_drain_first_turns_readiness_red_and_then_refuses_new_work(
-    client: httpx.AsyncClient, app_of: AppOf
+    make_client: Any, app_of: AppOf
 ) -> None:
+    client = await make_client()
     service = app_of(client).state.service
     assert (await client.get("/readyz")).status_code == 200
     service.health.draining = True
@@ -35,10 +37,8 @@ async def test_a_drain_first_turns_readiness_red_and_then_refuses_new_work(
     await asyncio.wait_for(draining, 10)
 
 
-async def test_the_drain_ends_at_its_limit_or_when_forced(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
-    service = app_of(client).state.service
+async def test_the_drain_ends_at_its_limit_or_when_forced(make_client: Any, app_of: AppOf) -> None:
+    service = app_of(await make_client()).state.service
     with service.track_request(None):
         await asyncio.wait_for(drain(service, 0.0, 0.05, lambda: False), 10)
         await asyncio.wait_for(drain(service, 60.0, 60.0, lambda: True), 10)

@@ -25,13 +25,13 @@ def warm_engine(models: dict[str, StoredModel], max_batch: int = 16) -> Engine:
     return engine
 
 
-@pytest.fixture(params=["onnx", "torch"])
+@pytest.fixture(scope="module", params=["onnx", "torch"])
 def kind(request: pytest.FixtureRequest) -> EngineName:
     name: EngineName = request.param
     return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")  # probing it takes seconds on torch
 def engine(tiny_store: Path, kind: EngineName) -> Engine:
     engine = warm_engine(load_store(tiny_store, kind)[0])
     assert {model.backend.engine for model in engine.models.values()} == {kind}

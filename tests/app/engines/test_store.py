@@ -93,6 +93,7 @@ def without_graphs(store: Path, name: str) -> None:
         graph.unlink()
 
 
+@pytest.mark.slow
 def test_what_was_exported_runs_on_onnx_and_the_rest_on_torch(store: Path) -> None:
     without_graphs(store, "tiny-gan-v1")
     assert engines(store, device="cpu") == {

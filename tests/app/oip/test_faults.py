@@ -42,9 +42,8 @@ async def test_a_deadline_that_passes_is_504(
     assert [round(seconds) for seconds in left] == [7]
 
 
-async def test_a_stopping_service_refuses_with_503(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
+async def test_a_stopping_service_refuses_with_503(make_client: Any, app_of: AppOf) -> None:
+    client = await make_client()
     await drain(app_of(client).state.service, 0.0, 0.0, lambda: True)
     answer = await client.post(f"{CGAN}/infer", json=seven())
     assert "stopping" in refused(answer, 503)
@@ -64,10 +63,9 @@ async def test_a_bug_of_ours_is_a_neutral_500(
     await is_right(client)
 
 
-async def test_a_client_that_has_left_is_not_worked_for(
-    client: httpx.AsyncClient, app_of: AppOf
-) -> None:
+async def test_a_client_that_has_left_is_not_worked_for(make_client: Any, app_of: AppOf) -> None:
     """The ASGI server's word that the connection is closed reaches the batcher."""
+    client = await make_client()
     app = app_of(client)
     body = json.dumps(seven()).encode()
     messages = [{"type": "http.request", "body": body, "more_body": False}]

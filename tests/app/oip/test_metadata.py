@@ -69,8 +69,10 @@ async def test_a_checkpoint_named_like_an_operation_goes_first(
 
 
 async def test_health_is_reported(
-    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = asyncio.all_tasks()
+    client = await make_client()
     assert (await client.get("/v2/health/live")).json() == {"live": True}
     assert (await client.get("/v2/health/ready")).json() == {"ready": True}
     for name in ("tiny-gan-v1", "tiny-vae-v1.encode"):
@@ -95,14 +97,15 @@ async def test_health_is_reported(
 
     service.health.draining = True
     assert "stopping" in refused(await client.get(f"{CGAN}/ready"), 503)
-    batcher_task().cancel()
+    batcher_task(before).cancel()
     await asyncio.sleep(0)
     assert "restarted" in refused(await client.get("/v2/health/live"), 503)
 
 
 async def test_the_index_has_every_model_and_what_is_not_served(
-    client: httpx.AsyncClient, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
+    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = await make_client()
     service = app_of(client).state.service
     service.refused["broken-gan-v1.safetensors"] = "damaged or altered"
 
