@@ -2,7 +2,7 @@
 #
 #   docker build -t genserve .                         for CPUs: ONNX Runtime, no PyTorch
 #   docker build -t genserve --build-arg TORCH=cuda .  with PyTorch for GPUs, several GB larger
-#   docker run --rm -p 127.0.0.1:8000:8000 --read-only --tmpfs /tmp --cap-drop ALL genserve
+#   docker run --rm -p 127.0.0.1:8000:8000 --read-only --cap-drop ALL genserve
 
 FROM python:3.11-slim AS build
 

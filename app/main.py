@@ -45,7 +45,7 @@ STATIC = Path(__file__).parent / "static"
 
 def create_app(
     settings: Settings,
-    metrics_folder: Path | None = None,
+    metrics: Metrics | None = None,
     loaded_models: Callable[[], LoadedModels] | None = None,
 ) -> FastAPI:
     """The application. Its lifespan loads the models and sets ``state.service``.
@@ -55,10 +55,10 @@ def create_app(
 
     Args:
         settings: Of the service.
-        metrics_folder: Shared by several processes, as in ``Metrics``; None = one process.
+        metrics: Where it counts; None = in memory of its own.
         loaded_models: Called when the lifespan starts; None = it loads and probes them itself.
     """
-    metrics = Metrics(metrics_folder)
+    counts = metrics or Metrics()
     access_log = None
     if settings.access_log != "off":
         access_log = AccessLog(settings.access_log, output_writer().write)
@@ -66,7 +66,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = loaded_models() if loaded_models else load_and_probe(settings)
-        async with serving(loaded, settings, metrics) as app.state.service:
+        async with serving(loaded, settings, counts) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -104,9 +104,9 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
-    app.add_middleware(RequestMiddleware, metrics=metrics, access_log=access_log)  # outermost: last
+    app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log)  # outermost: last
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
-    app.state.fast_path = FastPath(app.state, metrics, parser)
+    app.state.fast_path = FastPath(app.state, counts, parser)
     app.state.access_log = access_log
     return app
 

@@ -32,7 +32,7 @@ async def serving(
     """
     engine, refused = loaded
     engine.start_thread()  # short calls run in this thread
-    metrics.refused_files.set(len(refused))
+    metrics.refused_files(len(refused))
     batcher: Batcher[OperationKey, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),

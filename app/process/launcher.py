@@ -4,14 +4,9 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 from app.core import logs
 from app.errors import StartupError
@@ -19,7 +14,7 @@ from app.process.channel import WorkerChannel
 from app.process.fork import STOP_SIGNALS
 from app.process.resources import default_workers, memory_shortage
 from app.process.sockets import bind, raise_descriptor_limit, url
-from app.process.supervisor import SILENT_S, Supervisor
+from app.process.supervisor import SILENT_S, Supervisor, places
 from app.settings import Settings
 
 DEAD_S = 30.0  # with a red /livez
@@ -65,21 +60,13 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
     return _supervise(settings, sockets, workers, silent_s)
 
 
-def exit_at_stop_signals(cleanup: Callable[[], None] = lambda: None) -> None:
+def exit_at_stop_signals() -> None:
     """Exit with status 0 at SIGTERM or SIGINT, as long as there is nothing to stop.
 
     Not by an exception: one raised while native code is imported becomes an ImportError.
-
-    Args:
-        cleanup: Called before the exit.
     """
-
-    def end(*_: object) -> None:
-        cleanup()
-        os._exit(0)
-
     for number in STOP_SIGNALS:
-        signal.signal(number, end)
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _serve_alone(settings: Settings, sockets: list[socket.socket], dead_s: float) -> int:
@@ -96,42 +83,40 @@ def _supervise(
     settings: Settings, sockets: list[socket.socket], workers: int, silent_s: float
 ) -> int:
     """Serve in workers, forked from this process."""
-    with tempfile.TemporaryDirectory(prefix="genserve-", ignore_cleanup_errors=True) as folder:
-        exit_at_stop_signals(partial(shutil.rmtree, folder, ignore_errors=True))
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported
-        # All that can be is loaded before the forks, so that the workers share it; the probe runs
-        # while the application is imported.
-        from app.process.preload import load_before_fork
+    # All that can be is loaded before the forks, so that the workers share it; the probe runs while
+    # the application is imported.
+    from app.process.preload import load_before_fork
 
-        probe = load_before_fork(settings)
+    probe = load_before_fork(settings)
 
-        from prometheus_client.multiprocess import mark_process_dead
+    from app.core.metrics import Metrics
+    from app.main import create_app
+    from app.process.server import serve
 
-        from app.main import create_app
-        from app.process.server import serve
+    metrics = Metrics(places(workers))
+    app = create_app(settings, metrics, probe.result if probe else None)
+    if probe:
+        probe.result()  # fails here, once, and not in every worker
 
-        app = create_app(settings, Path(folder), probe.result if probe else None)
-        if probe:
-            probe.result()  # fails here, once, and not in every worker
+    def work(channel: WorkerChannel, place: int) -> int:
+        metrics.use(place)
+        return serve(app, settings, [], channel=channel)
 
-        def work(channel: WorkerChannel) -> int:
-            return serve(app, settings, [], channel=channel)
+    def on_ready(on_gpu: bool) -> None:
+        if not on_gpu:
+            _log_shortage(settings)
+        _print_ready(sockets)
 
-        def on_ready(on_gpu: bool) -> None:
-            if not on_gpu:
-                _log_shortage(settings)
-            _print_ready(sockets)
-
-        return Supervisor(
-            sockets,
-            workers=workers,
-            workers_on_gpu=settings.workers or 1,
-            work=work,
-            stop_s=settings.drain_delay_seconds + settings.drain_seconds + _KILL_AFTER_S,
-            on_ready=on_ready,
-            on_exit=lambda pid: mark_process_dead(pid, folder),
-            silent_s=silent_s,
-        ).run()
+    return Supervisor(
+        sockets,
+        workers=workers,
+        workers_on_gpu=settings.workers or 1,
+        work=work,
+        stop_s=settings.drain_delay_seconds + settings.drain_seconds + _KILL_AFTER_S,
+        on_ready=on_ready,
+        on_exit=metrics.ended,
+        silent_s=silent_s,
+    ).run()
 
 
 def _log_shortage(settings: Settings) -> None:

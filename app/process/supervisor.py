@@ -7,6 +7,7 @@ loaded before ``run``. Knows neither HTTP nor asyncio nor what a worker does. Un
 """
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -66,11 +67,18 @@ class Backoff:
         self.next_start = now + _MAX_DELAY_S
 
 
+def places(workers: int) -> int:
+    """How many of so many workers may live at a time, those among them that are being replaced and
+    have not ended yet."""
+    return 2 * workers + 2
+
+
 @dataclass(eq=False, kw_only=True)
 class Worker(Load):
     """What the supervisor knows of a worker; times are monotonic, in s."""
 
     pid: int
+    place: int  # no other worker has it as long as this one lives
     channel: SupervisorChannel
     started: float
     ready: bool = False  # takes connections
@@ -86,17 +94,17 @@ class Supervisor:
         sockets: Bound, to listen on.
         workers: How many; their first message says whether they run on a GPU.
         workers_on_gpu: How many there.
-        work: What a worker does with its channel; returns its exit status.
+        work: What a worker does with its channel, in its place; returns its exit status.
         stop_s: How long a worker may take to stop; then it is killed.
         on_ready: Called when the first worker can serve, with whether it runs on a GPU.
-        on_exit: Called with the process id of each worker that has ended.
+        on_exit: Called with the place of each worker that has ended.
         silent_s: A worker without a heartbeat for so long is replaced.
     """
 
     sockets: list[socket.socket]
     workers: int
     workers_on_gpu: int
-    work: Callable[[WorkerChannel], int]
+    work: Callable[[WorkerChannel, int], int]
     stop_s: float
     on_ready: Callable[[bool], None]
     on_exit: Callable[[int], None]
@@ -160,11 +168,17 @@ class Supervisor:
         Raises:
             OSError: there may be no more processes or file descriptors, or no memory.
         """
+        taken = {worker.place for worker in self._workers}
+        most = places(max(self.workers, self.workers_on_gpu))
+        free = [place for place in range(most) if place not in taken]
+        if not free:
+            raise OSError(errno.EAGAIN, "too many workers have not ended yet")
+        place = free[0]
         ours, theirs = open_channel()
 
         def run() -> int:
             self._become_worker(ours)
-            return self.work(theirs)
+            return self.work(theirs, place)
 
         try:
             pid = fork(run, "a worker")
@@ -174,7 +188,7 @@ class Supervisor:
         finally:
             theirs.close()
         now = time.monotonic()
-        worker = Worker(pid=pid, channel=ours, started=now, heard=now)
+        worker = Worker(pid=pid, place=place, channel=ours, started=now, heard=now)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
@@ -246,7 +260,7 @@ class Supervisor:
             status = os.waitstatus_to_exitcode(code)
             self._workers.remove(worker)
             self._close_channel(worker)
-            self.on_exit(worker.pid)
+            self.on_exit(worker.place)
             if worker.ending:
                 # One that the signal itself ended had not begun to serve.
                 expected = status in (0, *(-number for number in STOP_SIGNALS))

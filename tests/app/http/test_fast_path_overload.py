@@ -33,7 +33,7 @@ class Sender:
     """
 
     def __init__(self, state: State, keep_s: float = 60.0, **slices: float) -> None:
-        metrics: Metrics = state.service.metrics if hasattr(state, "service") else Metrics(None)
+        metrics: Metrics = state.service.metrics if hasattr(state, "service") else Metrics()
         self.parser = FastRequestParser(64, Hosts().allows, open_to_all=True)
         self.refusals = RefusalCache(metrics, keep_s)
         self.fast_path = FastPath(state, metrics, self.parser, refusals=self.refusals, **slices)

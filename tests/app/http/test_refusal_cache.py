@@ -27,7 +27,7 @@ def add(cache: RefusalCache, request: FastRequest = REQUEST, changes: int = 1) -
 
 
 async def test_each_refused_request_gets_the_response_with_an_id_of_its_own() -> None:
-    cache, responses = RefusalCache(Metrics(None)), Responses()
+    cache, responses = RefusalCache(Metrics()), Responses()
     assert not cache.respond(REQUEST, CLIENT, 1, responses)
     add(cache)
     for _ in range(3):
@@ -57,7 +57,7 @@ async def test_each_refused_request_gets_the_response_with_an_id_of_its_own() ->
     ],
 )
 async def test_a_request_of_another_kind_is_not_refused(other: FastRequest, client: str) -> None:
-    cache, responses = RefusalCache(Metrics(None)), Responses()
+    cache, responses = RefusalCache(Metrics()), Responses()
     add(cache)
     assert cache.respond(REQUEST._replace(seed=5), CLIENT, 1, responses)
     assert not cache.respond(other, client, 1, responses)
@@ -68,13 +68,13 @@ async def test_a_request_of_another_kind_is_not_refused(other: FastRequest, clie
     "own", [{"timeout_ms": 100}, {"request_id": "mine"}, {"seed": seeds.MAX_SEED}]
 )
 async def test_a_response_that_is_one_requests_own_is_not_remembered(own: Any) -> None:
-    cache, responses = RefusalCache(Metrics(None)), Responses()
+    cache, responses = RefusalCache(Metrics()), Responses()
     add(cache, REQUEST._replace(**own))
     assert not cache.respond(REQUEST, CLIENT, 1, responses)
 
 
 async def test_nothing_is_refused_any_more_once_the_queue_has_changed() -> None:
-    cache, responses = RefusalCache(Metrics(None)), Responses()
+    cache, responses = RefusalCache(Metrics()), Responses()
     add(cache)
     assert not cache.respond(REQUEST, CLIENT, 2, responses)
     assert not cache.respond(REQUEST, CLIENT, 1, responses)
@@ -82,7 +82,7 @@ async def test_nothing_is_refused_any_more_once_the_queue_has_changed() -> None:
 
 
 async def test_refusals_are_counted_together_when_their_time_is_up() -> None:
-    metrics = Metrics(None)
+    metrics = Metrics()
     cache, responses = RefusalCache(metrics, keep_s=0.01), Responses()
     add(cache)
     for _ in range(3):
@@ -105,7 +105,7 @@ async def test_one_timer_forgets_what_was_refused_last(monkeypatch: pytest.Monke
         timers.append(original(*arguments))
         return timers[-1]
 
-    cache = RefusalCache(Metrics(None), keep_s=60.0)
+    cache = RefusalCache(Metrics(), keep_s=60.0)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "call_later", call_later)
         add(cache)

@@ -23,11 +23,11 @@ from app.process.sockets import bind
 from app.process.supervisor import Supervisor
 
 def supervise(work, workers, sockets=None, **more):
-    def say_and_work(channel):
+    def say_and_work(channel, place):
         print(os.getpid(), flush=True)
         return work(channel)
 
-    given = {"workers_on_gpu": workers, "stop_s": 5.0, "on_exit": lambda pid: None}
+    given = {"workers_on_gpu": workers, "stop_s": 5.0, "on_exit": lambda place: None}
     given["on_ready"] = lambda on_gpu: print("ready", flush=True)
     sockets = sockets or bind("127.0.0.1", 0)
     sys.exit(Supervisor(sockets, workers, work=say_and_work, **(given | more)).run())
