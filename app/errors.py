@@ -55,10 +55,11 @@ class ServiceError(Exception):
         if retry_after_s is not None:
             self.headers = {**self.headers, "Retry-After": str(retry_after_s)}
 
-    def problem(self, request_id: str) -> dict[str, Any]:
-        """The body of the response, ``application/problem+json``."""
+    def problem(self, request_id: str, root: str = "") -> dict[str, Any]:
+        """The body of the response, ``application/problem+json``; ``root`` is the path under which
+        clients find the service."""
         body: dict[str, Any] = {
-            "type": f"/problems/{self.slug}",
+            "type": f"{root}/problems/{self.slug}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,11 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Mount, Route
 
 from app import __doc__ as about
 from app import __version__
+from app.api.common import root_of
 from app.api.openapi.document import complete
 from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
@@ -30,10 +32,11 @@ from app.errors import (
     ServiceError,
     shown,
 )
-from app.http.access import AccessMiddleware, Hosts, Keys
+from app.http.access import AccessMiddleware, Hosts, Keys, route_path
 from app.http.access_log import AccessLog
 from app.http.fast_path import FastPath
 from app.http.fast_request import FastRequestParser
+from app.http.forwarded import ForwardedMiddleware, TrustedProxies
 from app.http.middleware import RequestMiddleware, is_head
 from app.oip.routes import build_oip_router
 from app.settings import Settings
@@ -85,7 +88,9 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
+    async def page(request: Request) -> Response:
+        if root := root_of(request):
+            return HTMLResponse(_page_below(root))
         return FileResponse(STATIC / "index.html")
 
     # FastAPI documents how to replace ``app.openapi``. It keeps what it generates, so the document
@@ -104,11 +109,28 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
-    app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log)  # outermost: last
+    app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log)
+    proxies, root = TrustedProxies(settings.proxy_networks), settings.root_path
+    if proxies or root:  # outermost: added last
+        app.add_middleware(
+            ForwardedMiddleware, proxies=proxies, root_path=root, own=_first_segments(app)
+        )
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
-    app.state.fast_path = FastPath(app.state, counts, parser)
+    app.state.fast_path = FastPath(app.state, counts, parser, root=root)
     app.state.access_log = access_log
     return app
+
+
+def _first_segments(app: FastAPI) -> frozenset[str]:
+    """How the paths of the application begin, up to their second slash."""
+    paths = [route.path for route in app.state.routes if isinstance(route, Route | Mount)]
+    return frozenset(path.split("/")[1] for path in paths)
+
+
+@lru_cache(16)
+def _page_below(root: str) -> str:
+    """The explorer's page, with addresses below a root path."""
+    return (STATIC / "index.html").read_text().replace('="/', f'="{root}/')
 
 
 async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
@@ -120,7 +142,8 @@ def _methods(request: Request) -> str:
     """All methods of the path, for ``Allow``. Starlette names those of the first route alone,
     without HEAD and OPTIONS."""
     routes = [route for route in request.app.state.routes if isinstance(route, Route)]
-    matching = [route for route in routes if route.path_regex.match(request.url.path)]
+    path = route_path(request.scope)
+    matching = [route for route in routes if route.path_regex.match(path)]
     methods = {method for route in matching for method in route.methods or ()} or {"GET"}
     return ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
 
@@ -131,7 +154,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         path = shown(request.url.path, 60)
-        raise NotFoundError(f"nothing at {path}; the paths are listed at /docs")
+        raise NotFoundError(f"nothing at {path}; the paths are listed at {root_of(request)}/docs")
     if error.status_code == 405:
         allowed = _methods(request)
         if request.method == "OPTIONS":

@@ -5,16 +5,19 @@ Read once, from the environment (``GENSERVE_PORT=9000``) or the command line
 """
 
 import difflib
+import ipaddress
 import os
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 PREFIX = "GENSERVE_"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # what a bearer token may be (RFC 6750, 2.1)
 
 
@@ -23,6 +26,16 @@ def _default_store() -> Path:
     package = Path(__file__).parent
     beside = package.parent / "models_store"
     return beside if beside.is_dir() else package / "_models_store"
+
+
+def _networks(texts: str | None) -> tuple[Network, ...]:
+    """Networks with commas between.
+
+    Raises:
+        ValueError: one is none.
+    """
+    given = (text.strip() for text in (texts or "").split(","))
+    return tuple(ipaddress.ip_network(text) for text in given if text)
 
 
 class UsageError(Exception):
@@ -54,6 +67,16 @@ class Settings(BaseSettings):
         "variables",
     )
     api_keys_file: Path | None = Field(default=None, description="file with API keys, one a line")
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="comma-separated networks or addresses of proxies, such as 10.0.0.0/8,::1, "
+        "whose X-Forwarded-For, -Host, -Proto and -Prefix are believed; none = nobody's",
+    )
+    root_path: str = Field(
+        default="",
+        description="path under which a proxy serves this service, such as /api; it is part of "
+        "every address that the service writes",
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 = any free one")
     models_dir: Path = Field(
         default=_default_store(), description="folder of *.safetensors checkpoints to serve"
@@ -209,6 +232,11 @@ class Settings(BaseSettings):
     )
 
     @cached_property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        """The networks of ``trusted_proxies``."""
+        return _networks(self.trusted_proxies)
+
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of ``api_keys`` and ``api_keys_file``; empty = open to everyone."""
         given: list[str] = []
@@ -237,6 +265,28 @@ class Settings(BaseSettings):
                 "openssl rand -hex 32"
             )
         return self
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, value: str | None) -> str | None:
+        try:
+            _networks(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; networks and addresses are allowed, such as 10.0.0.0/8,192.168.1.7,::1"
+            ) from None
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _root_path_is_a_path(cls, value: str) -> str:
+        path = value.removesuffix("/")
+        if not ROOT_PATH.fullmatch(path):
+            raise ValueError(
+                f"{value!r} is no path such as /api: it begins with a slash, and its parts have "
+                "letters, digits and ._~-"
+            )
+        return path
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":

@@ -15,6 +15,7 @@ from app.engines.store import StoredModel
 from app.formats.media_types import FORMATS, HTML, JSON, WEBP
 from app.formats.pixels import Image
 from app.formats.uploads import Fitting, Upload, read_upload
+from app.http.access import root_path
 from app.http.middleware import is_head
 from app.http.negotiation import choose
 from app.rendering.caching import etag_matches
@@ -33,6 +34,11 @@ def service_of(request: Request) -> Service:
     """The service behind the application."""
     service: Service = request.app.state.service
     return service
+
+
+def root_of(request: Request) -> str:
+    """``root_path`` of a request."""
+    return root_path(request.scope)
 
 
 def response_type(request: Request, format: str | None, offers: Sequence[str]) -> str:
@@ -117,10 +123,16 @@ async def decode_uploads(
 
 
 def document_response(
-    request: Request, content: Content, as_page: Callable[[Content], str]
+    request: Request, content: Content, as_page: Callable[[Content, str], str]
 ) -> Response:
-    """A document as JSON, or as an HTML page if the client prefers that."""
+    """A document as JSON, or as an HTML page if the client prefers that.
+
+    Args:
+        request: What is asked.
+        content: The document.
+        as_page: Writes the page, given the root path as well.
+    """
     headers = {"Vary": "Accept"}
     if response_type(request, None, (JSON, HTML)) == HTML:
-        return HTMLResponse(as_page(content), headers=headers)
+        return HTMLResponse(as_page(content, root_of(request)), headers=headers)
     return JSONResponse(jsonable_encoder(content), headers=headers)

@@ -6,7 +6,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.api.bodies.raw import refuse_body
-from app.api.common import Endpoint, not_modified, response_type, service_of
+from app.api.common import Endpoint, not_modified, response_type, root_of, service_of
 from app.api.parameters.declared import (
     PLAIN,
     DatasetFormat,
@@ -56,7 +56,7 @@ def dataset(settings: Settings) -> Endpoint:
         media = response_type(request, format, (ZIP, NPZ))
         requested = Dataset(*service.resolve(model, label, n, seed), metadata)
         identity = service.identity(requested.model)
-        headers = dataset_headers(media, requested, seed is not None, identity)
+        headers = dataset_headers(media, requested, seed is not None, identity, root_of(request))
         rest = None
         if "ETag" in headers and request.method == "GET":
             if not_modified(request, headers["ETag"]):

@@ -12,6 +12,7 @@ from app.api.common import (
     render,
     rendering_of,
     response_without_images,
+    root_of,
     service_of,
 )
 from app.api.parameters.declared import (
@@ -70,6 +71,7 @@ def generate(settings: Settings) -> Endpoint:
                 seeded=seed is not None or numbers is not None,
                 pinned=is_pinned(model),
                 identity=service.identity,
+                root=root_of(request),
             )
             if response := response_without_images(request, metadata, rendering.media):
                 return response

@@ -15,6 +15,7 @@ from app.api.common import (
     render,
     rendering_of,
     response_without_images,
+    root_of,
     service_of,
 )
 from app.api.parameters.declared import (
@@ -80,7 +81,8 @@ def interpolate(settings: Settings) -> Endpoint:
                 parameters["seeds"] = list_text([end for end in ends if isinstance(end, int)])
             address = "/interpolate", parameters
             pinned = is_pinned(model)
-            metadata = walk_metadata(found, address, steps, rendering, pinned, service.identity)
+            identity, root = service.identity, root_of(request)
+            metadata = walk_metadata(found, address, steps, rendering, pinned, identity, root)
             if response := response_without_images(request, metadata, rendering.media):
                 return response
 

@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import Request, Response
 
 from app.api import pages
-from app.api.common import document_response, is_pinned, not_modified, service_of
+from app.api.common import document_response, is_pinned, not_modified, root_of, service_of
 from app.core.selection import pinned_name
 from app.core.service import Service
 from app.engines.store import StoredModel
@@ -20,7 +20,9 @@ from app.rendering.schemas import ModelCard, ModelList
 async def list_models(request: Request) -> Any:
     """The served models, and the files of the store that were refused: JSON, or a page."""
     service = service_of(request)
-    cards = [_card(service, service.models[name]) for name in sorted(service.models)]
+    cards = [
+        _card(service, service.models[name], root_of(request)) for name in sorted(service.models)
+    ]
     models = ModelList(
         default=service.selector.default,
         default_encoder=service.selector.default_encoder,
@@ -34,7 +36,8 @@ async def list_models(request: Request) -> Any:
 async def get_model(request: Request, name: str) -> Any:
     """One model's card: JSON, or a page with its pictures."""
     service = service_of(request)
-    return document_response(request, _card(service, service.selector.model(name)), pages.card_page)
+    card = _card(service, service.selector.model(name), root_of(request))
+    return document_response(request, card, pages.card_page)
 
 
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
@@ -53,7 +56,7 @@ async def get_model_picture(request: Request, name: str, file: str) -> Response:
     return Response(picture, media_type=PNG, headers=headers)
 
 
-def _card(service: Service, model: StoredModel) -> ModelCard:
+def _card(service: Service, model: StoredModel, root: str) -> ModelCard:
     network, description = model.network, model.description
     return ModelCard(
         name=model.name,
@@ -70,6 +73,7 @@ def _card(service: Service, model: StoredModel) -> ModelCard:
         training=description.training,
         metrics=description.metrics,
         pictures={
-            shows: f"/models/{pinned_name(model)}/pictures/{shows}.png" for shows in model.pictures
+            shows: f"{root}/models/{pinned_name(model)}/pictures/{shows}.png"
+            for shows in model.pictures
         },
     )

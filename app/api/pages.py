@@ -27,27 +27,29 @@ _LIMITS = (
 )
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, root: str) -> str:
     """A whole page in the explorer's style.
 
     Args:
         title: Plain text.
         body: HTML.
+        root: Path under which clients find the service.
     """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)} — Genserve</title>\n"
-        '<link rel="icon" href="/static/icon.png">\n'
-        '<link rel="stylesheet" href="/static/page.css">\n</head>\n<body class="document">\n'
-        '<nav aria-label="Service"><a href="/">Genserve</a> <a href="/models">Models</a> '
-        '<a href="/problems">Problems</a> <a href="/docs">API</a></nav>\n'
+        f'<link rel="icon" href="{root}/static/icon.png">\n'
+        f'<link rel="stylesheet" href="{root}/static/page.css">\n</head>\n<body class="document">\n'
+        f'<nav aria-label="Service"><a href="{root}/">Genserve</a> '
+        f'<a href="{root}/models">Models</a> <a href="{root}/problems">Problems</a> '
+        f'<a href="{root}/docs">API</a></nav>\n'
         f"<main>\n<h1>{escape(title)}</h1>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
-def card_page(card: ModelCard) -> str:
+def card_page(card: ModelCard, root: str) -> str:
     """One model's card."""
     facts = {
         "kind": card.kind,
@@ -73,36 +75,37 @@ def card_page(card: ModelCard) -> str:
         _section("Figures", card.metrics),
         f"<h2>Limits</h2>\n<p>{escape(_LIMITS)}</p>\n",
     ]
-    return page(card.name, "".join(parts))
+    return page(card.name, "".join(parts), root)
 
 
-def models_page(models: ModelList) -> str:
+def models_page(models: ModelList, root: str) -> str:
     """The served models, and the files that were refused."""
     items = "".join(
-        f'<li><a href="/models/{escape(card.name)}">{escape(card.name)}</a>: '
+        f'<li><a href="{root}/models/{escape(card.name)}">{escape(card.name)}</a>: '
         f"{escape(_KINDS.get(card.kind, card.kind))}"
         f"{' The default.' if card.name == models.default else ''}</li>\n"
         for card in models.models
     )
     refused = _section("Refused files", models.refused) if models.refused else ""
-    return page("Models", f"<ul>\n{items}</ul>\n{refused}")
+    return page("Models", f"<ul>\n{items}</ul>\n{refused}", root)
 
 
-def problems_page(problems: Mapping[str, type[ServiceError]]) -> str:
+def problems_page(problems: Mapping[str, type[ServiceError]], root: str) -> str:
     """Every kind of error."""
     items = "".join(
-        f'<li>{error.status} <a href="/problems/{slug}">{escape(error.title)}</a></li>\n'
+        f'<li>{error.status} <a href="{root}/problems/{slug}">{escape(error.title)}</a></li>\n'
         for slug, error in sorted(problems.items(), key=lambda item: (item[1].status, item[0]))
     )
-    return page("Problems", f"<p>Every kind of error response.</p>\n<ul>\n{items}</ul>\n")
+    return page("Problems", f"<p>Every kind of error response.</p>\n<ul>\n{items}</ul>\n", root)
 
 
-def problem_page(error: type[ServiceError]) -> str:
+def problem_page(error: type[ServiceError], root: str) -> str:
     """One kind of error."""
     return page(
         error.title,
         f"<p>Status {error.status}.</p>\n<p>{escape(error.about)}</p>\n"
         f"<p>Example: <q>{escape(error.example)}</q></p>\n",
+        root,
     )
 
 

@@ -13,7 +13,7 @@ from app.rendering.schemas import ProblemKind
 async def list_problems(request: Request) -> Any:
     """Every kind of error, its status and its meaning: JSON, or a page."""
     kinds = {slug: _kind(error) for slug, error in PROBLEMS.items()}
-    return document_response(request, kinds, lambda _: pages.problems_page(PROBLEMS))
+    return document_response(request, kinds, lambda _, root: pages.problems_page(PROBLEMS, root))
 
 
 async def get_problem(request: Request, slug: str) -> Any:
@@ -21,7 +21,7 @@ async def get_problem(request: Request, slug: str) -> Any:
     if slug not in PROBLEMS:
         raise NotFoundError(f"there is no problem {shown(slug)}; GET /problems lists them")
     error = PROBLEMS[slug]
-    return document_response(request, _kind(error), lambda _: pages.problem_page(error))
+    return document_response(request, _kind(error), lambda _, root: pages.problem_page(error, root))
 
 
 def _kind(error: type[ServiceError]) -> ProblemKind:

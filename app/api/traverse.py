@@ -15,6 +15,7 @@ from app.api.common import (
     render,
     rendering_of,
     response_without_images,
+    root_of,
     service_of,
 )
 from app.api.parameters.declared import (
@@ -91,7 +92,8 @@ def traverse(settings: Settings) -> Endpoint:
                 parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
             address = "/traverse", parameters
             pinned = is_pinned(model)
-            metadata = walk_metadata(found, address, count, rendering, pinned, service.identity)
+            identity, root = service.identity, root_of(request)
+            metadata = walk_metadata(found, address, count, rendering, pinned, identity, root)
             metadata = metadata._replace(columns=steps, headers={"X-Axes": listed})
             if seed is None:  # another seed is drawn next time
                 metadata = metadata._replace(etag=None, cache_control="no-store")

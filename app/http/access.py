@@ -18,11 +18,23 @@ from app.errors import (
     shown,
 )
 
-_HOST = re.compile(
+HOST = re.compile(
     r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_-]([a-z0-9._-]{0,251}[a-z0-9_-])?)\.?(:[0-9]{0,5})?"
 )
-# Endings that no stranger can register: RFC 6761, RFC 6762, RFC 8375, ICANN's reservation of 2024.
-_LOCAL = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+# Endings under which no stranger can register a name.
+_LOCAL = (
+    # Reserved: RFC 6761, RFC 6762, RFC 8375, and by ICANN in 2024.
+    *(".localhost", ".test", ".local", ".home.arpa", ".internal"),
+    # Of private networks (RFC 6762, appendix G); ICANN delegates none of them.
+    *(".intranet", ".private", ".corp", ".home", ".lan", ".localdomain"),
+    # Kubernetes' services: NAME.NAMESPACE.svc, and NAME.NAMESPACE in the first namespace.
+    *(".svc", ".default"),
+    ".fritz.box",  # AVM's, who make these routers; the rest of .box is for sale
+)
+# Top-level domains have letters alone, or begin with xn--. Other namespaces of Kubernetes, such as
+# team-a or ml2, cannot be any.
+_NO_DOMAIN = re.compile(r"(?!xn--)[a-z]+[0-9-][a-z0-9-]*")
+FORWARDED_HOST = "genserve.forwarded_host"  # in the scope: the host that a proxy was asked for
 # For probes and load balancers: under any host name, and without a key.
 HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -33,9 +45,10 @@ _PAGES = re.compile(r"/|/(docs|redoc|openapi\.json)|/(static|static-offline-docs
 class Hosts:
     """The host names under which the service answers.
 
-    IP addresses, names without a dot and names that end in ``_LOCAL`` are always allowed. None of
-    them can be a stranger's domain that points to this machine, whose pages a browser would take
-    for the service's own (DNS rebinding). Other names have to be listed.
+    IP addresses, names without a dot, names that end in ``_LOCAL`` and names whose last part cannot
+    be a top-level domain are always allowed. None of them can be a stranger's domain that points to
+    this machine, whose pages a browser would take for the service's own (DNS rebinding). Other
+    names have to be listed.
 
     Args:
         allowed: Names; ``*.name`` = all names below it, ``*`` = any name.
@@ -50,11 +63,13 @@ class Hosts:
 
     def _allows(self, host: str) -> bool:
         """Whether the value of a Host header is allowed; False if it is no host name at all."""
-        match = _HOST.fullmatch(host.lower())
+        match = HOST.fullmatch(host.lower())
         if match is None:
             return False
         name = match[1]
         if self._any or "." not in name or name.endswith(_LOCAL) or name in self._names:
+            return True
+        if name == "fritz.box" or _NO_DOMAIN.fullmatch(name.rpartition(".")[2]):
             return True
         above = name.split(".")[1:]
         if any(f"*.{'.'.join(above[place:])}" in self._names for place in range(len(above))):
@@ -65,8 +80,8 @@ class Hosts:
             return False
         return True
 
-    def check(self, given: list[str], http_version: str) -> None:
-        """Check the Host headers of a request.
+    def check(self, given: list[str], http_version: str, header: str = "Host") -> None:
+        """Check the Host headers of a request, or those of another name that say the same.
 
         Raises:
             MalformedRequestError: there is not exactly one, or it is no host name.
@@ -74,16 +89,17 @@ class Hosts:
         """
         if not given and http_version == "1.0":
             return
-        if len(given) != 1 or _HOST.fullmatch(given[0].lower()) is None:
+        if len(given) != 1 or HOST.fullmatch(given[0].lower()) is None:
             what = f"is {shown(given[0])}" if len(given) == 1 else f"is given {len(given)} times"
             raise MalformedRequestError(
-                f"Host {what}; it must be given once, a name or an address, perhaps with a port",
+                f"{header} {what}; it must be given once, a name or an address, perhaps with a "
+                "port",
                 headers={"Connection": "close"},
             )
         if not self.allows(given[0]):
             raise MisdirectedRequestError(
-                f"Host is {shown(given[0])}, which this service does not answer to; ask for it by "
-                "its IP address, localhost or a local name, or list the name in "
+                f"{header} is {shown(given[0])}, which this service does not answer to; ask for it "
+                "by its IP address, localhost or a local name, or list the name in "
                 "GENSERVE_ALLOWED_HOSTS"
             )
 
@@ -153,6 +169,19 @@ class Keys:
         return by_key(token)
 
 
+def root_path(scope: Scope) -> str:
+    """The path under which clients find the service, without a slash at its end; mostly empty."""
+    # Within a mounted application Starlette keeps the whole one's under this name.
+    root: str = scope.get("app_root_path", scope.get("root_path", ""))
+    return root
+
+
+def route_path(scope: Scope) -> str:
+    """The path of a request within the service."""
+    path: str = scope["path"]
+    return path[len(root_path(scope)) :]
+
+
 def needs_key(method: str, path: str) -> bool:
     """Whether the request needs a key: all but health, pages and OPTIONS do."""
     return method != "OPTIONS" and path not in HEALTH and not _PAGES.fullmatch(path)
@@ -170,7 +199,7 @@ class AccessMiddleware:
         self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in HEALTH:
+        if scope["type"] == "http" and (path := route_path(scope)) not in HEALTH:
             given: dict[bytes, list[bytes]] = {
                 name: [] for name in (b"host", b"sec-fetch-site", b"origin", b"authorization")
             }
@@ -182,10 +211,13 @@ class AccessMiddleware:
                 for name in (b"host", b"sec-fetch-site", b"origin")
             )
             self.hosts.check(host, scope["http_version"])
-            check_site(scope["method"], site, origin, "".join(host))
+            if asked := scope.get(FORWARDED_HOST):
+                # Beside Host: pages can set this header, and proxies may pass it on.
+                self.hosts.check([asked], "1.1", "X-Forwarded-Host")
+            check_site(scope["method"], site, origin, asked or "".join(host))
             peer = scope.get("client")
             client = by_address(peer[0] if peer else None)
-            if self.keys and needs_key(scope["method"], scope["path"]):
+            if self.keys and needs_key(scope["method"], path):
                 client = self.keys.check(given[b"authorization"])
             current_client.set(client)
         await self.app(scope, receive, send)

@@ -47,10 +47,19 @@ def path_of(target: bytes) -> str:
     return unquote(path.decode("latin-1"))
 
 
-def problem(error: ServiceError, request_id: str, path: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of an error; every error response is built here."""
+def problem(
+    error: ServiceError, request_id: str, path: str, root: str
+) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of an error; every error response is built here.
+
+    Args:
+        error: What is wrong.
+        request_id: Of the request.
+        path: Of the request, below ``root``.
+        root: Path under which clients find the service.
+    """
     status, media = error.status, PROBLEM
-    content = error.problem(request_id)
+    content = error.problem(request_id, root)
     if is_v2(path):
         status, media = v2_status(status), JSON
         content = {"error": error.detail}

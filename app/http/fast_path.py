@@ -72,6 +72,7 @@ class FastPath:
         slice_s: Seconds in which requests are handled before the event loop does anything else.
         max_slice_s: The same, where they have waited for as long: refusing at once comes first.
         refusals: What the queue has refused just now.
+        root: Path under which clients find the service.
     """
 
     def __init__(
@@ -82,12 +83,14 @@ class FastPath:
         slice_s: float = 0.005,
         max_slice_s: float = 0.02,
         refusals: RefusalCache | None = None,
+        root: str = "",
     ) -> None:
         self._state = state
         self._metrics = metrics
         self.parser = parser
         self._slice_s, self._max_slice_s = slice_s, max_slice_s
-        self._refusals = refusals or RefusalCache(metrics)
+        self._root = root
+        self._refusals = refusals or RefusalCache(metrics, root=root)
         self._arrivals: deque[_Arrival] = deque()
         self._slice_ends: float | None = None  # of requests handled on arrival, in this turn
 
@@ -132,7 +135,7 @@ class FastPath:
         """
         request_id = new_request_id()
         self._metrics.request("other", "other", error.status)
-        status, headers, body = problem(error, request_id, path_of(target))
+        status, headers, body = problem(error, request_id, path_of(target), self._root)
         return status, header_lines([*headers, *common_headers(request_id)]), body
 
     def _has_time(self, now: float) -> bool:
@@ -187,7 +190,7 @@ class FastPath:
                 fail(outcome)
                 return
             try:
-                lines, body = _render(service, fast, request, outcome)
+                lines, body = _render(service, fast, request, outcome, self._root)
             except Exception as error:
                 fail(error)
                 return
@@ -210,19 +213,26 @@ class FastPath:
         if isinstance(error, ClientDisconnectedError):
             self._metrics.request(fast.method, PATH, CLIENT_LEFT)
             return
-        status, headers, body = problem(as_service_error(error, request_id), request_id, PATH)
+        service_error = as_service_error(error, request_id)
+        status, headers, body = problem(service_error, request_id, PATH, self._root)
         self._metrics.request(fast.method, PATH, status)
         respond(status, header_lines(headers) + common_lines(request_id.encode()), body)
 
 
 def _render(
-    service: Service, fast: FastRequest, request: GenerateRequest, generated: Generated
+    service: Service,
+    fast: FastRequest,
+    request: GenerateRequest,
+    generated: Generated,
+    root: str,
 ) -> tuple[bytes, bytes]:
     """Header lines and body, as on the full route."""
     seeded, pinned = fast.seed is not None, fast.model is not None and "@" in fast.model
     if fast.n == 1 and fast.media == PNG:
-        return one_png(request, generated, seeded, pinned, service.identity)
+        return one_png(request, generated, seeded, pinned, service.identity, root)
     rendering, identity = Rendering(fast.media), service.identity
-    metadata = generate_metadata(request, generated.samples, rendering, seeded, pinned, identity)
+    metadata = generate_metadata(
+        request, generated.samples, rendering, seeded, pinned, identity, root
+    )
     response = images_response(rendering, generated.images, metadata, generated.timing)
     return header_lines(response.raw_headers), bytes(response.body)

@@ -39,6 +39,8 @@ _PARAMETERS = {  # none of these values has to be decoded
     b"seed": _NUMBER,
     b"format": re.compile(b"|".join(_FORMATS)),
 }
+_FOR = b"x-forwarded-for"
+_REROUTING = (b"x-forwarded-host", b"x-forwarded-prefix", b"forwarded")
 _TIMEOUT, _ID = TIMEOUT_HEADER.lower().encode(), b"x-request-id"
 # Header -> the values that are handled here; None = any value, since none changes the response.
 _KNOWN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
@@ -48,6 +50,10 @@ _KNOWN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     b"accept": re.compile(b"|".join(map(re.escape, _ACCEPTED))),
     b"connection": re.compile(rb"(?i)keep-alive|close"),
     b"content-length": re.compile(rb"0"),
+    # Those below count if a trusted proxy sends them, and the full route reads all but the first.
+    _FOR: None,
+    b"x-forwarded-proto": None,
+    **dict.fromkeys(_REROUTING),
     _TIMEOUT: re.compile(rb"[1-9][0-9]{0,15}"),
     _ID: re.compile(REQUEST_ID.pattern.encode()),
 }
@@ -68,6 +74,8 @@ class FastRequest(NamedTuple):
     request_id: str | None
     media: str = PNG  # type of the response
     closes: bool = False  # the connection ends with the response
+    forwarded_for: str | None = None
+    rerouted: bool = False  # a proxy says that the client asked for another address
 
 
 class FastLivez(NamedTuple):
@@ -114,6 +122,8 @@ def parse_generate(data: bytes, max_n: int, allows_host: AllowsHost) -> FastRequ
         headers[_ID].decode() if _ID in headers else None,
         _FORMATS[form] if form else _ACCEPTED[headers.get(b"accept", b"*/*")],
         _closes(headers),
+        headers[_FOR].decode() if _FOR in headers else None,
+        any(name in headers for name in _REROUTING),
     )
 
 

@@ -12,6 +12,7 @@ from app.batching.ticket import ClientDisconnectedError
 from app.core.clients import by_address, current_client
 from app.core.metrics import Metrics
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
+from app.http.access import root_path, route_path
 from app.http.access_log import AccessLog
 from app.http.error_response import as_service_error, common_headers, problem
 
@@ -97,7 +98,7 @@ class RequestMiddleware:
                     *common_headers(request_id),
                 ]
                 if _is_html(headers):
-                    docs = scope["path"] in DOCS_PATHS
+                    docs = route_path(scope) in DOCS_PATHS
                     headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
                 if self.access_log:
                     timing = dict(headers).get(b"server-timing", b"")
@@ -132,7 +133,9 @@ class RequestMiddleware:
 
 
 async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
-    status, headers, body = problem(error, scope["state"]["request_id"], scope["path"])
+    status, headers, body = problem(
+        error, scope["state"]["request_id"], route_path(scope), root_path(scope)
+    )
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

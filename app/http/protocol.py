@@ -35,6 +35,7 @@ from app.http.connection_state import NEXT, State
 from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
 from app.http.fast_request import PATH
+from app.http.forwarded import TrustedProxies
 from app.http.keep_alive import KeepAlive
 from app.http.middleware import CLIENT_LEFT, ResponseCutError
 from app.http.upgrades import head_without_upgrade
@@ -75,6 +76,7 @@ class Shared:
     keep_alive: "KeepAlive[ServiceProtocol]"
     deadlines: Mapping[State, float]  # seconds
     stall_seconds: float
+    proxies: TrustedProxies
     on_closed: Callable[[], None]
     access_log: AccessLog | None
 
@@ -107,6 +109,7 @@ def service_protocol(
             State.LINGERING: linger_seconds,
         },
         settings.stall_seconds,
+        TrustedProxies(settings.proxy_networks),
         on_closed,
         access_log,
     )
@@ -135,7 +138,8 @@ class ServiceProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._held = b""  # received while the fast path works
         self._close_after = False  # the fast path's response
-        self._fast = ("-", "-", 0.0)  # method, path and arrival, for the access log
+        # Client, method, path and arrival, for the access log.
+        self._fast: tuple[str | None, str, str, float] = (None, "-", "-", 0.0)
         self._cycles: deque[RequestResponseCycle] = deque()  # not answered yet, oldest first
 
     # The state
@@ -185,7 +189,9 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._client = by_address(self.client[0] if self.client else None)
+        self._peer = self.client[0] if self.client else ""
+        self._client = by_address(self._peer)
+        self._from_proxy = self._shared.proxies.trusts(self._peer)
         self._start_deadline()
         self._admitted = self._shared.limit.admit(self._all, self, self.loop.time())
 
@@ -330,17 +336,25 @@ class ServiceProtocol(HttpToolsProtocol):
         """Have the fast path answer, if it can."""
         fast_path = self._shared.fast_path
         if request := fast_path.parser.generate(data):
+            client = self._client
+            if self._from_proxy:
+                if request.rerouted:
+                    return False
+                if request.forwarded_for:
+                    client = by_address(
+                        self._shared.proxies.client(self._peer, request.forwarded_for)
+                    )
             self._enter(State.FAST)
             if self._shared.access_log:
-                self._fast = request.method, PATH, self.loop.time()
+                self._fast = client, request.method, PATH, self.loop.time()
             self._close_after = request.closes
             disconnected = self.transport.is_closing
-            fast_path.generate(request, self._client, disconnected, self._respond_fast)
+            fast_path.generate(request, client, disconnected, self._respond_fast)
             return True
         if (probe := fast_path.parser.livez(data)) and (response := fast_path.livez(probe)):
             self._enter(State.FAST)
             if self._shared.access_log:
-                self._fast = "GET", "/livez", self.loop.time()
+                self._fast = self._client, "GET", "/livez", self.loop.time()
             self._close_after = probe.closes
             self._respond_fast(*response)
             return True
@@ -388,10 +402,10 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def _log_fast(self, status: int, lines: bytes, size: int) -> None:
         """Add the response to a fast request to the access log."""
-        method, path, since = self._fast
+        client, method, path, since = self._fast
         assert self._shared.access_log
         self._shared.access_log.fast(
-            self._client, method, path, status, lines, size, self.loop.time() - since
+            client, method, path, status, lines, size, self.loop.time() - since
         )
 
     def _write(self, status: int, lines: bytes, body: bytes, closing: bool) -> None:
@@ -424,7 +438,8 @@ class ServiceProtocol(HttpToolsProtocol):
             status, lines, body = self._shared.fast_path.unrouted_error(error, self.url)
             self._write(status, lines, body, closing=True)
             if self._shared.access_log:
-                self._fast = "-", path_of(self.url) or "-", self.loop.time()
+                path = path_of(self.url) or "-"
+                self._fast = self._client, "-", path, self.loop.time()
                 self._log_fast(status, lines, len(body))
         self._linger()
 

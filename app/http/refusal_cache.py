@@ -37,10 +37,12 @@ class RefusalCache:
     Args:
         metrics: Counts the repeated refusals, all of a kind together.
         keep_s: Seconds after which refusals are forgotten, and counted, whatever happens.
+        root: Path under which clients find the service.
     """
 
-    def __init__(self, metrics: Metrics, keep_s: float = 0.02) -> None:
+    def __init__(self, metrics: Metrics, keep_s: float = 0.02, root: str = "") -> None:
         self._metrics = metrics
+        self._root = root
         self._keep_s = keep_s
         self._refusals: dict[_Kind, _Refusal] = {}
         self._changes = 0
@@ -97,7 +99,7 @@ class RefusalCache:
             self._changes = changes
             self._timer = asyncio.get_running_loop().call_later(self._keep_s, self.clear)
         request_id = new_request_id()
-        status, headers, body = problem(error, request_id, PATH)
+        status, headers, body = problem(error, request_id, PATH, self._root)
         before, _, after = body.partition(request_id.encode())
         refusal = _Refusal(key, reason, status, header_lines(headers), (before, after))
         self._refusals[kind] = refusal

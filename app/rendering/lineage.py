@@ -51,16 +51,17 @@ class ResponseMetadata(NamedTuple):
 
 
 @lru_cache(4096)
-def permalink_start(model: str, label: str | None, path: str = "/generate") -> str:
+def permalink_start(model: str, label: str | None, path: str, root: str) -> str:
     """A permalink up to the seeds.
 
     Args:
         model: Pinned to its digest, so that the address never returns another checkpoint's images.
         label: The class's name.
         path: Of the operation.
+        root: Path under which clients find the service.
     """
     label_part = {} if label is None else {"label": label}
-    return f"{path}?" + urlencode({"model": model, **label_part}, safe="@")
+    return f"{root}{path}?" + urlencode({"model": model, **label_part}, safe="@")
 
 
 @lru_cache(1024)
@@ -84,12 +85,16 @@ def _permalink_end(truncation: float, rendering: Rendering, several: bool) -> st
 
 
 def _permalink(
-    request: GenerateRequest, label: int | None, seeds: Sequence[int], rendering: Rendering
+    request: GenerateRequest,
+    label: int | None,
+    seeds: Sequence[int],
+    rendering: Rendering,
+    root: str,
 ) -> str:
     """The one canonical address of a response of /generate."""
     model, count = request.model, len(seeds)
     name = None if label is None else model.description.labels[label]
-    address = permalink_start(pinned_name(model), name)
+    address = permalink_start(pinned_name(model), name, "/generate", root)
     if count == 1:
         address += f"&seed={seeds[0]}"
     elif "," in (listed := list_text(seeds)):
@@ -131,6 +136,7 @@ def generate_metadata(
     seeded: bool,
     pinned: bool,
     identity: Identity,
+    root: str,
 ) -> ResponseMetadata:
     """The metadata of a response of /generate.
 
@@ -141,11 +147,12 @@ def generate_metadata(
         seeded: Whether the request named seeds: only then is the response the same next time.
         pinned: Whether it named the model's digest: only then is it the same for ever.
         identity: ``Service.identity``.
+        root: Path under which clients find the service.
     """
     model, names = request.model, request.model.description.labels
     # One image is named by the label that was drawn for it; several draw theirs again.
     label = samples[0].label if len(samples) == 1 else request.label
-    location = _permalink(request, label, request.seeds, rendering)
+    location = _permalink(request, label, request.seeds, rendering, root)
     etag, cache_control = None, "no-store"
     if seeded:
         etag, cache_control = etag_and_cache_control(
@@ -154,7 +161,7 @@ def generate_metadata(
     permalinks: list[str] = []
     if rendering.media == JSON:
         single = Rendering(scale=rendering.scale, metadata=rendering.metadata)
-        permalinks = [_permalink(request, s.label, (s.seed,), single) for s in samples]
+        permalinks = [_permalink(request, s.label, (s.seed,), single, root) for s in samples]
     separate = rendering.media in (JSON, ZIP)
     return ResponseMetadata(
         model=model.name,
@@ -177,6 +184,7 @@ def walk_metadata(
     rendering: Rendering,
     pinned: bool,
     identity: Identity,
+    root: str,
 ) -> ResponseMetadata:
     """The metadata of images on a walk through the latents.
 
@@ -187,6 +195,7 @@ def walk_metadata(
         rendering: How they are returned.
         pinned: Whether the request named the model's digest.
         identity: ``Service.identity``.
+        root: Path under which clients find the service.
     """
     model, names = walk.model, walk.model.description.labels
     label = None if walk.label is None else names[walk.label]
@@ -196,7 +205,7 @@ def walk_metadata(
     if not walk.by_seeds:
         return metadata
     path, parameters = address
-    start = permalink_start(pinned_name(model), label, path)
+    start = permalink_start(pinned_name(model), label, path, root)
     location = f"{start}&{urlencode(parameters, safe=',')}"
     location += _permalink_end(walk.truncation, rendering, count > 1)
     etag, cache_control = etag_and_cache_control(location, rendering.media, model, pinned, identity)

@@ -147,17 +147,22 @@ class _OnePngStart(NamedTuple):
 
 @lru_cache(4096)
 def _one_png_start(
-    pin: str, model: str, digest: str, index: int | None, label: str | None
+    pin: str, model: str, digest: str, index: int | None, label: str | None, root: str
 ) -> _OnePngStart:
     return _OnePngStart(
         b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\n" % model.encode(),
-        f"{permalink_start(pin, label)}&seed=",
+        f"{permalink_start(pin, label, '/generate', root)}&seed=",
         recipe_start(model, digest, index, 1, "grid", 1),
     )
 
 
 def one_png(
-    request: GenerateRequest, generated: Generated, seeded: bool, pinned: bool, identity: Identity
+    request: GenerateRequest,
+    generated: Generated,
+    seeded: bool,
+    pinned: bool,
+    identity: Identity,
+    root: str,
 ) -> tuple[bytes, bytes]:
     """The header lines and body of ``images_response`` for one untruncated image as a PNG.
 
@@ -165,14 +170,16 @@ def one_png(
     value is built only to be taken apart. It takes a third of the time of ``images_response``.
 
     Args:
-        request, seeded, pinned, identity: As in ``generate_metadata``.
+        request, seeded, pinned, identity, root: As in ``generate_metadata``.
         generated: One image.
     """
     started = time.perf_counter()
     model, (seed, index, _), timing = request.model, generated.samples[0], generated.timing
     label = None if index is None else model.description.labels[index]
     digest = model.description.digest
-    lines, permalink, recipe = _one_png_start(pinned_name(model), model.name, digest, index, label)
+    lines, permalink, recipe = _one_png_start(
+        pinned_name(model), model.name, digest, index, label, root
+    )
     seed_text = str(seed)
     metadata = PictureMetadata(GENERATED, recipe, seed_text)
     body = to_png(generated.images[0], 1, metadata.png())
@@ -190,7 +197,7 @@ def one_png(
 
 
 def dataset_headers(
-    media: str, dataset: Dataset, seeded: bool, identity: str | None
+    media: str, dataset: Dataset, seeded: bool, identity: str | None, root: str
 ) -> dict[str, str]:
     """The headers of a dataset.
 
@@ -199,12 +206,13 @@ def dataset_headers(
         dataset: The dataset.
         seeded: Whether the request named a seed.
         identity: ``Service.identity`` of its model.
+        root: Path under which clients find the service.
     """
     name, count, seed = dataset.model.name, len(dataset.seeds), dataset.seeds.start
     label = None if dataset.label is None else dataset.model.description.labels[dataset.label]
     metadata = "" if media == NPZ or dataset.metadata == "mark" else f"&metadata={dataset.metadata}"
     suffix = SHORT[media]
-    start = permalink_start(pinned_name(dataset.model), label, "/dataset")
+    start = permalink_start(pinned_name(dataset.model), label, "/dataset", root)
     location = f"{start}&seed={seed}&n={count}{metadata}&format={suffix}"
     headers = {
         "X-Model": name,

@@ -3,6 +3,9 @@
 
 import { currentKey, keyAccepted, keyAvailable, keyRejected } from "./key.js";
 
+// The path under which a proxy serves the service, without a slash at its end; mostly empty.
+export const root = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 export const BUSY = [429, 503]; // overload: this client's share, or the whole service
 const MAX_TRIES = 6; // of one request under overload
 const DEFAULT_RETRY_S = 2; // without a Retry-After header
@@ -96,7 +99,7 @@ function bodyOf(files, raw) {
 
 // Send one request. Returns {data, ...exchange}: the body read as `as`, and the request with the
 // headers and timing of its response.
-//   path: of the service. query: object; undefined and null values are left out.
+//   path: of the service, or an address that it has named. query: object; undefined and null values are left out.
 //   json: body, by POST. files: body instead, [{name, blob, from}]; with `raw` the single file as it
 //   is, else a form. name and from (its permalink, if any) are for the code snippet.
 //   fresh: use POST for a new image each time (with GET a cache would serialise the requests).
@@ -109,7 +112,8 @@ export async function request(path, options = {}) {
   const number = ++requestCount;
   const known = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
   const search = new URLSearchParams(known).toString().replaceAll("%40", "@").replaceAll("%2C", ",");
-  const address = search ? `${path}?${search}` : path;
+  const whole = path.startsWith(`${root}/`) ? path : root + path;
+  const address = search ? `${whole}?${search}` : whole;
   const method = json || files || fresh ? "POST" : "GET";
   const headers = {};
   if (json) headers["Content-Type"] = "application/json";

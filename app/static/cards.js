@@ -1,6 +1,6 @@
 // A card for each model: what it is, its metrics, and samples of the same seeds.
 
-import { request } from "./api.js";
+import { request, root } from "./api.js";
 import { $, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
 import { encoder, models } from "./models.js";
@@ -127,7 +127,7 @@ export function cards(app) {
     sheets.set(model.pin, { img, link });
     const board = el("button", { type: "button" }, "Show on the board");
     board.addEventListener("click", () => app.go("board", { model: model.pin }));
-    const whole = el("a", { class: "button", href: `/models/${model.name}` }, "Full card");
+    const whole = el("a", { class: "button", href: `${root}/models/${model.name}` }, "Full card");
     return el(
       "article",
       { class: "card", "aria-label": model.name },

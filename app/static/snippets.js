@@ -37,7 +37,7 @@ export function asCurl(exchange) {
 }
 
 const literal = (value) => JSON.stringify(value); // strings, numbers and lists are the same in Python
-const IMAGES = /^\/(generate|decode|interpolate|traverse|reconstruct)/; // responses with images in JSON
+const IMAGES = /\/(generate|decode|interpolate|traverse|reconstruct)$/; // responses with images in JSON
 
 export function asPython(exchange) {
   const { pathname, searchParams } = new URL(exchange.address, location.origin);

@@ -67,10 +67,10 @@ async def test_what_a_checkpoint_says_is_text_and_not_markup(client: httpx.Async
     told = (await client.get("/models/tiny-vae-v1")).json()
     bad = "<script>alert('x')</script>&\"'"
     told |= {"name": bad, "labels": [bad], "data": {bad: {bad: [bad]}}, "pictures": {bad: bad}}
-    text = card_page(ModelCard(**told))
+    text = card_page(ModelCard(**told), "")
     assert "<script" not in text
     assert Reader(text).text.count(bad) >= 5
-    assert "<b>" not in page("<b>", "")
+    assert "<b>" not in page("<b>", "", "")
 
 
 async def test_every_problem_has_a_page(client: httpx.AsyncClient) -> None:

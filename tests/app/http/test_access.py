@@ -29,6 +29,14 @@ def problem(answer: httpx.Response, status: int, slug: str) -> Any:
         *("127.0.0.1:8000", "192.168.1.20", "[::1]:8000", "[::ffff:10.0.0.1]", "10.0.0.1."),
         *("localhost:8000", "LOCALHOST", "app.localhost", "my-machine:8000", "my_container"),
         *("printer.local", "genserve.default.svc.cluster.local:80", "host.docker.internal"),
+        *(
+            "genserve.default",
+            "genserve.default:80",
+            "genserve.prod.svc",
+            "g.default.svc.cluster-1",
+        ),
+        *("genserve.team-a", "genserve.ml2", "nas.lan", "nas.home.arpa", "nas.home", "a.corp"),
+        *("fritz.box", "nas.fritz.box", "NAS.FRITZ.BOX", "nas.intranet", "nas.localdomain"),
     ],
 )
 def test_names_that_no_stranger_can_own_are_answered_to(host: str) -> None:
@@ -42,6 +50,16 @@ def test_names_that_no_stranger_can_own_are_answered_to(host: str) -> None:
         *("evil.com.", "1.2.3", "1.2.3.4.5", "xn--e1afmkfd.com", "locallocal.com"),
         *("", " ", "a b", "a/b", "user@localhost", "[::1", "localhost:port", "a..b\r", "é"),
         *("[::1].evil.com", "x" * 300, "localhost:123456"),
+        # Top-level domains that anyone can register under, some of which are namespaces elsewhere.
+        *(
+            "genserve.dev",
+            "genserve.app",
+            "genserve.prod",
+            "evil.box",
+            "evilfritz.box",
+            "a.cluster",
+        ),
+        *("default.com", "svc.com", "lan.com", "a.xn--p1ai", "a.xn--e1-2", "a.1b", "a.0x7f"),
     ],
 )
 def test_public_names_and_what_is_no_name_are_not(host: str) -> None:

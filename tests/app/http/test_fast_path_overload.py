@@ -32,7 +32,7 @@ class Sender:
         slices: Arguments of ``FastPath``.
     """
 
-    def __init__(self, state: State, keep_s: float = 60.0, **slices: float) -> None:
+    def __init__(self, state: State, keep_s: float = 60.0, **slices: Any) -> None:
         metrics: Metrics = state.service.metrics if hasattr(state, "service") else Metrics()
         self.parser = FastRequestParser(64, Hosts().allows, open_to_all=True)
         self.refusals = RefusalCache(metrics, keep_s)
