@@ -34,11 +34,11 @@ serve: $(SERVE)  ## install what serving needs, then serve models_store on HOST:
 dev: $(DEV)      ## install what training and tests need as well
 
 quick: $(DEV)    ## what a change to app breaks: the tests without processes, browsers and training
-	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/test_layers.py tests/app \
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow" tests/test_layers.py tests/app \
 	  --ignore tests/app/process
 
 test: $(DEV)     ## run all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/ruff check
