@@ -19,13 +19,13 @@ from app.api.common import (
     service_of,
 )
 from app.api.parameters.declared import (
+    PLAIN,
     EndSeeds,
     FittingQuery,
     Label,
     MethodName,
     ModelName,
     RenderingQuery,
-    Steps,
     TimeoutMs,
     Truncation,
 )
@@ -52,8 +52,9 @@ def interpolate(settings: Settings) -> Endpoint:
         label: Label = None,
         seeds: EndSeeds = None,
         steps: Annotated[
-            Steps,
-            Field(le=settings.max_n),
+            int,
+            Field(ge=1, le=settings.max_n),
+            PLAIN,
             Query(
                 description="Images on the path, including both ends. 1 gives the first end alone."
             ),

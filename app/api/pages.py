@@ -22,8 +22,8 @@ _CAPTIONS = {
     "curves": "losses and metrics during training",
 }
 _LIMITS = (
-    "The model knows its training data and nothing else. The figures above say whether it "
-    "reproduces that data: copies, memorised, nearest."
+    "It can generate only what its training set shows. The figures above say whether it "
+    "reproduces training images: copies, memorised, nearest."
 )
 
 

@@ -19,13 +19,13 @@ from app.api.common import (
     service_of,
 )
 from app.api.parameters.declared import (
+    PLAIN,
     AxisValue,
     FittingQuery,
     Label,
     ModelName,
     RenderingQuery,
     Seed,
-    Steps,
     TimeoutMs,
     Truncation,
     axes_parameter,
@@ -58,8 +58,9 @@ def traverse(settings: Settings) -> Endpoint:
         low: Annotated[AxisValue, Query(description="First value.")] = -3,
         high: Annotated[AxisValue, Query(description="Last value.")] = 3,
         steps: Annotated[
-            Steps,
-            Field(le=settings.max_n),
+            int,
+            Field(ge=1, le=settings.max_n),
+            PLAIN,
             Query(description="Number of values, and of columns."),
         ] = default_steps,
         truncation: Truncation = 1,

@@ -50,11 +50,15 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
     names = list(arguments.names)
     if bool(names or arguments.all) == arguments.damage:
         raise TrainingError("name checkpoints of the store, or use --all, or --damage alone")
+    effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
+    if arguments.quick and effort != Effort():
+        raise TrainingError(
+            "--quick leaves out the likelihood: drop it, or --nll-samples and --nll-images"
+        )
     if not arguments.damage:
         known = _check_published(arguments.store, names)
         names = known if arguments.all else names
     device = pick_device(arguments.device)
-    effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
     if arguments.quick:
         effort = dataclasses.replace(effort, cas_images=0, nll_samples=0)
     if arguments.json:

@@ -50,7 +50,6 @@ def _signed(value: object) -> object:
 
 PLAIN = BeforeValidator(_whole_number)  # stands after the bounds, or the OpenAPI loses them
 
-Steps = Annotated[int, Field(ge=1), PLAIN]  # the endpoint adds the maximum
 ModelName = Annotated[
     str | None,
     Query(

@@ -330,6 +330,7 @@ def test_help_without_a_command_names_them_all(
         ("gan --resume nowhere", "nowhere is not a run folder: it has no config.json"),
         ("evaluate", "name checkpoints of the store, or use --all, or --damage alone"),
         ("evaluate x --damage", "name checkpoints of the store, or use --all, or --damage"),
+        ("evaluate x --quick --nll-images 9", "--quick leaves out the likelihood: drop it, or"),
         ("publish nowhere", "nowhere is not a run folder: it has no config.json"),
         ("evaluate nowhere-v1", "models_store holds no checkpoints (*.safetensors): publish a run"),
     ],
