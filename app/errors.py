@@ -98,12 +98,13 @@ class CrossSiteError(ServiceError):
     about = (
         "A browser sent this request for a page of another origin, as Sec-Fetch-Site or Origin "
         "says. Otherwise any page could use this service through a visitor's browser. Requests of "
-        "this service's own pages, and of programs other than browsers, are accepted."
+        "this service's own pages, of listed origins (cors_origins) and of programs other than "
+        "browsers are accepted."
     )
     example = (
         "Origin is 'https://example.com': the request comes from a page of another origin. Send "
         "it from this service's own pages, from a program that is no browser, or through a server "
-        "of your own"
+        "of your own; or have the origin listed in GENSERVE_CORS_ORIGINS"
     )
 
 

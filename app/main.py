@@ -12,12 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Mount, Route
 
 from app import __doc__ as about
 from app import __version__
 from app.api.common import root_of
+from app.api.monitoring import livez
 from app.api.openapi.document import complete
 from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
@@ -34,6 +36,7 @@ from app.errors import (
 )
 from app.http.access import AccessMiddleware, Hosts, Keys, route_path
 from app.http.access_log import AccessLog
+from app.http.cors import cors_options
 from app.http.fast_path import FastPath
 from app.http.fast_request import FastRequestParser
 from app.http.forwarded import ForwardedMiddleware, TrustedProxies
@@ -87,6 +90,9 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
+    for path in ("/health", "/healthz"):  # what some platforms ask instead of /livez
+        app.add_api_route(path, livez, include_in_schema=False)
+
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
         if root := root_of(request):
@@ -108,8 +114,11 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
-    app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys)
+    origins = frozenset(settings.allowed_origins)
+    app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys, allowed_origins=origins)
     app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log)
+    if origins:
+        app.add_middleware(CORSMiddleware, **cors_options(origins))
     proxies, root = TrustedProxies(settings.proxy_networks), settings.root_path
     if proxies or root:  # outermost: added last
         app.add_middleware(

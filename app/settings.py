@@ -8,6 +8,7 @@ import difflib
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,8 +17,13 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 PREFIX = "GENSERVE_"
+_LINK = re.compile(
+    r"GENSERVE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")  # of GENSERVE_PORT, GENSERVE_GPU_PORT
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # what a bearer token may be (RFC 6750, 2.1)
 
 
@@ -47,6 +53,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         cli_kebab_case=True,
@@ -54,7 +61,9 @@ class Settings(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 = all")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; 0.0.0.0 = all of IPv4, :: = all"
+    )
     allowed_hosts: str | None = Field(
         default=None,
         description="comma-separated public host names of the service; *.name = every name below "
@@ -67,6 +76,11 @@ class Settings(BaseSettings):
         "variables",
     )
     api_keys_file: Path | None = Field(default=None, description="file with API keys, one a line")
+    cors_origins: str | None = Field(
+        default=None,
+        description="comma-separated origins, such as https://example.com, whose pages may use "
+        "this service from a browser (CORS); none = no page of another origin",
+    )
     trusted_proxies: str | None = Field(
         default=None,
         description="comma-separated networks or addresses of proxies, such as 10.0.0.0/8,::1, "
@@ -232,6 +246,22 @@ class Settings(BaseSettings):
     )
 
     @cached_property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of ``cors_origins``."""
+        return tuple(filter(None, (text.strip() for text in (self.cors_origins or "").split(","))))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str | None) -> str | None:
+        for origin in filter(None, (text.strip() for text in (value or "").split(","))):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: name each as a browser sends it, such as "
+                    "https://example.com or http://localhost:3000; any (*) is not possible"
+                )
+        return value
+
+    @cached_property
     def proxy_networks(self) -> tuple[Network, ...]:
         """The networks of ``trusted_proxies``."""
         return _networks(self.trusted_proxies)
@@ -304,9 +334,15 @@ def read_settings(arguments: list[str]) -> Settings:
     Raises:
         UsageError: one is unknown, or its value is not allowed.
     """
+    _ignore_service_links()
     if unknown := unknown_variables():
-        named = ", ".join(name + _suggestion(name) for name in unknown)
+        known = [PREFIX + name.upper() for name in Settings.model_fields]
+        named = ", ".join(name + _suggestion(name, known) for name in unknown)
         raise UsageError(f"unknown setting in the environment: {named}")
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if option.startswith("--") and option not in _options():
+            raise UsageError(f"unknown option {option}{_suggestion(option, _options())}")
     try:
         return CliApp.run(Settings, cli_args=arguments)
     except ValidationError as error:
@@ -324,8 +360,21 @@ def unknown_variables() -> list[str]:
     return sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)
 
 
-def _suggestion(variable: str) -> str:
-    """The setting that was most likely meant, in parentheses; empty if none is similar."""
-    name = variable[len(PREFIX) :].lower()
-    similar = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f" (did you mean {PREFIX}{similar[0].upper()}?)" if similar else ""
+def _ignore_service_links() -> None:
+    """Remove what Kubernetes and Docker add for a service called genserve, or genserve-something:
+    GENSERVE_SERVICE_HOST, GENSERVE_PORT=tcp://10.0.0.1:80, GENSERVE_PORT_80_TCP_ADDR and so on."""
+    for name, value in list(os.environ.items()):
+        if name.startswith(PREFIX) and (_LINK.fullmatch(name) or _LINK_VALUE.match(value)):
+            del os.environ[name]
+
+
+def _options() -> list[str]:
+    """The options of the command line."""
+    return ["--help", *(f"--{name.replace('_', '-')}" for name in Settings.model_fields)]
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """What was most likely meant, in parentheses; empty if nothing is similar."""
+    # Longer than the default allows for, because all begin alike.
+    similar = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {similar[0]}?)" if similar else ""

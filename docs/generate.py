@@ -1,4 +1,5 @@
-"""Write docs/openapi.json and the tables of docs/reference from the code: ``make docs``.
+"""Write docs/openapi.json, the tables of docs/reference and the variables of docker-compose.yml
+from the code: ``make docs``.
 
 A page of docs/reference is prose with places for tables, ``<!-- NAME -->`` to ``<!-- /NAME -->``;
 the functions of ``TABLES`` write what stands between. A test holds the committed files to what
@@ -32,6 +33,8 @@ from training.networks.graphs import OPERATORS
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs/reference"
 OPENAPI = "docs/openapi.json"
+COMPOSE = "docker-compose.yml"
+IN_THE_IMAGE = ("host", "models_dir")
 
 
 def table(heads: str, rows: Iterable[Iterable[object]]) -> str:
@@ -323,6 +326,12 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def compose_variables() -> list[str]:
+    """What compose passes on to the service: all but where it listens and the folder of models,
+    which are the image's own."""
+    return [PREFIX + name.upper() for name in Settings.model_fields if name not in IN_THE_IMAGE]
+
+
 def generated() -> dict[Path, str]:
     """The text of every file that is written from the code."""
     texts = {ROOT / OPENAPI: json.dumps(openapi(), indent=1, ensure_ascii=False) + "\n"}
@@ -330,7 +339,11 @@ def generated() -> dict[Path, str]:
         text = page.read_text()
         names = re.findall(r"^<!-- ([a-z0-9-]+) -->$", text, re.MULTILINE)
         texts[page] = replaced(text, {name: TABLES[name]() for name in names})
-    return texts
+    path = ROOT / COMPOSE
+    lines = "".join(f"    {name}:\n" for name in compose_variables())
+    start, rest = path.read_text().split("  environment: &settings\n")
+    rest = re.sub(r"^(    GENSERVE_\w+:\n)*", "", rest)
+    return texts | {path: f"{start}  environment: &settings\n{lines}{rest}"}
 
 
 if __name__ == "__main__":

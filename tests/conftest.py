@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
+from app.http.cors import default_headers
 from app.http.protocol import service_protocol
 from app.main import create_app
 from app.settings import Settings
@@ -225,7 +226,13 @@ async def _wires(store: Path, load_tiny: Any) -> AsyncIterator[MakeClient]:
             app = create_app(given, loaded_models=load_tiny(given))
             http = service_protocol(app.state.fast_path, given, **seconds)
             config = uvicorn.Config(
-                app, http=http, ws="none", port=0, log_config=None, proxy_headers=False
+                app,
+                http=http,
+                ws="none",
+                port=0,
+                log_config=None,
+                proxy_headers=False,
+                headers=default_headers(given),
             )
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve())

@@ -55,7 +55,7 @@ fi
 
 echo "image-test: building with $engine"
 "$engine" build "${build[@]}" --tag "$image" .
-"$engine" run --detach --name "$name" --publish 127.0.0.1::8000 \
+"$engine" run --detach --name "$name" --publish 127.0.0.1::8410 --env GENSERVE_PORT=8410 \
   --read-only --cap-drop ALL --security-opt no-new-privileges "$image" >/dev/null
 SECONDS=0
 
@@ -77,7 +77,7 @@ until healthy; do
 done
 echo "image-test: healthy"
 
-python3 - "$("$engine" port "$name" 8000/tcp)" <<'PYTHON'
+python3 - "$("$engine" port "$name" 8410/tcp)" <<'PYTHON'
 import struct, sys, urllib.request
 
 url = f"http://{sys.argv[1].split()[0]}/generate?label=7"

@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import __version__
 from app.api.common import service_of
@@ -73,7 +72,8 @@ def _operation(plan: BatchPlan, rate: float) -> OperationStatus:
 
 
 async def metrics(request: Request) -> Response:
-    """Counters and histograms in the Prometheus text format."""
+    """Counters and histograms, in Prometheus' text format or OpenMetrics, as Accept says."""
     service = service_of(request)
     service.update_gauges()
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    text, media = service.metrics.text(", ".join(request.headers.getlist("accept")))
+    return Response(text, headers={"Content-Type": media, "Vary": "Accept"})

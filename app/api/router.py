@@ -20,6 +20,7 @@ from app.api.openapi.operations import (
     FILE,
     IMAGES,
     LATENTS,
+    METRICS,
     PAGE,
     PICTURE,
     RANGE,
@@ -33,6 +34,7 @@ from app.api.openapi.operations import (
     WALK_NOT_MODIFIED,
     PngResponse,
     Responses,
+    TextResponse,
     ZipResponse,
 )
 from app.api.parameters.checks import check_query
@@ -126,7 +128,7 @@ def _operations(settings: Settings) -> tuple[Operation, ...]:
         row("GET", "/livez", "livez", "operation", livez, dict[str, str], {}, _HEALTH),
         row("GET", "/readyz", "readyz", "operation", readyz, Readiness, {}, _HEALTH),
         row("GET", "/status", "get_status", "operation", get_status, Status, {}, ()),
-        row("GET", "/metrics", "metrics", "operation", metrics, Response, {}, ()),
+        row("GET", "/metrics", "metrics", "operation", metrics, TextResponse, METRICS, ()),
         row("GET", "/problems", "list_problems", "errors", list_problems, kinds, PAGE, _PAGE),
         row("GET", "/problems/{slug}", "get_problem", "errors", get_problem, kind, PAGE, _PROBLEM),
     )

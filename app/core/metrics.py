@@ -1,23 +1,29 @@
 """What the service counts, in Prometheus' text format at ``/metrics``."""
 
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app.core.shared_numbers import Numbers, SharedNumbers
 from app.engines.rows import OperationKey
 
+_TEXT_FORMAT = re.compile(
+    r"(?:application/openmetrics-text|text/plain)"
+    r"(?:\s*;\s*(?:version=(?:0\.0\.[14]|1\.0\.0)|(?:charset|escaping|q)=[A-Za-z0-9.-]+))*"
+)
 _OPERATION = ("model", "operation")
 
 
@@ -253,9 +259,17 @@ class Metrics(Collector):
         for name, measure in self._measures.items():
             yield measure.family(values.get(name, {}))
 
-    def text(self) -> bytes:
-        """The text for /metrics, of all processes together."""
-        return generate_latest(self.registry)
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """The text for /metrics, of all processes together, and its media type.
+
+        Args:
+            accept: The Accept header: OpenMetrics, or a version of Prometheus' own format; 0.0.4
+                where it names none.
+        """
+        known = [part.strip() for part in accept.split(",")]
+        # prometheus_client repeats any version in its answer, and fails on one that is none.
+        encode, media = choose_encoder(",".join(filter(_TEXT_FORMAT.fullmatch, known)))
+        return encode(self.registry), media
 
     def sums(self) -> dict[str, float]:
         """Each value by its name, summed over its labels and over all processes."""

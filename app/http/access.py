@@ -36,7 +36,7 @@ _LOCAL = (
 _NO_DOMAIN = re.compile(r"(?!xn--)[a-z]+[0-9-][a-z0-9-]*")
 FORWARDED_HOST = "genserve.forwarded_host"  # in the scope: the host that a proxy was asked for
 # For probes and load balancers: under any host name, and without a key.
-HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+HEALTH = ("/livez", "/health", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 SAFE = ("GET", "HEAD", "OPTIONS")
 # Pages for a browser, with what they load; none of them holds data of the service.
 _PAGES = re.compile(r"/|/(docs|redoc|openapi\.json)|/(static|static-offline-docs|problems)(/.*)?")
@@ -104,11 +104,18 @@ class Hosts:
             )
 
 
-def check_site(method: str, site: list[str], origin: list[str], host: str) -> None:
+def check_site(
+    method: str,
+    site: list[str],
+    origin: list[str],
+    host: str,
+    allowed_origins: frozenset[str] = frozenset(),
+) -> None:
     """Refuse cross-site requests (CSRF): those that a page of another origin makes a browser send.
 
     No page can set these headers itself. GET, HEAD and OPTIONS pass, for links and ``<img>``; no
-    page of another origin can read the response, because no CORS header allows it.
+    page of another origin can read the response, because no CORS header allows it, unless the
+    origin is listed (``app.http.cors``).
 
     Source: http.CrossOriginProtection of Go 1.25.
 
@@ -118,11 +125,14 @@ def check_site(method: str, site: list[str], origin: list[str], host: str) -> No
             to a host other than localhost.
         origin: Origin headers.
         host: The Host header.
+        allowed_origins: Those whose pages may use the service.
 
     Raises:
         CrossSiteError: it comes from another origin.
     """
     if method in SAFE or (not site and not origin):
+        return
+    if len(origin) == 1 and origin[0] in allowed_origins:
         return
     if site:
         if site[0] in ("same-origin", "none") and len(site) == 1:
@@ -134,7 +144,8 @@ def check_site(method: str, site: list[str], origin: list[str], host: str) -> No
         header = f"Origin is {shown(origin[0])}"
     raise CrossSiteError(
         f"{header}: the request comes from a page of another origin. Send it from this service's "
-        "own pages, from a program that is no browser, or through a server of your own"
+        "own pages, from a program that is no browser, or through a server of your own; or have "
+        "the origin listed in GENSERVE_CORS_ORIGINS"
     )
 
 
@@ -193,8 +204,15 @@ class AccessMiddleware:
     Plain ASGI, inside ``RequestMiddleware``, which turns the errors raised here into responses.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, keys: Keys) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        keys: Keys,
+        allowed_origins: frozenset[str] = frozenset(),
+    ) -> None:
         self.app = app
+        self.allowed_origins = allowed_origins
         self.hosts = hosts
         self.keys = keys
 
@@ -214,7 +232,8 @@ class AccessMiddleware:
             if asked := scope.get(FORWARDED_HOST):
                 # Beside Host: pages can set this header, and proxies may pass it on.
                 self.hosts.check([asked], "1.1", "X-Forwarded-Host")
-            check_site(scope["method"], site, origin, asked or "".join(host))
+            host_asked = asked or "".join(host)
+            check_site(scope["method"], site, origin, host_asked, self.allowed_origins)
             peer = scope.get("client")
             client = by_address(peer[0] if peer else None)
             if self.keys and needs_key(scope["method"], path):

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from app.core.lifecycle import drain
 from app.core.service import Service
+from app.http.cors import default_headers
 from app.http.protocol import ServiceProtocol, service_protocol
 from app.process.channel import WorkerChannel
 from app.process.exit_status import ExitStatus
@@ -66,6 +67,7 @@ def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,  # any client could write them: the client is who is connected
+        headers=default_headers(settings),
         lifespan="on",
     )
     server = DrainingServer(config, app, settings, on_ready, channel, dead_s)

@@ -8,13 +8,16 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """Sockets bound to every address of ``host``; they do not listen yet.
 
     Args:
-        host: Name or address; empty = all.
+        host: Name or address; empty or ``::`` = all, of both families.
         port: 0 = any free one, the same for all addresses.
 
     Raises:
         OSError: an address is not this machine's, or the port is taken.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    host = host.removeprefix("[").removesuffix("]")
+    found = socket.getaddrinfo(
+        None if host in ("", "::") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         bound = socket.socket(family, kind, protocol)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import PREFIX, Settings, unknown_variables
+from app.settings import PREFIX, Settings, UsageError, read_settings, unknown_variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +52,52 @@ def test_a_typing_error_in_the_environment_is_found(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GENSERVE_MAX_BATHC", "5")
     monkeypatch.setenv("GENSERVE_URL", "http://127.0.0.1:8000")  # the client's
     assert unknown_variables() == ["GENSERVE_MAX_BATHC"]
+
+
+def test_what_kubernetes_says_of_a_service_called_genserve_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for prefix in ("GENSERVE", "GENSERVE_GPU", "GENSERVE_V2"):
+        for name, value in {
+            "SERVICE_HOST": "10.96.0.7",
+            "SERVICE_PORT": "80",
+            "SERVICE_PORT_HTTP": "80",
+            "PORT": "tcp://10.96.0.7:80",
+            "PORT_80_TCP": "tcp://10.96.0.7:80",
+            "PORT_80_TCP_PROTO": "tcp",
+            "PORT_80_TCP_PORT": "80",
+            "PORT_80_TCP_ADDR": "10.96.0.7",
+            "PORT_53_UDP": "udp://10.96.0.7:53",
+            "PORT_9_SCTP_ADDR": "10.96.0.7",
+        }.items():
+            monkeypatch.setenv(f"{prefix}_{name}", value)
+    assert read_settings([]).port == 8000
+    monkeypatch.setenv("GENSERVE_PORT", "8410")
+    assert read_settings([]).port == 8410
+    monkeypatch.setenv("GENSERVE_SERVICE_HOTS", "10.96.0.7")
+    with pytest.raises(UsageError, match="GENSERVE_SERVICE_HOTS"):
+        read_settings([])
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("--prot", "--port"), ("--model-dir", "--models-dir"), ("--trusted-proxy=::1", "--trusted-p")],
+)
+def test_an_option_with_a_typing_error_is_told_what_was_meant(option: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"did you mean {meant}"):
+        read_settings([option])
+    with pytest.raises(UsageError, match=r"unknown option --xylophone$"):
+        read_settings(["--xylophone", "1"])
+    assert read_settings(["--max-n=3", "--port", "1"]).max_n == 3
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "example.com", "https://example.com/", "https://*.example.com", "null", "HTTPS://A"],
+)
+def test_an_origin_that_is_none_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin"):
+        Settings(cors_origins=f"http://localhost:3000,{origin}")
 
 
 def test_every_setting_has_a_sentence() -> None:

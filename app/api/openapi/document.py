@@ -29,6 +29,7 @@ from app.http.error_response import PROBLEM, is_v2, v2_status
 from app.rendering.oip_schemas import OIP_EXTRA_SCHEMAS, InferenceError
 from app.rendering.options import OFFERS
 from app.rendering.schemas import EXTRA_SCHEMAS, Problem, reference
+from app.seeds import MAX_SEED
 
 Error = type[ServiceError]
 
@@ -60,6 +61,21 @@ def complete(spec: dict[str, Any]) -> None:
     _add_schemas(spec)
     _remove_null(spec)
     _add_errors(spec)
+    _add_int64(spec)
+
+
+def _add_int64(part: Any) -> None:
+    """Give each integer that can pass 2^31 - 1 its format: generated clients of languages with
+    types take 32 bits otherwise, and overflow."""
+    if isinstance(part, list):
+        for item in part:
+            _add_int64(item)
+    elif isinstance(part, dict):
+        if part.get("type") == "integer" and part.get("maximum", MAX_SEED) >= 2**31:
+            part.setdefault("format", "int64")
+        for name, item in part.items():
+            if name not in ("example", "examples", "default", "enum", "const"):
+                _add_int64(item)
 
 
 def _add_schemas(spec: dict[str, Any]) -> None:

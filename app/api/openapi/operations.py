@@ -17,6 +17,7 @@ from app.rendering.schemas import MAX_ENDS, End, Ends, ImageList, Latents, Pictu
 
 Responses = dict[int | str, dict[str, Any]]
 
+OPENMETRICS = "application/openmetrics-text"
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _EXAMPLE_PNG = base64.b64encode(to_png(np.zeros((28, 28), dtype=np.uint8))).decode()
 
@@ -25,6 +26,12 @@ class PngResponse(Response):
     """Declares a PNG, so that Swagger UI shows the response as an image."""
 
     media_type = PNG
+
+
+class TextResponse(Response):
+    """Declares text."""
+
+    media_type = "text/plain"
 
 
 class ZipResponse(Response):
@@ -109,8 +116,18 @@ WALK_NOT_MODIFIED: Responses = {
     304: SAMPLE_NOT_MODIFIED[304] | {"headers": _without(_WALK_HEADERS, "Server-Timing")}
 }
 VERDICT: Responses = {200: {"headers": {"Cache-Control": _header("no-store")}}}
+METRICS: Responses = {
+    200: {
+        "description": "Prometheus' text format 0.0.4 or 1.0.0, or OpenMetrics, as Accept says.",
+        "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            OPENMETRICS: {"schema": {"type": "string"}},
+        },
+        "headers": {"Vary": _header("Accept")},
+    }
+}
 PICTURE: Responses = {
-    200: {"headers": _KEPT},
+    200: {"content": {PNG: BINARY}, "headers": _KEPT},
     304: {"description": "If-None-Match names the picture.", "headers": _KEPT},
 }
 PAGE: Responses = {

@@ -25,7 +25,7 @@ async def arrays(client: httpx.AsyncClient, query: str) -> Any:
 
 def passes(app: FastAPI) -> float:
     """Forward passes so far."""
-    text = app.state.service.metrics.text().decode()
+    text = app.state.service.metrics.text()[0].decode()
     found = re.findall(r"^genserve_forward_passes_total\{.*\} (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 

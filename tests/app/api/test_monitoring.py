@@ -87,3 +87,45 @@ async def test_invented_methods_do_not_grow_the_metrics(client: httpx.AsyncClien
     metrics = (await client.get("/metrics")).text
     assert "BREW" not in metrics
     assert 'method="other"' in metrics
+
+
+TEXT, OPEN = "text/plain; version=", "application/openmetrics-text; version=1.0.0"
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", f"{TEXT}0.0.4"),
+        ("text/plain;version=0.0.4", f"{TEXT}0.0.4"),
+        ("text/plain; version=1.0.0; escaping=allow-utf-8", f"{TEXT}1.0.0"),
+        ("application/openmetrics-text; version=1.0.0", OPEN),
+        ("application/openmetrics-text", OPEN),
+        (PROMETHEUS, OPEN),
+        # What no such version is: neither repeated nor an error.
+        ("text/plain;version=abc", f"{TEXT}0.0.4"),
+        ("application/openmetrics-text;version=9.9.9", f"{TEXT}0.0.4"),
+        ('application/openmetrics-text;version=1.0.0"<b>', f"{TEXT}0.0.4"),
+        ("text/html", f"{TEXT}0.0.4"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_accept_names(
+    client: httpx.AsyncClient, accept: str, media: str
+) -> None:
+    answer = await client.get("/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media)
+    assert "abc" not in answer.headers["content-type"]
+    assert answer.text.endswith("# EOF\n") == (media == OPEN)
+    assert "genserve_queued_images" in answer.text
+
+
+async def test_the_names_that_platforms_ask_answer_as_livez(make_client: Any) -> None:
+    client = await make_client(api_keys="k" * 16)
+    expected = await client.get("/livez")
+    for path in ("/health", "/healthz"):
+        answer = await client.get(path, headers={"host": "probe.example.com"})
+        assert (answer.status_code, answer.json()) == (200, expected.json())

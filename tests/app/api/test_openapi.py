@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.settings import Settings
 from tests.conftest import MakeClient
 
 KEY = "k" * 16
+MULTIPART = "multipart/form-data"
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
 PUBLIC = {"host": "example.com"}
 FOREIGN = {"origin": "https://example.com"} | WITH_KEY
@@ -216,3 +218,43 @@ async def test_the_openapi_states_what_the_service_does(make_client: Any) -> Non
     known = spec["components"]["schemas"]
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in known
+
+
+def parts_of(spec: Any, name: str) -> Iterator[Any]:
+    """Every part of the document that has this name in it, examples aside."""
+    if isinstance(spec, list):
+        for item in spec:
+            yield from parts_of(item, name)
+    elif isinstance(spec, dict):
+        if name in spec:
+            yield spec
+        for key, item in spec.items():
+            if key not in ("example", "examples"):
+                yield from parts_of(item, name)
+
+
+def test_every_integer_that_can_pass_32_bits_says_so(spec: Any) -> None:
+    integers = [part for part in parts_of(spec, "type") if part["type"] == "integer"]
+    large = [part for part in integers if part.get("maximum", 2**53) >= 2**31]
+    assert len(integers) > len(large) > 20
+    assert [part for part in large if part.get("format") != "int64"] == []
+    item = spec["components"]["schemas"]["ImageItem"]["properties"]["seed"]
+    assert {"type": "integer", "format": "int64"}.items() <= item["anyOf"][0].items()
+
+
+def test_every_binary_media_type_is_declared_binary(spec: Any) -> None:
+    contents = [part["content"] for part in parts_of(spec, "content")]
+    binary = [
+        (media, described.get("schema"))
+        for content in contents
+        for media, described in content.items()
+        if not re.fullmatch(r"text/.*|.*json|multipart/form-data|.*/openmetrics-text", media)
+    ]
+    assert {media for media, _ in binary} >= {"image/png", "application/zip", "application/x-npy"}
+    for media, schema in binary:
+        assert schema == {"type": "string", "format": "binary"}, media
+    forms = [content[MULTIPART] for content in contents if MULTIPART in content]
+    assert forms
+    for form in forms:
+        files = form["schema"]["properties"]["file"]
+        assert files.get("items", files) == {"type": "string", "format": "binary"}

@@ -77,7 +77,7 @@ def test_metrics_are_summed_over_processes_and_forget_the_load_of_those_that_end
     assert sums["genserve_requests_total"] == 3
     assert (sums["genserve_processes"], sums["genserve_queued_images"]) == (2, 1)
     assert metrics.rates() == {KEY: 200.0}
-    text = metrics.text().decode()
+    text = metrics.text()[0].decode()
     label = 'model="a-model",operation="generate"'
     assert f'genserve_batch_images_bucket{{le="2.0",{label}}} 0.0' in text.replace(
         f'{{{label},le="2.0"}}', f'{{le="2.0",{label}}}'

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,17 @@ def test_of_two_services_on_one_port_one_says_so(start_server: Any, tiny_store: 
         assert done.returncode == 3
         assert "in use" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", ""])
+def test_all_addresses_are_those_of_both_families(host: str) -> None:
+    sockets = bind(host, 0)
+    try:
+        assert {bound.family for bound in sockets} == {socket.AF_INET, socket.AF_INET6}
+        assert len({bound.getsockname()[1] for bound in sockets}) == 1
+    finally:
+        for bound in sockets:
+            bound.close()
 
 
 def test_a_taken_port_is_reported_before_anything_is_loaded() -> None:
