@@ -44,7 +44,8 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py tests/docs/test_reference.py tests/docs/test_links.py
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/docs/test_reference.py tests/docs/test_links.py \
+	  tests/deploy/test_prometheus.py
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run

@@ -110,6 +110,11 @@ def create_app(
 
     app.openapi = openapi  # type: ignore[method-assign]
     app.state.routes = [*(route for router in routers for route in router.routes), *app.routes]
+    for route in app.state.routes:
+        if isinstance(route, Route):
+            runs = not {"images", "latents"}.isdisjoint(getattr(route, "tags", ()))
+            for method in route.methods or ():
+                counts.expect_route(method, route.path, timed=runs)
     # The handlers only translate: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -33,6 +33,9 @@ async def serving(
     engine, refused = loaded
     engine.start_thread()  # short calls run in this thread
     metrics.refused_files(len(refused))
+    metrics.expect_operations(engine.plans)
+    for name, model in engine.models.items():
+        metrics.card(name, model.description.metrics)
     batcher: Batcher[OperationKey, Row, Result] = Batcher(
         engine.run,
         ThreadPoolExecutor(1, "model", initializer=engine.start_thread),

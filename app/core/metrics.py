@@ -1,103 +1,44 @@
 """What the service counts, in Prometheus' text format at ``/metrics``."""
 
 import json
+import platform
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from app.core.shared_numbers import Numbers, SharedNumbers
+from app import __version__
+from app.core.measure import WORKER, Measure
+from app.core.shared_numbers import SharedNumbers
 from app.engines.rows import OperationKey
 
 _TEXT_FORMAT = re.compile(
     r"(?:application/openmetrics-text|text/plain)"
     r"(?:\s*;\s*(?:version=(?:0\.0\.[14]|1\.0\.0)|(?:charset|escaping|q)=[A-Za-z0-9.-]+))*"
 )
+# Why something was not done; these are reported before they are counted.
+REFUSED = ("queue", "wait", "deadline", "share")
+DROPPED = ("left", "expired", "stopped", "failed")
+FAILED = ("raised", "not_finite")
+FIGURES = (
+    *("frechet_test_ratio", "kid_test", "precision", "recall", "memorised"),
+    *("conditional_accuracy", "reconstruction_mse", "nll_binarised_nats"),
+)
+
 _OPERATION = ("model", "operation")
-
-
-class Measure:
-    """One metric: its values by labels, which this process writes and all together report.
-
-    Args:
-        shared: Where the values are.
-        kind: What it is; of a gauge, how the values of processes become one.
-        name: Without ``_total``.
-        about: What it says.
-        labels: Their names.
-        buckets: Of a histogram: the largest values of each, but for the last.
-    """
-
-    def __init__(
-        self,
-        shared: SharedNumbers,
-        kind: Literal["counter", "sum", "max", "histogram"],
-        name: str,
-        about: str,
-        labels: tuple[str, ...] = (),
-        buckets: tuple[float, ...] = (),
-    ) -> None:
-        self.kind, self.name, self.about, self.labels, self.buckets = (
-            *(kind, name, about, labels, buckets),
-        )
-        self._shared = shared
-        self._count = len(buckets) + 2 if buckets else 1  # with the last bucket, and the sum
-        self._numbers: dict[tuple[str, ...], Numbers] = {}
-
-    def reset(self) -> None:
-        """This process writes to another part from now on."""
-        self._numbers.clear()
-        if not self.labels:
-            self._of(())  # so that it is reported before it is counted
-
-    def add(self, amount: float, *labels: str) -> None:
-        """Count."""
-        self._of(labels)[0] += amount
-
-    def set(self, value: float, *labels: str) -> None:
-        """Set a gauge."""
-        self._of(labels)[0] = value
-
-    def observe(self, value: float, *labels: str) -> None:
-        """Add a value to a histogram."""
-        numbers = self._of(labels)
-        numbers[bisect_left(self.buckets, value)] += 1
-        numbers[self._count - 1] += value
-
-    def _of(self, labels: tuple[str, ...]) -> Numbers:
-        if (numbers := self._numbers.get(labels)) is None:
-            numbers = self._shared.numbers(json.dumps([self.name, *labels]), self._count)
-            self._numbers[labels] = numbers
-        return numbers
-
-    def family(self, values: Mapping[tuple[str, ...], list[list[float]]]) -> Metric:
-        """As prometheus_client has it, of each process's numbers by labels."""
-        if self.kind == "histogram":
-            histogram = HistogramMetricFamily(self.name, self.about, labels=self.labels)
-            for labels, parts in values.items():
-                *counts, total = map(sum, zip(*parts, strict=True))
-                bounds = [*map(floatToGoString, self.buckets), "+Inf"]
-                below = [sum(counts[: i + 1]) for i in range(len(counts))]
-                buckets = list(zip(bounds, below, strict=True))
-                histogram.add_metric(labels, buckets, total)
-            return histogram
-        family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        merge: Callable[[Iterable[float]], float] = max if self.kind == "max" else sum
-        simple = family(self.name, self.about, labels=self.labels)
-        for labels, parts in values.items():
-            simple.add_metric(labels, merge(part[0] for part in parts))
-        return simple
+_REQUEST = ("method", "route", "status")
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+# From a small network's pass to what counts as hung (GENSERVE_HANG_SECONDS).
+_FORWARD_S = (*(0.0005 * 2**i for i in range(9)), 0.5, 2, 5)
+# Up to the longest wait that is allowed (GENSERVE_MAX_QUEUE_MS), and beyond it.
+_QUEUE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+# Up to the time limit of a request (GENSERVE_MAX_TIMEOUT_MS).
+_REQUEST_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Metrics(Collector):
@@ -111,24 +52,32 @@ class Metrics(Collector):
     def __init__(self, processes: int = 1) -> None:
         self._shared = SharedNumbers(processes)
         self._measures: dict[str, Measure] = {}
+        self._part = "0"
         self._passes = self._counter("genserve_forward_passes", "Calls of a model", _OPERATION)
         self._images = self._counter(
             "genserve_images", "Rows that a model ran for a request", _OPERATION
         )
         self._batch = self._histogram(
-            "genserve_batch_images",
-            "Rows of one forward pass",
-            (1, 2, 4, 8, 16, 32, 64, 128, 256),
+            "genserve_batch_images", "Rows of one forward pass", _OPERATION, _ROWS
         )
         self._seconds = self._histogram(
-            "genserve_forward_seconds",
-            "Seconds of one forward pass",
-            (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 2),
+            "genserve_forward_seconds", "Seconds of one forward pass", _OPERATION, _FORWARD_S
+        )
+        self._queue = self._histogram(
+            "genserve_queue_seconds",
+            "Seconds from a request's arrival until its first row went to the model, of requests "
+            "that the model answered",
+            _OPERATION,
+            _QUEUE_S,
         )
         self._requests = self._counter(
-            "genserve_requests",
-            "Requests answered, by route template",
-            ("method", "route", "status"),
+            "genserve_requests", "Requests answered, by route template", _REQUEST
+        )
+        self._request_seconds = self._histogram(
+            "genserve_request_seconds",
+            "Seconds from a request's head to the end of its response",
+            _REQUEST,
+            _REQUEST_S,
         )
         self._dropped = self._counter(
             "genserve_dropped_images",
@@ -172,8 +121,34 @@ class Metrics(Collector):
             "Files in the store that could not be loaded",
             merge="max",
         )
+        self._figures = self._gauge(
+            "genserve_model_figure",
+            "Figures of quality from a model's card",
+            ("model", "figure"),
+            merge="max",
+        )
+        self._add_process()
         self.registry = CollectorRegistry()
         self.registry.register(self)
+
+    def _add_process(self) -> None:
+        """What prometheus_client reports of one process, for each worker."""
+        self._cpu = self._counter(
+            "process_cpu_seconds", "CPU time of a worker, and of those before it", (WORKER,)
+        )
+        self._cpu_counted = 0.0
+        self._started = time.time()
+        self._process = {
+            name: self._gauge(f"process_{name}", about, (WORKER,))
+            for name, about in {
+                "resident_memory_bytes": "Memory of a worker; pages that workers share count in "
+                "each of them",
+                "virtual_memory_bytes": "Address space of a worker",
+                "open_fds": "Open files and connections of a worker",
+                "max_fds": "How many it may open",
+                "start_time_seconds": "When it started, in seconds since 1970",
+            }.items()
+        }
 
     def _counter(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Measure:
         return self._add(Measure(self._shared, "counter", name, about, labels))
@@ -187,17 +162,20 @@ class Metrics(Collector):
     ) -> Measure:
         return self._add(Measure(self._shared, merge, name, about, labels))
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Measure:
-        return self._add(Measure(self._shared, "histogram", name, about, _OPERATION, buckets))
+    def _histogram(
+        self, name: str, about: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Measure:
+        return self._add(Measure(self._shared, "histogram", name, about, labels, buckets))
 
     def _add(self, measure: Measure) -> Measure:
         self._measures[measure.name] = measure
-        measure.reset()
         return measure
 
     def use(self, part: int) -> None:
         """Count in a part of one's own, below ``processes``; after the fork."""
         self._shared.use(part)
+        self._part = str(part)
+        self._started, self._cpu_counted = time.time(), 0.0
         for measure in self._measures.values():
             measure.reset()
 
@@ -207,12 +185,43 @@ class Metrics(Collector):
             if owner == part and self._measures[json.loads(key)[0]].kind in ("sum", "max"):
                 numbers[0] = 0.0
 
+    def expect_operations(self, keys: Iterable[OperationKey]) -> None:
+        """Report these operations before their first request."""
+        for key in keys:
+            for measure in (self._passes, self._images, self._batch, self._seconds, self._queue):
+                measure.expect(*key)
+            for measure, reasons in (
+                (self._dropped, DROPPED),
+                (self._refused, REFUSED),
+                (self._failed, FAILED),
+            ):
+                for reason in reasons:
+                    measure.expect(*key, reason)
+
+    def expect_route(self, method: str, route: str, timed: bool) -> None:
+        """Report a route before its first request; ``timed``: with its histogram."""
+        for status in ("200", "500", "503"):
+            self._requests.expect(method, route, status)
+        if timed:
+            self._request_seconds.expect(method, route, "200")
+
+    def card(self, model: str, figures: Mapping[str, Any]) -> None:
+        """Report some of the figures of a model's card."""
+        for name in FIGURES:
+            value = figures.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self._figures.set(value, model, name)
+
     def batch(self, key: OperationKey, rows: int, seconds: float) -> None:
         """Record one forward pass."""
         self._passes.add(1, *key)
         self._images.add(rows, *key)
         self._batch.observe(rows, *key)
         self._seconds.observe(seconds, *key)
+
+    def queued(self, key: OperationKey, seconds: float) -> None:
+        """Record how long a request that was answered had waited for its model."""
+        self._queue.observe(seconds, *key)
 
     def dropped(self, key: OperationKey, rows: int, reason: str) -> None:
         """Record rows that were accepted and never run."""
@@ -246,9 +255,28 @@ class Metrics(Collector):
         self._dropped_lines.add(total - self._dropped_lines_counted)
         self._dropped_lines_counted = total
 
-    def request(self, method: str, route: str, status: int, times: int = 1) -> None:
-        """Record responses; ``route`` is a template, so clients cannot add labels at will."""
-        self._requests.add(times, method, route, str(status))
+    def request(self, method: str, route: str, status: int, seconds: float, times: int = 1) -> None:
+        """Record responses.
+
+        Args:
+            method, route: ``route`` is a template, so clients cannot add labels at will.
+            status: 499 = the client had gone.
+            seconds: From the request's head to the response's end.
+            times: How many responses.
+        """
+        self._request_seconds.observe(seconds, method, route, str(status), times=times)
+
+    def process(self, figures: Mapping[str, float], cpu_s: float) -> None:
+        """Record what this process has.
+
+        Args:
+            figures: By names of ``process_...``.
+            cpu_s: CPU time since it began.
+        """
+        self._cpu.add(cpu_s - self._cpu_counted, self._part)
+        self._cpu_counted = cpu_s
+        for name, value in (*figures.items(), ("start_time_seconds", self._started)):
+            self._process[name].set(value, self._part)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, of all processes together; called by prometheus_client."""
@@ -256,8 +284,17 @@ class Metrics(Collector):
         for _, key, numbers in self._shared.all():
             name, *labels = json.loads(key)
             values.setdefault(name, {}).setdefault(tuple(labels), []).append(list(numbers))
+        # Counted with their seconds, not a second time.
+        values[self._requests.name] = {
+            labels: [[sum(counts)] for *counts, _ in parts]
+            for labels, parts in values.get(self._request_seconds.name, {}).items()
+        }
         for name, measure in self._measures.items():
             yield measure.family(values.get(name, {}))
+        about = "Always 1; its labels say what is running"
+        info = GaugeMetricFamily("genserve_build_info", about, labels=("version", "python"))
+        info.add_metric((__version__, platform.python_version()), 1)
+        yield info
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """The text for /metrics, of all processes together, and its media type.

@@ -18,6 +18,7 @@ from app.core.clients import current_client
 from app.core.health import Health
 from app.core.logs import dropped_lines
 from app.core.metrics import Metrics
+from app.core.process_figures import process_figures
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
 from app.engines.engine import Engine
@@ -228,6 +229,7 @@ class Service:
 
         def done(batched: _Request) -> None:
             if (error := batched.error) is None:
+                self.metrics.queued(key, batched.queue_s)
                 on_done(Generated(batched.results, samples, batched.timing))  # type: ignore[arg-type]
             elif isinstance(error, ClientDisconnectedError):
                 on_done(error)
@@ -286,11 +288,13 @@ class Service:
         background: bool = False,
     ) -> tuple[list[Result], Timing]:
         try:
-            return await self.batcher.submit(key, rows, *context, background)
+            results, timing = await self.batcher.submit(key, rows, *context, background)
         except ClientDisconnectedError:
             raise  # no client is there to read an error
         except Exception as error:
             raise self._as_service_error(key, error) from error
+        self.metrics.queued(key, timing.queue_s)
+        return results, timing
 
     def _as_service_error(self, key: OperationKey, error: Exception) -> ServiceError:
         """An error of the batcher in the client's words; it is counted."""
@@ -343,4 +347,5 @@ class Service:
         batcher = self.batcher
         wait_s = batcher.admission.wait_s(batcher.clock())
         self.metrics.dropped_lines(dropped_lines())
+        self.metrics.process(process_figures(), time.process_time())
         self.metrics.load(batcher.waiting, wait_s, batcher.admission.rates, self.in_flight)

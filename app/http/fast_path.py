@@ -120,9 +120,10 @@ class FastPath:
     def livez(self, request: FastLivez) -> tuple[int, bytes, bytes] | None:
         """Status, header lines and body for a process that is alive; None = the full route says why
         it is not."""
+        at = time.perf_counter()
         if self._state.service.health.restart_reason():
             return None
-        self._metrics.request("GET", "/livez", 200)
+        self._metrics.request("GET", "/livez", 200, time.perf_counter() - at)
         request_id = request.request_id or new_request_id()
         return 200, _ALIVE_LINES + common_lines(request_id.encode()), _ALIVE
 
@@ -134,7 +135,7 @@ class FastPath:
             target: Of the request, as far as it was received.
         """
         request_id = new_request_id()
-        self._metrics.request("other", "other", error.status)
+        self._metrics.request("other", "other", error.status, 0.0)  # it has no whole head
         status, headers, body = problem(error, request_id, path_of(target), self._root)
         return status, header_lines([*headers, *common_headers(request_id)]), body
 
@@ -166,10 +167,12 @@ class FastPath:
         _, fast, client, disconnected, respond = arrival
         service: Service = self._state.service
         changes = service.batcher.changes
-        if not service.stopping and self._refusals.respond(fast, client, changes, respond):
+        if not service.stopping and self._refusals.respond(
+            *(fast, client, changes, respond, arrival.at)
+        ):
             return
         request_id = fast.request_id or new_request_id()
-        fail = partial(self._fail, fast, request_id, respond)
+        fail = partial(self._fail, arrival, request_id)
         try:
             context = service.begin_request(fast.timeout_ms, disconnected, client)
         except Exception as error:
@@ -194,7 +197,7 @@ class FastPath:
             except Exception as error:
                 fail(error)
                 return
-            self._metrics.request(fast.method, PATH, 200)
+            self._metrics.request(fast.method, PATH, 200, time.perf_counter() - arrival.at)
             respond(200, lines + common_lines(request_id.encode()), body)
 
         service.start_generate(request, finish)
@@ -208,15 +211,16 @@ class FastPath:
             reason, changes = refusal_reason(error.__cause__), self._state.service.batcher.changes
             self._refusals.add(fast, client, changes, error, key, reason)
 
-    def _fail(self, fast: FastRequest, request_id: str, respond: Respond, error: Exception) -> None:
+    def _fail(self, arrival: _Arrival, request_id: str, error: Exception) -> None:
         """Respond with an error, if anyone is there."""
+        method, seconds = arrival.request.method, time.perf_counter() - arrival.at
         if isinstance(error, ClientDisconnectedError):
-            self._metrics.request(fast.method, PATH, CLIENT_LEFT)
+            self._metrics.request(method, PATH, CLIENT_LEFT, seconds)
             return
         service_error = as_service_error(error, request_id)
         status, headers, body = problem(service_error, request_id, PATH, self._root)
-        self._metrics.request(fast.method, PATH, status)
-        respond(status, header_lines(headers) + common_lines(request_id.encode()), body)
+        self._metrics.request(method, PATH, status, seconds)
+        arrival.respond(status, header_lines(headers) + common_lines(request_id.encode()), body)
 
 
 def _render(

@@ -86,7 +86,7 @@ class RequestMiddleware:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status, size, timing = 0, 0, b""
-        started = time.perf_counter() if self.access_log else 0.0
+        started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, size, timing
@@ -123,10 +123,10 @@ class RequestMiddleware:
                 raise ResponseCutError from error
             await _send_error(send_with_headers, service_error, scope)
         finally:
-            self.metrics.request(_method(method), _route(scope), status)
+            seconds = time.perf_counter() - started
+            self.metrics.request(_method(method), _route(scope), status, seconds)
             if self.access_log:
                 client = current_client.get() or by_address((scope.get("client") or ("",))[0])
-                seconds = time.perf_counter() - started
                 self.access_log.add(
                     *(client, method, scope["path"], status, request_id, timing, size, seconds)
                 )

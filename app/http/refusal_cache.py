@@ -6,6 +6,7 @@ refused as well; so its response is written from the last one's, with an id of i
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from app import seeds
@@ -29,6 +30,7 @@ class _Refusal:
     lines: bytes  # of headers, but for those with a request's id
     body: tuple[bytes, bytes]  # before and after the request's id
     repeated: int = 0  # times, not counted in the metrics yet
+    seconds: float = 0.0  # from their arrivals to these responses, together
 
 
 class RefusalCache:
@@ -49,7 +51,12 @@ class RefusalCache:
         self._timer: asyncio.TimerHandle | None = None
 
     def respond(
-        self, request: FastRequest, client: str | None, changes: int, respond: Respond
+        self,
+        request: FastRequest,
+        client: str | None,
+        changes: int,
+        respond: Respond,
+        arrived: float,
     ) -> bool:
         """Refuse a request if one of its kind was refused; whether it was.
 
@@ -58,6 +65,7 @@ class RefusalCache:
             client: Who sent it, as ``app.core.clients`` names clients.
             changes: The batcher's count of changes other than new requests.
             respond: Called with the response.
+            arrived: When it came, by ``time.perf_counter``.
         """
         if not self._refusals:
             return False
@@ -69,6 +77,7 @@ class RefusalCache:
         if refusal is None:
             return False
         refusal.repeated += 1
+        refusal.seconds += time.perf_counter() - arrived
         request_id = new_request_id().encode()
         lines = refusal.lines + common_lines(request_id)
         respond(refusal.status, lines, request_id.join(refusal.body))
@@ -111,9 +120,10 @@ class RefusalCache:
             self._timer = None
         refusals, self._refusals = self._refusals, {}
         for (method, *_), refusal in refusals.items():
-            if refusal.repeated:
-                self._metrics.refused(refusal.key, refusal.reason, refusal.repeated)
-                self._metrics.request(method, PATH, refusal.status, refusal.repeated)
+            if times := refusal.repeated:
+                self._metrics.refused(refusal.key, refusal.reason, times)
+                mean_s = refusal.seconds / times
+                self._metrics.request(method, PATH, refusal.status, mean_s, times)
 
 
 def _kind(request: FastRequest, client: str | None) -> _Kind | None:

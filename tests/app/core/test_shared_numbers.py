@@ -62,7 +62,9 @@ def test_metrics_are_summed_over_processes_and_forget_the_load_of_those_that_end
         metrics.use(part)
         metrics.batch(KEY, 4, 0.003)
         metrics.batch(KEY, 300, 3.0)
-        metrics.request("GET", "/generate", 200)
+        metrics.request("GET", "/generate", 200, 0.003)
+        metrics.process({"resident_memory_bytes": 1000 + part}, 0.5)
+        metrics.process({"resident_memory_bytes": 2000 + part}, 0.75)
         metrics.load(part, part, {KEY: 100.0}, 1)
 
     for part in (0, 1, 2):
@@ -87,5 +89,9 @@ def test_metrics_are_summed_over_processes_and_forget_the_load_of_those_that_end
         f"genserve_batch_images_sum{{{label}}} 912.0",
         'genserve_requests_total{method="GET",route="/generate",status="200"} 3.0',
         "genserve_dropped_log_lines_total 0.0",
+        'process_resident_memory_bytes{worker="1"} 2001.0',
+        'process_cpu_seconds_total{worker="1"} 0.75',
+        'process_cpu_seconds_total{worker="2"} 0.75',
     ):
         assert f"\n{line}\n" in text
+    assert 'process_resident_memory_bytes{worker="2"}' not in text

@@ -28,10 +28,10 @@ def add(cache: RefusalCache, request: FastRequest = REQUEST, changes: int = 1) -
 
 async def test_each_refused_request_gets_the_response_with_an_id_of_its_own() -> None:
     cache, responses = RefusalCache(Metrics()), Responses()
-    assert not cache.respond(REQUEST, CLIENT, 1, responses)
+    assert not cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
     add(cache)
     for _ in range(3):
-        assert cache.respond(REQUEST, CLIENT, 1, responses)
+        assert cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
     ids = set()
     for status, lines, body in responses:
         headers = dict(line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1])
@@ -59,8 +59,8 @@ async def test_each_refused_request_gets_the_response_with_an_id_of_its_own() ->
 async def test_a_request_of_another_kind_is_not_refused(other: FastRequest, client: str) -> None:
     cache, responses = RefusalCache(Metrics()), Responses()
     add(cache)
-    assert cache.respond(REQUEST._replace(seed=5), CLIENT, 1, responses)
-    assert not cache.respond(other, client, 1, responses)
+    assert cache.respond(REQUEST._replace(seed=5), CLIENT, 1, responses, 0.0)
+    assert not cache.respond(other, client, 1, responses, 0.0)
     assert len(responses) == 1
 
 
@@ -70,14 +70,14 @@ async def test_a_request_of_another_kind_is_not_refused(other: FastRequest, clie
 async def test_a_response_that_is_one_requests_own_is_not_remembered(own: Any) -> None:
     cache, responses = RefusalCache(Metrics()), Responses()
     add(cache, REQUEST._replace(**own))
-    assert not cache.respond(REQUEST, CLIENT, 1, responses)
+    assert not cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
 
 
 async def test_nothing_is_refused_any_more_once_the_queue_has_changed() -> None:
     cache, responses = RefusalCache(Metrics()), Responses()
     add(cache)
-    assert not cache.respond(REQUEST, CLIENT, 2, responses)
-    assert not cache.respond(REQUEST, CLIENT, 1, responses)
+    assert not cache.respond(REQUEST, CLIENT, 2, responses, 0.0)
+    assert not cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
     assert not responses
 
 
@@ -86,12 +86,12 @@ async def test_refusals_are_counted_together_when_their_time_is_up() -> None:
     cache, responses = RefusalCache(metrics, keep_s=0.01), Responses()
     add(cache)
     for _ in range(3):
-        assert cache.respond(REQUEST, CLIENT, 1, responses)
+        assert cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
     assert "genserve_refused_requests_total" not in metrics.sums()
     forgotten = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(0.02, forgotten.set_result, None)
     await forgotten
-    assert not cache.respond(REQUEST, CLIENT, 1, responses)
+    assert not cache.respond(REQUEST, CLIENT, 1, responses, 0.0)
     assert metrics.sums()["genserve_refused_requests_total"] == 3
     assert metrics.sums()["genserve_requests_total"] == 3
 
