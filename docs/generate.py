@@ -26,9 +26,9 @@ from bench.aims import replaced
 from genserve.cli.parser import build_parser
 from training.cli.arguments import parser_for
 from training.data.sources import default_data_root
-from training.networks import configs, files, header
+from training.networks import configs, files, graph_config, header
 from training.networks.configs import GanConfig, VaeConfig
-from training.networks.graphs import OPERATORS
+from training.networks.graphs import IMPORTED_OPERATORS, OPERATORS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs/reference"
@@ -255,6 +255,36 @@ def operators() -> str:
     return ", ".join(map(code, sorted(OPERATORS)))
 
 
+def imported_operators() -> str:
+    """What a graph that was imported may hold besides."""
+    return ", ".join(map(code, sorted(IMPORTED_OPERATORS - OPERATORS)))
+
+
+def graph_fields() -> str:
+    """The fields of what a header says of imported graphs, and of the tables in them."""
+    rows = []
+    source = Path(str(graph_config.__file__)).read_text()
+    for config in (
+        graph_config.GraphConfig,
+        graph_config.Noise,
+        graph_config.LabelInput,
+        graph_config.Pixels,
+    ):
+        part = source.partition(f"class {config.__name__}:")[2]
+        for field in dataclasses.fields(config):
+            line = re.search(rf"((?:    # .*\n)*)    {field.name}: .*?(?:  # (.*))?\n", part)
+            assert line, field.name
+            about = line[2] or " ".join(one.strip("# ") for one in line[1].splitlines())
+            about = re.sub(
+                r"\b[A-Z]{5,}(_[A-Z]+)?\b",
+                lambda name: ", ".join(map(str, vars(graph_config)[name[0]])),
+                about,
+            )
+            where = "" if config is graph_config.GraphConfig else f"{config.__name__}: "
+            rows.append((f"{where}{code(field.name)}", about))
+    return table("Field | Meaning", rows)
+
+
 # Command lines. argparse has no public way to its actions.
 
 
@@ -318,6 +348,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "vae-network": lambda: network_table(VaeConfig),
     "checkpoint-limits": limits_table,
     "graph-operators": operators,
+    "imported-operators": imported_operators,
+    "graph-fields": graph_fields,
     "training-commands": lambda: commands_table(parser_for([])),
     "training-options": lambda: options_table(parser_for([])),
     "client-commands": lambda: commands_table(build_parser()),

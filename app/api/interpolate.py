@@ -90,7 +90,8 @@ def interpolate(settings: Settings) -> Endpoint:
             how = fitting_for(found.model.description.data, *fitting)
             uploads = await decode_uploads(found.files, found.model, how, settings)
             latents = await found.latents(service, [upload.image for upload in uploads], context)
-            points, positions = path(latents, steps, method)
+            sizes = [part.size for part in found.model.latent]
+            points, positions = path(latents, steps, method, sizes)
             images, timing = await found.images(service, points, context)
             items = [{"at": position} for position in positions.tolist()]
             metadata = metadata._replace(items=items, uploads=uploads)

@@ -10,7 +10,8 @@ from app.api.bodies.pictures import read_pictures
 from app.api.common import Endpoint, decode_uploads, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
-from app.engines.rows import Latent, Posterior
+from app.engines.rows import Latent, Posterior, has_posterior
+from app.errors import InvalidParameterError
 from app.formats.uploads import Upload, fitting_for, summary
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import reconstruction_metadata, seedless_metadata
@@ -34,6 +35,12 @@ def encode(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             encoder = service.selector.encoder(model)
+            if seed is not None and not has_posterior(encoder.network):
+                raise InvalidParameterError(
+                    f"{encoder.name} encodes a picture to one latent, not to a distribution to "
+                    "draw from with a seed",
+                    errors=[{"pointer": "?seed", "detail": "not for this model"}],
+                )
             how = fitting_for(encoder.description.data, *fitting)
             files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
             uploads = await decode_uploads(files, encoder, how, settings)
@@ -62,7 +69,7 @@ def decode(settings: Settings) -> Endpoint:
         """Decode latents to images."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
-            decoder = service.selector.encoder(model)
+            decoder = service.selector.decoder(model)
             rendering = rendering_of(request, options)
             latents = await read_latents(
                 request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
@@ -127,12 +134,12 @@ def _posterior_items(
     items = []
     for index, ((mu, logvar), upload) in enumerate(zip(posteriors, uploads, strict=True)):
         z: Latent = mu
-        if seed is not None:
+        if seed is not None and logvar is not None:
             z = draw(mu, logvar, seed + index)
         items.append(
             PosteriorItem(
                 mu=mu.tolist(),
-                logvar=logvar.tolist(),
+                logvar=None if logvar is None else logvar.tolist(),
                 z=z.tolist(),
                 picture=PictureNote.of(upload),
             )

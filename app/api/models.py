@@ -10,11 +10,12 @@ from app.api import pages
 from app.api.common import document_response, is_pinned, not_modified, root_of, service_of
 from app.core.selection import pinned_name
 from app.core.service import Service
+from app.engines.rows import takes_truncation
 from app.engines.store import StoredModel
 from app.errors import NotFoundError, shown
 from app.formats.media_types import PNG
 from app.rendering.caching import IMMUTABLE, entity_tag
-from app.rendering.schemas import ModelCard, ModelList
+from app.rendering.schemas import LatentPart, ModelCard, ModelList
 
 
 async def list_models(request: Request) -> Any:
@@ -64,6 +65,11 @@ def _card(service: Service, model: StoredModel, root: str) -> ModelCard:
         operations=list(service.engine.operations(model.name)),
         labels=list(description.labels),
         latent_dim=network.latent_dim,
+        latent=[
+            LatentPart(name=part.name, shape=list(part.shape), distribution=part.distribution)
+            for part in model.latent
+        ],
+        truncation=takes_truncation(network),
         image_shape=list(network.image_shape),
         digest=description.digest,
         reproducibility=service.engine.reproducibility[model.name],

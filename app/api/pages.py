@@ -12,6 +12,7 @@ _KINDS = {
     "gan": "A GAN: samples what it was trained on.",
     "cgan": "A conditional GAN: samples a given label.",
     "vae": "A VAE: samples, encodes a picture to a point in its latent space, and decodes it.",
+    "graph": "A generator imported from elsewhere: its graphs are all that is known of it here.",
 }
 _CAPTIONS = {
     "samples": "uncurated samples; of a VAE, below test images with their reconstructions",
@@ -56,6 +57,10 @@ def card_page(card: ModelCard, root: str) -> str:
         "operations": ", ".join(card.operations),
         "labels": ", ".join(card.labels) or "none",
         "latent dimensions": card.latent_dim,
+        "latent": "; ".join(
+            f"{part.name} {' x '.join(map(str, part.shape))}, {part.distribution}"
+            for part in card.latent
+        ),
         "image": " x ".join(map(str, card.image_shape)) + " (channels, height, width)",
         "digest": card.digest,
         "reproducibility here": card.reproducibility,

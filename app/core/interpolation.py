@@ -28,7 +28,7 @@ _PI = Decimal("3.14159265358979323846264338327950288")
 
 
 def path(
-    ends: Sequence[Latent], steps: int, method: Method
+    ends: Sequence[Latent], steps: int, method: Method, sizes: Sequence[int] = ()
 ) -> tuple[list[Latent], NDArray[np.float64]]:
     """Latents on a path through all ends, at equal steps of its parameter.
 
@@ -43,12 +43,18 @@ def path(
         ends: Two or more, each (Z,).
         steps: Number of latents; 1 = the first end alone.
         method: Between each end and the next.
+        sizes: Of the parts of a latent, each of which turns by itself; () = one part.
 
     Returns:
         ``steps`` latents (Z,) float32, exact at the ends, and the parameter of each: 0 at the first
         end, 1 at the second...
     """
     places = np.linspace(0, len(ends) - 1, steps)
+    if len(sizes) > 1:
+        cuts = np.cumsum(sizes)[:-1]
+        split = zip(*(np.split(end, cuts) for end in ends), strict=True)
+        parts = [path(part, steps, method)[0] for part in split]
+        return [np.concatenate(row) for row in zip(*parts, strict=True)], places
     with decimal.localcontext(prec=_DIGITS):
         pairs = list(itertools.pairwise(ends))
         arcs = [_arc(a, b) if method == "slerp" else None for a, b in pairs]

@@ -13,10 +13,11 @@ import numpy as np
 from app.batching.ticket import Timing
 from app.core.requests import RequestContext
 from app.core.service import Service
-from app.engines.rows import Image, Latent, Point, Sample
+from app.engines.rows import Image, Latent, Point, Sample, truncated
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, WrongModelError
-from training.networks.latents import label_draws, normals
+from training.networks.latents import label_draws
+from training.networks.noise import latents_of_seeds
 
 LatentSource = int | Latent | bytes  # a seed, a latent, a picture's file
 
@@ -73,8 +74,9 @@ class Walk:
         numbers = [source for source in self.sources if isinstance(source, int)]
         of_seeds: Sequence[Latent] = ()
         if numbers and not self.in_z:
-            noise = normals(np.array(numbers, dtype=np.uint64), self.model.network.latent_dim)
-            of_seeds = list(noise * np.float32(self.truncation))
+            network = self.model.network
+            noise = latents_of_seeds(network, numbers)
+            of_seeds = list(truncated(network, noise, [self.truncation] * len(numbers)))
         elif numbers:
             samples = [Sample(number, self.label, self.truncation) for number in numbers]
             images, _ = await service.sample(self.model, samples, context)
@@ -136,6 +138,8 @@ def resolve_walk(
             service.resolve(model.name, label, 1, 0)
     else:
         model, index, _ = service.resolve(name, label, 1, 0)
+    if truncation != 1:
+        service.check_truncation(model)
     network, is_vae = model.network, "encode" in model.operations
     for place, source in enumerate(sources):
         if not isinstance(source, int | bytes) and len(source) != network.latent_dim:

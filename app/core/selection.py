@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from app.core.labels import Labels
@@ -50,6 +50,7 @@ class ModelSelector:
         self._conditional = self.default if self.default in conditional else None
         if self._conditional is None and conditional:
             self._conditional = conditional[0]
+        self._decoders = [name for name in sorted(models) if "decode" in models[name].operations]
         self._encoders = [name for name in sorted(models) if "encode" in models[name].operations]
         self.default_encoder = min(self._encoders, key=self._reconstruction_error, default=None)
         self._resolved = lru_cache(1024)(self._resolve)  # errors are not cached
@@ -102,13 +103,25 @@ class ModelSelector:
         Raises:
             UnknownModelError, WrongModelError: there is no such model, or it cannot encode.
         """
-        if name is None and self.default_encoder is None:
-            raise WrongModelError("no loaded model can encode: that takes a VAE")
-        model = self.model(name or self.default_encoder or "")
-        if model.name not in self._encoders:
+        return self._able(name, self._encoders, "encode")
+
+    def decoder(self, name: str | None) -> StoredModel:
+        """The model that decodes latents: the one named, else ``default_encoder``, else the first
+        that can.
+
+        Raises:
+            UnknownModelError, WrongModelError: there is no such model, or it cannot decode.
+        """
+        return self._able(name, self._decoders, "decode")
+
+    def _able(self, name: str | None, able: Sequence[str], task: str) -> StoredModel:
+        if name is None and not able:
+            raise WrongModelError(f"no loaded model can {task}: that takes a VAE")
+        model = self.model(name or self.default_encoder or able[0])
+        if model.name not in able:
             raise WrongModelError(
-                f"{model.name} is a {model.description.kind}, which cannot encode or decode; "
-                f"models that can: {', '.join(self._encoders) or 'none'}"
+                f"{model.name} is a {model.description.kind}, which cannot {task}; "
+                f"models that can: {', '.join(able) or 'none'}"
             )
         return model
 

@@ -22,7 +22,17 @@ from app.core.process_figures import process_figures
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
 from app.engines.engine import Engine
-from app.engines.rows import Image, Latent, OperationKey, Point, Posterior, Result, Row, Sample
+from app.engines.rows import (
+    Image,
+    Latent,
+    OperationKey,
+    Point,
+    Posterior,
+    Result,
+    Row,
+    Sample,
+    takes_truncation,
+)
 from app.engines.store import StoredModel
 from app.errors import (
     STOPPED_RETRY_S,
@@ -172,6 +182,8 @@ class Service:
         if seeds is not None:  # none is to be drawn
             count, seed = 1, seeds[0]
         model, index, run = self.resolve(name, label, count, seed)
+        if truncation != 1:
+            self.check_truncation(model)
         return GenerateRequest(model, index, run if seeds is None else seeds, context, truncation)
 
     def resolve(
@@ -186,6 +198,19 @@ class Service:
             seed = random_seed(count)
         self.check_seeds(seed, count)
         return model, index, range(seed, seed + count)
+
+    @staticmethod
+    def check_truncation(model: StoredModel) -> None:
+        """Refuse truncation for a model that has no mean to move its latents to.
+
+        Raises:
+            InvalidParameterError
+        """
+        if not takes_truncation(model.network):
+            raise InvalidParameterError(
+                f"{model.name} takes no truncation: its latents cannot be moved towards a mean",
+                errors=[{"pointer": "?truncation", "detail": "not for this model"}],
+            )
 
     @staticmethod
     def check_seeds(seed: int, count: int) -> None:

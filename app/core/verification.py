@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
+from app.engines.rows import takes_truncation
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, NoRecipeError
 from app.formats.pixels import Image, enlarged
@@ -91,6 +92,8 @@ async def regenerate(
     classes = model.network.num_classes
     if recipe.label is not None and recipe.label >= classes:
         raise NoRecipeError(f"the recipe's label is {recipe.label}; {model.name} has {classes}")
+    if recipe.truncation != 1 and not takes_truncation(model.network):
+        raise NoRecipeError(f"the recipe has a truncation; {model.name} takes none")
     request = GenerateRequest(model, recipe.label, recipe.seeds, context, recipe.truncation)
     return model, sheet((await service.generate(request)).images, recipe.layout)
 
@@ -110,7 +113,8 @@ def compare(
     Raises:
         UnreadableImageError, BodyTooLargeError: as ``read_pixels``.
     """
-    shown = None if picture.animated else read_pixels(picture.file, max_pixels)
+    alpha = expected.ndim == 3 and expected.shape[2] == 4
+    shown = None if picture.animated else read_pixels(picture.file, max_pixels, alpha)
     if shown is None:
         other = "it shows several pictures, is transparent, or has more than 8 bits a channel"
         return VerificationResult("different", recipe, other, model)
@@ -134,7 +138,7 @@ def _differences(shown: NDArray[np.uint8], expected: Image, scale: int) -> NDArr
     """The difference at each pixel, the largest of its channels: (H, W) levels.
 
     Args:
-        shown: (H, W, 3).
+        shown: (H, W, 3), or (H, W, 4) where the image has alpha.
         expected: Before it is enlarged by ``scale``.
     """
     large = enlarged(expected, scale)

@@ -15,12 +15,20 @@ from training.networks.configs import Operation
 
 EngineName = Literal["onnx", "torch"]
 Floats = NDArray[np.float32]
-Levels = NDArray[np.uint8]  # 0..255: (B, H, W), or (B, H, W, 3) for a colour model
+Levels = NDArray[np.uint8]  # 0..255: (B, H, W), or (B, H, W, C) with C = 3 or 4
 Labels = NDArray[np.int64]  # class indices (B,)
+
+
+REFERENCE = 64
 
 
 class DeviceLostError(Exception):
     """The device computes nothing more in this process; only a restart helps."""
+
+
+class GraphError(Exception):
+    """An imported graph does what none may, or other than its header says. Clients may read the
+    message."""
 
 
 class Backend(ABC):
@@ -30,9 +38,13 @@ class Backend(ABC):
     device: str  # "cpu" or "cuda"
     threads: int  # CPU threads of one pass
     # Batch sizes to probe. Few where a larger batch saves little, since each takes a while.
-    sizes: ClassVar[tuple[int, ...]]
+    sizes: tuple[int, ...]
     # Whether nothing in a pass waits for a device, a thread or a lock, so that it always ends.
     bounded_time: bool = False
+    # Batch size whose rows are the right ones: the probe compares all others with it. Part of the
+    # contract "same seed, same bytes": a number of the network alone, so that neither settings nor
+    # the machine change an image. No pass is larger where the network is imported.
+    reference: int = REFERENCE
 
     def start_thread(self) -> None:  # noqa: B027, not every library has some
         """Make thread-local settings; called in each thread before it runs the network."""
@@ -47,8 +59,8 @@ class Backend(ABC):
             labels: (B,), for ``generate`` of a conditional network.
 
         Returns:
-            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z). The caller may change
-            them.
+            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z), of some imported models
+            mu alone. The caller may change them.
 
         Raises:
             DeviceLostError: no pass can succeed any more.

@@ -83,7 +83,7 @@ class Engine:
 
         Args:
             key: Model and operation.
-            rows: ``Sample`` or ``Point``, latents (Z,) float32, or images (H, W[, 3]) uint8, by
+            rows: ``Sample`` or ``Point``, latents (Z,) float32, or images (H, W[, C]) uint8, by
                 operation.
 
         Raises:
@@ -100,9 +100,9 @@ class Engine:
             outputs = model.backend.run(operation, part, part_labels)
             finite: NDArray[np.bool_] | None  # None = all
             if operation == "encode":
-                mu, logvar = (output[:count] for output in outputs)
-                finite = finite_rows(mu) & finite_rows(logvar)
-                results.extend(zip(mu, logvar, strict=True))
+                mu, *logvar = (output[:count] for output in outputs)
+                finite = np.logical_and.reduce([finite_rows(part) for part in (mu, *logvar)])
+                results.extend(zip(mu, logvar[0] if logvar else [None] * count, strict=True))
             else:
                 levels, finite = to_levels(outputs[0])
                 results.extend(levels[:count])

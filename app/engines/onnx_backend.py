@@ -8,8 +8,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.engines.backend import Backend, EngineName, Floats, Labels
-from training.networks.configs import Config, Operation
+from training.networks.configs import NetworkConfig, Operation
 from training.networks.files import errors_naming
+from training.networks.graph_config import GraphConfig
 from training.networks.graphs import graph_path, read_graph
 from training.networks.header import Description
 
@@ -17,7 +18,8 @@ from training.networks.header import Description
 _LOG_FATAL = 4
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int) -> ort.SessionOptions:
+    """How every session runs."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -29,7 +31,7 @@ def _options(threads: int) -> ort.SessionOptions:
 
 
 def _signature(
-    config: Config, operation: Operation
+    config: NetworkConfig, operation: Operation
 ) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
     """Type and shape, without the batch, of an operation's inputs and outputs, by name."""
     z = ("tensor(float)", config.latent_dim)
@@ -58,20 +60,22 @@ class OnnxBackend(Backend):
     engine: ClassVar[EngineName] = "onnx"
     # A row costs nearly the same in every batch, so more sizes would save next to nothing, and
     # each takes a part of the start-up to probe.
-    sizes: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16, 32, 64)
+    sizes = (1, 2, 4, 8, 16, 32, 64)
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads
         # No graph has a loop (``training.networks.graphs``), and a single thread waits for none.
         self.bounded_time = threads == 1
+        network = description.network
+        assert not isinstance(network, GraphConfig)  # see ``imported_backend``
         self._sessions: dict[Operation, ort.InferenceSession] = {}
         for operation, graph in description.graphs.items():
             data = read_graph(checkpoint, operation, graph)
             with errors_naming(graph_path(checkpoint, operation)):
                 session = ort.InferenceSession(
-                    data, _options(threads), providers=["CPUExecutionProvider"]
+                    data, session_options(threads), providers=["CPUExecutionProvider"]
                 )
-                _check(session, description.network, operation)
+                _check(session, network, operation)
             self._sessions[operation] = session
         self._outputs = {
             operation: [output.name for output in session.get_outputs()]
@@ -86,7 +90,7 @@ class OnnxBackend(Backend):
         return tuple(self._sessions[operation].run(self._outputs[operation], feed))
 
 
-def _check(session: ort.InferenceSession, config: Config, operation: Operation) -> None:
+def _check(session: ort.InferenceSession, config: NetworkConfig, operation: Operation) -> None:
     """Refuse a graph whose inputs or outputs are not those of the network's operation.
 
     Raises:

@@ -2,8 +2,9 @@
 
 A row of a network may differ in its last bits with the size of the batch it is in, because
 libraries choose another algorithm for another size. The probe runs every operation of every model
-on REFERENCE fixed rows, then in passes of each size. It keeps the sizes whose rows equal, bit for
-bit, those of the one pass of REFERENCE rows, so that a seed's pixels do not depend on its batch.
+on fixed rows, as many as the backend's ``reference`` has, then in passes of each size. It keeps
+the sizes whose rows equal, bit for bit, those of the one pass of all of them, so that a seed's
+pixels do not depend on its batch.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.engines.backend import DeviceLostError, Floats, Labels
+from app.engines.backend import DeviceLostError, Floats, GraphError, Labels
 from app.engines.batch_plan import MAX_BATCH, PASS_S
 from app.engines.rows import OperationKey, Reproducibility
 from app.engines.store import StoredModel
@@ -25,9 +26,6 @@ from training.networks.golden import golden_inputs, output_digest
 
 log = logging.getLogger(__name__)
 
-# Batch size whose rows are the right ones. Part of the contract "same seed, same bytes": a fixed
-# number, so that neither max_batch nor the sizes kept change an image.
-REFERENCE = 64
 _TIMED = 3  # passes of a size that are timed, each beside passes of one row
 _FLAT_ROWS = 16  # rows from which on larger sizes may be skipped, once two in a row save nothing
 
@@ -76,6 +74,10 @@ def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
             probed = {op: _OperationProbe(model, op).run(max_batch) for op in model.operations}
         except DeviceLostError:
             raise
+        except GraphError as error:
+            log.error("%s: %s", name, error)
+            findings.failed[name] = str(error)
+            continue
         except Exception as error:
             log.exception("%s failed its probe", name)
             findings.failed[name] = f"the network failed its first passes ({type(error).__name__})"
@@ -105,7 +107,7 @@ class _Measured(NamedTuple):
 
 
 class _OperationProbe:
-    """Passes of one operation on REFERENCE fixed rows, compared with one pass of them all.
+    """Passes of one operation on fixed rows, compared with one pass of them all.
 
     Raises:
         FloatingPointError: an output of the reference pass is not finite.
@@ -113,7 +115,8 @@ class _OperationProbe:
 
     def __init__(self, model: StoredModel, operation: Operation) -> None:
         self._backend, self._operation = model.backend, operation
-        self._batch, self._labels = golden_inputs(model.network, operation, REFERENCE)
+        self._rows = model.backend.reference
+        self._batch, self._labels = golden_inputs(model.network, operation, self._rows)
         # Where one thread does all the work, its CPU time leaves out what other processes take.
         self._by_thread_time = model.backend.device == "cpu" and model.backend.threads == 1
         self._reference, self._reference_s = self._timed(self._batch, self._labels)
@@ -126,7 +129,7 @@ class _OperationProbe:
         digest = output_digest(self._reference)
         relative: list[tuple[int, float]] = []  # size, and its time in passes of one row
         best_row_s, without_gain = math.inf, 0
-        for size in sorted({*self._backend.sizes, REFERENCE}):
+        for size in sorted({*self._backend.sizes, self._rows}):
             try:
                 cost = self._relative_cost(size)
             except MemoryError:
@@ -139,8 +142,8 @@ class _OperationProbe:
             best_row_s = min(best_row_s, row_s)
             if size >= (max_batch or MAX_BATCH) or (size >= _FLAT_ROWS and without_gain >= 2):
                 break
-        if not relative:  # not even REFERENCE agrees with itself: the device does not repeat
-            return _Measured([(REFERENCE, self._reference_s)], False, digest)
+        if not relative:  # not even the reference agrees with itself: the device does not repeat
+            return _Measured([(self._rows, self._reference_s)], False, digest)
         costs = [(size, self._one_row_s * cost) for size, cost in relative]
         return _Measured(costs, True, digest)
 
@@ -153,7 +156,7 @@ class _OperationProbe:
         moment, they slow both, and no size looks dear by bad luck.
         """
         # As many passes as show every row; the last one overlaps.
-        starts = {*range(0, max(1, REFERENCE - size), size), max(0, REFERENCE - size)}
+        starts = {*range(0, max(1, self._rows - size), size), max(0, self._rows - size)}
         passes = [*((start, 0) for start in starts), *[(0, 1)] * (size > 1)]
         ratios: list[float] = []
         for start, bad in [*passes, *[(0, 0)] * (_TIMED - len(passes))]:
@@ -170,7 +173,7 @@ class _OperationProbe:
     def _seconds_if_exact(self, size: int, start: int, bad: int) -> float:
         """The time of one pass; infinity if its rows, but the first ``bad``, which are NaN,
         differ."""
-        order = (np.arange(size)[::-1] + start) % REFERENCE
+        order = (np.arange(size)[::-1] + start) % self._rows
         rows = self._batch[order]
         rows[:bad] = math.nan
         outputs, seconds = self._timed(rows, None if self._labels is None else self._labels[order])

@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 
 from app.engines.backend import Floats, Labels, from_levels
 from training.networks.configs import Config, Operation
-from training.networks.latents import label_draws, normals
+from training.networks.graph_config import GraphConfig
+from training.networks.latents import label_draws
+from training.networks.noise import latents_of_seeds
 
 OperationKey = tuple[str, Operation]  # a model's name, and what it is to do
 Reproducibility = Literal["exact", "visual"]  # exact: a row's bits do not depend on its batch
 
-Image = NDArray[np.uint8]  # (H, W), or (H, W, 3) for a colour model
-Latent = NDArray[np.float32]  # (Z,)
+Image = NDArray[np.uint8]  # (H, W), or for a colour model (H, W, 3), with alpha (H, W, 4)
+Latent = NDArray[np.float32]  # (Z,): of an imported model all its noise inputs, each in C order
 
 
 class Sample(NamedTuple):
     """A row of ``generate``: a seed, and a label where the model is conditional.
 
     The latent is ``truncation`` (0 to 1) times the seed's normal numbers: 1 leaves them as they
-    are, 0 gives the mean of the latents.
+    are, 0 gives the mean of the latents. ``truncated`` has it for imported models.
     """
 
     seed: int
@@ -40,9 +42,20 @@ class Point(NamedTuple):
     label: int | None = None
 
 
-Posterior = tuple[Latent, Latent]  # mu and logvar, each (Z,)
+# mu and logvar, each (Z,); no logvar: the model encodes a picture to one latent.
+Posterior = tuple[Latent, Latent | None]
 Row = Sample | Point | Latent | Image  # of ``generate`` the first two, ``decode``, ``encode``
 Result = Image | Posterior  # the second of ``encode``
+
+
+def has_posterior(network: Config) -> bool:
+    """Whether encode gives a distribution, with mu and logvar, and not one latent."""
+    return not isinstance(network, GraphConfig) or len(network.posterior) == 2
+
+
+def takes_truncation(network: Config) -> bool:
+    """Whether the latents of seeds can be moved towards their mean."""
+    return not isinstance(network, GraphConfig) or network.truncation
 
 
 def samples_from_seeds(
@@ -75,23 +88,38 @@ def network_inputs(
         return np.stack(rows), None  # type: ignore[arg-type]
     if operation == "encode":
         return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
-    z = _latents(rows, network.latent_dim)  # type: ignore[arg-type]
+    z = _latents(rows, network)  # type: ignore[arg-type]
     if not network.num_classes:
         return z, None
     return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
 
 
-def _latents(rows: Sequence[Sample | Point], latent_dim: int) -> Floats:
+def truncated(network: Config, z: Floats, truncations: Sequence[float]) -> Floats:
+    """Latents (B, Z) moved towards the mean: ``mean + truncation * (z - mean)``.
+
+    The mean is 0. Of an imported model only the first noise input is moved, and it may have a mean
+    of its own.
+    """
+    factors = np.array(truncations, dtype=np.float32)[:, None]
+    if not isinstance(network, GraphConfig):
+        return z * factors
+    if not network.truncation:
+        return z
+    first, z = network.noise[0].size, z.copy()
+    mean = np.array(network.mean_latent, dtype=np.float32) if network.mean_latent else 0
+    z[:, :first] = mean + factors * (z[:, :first] - mean)
+    return z
+
+
+def _latents(rows: Sequence[Sample | Point], network: Config) -> Floats:
     """The latents of rows of ``generate``: (B, Z)."""
     if {type(row) for row in rows} != {Sample}:
         samples = [Sample(0) if isinstance(row, Point) else row for row in rows]
-        z = _latents(samples, latent_dim)
+        z = _latents(samples, network)
         for index, row in enumerate(rows):
             if isinstance(row, Point):
                 z[index] = row.z
         return z
     numbers, _, truncations = zip(*rows, strict=True)
-    z = normals(np.array(numbers, dtype=np.uint64), latent_dim)
-    if set(truncations) != {1.0}:
-        z *= np.array(truncations, dtype=np.float32)[:, None]
-    return z
+    z = latents_of_seeds(network, numbers)
+    return z if set(truncations) == {1.0} else truncated(network, z, truncations)

@@ -9,9 +9,11 @@ from typing import Literal
 from app.engines import devices
 from app.engines.backend import Backend
 from app.errors import StartupError
-from training.networks.configs import Config, Operation
+from training.networks.configs import GRAPH, Config, Operation
 from training.networks.files import CheckpointError, errors_naming
+from training.networks.graph_config import Noise
 from training.networks.header import NAME, Contents, Description, read
+from training.networks.noise import noise_parts
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,11 @@ class StoredModel:
     def network(self) -> Config:
         """Its shape: ``latent_dim``, ``num_classes``, ``image_shape``."""
         return self.description.network
+
+    @property
+    def latent(self) -> tuple[Noise, ...]:
+        """The noise inputs that make up a latent, in order."""
+        return noise_parts(self.network)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -116,7 +123,7 @@ def _pictures(path: Path, description: Description) -> dict[str, Path]:
     licence = str(description.data.get("licence", ""))
     if not licence or licence.startswith(_NO_LICENCE):
         del files["nearest"]
-        if "encode" in description.operations:
+        if "encode" in description.operations and description.kind != GRAPH:
             del files["samples"]
     return {shows: file for shows, file in files.items() if file.is_file()}
 
@@ -129,6 +136,8 @@ def _backend(
     Raises:
         CheckpointError: it does not fit, or no backend here can run it.
     """
+    if contents.description.kind == GRAPH:
+        return _imported_backend(path, contents.description, engine, torch_device, threads)
     if torch_device is None and contents.description.graphs:
         from app.engines.onnx_backend import OnnxBackend
 
@@ -139,3 +148,25 @@ def _backend(
 
     with errors_naming(path):
         return TorchBackend(contents, torch_device or "cpu", threads)
+
+
+def _imported_backend(
+    path: Path, description: Description, engine: str, torch_device: str | None, threads: int
+) -> Backend:
+    """The backend of a checkpoint that has graphs alone, which only ONNX Runtime can run.
+
+    Raises:
+        CheckpointError: the settings ask for torch, or a graph does not fit.
+    """
+    if engine == "torch":
+        raise CheckpointError(
+            f"{path}: it has graphs alone, which ONNX Runtime runs on the CPU, and engine is "
+            "'torch'; leave the setting at auto"
+        )
+    if torch_device is not None:
+        log.warning(
+            "%s has graphs alone: ONNX Runtime runs it on the CPU, not %s", path.stem, torch_device
+        )
+    from app.engines.imported_backend import ImportedBackend
+
+    return ImportedBackend(path, description, threads)

@@ -46,7 +46,7 @@ class TorchBackend(Backend):
 
     engine: ClassVar[EngineName] = "torch"
     # Powers of two, and the sizes halfway between: padding wastes at most a third.
-    sizes: ClassVar[tuple[int, ...]] = (
+    sizes = (
         *(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768),
         *(1024, 1536, 2048, 3072, 4096),
     )

@@ -26,7 +26,7 @@ def to_animation(
     frames = {"save_all": True, "append_images": others, "duration": frame_ms, "loop": 0}
     out = BytesIO()
     if media == WEBP:
-        first.save(out, "WEBP", lossless=True, method=0, xmp=xmp, **frames)
+        first.save(out, "WEBP", lossless=True, exact=True, method=0, xmp=xmp, **frames)
     else:
         chunks = PngInfo()
         if xmp:

@@ -17,5 +17,5 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def to_npy(images: Sequence[Image]) -> bytes:
-    """The npy file of (n, H, W[, 3]) uint8."""
+    """The npy file of (n, H, W[, C]) uint8."""
     return npy_header((len(images), *images[0].shape), "|u1") + pixel_bytes(images)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
 
-Image = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB
+Image = NDArray[np.uint8]  # (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA
 # The libraries that decide a file's bytes besides its pixels, for entity tags.
 ENCODER_VERSIONS = (
     f"zlib {zlib.ZLIB_RUNTIME_VERSION}, libwebp {features.version('webp')}, Pillow {pillow_version}"

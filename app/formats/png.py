@@ -31,7 +31,7 @@ _END = png_chunk(b"IEND", b"")
 @lru_cache(256)
 def _start(width: int, height: int, channels: int) -> bytes:
     """Signature and header chunk of an 8-bit image."""
-    colour_type = 0 if channels == 1 else 2
+    colour_type = {1: 0, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
 
@@ -52,7 +52,7 @@ def to_png(image: Image, scale: int = 1, chunks: bytes = b"") -> bytes:
     """An 8-bit PNG.
 
     Args:
-        image: (H, W) or (H, W, 3).
+        image: (H, W), (H, W, 3), or with alpha (H, W, 4).
         scale: Each pixel is drawn this many times as wide and high.
         chunks: Whole chunks to put before the pixels.
     """

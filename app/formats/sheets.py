@@ -31,7 +31,7 @@ def rows_and_columns(count: int, layout: Layout, columns: int | None = None) -> 
 def sheet(images: Sequence[Image], layout: Layout = "grid", columns: int | None = None) -> Image:
     """One image unchanged; several as a grid or a strip (see ``rows_and_columns``).
 
-    Places of a grid that are left over are black.
+    Places of a grid that are left over are black, or clear where images have alpha.
     """
     if len(images) == 1:
         return images[0]
@@ -39,6 +39,6 @@ def sheet(images: Sequence[Image], layout: Layout = "grid", columns: int | None 
     height, width, *colour = images[0].shape
     blank = bytes((rows * columns - len(images)) * images[0].size)
     filled = np.frombuffer(pixel_bytes(images) + blank, dtype=np.uint8)
-    # (rows, columns, H, W[, 3]) -> (rows, H, columns, W[, 3])
+    # (rows, columns, H, W[, C]) -> (rows, H, columns, W[, C])
     grid = filled.reshape(rows, columns, height, width, *colour).swapaxes(1, 2)
     return grid.reshape(rows * height, columns * width, *colour)

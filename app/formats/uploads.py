@@ -119,7 +119,8 @@ def read_upload(
 ) -> Upload:
     """A PNG, JPEG or WebP file as a model's input.
 
-    In this order: 16 bits are scaled to 8, not clipped; transparent pixels are laid over black; the
+    In this order: 16 bits are scaled to 8, not clipped; transparent pixels are laid over black,
+    unless the model has an alpha channel; the
     picture is turned upright by its EXIF orientation; made grey or RGB; inverted; centred. What is
     not centred and has another size than the model is resized with its proportions kept and black
     around it.
@@ -146,20 +147,20 @@ def read_upload(
     """
     channels, height, width = shape
     steps: list[Step] = []
-    mode = "L" if channels == 1 else "RGB"
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     with _opened(data, tuple(READABLE.values()), max_pixels) as picture:
         file_size = picture.size
         # JPEGs can be decoded at a fraction of their size: no more pixels than are needed.
         enough = 8 if fitting.center == "no" else math.ceil(MAX_INK_SIDE / min(width, height))
         picture.draft(None, (enough * width, enough * height))
-        flat = _flatten(picture, fitting.invert, steps)
+        flat = picture if mode == "RGBA" else _flatten(picture, fitting.invert, steps)
         upright = ImageOps.exif_transpose(flat)
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
             steps.append("turned upright")
     result = upright.convert(mode)
     light = "alpha over white" in steps or (fitting.invert == "auto" and has_light_ground(result))
     if light or fitting.invert == "yes":
-        result = ImageOps.invert(result)
+        result = _inverted(result)
         steps.append("inverted")
     has_size = file_size == (width, height) and result.size == file_size
     wants_centring = fitting.center == "yes" or (fitting.center == "auto" and not has_size)
@@ -177,16 +178,17 @@ def read_upload(
     return Upload(image, *file_size, tuple(steps))
 
 
-def read_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
+def read_pixels(data: bytes, max_pixels: int, alpha: bool) -> NDArray[np.uint8] | None:
     """The unchanged pixels of a PNG or WebP: (H, W, 3), grey alike in all channels.
 
     Args:
         data: The file.
         max_pixels: Most pixels of the file, by the size in its header, checked before decoding.
+        alpha: Return (H, W, 4) instead.
 
     Returns:
-        None = (H, W, 3) bytes cannot hold the picture: it is transparent anywhere, has several
-        frames, or more than 8 bits a channel.
+        None = such bytes cannot hold the picture: it has several frames, more than 8 bits a
+        channel, or without ``alpha`` is transparent anywhere.
 
     Raises:
         UnreadableImageError: not a whole picture of these formats.
@@ -196,7 +198,17 @@ def read_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
         if getattr(picture, "n_frames", 1) != 1 or picture.mode.startswith(("I", "F")):
             return None
         rgba = np.asarray(picture.convert("RGBA"))
+    if alpha:
+        return rgba
     return rgba[..., :3] if (rgba[..., 3] == 255).all() else None
+
+
+def _inverted(picture: PillowImage.Image) -> PillowImage.Image:
+    """The negative; its opacity stays."""
+    if picture.mode != "RGBA":
+        return ImageOps.invert(picture)
+    *bands, opaque = picture.split()
+    return PillowImage.merge("RGBA", [*map(ImageOps.invert, bands), opaque])
 
 
 def _letterboxed(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Image:

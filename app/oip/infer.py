@@ -165,8 +165,11 @@ async def _run(
     if served.operation == "encode":
         posteriors, timing = await service.encode(model, list(inputs["image"]), context)
         finished_at = time.perf_counter()
-        mu, logvar = (np.stack(part) for part in zip(*posteriors, strict=True))
-        return _Result({"mu": mu, "logvar": logvar}, timing, finished_at)
+        values: Values = {"mu": np.stack([mu for mu, _ in posteriors])}
+        logvars = [logvar for _, logvar in posteriors if logvar is not None]
+        if logvars:
+            values["logvar"] = np.stack(logvars)
+        return _Result(values, timing, finished_at)
     if served.operation == "decode":
         images, timing = await service.decode(model, list(inputs["z"]), context)
         finished_at = time.perf_counter()

@@ -1,7 +1,7 @@
 """The models of the Open Inference Protocol: one for each operation of a checkpoint.
 
-``NAME`` generates; ``NAME.encode`` and ``NAME.decode`` are a VAE's other two. The protocol ties
-tensors to a model, so only one model per operation can name its tensors exactly.
+``NAME`` generates; ``NAME.encode`` and ``NAME.decode`` are an autoencoder's other two. The protocol
+ties tensors to a model, so only one model per operation can name its tensors exactly.
 """
 
 import difflib
@@ -13,6 +13,7 @@ from app import seeds
 from app.api.bodies.latents import MAX_LATENT
 from app.api.common import service_of
 from app.core.service import Service
+from app.engines.rows import has_posterior
 from app.engines.store import StoredModel
 from app.errors import UnknownModelError, shown
 from app.oip.signature import BYTES, Input, Output, Signature
@@ -41,7 +42,7 @@ class ProtocolModel(NamedTuple):
         if self.operation == "encode":
             image = Input("image", ("UINT8",), pixels, 0, 255)
             posterior = (Output("mu", "FP32", latent), Output("logvar", "FP32", latent))
-            return Signature((image,), posterior)
+            return Signature((image,), posterior[: 1 + has_posterior(network)])
         if self.operation == "decode":
             z = Input("z", ("FP32",), latent, -MAX_LATENT, MAX_LATENT)
             return Signature((z,), images)
@@ -68,6 +69,10 @@ class ProtocolModel(NamedTuple):
                     "digest": model.description.digest,
                     "reproducibility": service.engine.reproducibility[model.name],
                     "optional_inputs": optional,
+                    "latent": "; ".join(
+                        f"{part.name} {'x'.join(map(str, part.shape))} {part.distribution}"
+                        for part in model.latent
+                    ),
                 },
             }
         )

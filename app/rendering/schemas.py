@@ -90,7 +90,9 @@ class PosteriorItem(StrictModel):
     """The encoder's posterior for one picture: N(mu, exp(logvar)) in the latent space."""
 
     mu: list[float] = Field(description="mean, one number a dimension")
-    logvar: list[float] = Field(description="log of the variance")
+    logvar: list[float] | None = Field(
+        description="log of the variance; none: the model encodes a picture to one latent, mu"
+    )
     z: list[float] = Field(description="mu + exp(logvar / 2) * noise of the seed; mu without one")
     picture: PictureNote
 
@@ -183,6 +185,18 @@ class Verification(StrictModel):
     largest_difference: int | None = Field(description="levels, of 255")
 
 
+class LatentPart(StrictModel):
+    """One noise input of a model."""
+
+    name: str = Field(examples=["z"])
+    shape: list[int] = Field(examples=[[64]])
+    distribution: str = Field(
+        description="of the numbers that a seed gives: normal; uniform, -1 to 1; "
+        "truncated_normal, within -2 to 2; sphere, of length 1; categorical, one-hot along the "
+        "last axis"
+    )
+
+
 class ModelCard(StrictModel):
     """One loaded model, and what its checkpoint states."""
 
@@ -190,8 +204,14 @@ class ModelCard(StrictModel):
     kind: str = Field(examples=["cgan"])
     operations: list[str] = Field(examples=[["generate"]])
     labels: list[str] = Field(description="class names by index; empty = unconditional")
-    latent_dim: int
-    image_shape: list[int] = Field(description="channels, height, width", examples=[[1, 28, 28]])
+    latent_dim: int = Field(description="numbers of a latent")
+    latent: list[LatentPart] = Field(
+        description="what a latent's numbers are, in order; each part in C order"
+    )
+    truncation: bool = Field(description="whether the parameter truncation can be other than 1")
+    image_shape: list[int] = Field(
+        description="channels (1 grey, 3 RGB, 4 RGBA), height, width", examples=[[1, 28, 28]]
+    )
     digest: str = Field(description="SHA-256 of the checkpoint")
     reproducibility: str = Field(
         description="exact: a seed gives the same bytes whatever the batch, as measured at "
@@ -216,7 +236,8 @@ class ModelList(StrictModel):
 
     default: str = Field(description="model of a request that names none")
     default_encoder: str | None = Field(
-        description="model of /encode and all else that takes a picture or a latent; none = no VAE"
+        description="model of /encode and all else that takes a picture or a latent; none = none "
+        "encodes"
     )
     max_n: int = Field(description="most images, pictures or latents of one request")
     models: list[ModelCard]

@@ -31,6 +31,12 @@ const ABOUT = {
       "to a standard normal, so points between encoded images decode to images too. Where the model is " +
       "uncertain it averages, so its images are blurrier than a GAN's.",
   },
+  graph: {
+    name: "Imported generator",
+    text:
+      "Trained elsewhere and imported as a graph. Its images depend on the seed alone, as those of every " +
+      "model here; what it was trained on is what its card says.",
+  },
 };
 
 // [metric of the card, name, meaning]; only those that the card has are shown.
@@ -141,7 +147,7 @@ export function cards(app) {
     );
   }
 
-  const order = ["gan", "cgan", "vae"];
+  const order = ["gan", "cgan", "vae", "graph"];
   const place = (model) => order.indexOf(model.kind) - (model === encoder()) / 2;
   const sorted = [...models].sort((a, b) => place(a) - place(b));
   $("model-cards").append(...sorted.map(cardOf));

@@ -4,7 +4,7 @@ import { request } from "./api.js";
 import { bitmapOf } from "./bitmap.js";
 import { $, blobOf, el, imageOf, randomSeed } from "./dom.js";
 import { encodedImages, sourceFor } from "./encoded.js";
-import { klOf, latents } from "./latents.js";
+import { klOf, latents, posteriorOf } from "./latents.js";
 import { latest } from "./latest.js";
 import { encoder, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { showIgnored } from "./notice.js";
@@ -101,7 +101,7 @@ export function draw(app) {
       throw error;
     }
     if (signal.aborted) return;
-    setPosterior({ mu: item.mu, logvar: item.logvar });
+    setPosterior(posteriorOf(item));
     $("draw-done").textContent = fittingText(item.picture);
     compare();
     // If the user has moved the point meanwhile, it stays there.

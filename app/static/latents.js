@@ -7,6 +7,9 @@ export const DEAD_NATS = 0.01; // a latent with less KL divergence carries no in
 const RANGE = 4; // standard deviations of the prior, either side of 0
 const UNFOLDED = 16; // sliders
 
+// The posterior of an encoding. Some autoencoders encode to a point, without a variance.
+export const posteriorOf = ({ mu, logvar }) => ({ mu, logvar: logvar ?? mu.map(() => -Infinity) });
+
 // KL divergence from N(0, 1) of each latent, in nats: from the card, else over the encoded images.
 export function klOf(model, points) {
   const onCard = model.metrics.kl_per_dimension_nats;
@@ -15,7 +18,8 @@ export function klOf(model, points) {
   const kl = new Array(model.latent_dim).fill(0);
   for (const { mu, logvar } of points) {
     mu.forEach((mean, i) => {
-      kl[i] += (mean ** 2 + Math.exp(logvar[i]) - 1 - logvar[i]) / 2 / points.length;
+      const spread = logvar[i] === -Infinity ? 0 : Math.exp(logvar[i]) - 1 - logvar[i];
+      kl[i] += (mean ** 2 + spread) / 2 / points.length;
     });
   }
   return kl;

@@ -11,7 +11,7 @@ which takes seconds and hundreds of megabytes. A server that runs exported graph
 
 from typing import TYPE_CHECKING
 
-from training.networks.configs import CONFIGS, Config, GanConfig
+from training.networks.configs import CONFIGS, Config, GanConfig, VaeConfig
 
 if TYPE_CHECKING:
     from training.networks.gan import Generator
@@ -31,7 +31,10 @@ def build(kind: str, config: Config) -> "Generator | VAE":
         raise ValueError(f"unknown kind {kind!r}; available: {', '.join(CONFIGS)}")
     if not isinstance(config, CONFIGS[kind]):
         raise ValueError(f"kind {kind!r} needs a {CONFIGS[kind].__name__}, got {config!r}")
-    return Generator(config) if isinstance(config, GanConfig) else VAE(config)
+    if isinstance(config, GanConfig):
+        return Generator(config)
+    assert isinstance(config, VaeConfig)
+    return VAE(config)
 
 
 def with_config(network: "Generator | VAE", config: Config) -> "Generator | VAE":

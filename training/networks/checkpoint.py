@@ -12,12 +12,17 @@ from torch import Tensor
 from training.networks import build
 from training.networks.files import errors_naming, write_atomically
 from training.networks.gan import Generator
+from training.networks.graph_config import GraphConfig
 from training.networks.header import FORMAT, Contents, Description, digest_of, read, split
 from training.networks.vae import VAE
 
 
-def save(path: Path, network: Generator | VAE, description: Description) -> str:
-    """Write a checkpoint, whole or not at all. Returns the digest."""
+def save(path: Path, network: Generator | VAE | None, description: Description) -> str:
+    """Write a checkpoint, whole or not at all. Returns the digest.
+
+    Args:
+        network: None = the kind is ``graph``, whose weights are in the graphs.
+    """
     graphs = {name: dataclasses.asdict(graph) for name, graph in description.graphs.items()}
     metadata = {
         "format": FORMAT,
@@ -31,7 +36,8 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
     }
     if description.fit:
         metadata["fit"] = json.dumps(dataclasses.asdict(description.fit))
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    state = {} if network is None else network.state_dict()
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     # Serialised twice: the digest covers the header, and then becomes a part of it.
     metadata["digest"] = digest_of(*split(serialise_tensors(tensors, metadata)))
     write_atomically(path, serialise_tensors(tensors, metadata))
@@ -39,10 +45,13 @@ def save(path: Path, network: Generator | VAE, description: Description) -> str:
 
 
 def _build(description: Description, tensors: dict[str, Tensor]) -> Generator | VAE:
+    config = description.network
+    if isinstance(config, GraphConfig):
+        raise ValueError("it has graphs alone, which ONNX Runtime runs; torch has no network of it")
     # Nothing is allocated on the meta device, so a header with false sizes costs nothing: its
     # shapes do not match the tensors in the file.
     with torch.device("meta"):
-        network = build(description.kind, description.network)
+        network = build(description.kind, config)
     wanted = network.state_dict()
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise ValueError(f"tensor {missing[0]} is missing ({len(missing)} in all)")

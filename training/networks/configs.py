@@ -5,7 +5,9 @@ Every config has ``latent_dim``, ``num_classes`` (0 = unconditional) and ``image
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+
+from training.networks.graph_config import GraphConfig
+from training.networks.graph_config import Operation as Operation
 
 # A piecewise linear map of pixel values: its knots (x, y), both increasing; constant beyond the
 # ends. () = none.
@@ -13,7 +15,6 @@ Curve = tuple[tuple[float, float], ...]
 MAX_KNOTS = 16
 MAX_OFFSET = 10.0  # of a mode; normal numbers do not reach further
 
-Operation = Literal["generate", "decode", "encode"]
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
 VAE_ARCHITECTURES = ("dense", "conv")
 PRIOR_MIXINGS = ("reverse", "linear")
@@ -133,10 +134,13 @@ class VaeConfig:
         return self.image_channels, self.image_size, self.image_size
 
 
-Config = GanConfig | VaeConfig
+NetworkConfig = GanConfig | VaeConfig  # of the networks that ``training.networks.build`` builds
+Config = NetworkConfig | GraphConfig
 
-CONFIGS: dict[str, type[GanConfig] | type[VaeConfig]] = {
+CONFIGS: dict[str, type[NetworkConfig]] = {
     "gan": GanConfig,
     "cgan": GanConfig,
     "vae": VaeConfig,
 }
+GRAPH = "graph"  # the kind of a checkpoint that has graphs alone, imported from elsewhere
+KINDS = (*CONFIGS, GRAPH)

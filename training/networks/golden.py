@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.networks.configs import Config, Operation
 from training.networks.latents import normals
+from training.networks.noise import latents_of_seeds
 
 ROWS = 64  # seeds 0 to 63
 
@@ -25,15 +26,15 @@ def golden_inputs(
     Returns:
         z (B, Z), or images (B, C, H, W) in [0, 1]; and labels (B,) where the operation takes some.
     """
-    numbers = np.arange(count, dtype=np.uint64)
     if operation == "encode":
+        numbers = np.arange(count, dtype=np.uint64)
         noise = normals(numbers, int(np.prod(config.image_shape))) * 64 + 128
         levels = noise.clip(0, 255).astype(np.uint8).astype(np.float32)
         return (levels / np.float32(255)).reshape(count, *config.image_shape), None
     labels = None
     if operation == "generate" and config.num_classes:
         labels = np.arange(count) % config.num_classes
-    return normals(numbers, config.latent_dim), labels
+    return latents_of_seeds(config, range(count)), labels
 
 
 def output_digest(outputs: Sequence[NDArray[Any]]) -> str:

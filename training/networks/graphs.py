@@ -20,6 +20,7 @@ from training.networks.header import Graph
 
 OPSETS = range(17, 24)  # allowed versions of the standard operators
 MAX_NODES = 4096
+MAX_IMPORTED_NODES = 16384  # a sampler of a few steps, unrolled, has thousands
 # The operators that the networks use. None is random, has a subgraph, or allocates much from small
 # inputs.
 _NAMES = """
@@ -29,6 +30,21 @@ _NAMES = """
     Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
 OPERATORS = frozenset(_NAMES.split())
+# What imported generators are made of besides. None is random, has a subgraph, or gives as many
+# values as it finds (NonZero, Compress), so that every shape follows from the inputs' shapes. Some
+# of them can allocate without bound, as chains of Concat and MatMul can: the engine gives imported
+# graphs a limit of memory and of time (``app.engines.onnx_backend``).
+_MORE_NAMES = """
+    Abs And ArgMax ArgMin Atan Attention Ceil Celu ConstantOfShape Cos Cosh CumSum Einsum Elu Erf
+    Expand EyeLike Floor GatherElements GlobalMaxPool Greater GreaterOrEqual GridSample
+    GroupNormalization HardSigmoid HardSwish InstanceNormalization IsInf IsNaN LRN
+    LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization LpPool Max MaxPool Mean
+    MeanVarianceNormalization Min Mish Mod Neg Not OneHot Or PRelu RMSNormalization Range Reciprocal
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare RotaryEmbedding Round ScatterElements ScatterND Selu Shrink Sign Sin
+    Sinh Size Softsign SpaceToDepth Sum Tan ThresholdedRelu Tile TopK Trilu Where Xor
+"""
+IMPORTED_OPERATORS = OPERATORS | frozenset(_MORE_NAMES.split())
 
 
 FieldValue = int | memoryview  # of a message's field: a number, or bytes
@@ -40,8 +56,16 @@ def graph_path(checkpoint: Path, operation: Operation) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.{operation}.onnx")
 
 
-def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
+def read_graph(
+    checkpoint: Path, operation: Operation, graph: Graph, imported: bool = False
+) -> bytes:
     """The graph of one operation, if its digest is the one in the checkpoint's header.
+
+    Args:
+        checkpoint: Its file; the graph is beside it.
+        operation: Which graph.
+        graph: From the checkpoint's header.
+        imported: As in ``check_graph``.
 
     Raises:
         CheckpointError: missing, altered, or contains something not allowed. The message names the
@@ -56,23 +80,34 @@ def read_graph(checkpoint: Path, operation: Operation, graph: Graph) -> bytes:
                 f"its SHA-256 is {actual[:12]}…, the checkpoint says {graph.sha256[:12]}…: "
                 "damaged or altered"
             )
-        check_graph(data)
+        check_graph(data, imported)
         return data
 
 
-def check_graph(data: bytes) -> None:
+def check_graph(data: bytes, imported: bool = False) -> None:
     """Refuse an ONNX model that contains anything but the listed operators and their weights.
+
+    Args:
+        data: The file.
+        imported: The network is not one of ours: IMPORTED_OPERATORS are allowed, and more nodes.
 
     Raises:
         ValueError: it contains something else, or is not an ONNX model.
     """
     seen: dict[str, int] = {"nodes": 0, "graphs": 0, "opsets": 0}
+    most = MAX_IMPORTED_NODES if imported else MAX_NODES
+    operators = IMPORTED_OPERATORS if imported else OPERATORS
+
+    def operator(value: FieldValue) -> None:
+        name = _text(value)
+        if name not in operators:
+            raise ValueError(f"operator {name[:40]!r} is not allowed in a graph")
 
     def node(value: FieldValue) -> None:
         seen["nodes"] += 1
-        if seen["nodes"] > MAX_NODES:
-            raise ValueError(f"it has more than {MAX_NODES} nodes")
-        _each("a node", value, {1: _any, 2: _any, 3: _any, 4: _operator, 5: _attribute, 7: _domain})
+        if seen["nodes"] > most:
+            raise ValueError(f"it has more than {most} nodes")
+        _each("a node", value, {1: _any, 2: _any, 3: _any, 4: operator, 5: _attribute, 7: _domain})
 
     def graph(value: FieldValue) -> None:
         seen["graphs"] += 1
@@ -93,12 +128,6 @@ def check_graph(data: bytes) -> None:
 
 def _any(_: FieldValue) -> None:
     """A field whose value needs no check."""
-
-
-def _operator(value: FieldValue) -> None:
-    name = _text(value)
-    if name not in OPERATORS:
-        raise ValueError(f"operator {name[:40]!r} is not allowed in a graph")
 
 
 def _domain(value: FieldValue) -> None:

@@ -5,8 +5,8 @@ metadata of the safetensors header are text values:
 
 =============== ================================================================================
 ``format``      ``"5"``
-``kind``        a key of ``training.networks.configs.CONFIGS``
-``network``     JSON: every field of that kind's config class
+``kind``        one of ``training.networks.configs.KINDS``
+``network``     JSON: every field of that kind's config class, or of ``GraphConfig``
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
 ``data``        JSON: name, source, digest, licence and number of the training images; ``fit`` says
                 how the service fits a picture of another shape: ``crop`` to its middle square, else
@@ -14,12 +14,14 @@ metadata of the safetensors header are text values:
 ``training``    JSON: command, preset, every setting of the run, seed, images seen, seconds, which
                 weights were published, source revision, torch version
 ``metrics``     JSON: name -> figure
-``graphs``      JSON: operation -> fields of ``Graph``; ``{}`` = the network was not exported
+``graphs``      JSON: operation -> fields of ``Graph``; ``{}`` = the network was not exported,
+                which the kind ``graph`` always is
 ``fit``         optional, of a VAE; JSON: the fields of ``training.networks.fit.FitTable``
 ``digest``      SHA-256 of everything else in the file (see ``digest_of``)
 =============== ================================================================================
 
 The tensors are the averaged weights and batch-norm buffers: what is served, nothing for resuming.
+The kind ``graph`` has none: its graphs hold all weights.
 """
 
 import dataclasses
@@ -35,9 +37,18 @@ from typing import Any
 import numpy as np
 from safetensors import deserialize
 
-from training.networks.configs import CONFIGS, Config, Curve, Operation, VaeConfig
+from training.networks.configs import (
+    CONFIGS,
+    GRAPH,
+    KINDS,
+    Config,
+    Curve,
+    Operation,
+    VaeConfig,
+)
 from training.networks.files import errors_naming, read_regular_file
 from training.networks.fit import FitTable
+from training.networks.graph_config import GraphConfig, parse_graph_config
 
 FORMAT = "5"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: valid in any URL
@@ -88,6 +99,8 @@ class Description:
     @property
     def operations(self) -> tuple[Operation, ...]:
         """What a network of this kind can do."""
+        if isinstance(self.network, GraphConfig):
+            return self.network.operations
         encodes = isinstance(self.network, VaeConfig)
         return ("generate", "decode", "encode") if encodes else ("generate",)
 
@@ -177,8 +190,8 @@ def split(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 def _parse_description(metadata: dict[str, str]) -> Description:
     kind = metadata["kind"]
-    if kind not in CONFIGS:
-        raise ValueError(f"kind is {kind!r}; accepted: {', '.join(CONFIGS)}")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; accepted: {', '.join(KINDS)}")
     labels = json.loads(metadata["labels"])
     if not isinstance(labels, list) or not all(
         isinstance(name, str) and 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable()
@@ -189,7 +202,7 @@ def _parse_description(metadata: dict[str, str]) -> Description:
         )
     config = _parse_config(kind, metadata["network"])
     num_classes = config.num_classes
-    if (kind == "cgan") != bool(num_classes):
+    if kind != GRAPH and (kind == "cgan") != bool(num_classes):
         raise ValueError(f"kind is {kind!r}, but the network has {num_classes} classes")
     if len(labels) != num_classes or len(set(labels)) != len(labels):
         raise ValueError(f"{len(labels)} labels (distinct ones) do not name {num_classes} classes")
@@ -202,7 +215,12 @@ def _parse_description(metadata: dict[str, str]) -> Description:
         metrics=_json_table("metrics", metadata["metrics"]),
         digest=metadata["digest"],
     )
-    graphs = _parse_graphs(metadata["graphs"], description.operations)
+    if isinstance(config, GraphConfig):
+        graphs = _parse_graphs(metadata["graphs"], config.graphs)
+        if not graphs:
+            raise ValueError("it has no graphs, and its kind has nothing else")
+    else:
+        graphs = _parse_graphs(metadata["graphs"], description.operations)
     fit = _parse_fit(metadata["fit"], config.latent_dim) if "fit" in metadata else None
     return dataclasses.replace(description, graphs=graphs, fit=fit)
 
@@ -210,6 +228,8 @@ def _parse_description(metadata: dict[str, str]) -> Description:
 def _parse_config(kind: str, text: str) -> Config:
     """The config class of ``kind`` from JSON with exactly its fields, each of its type."""
     fields = _json_table("network", text)
+    if kind == GRAPH:
+        return parse_graph_config(fields)
     config_class = CONFIGS[kind]
     types = typing.get_type_hints(config_class)
     if set(fields) != set(types):

@@ -6,7 +6,7 @@ requested, its place in a batch, or a library's version. The numbers come from P
 and counter, so a whole batch is computed at once.
 
     key     = the seed's low and high 32 bits
-    counter = (block, 0, stream, 0)       block = 0, 1, 2, ...
+    counter = (block, part, stream, attempt)       block = 0, 1, 2, ...; the others are 0
     normals : stream 0; each block's four words x give two pairs by Box-Muller:
               r = sqrt(-2 ln((x[0] + 0.5) / 2^32)), a = 2 pi x[1] / 2^32 -> r cos a, r sin a
               (then x[2], x[3]); each the float32 that is nearest to the real number
@@ -16,7 +16,8 @@ Libraries' log, cos and sin may differ in their last bits, so the float32 is def
 and not by float64 arithmetic: the few numbers that float64 cannot round for certain, about one in a
 million, are computed with sixty decimal digits.
 
-A checkpoint's golden digests rest on these numbers (``golden_rows``).
+``noise`` has the other distributions, of imported generators, and uses parts and attempts. A
+checkpoint's golden digests rest on these numbers (``golden``).
 """
 
 import decimal
@@ -44,10 +45,10 @@ _BUMPS = np.array(
 _ERROR = 2.0**-48  # 3.6e-15
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640629")
 
-_Words = NDArray[np.uint64]
+Words = NDArray[np.uint64]
 
 
-def philox4x32(even: _Words, odd: _Words, keys: _Words) -> tuple[_Words, _Words]:
+def philox4x32(even: Words, odd: Words, keys: Words) -> tuple[Words, Words]:
     """Ten rounds of Philox4x32.
 
     Words of 32 bits are held in uint64, so that products keep their high halves. Even and odd words
@@ -81,7 +82,9 @@ def _lanes(blocks: int) -> tuple[int, int]:
     )
 
 
-def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
+def _philox_of_one(
+    seed: int, blocks: int, stream: int, part: int, attempt: int
+) -> tuple[bytes, bytes]:
     """``philox4x32`` of one seed's blocks, in Python's integers.
 
     A word of each block has its own 64-bit lane of one integer, with room for its products. The
@@ -92,7 +95,7 @@ def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
     """
     ones, word0 = _lanes(blocks)
     mask = ones * 0xFFFFFFFF
-    word1, word2, word3 = 0, ones * stream, 0
+    word1, word2, word3 = ones * part, ones * stream, ones * attempt
     for round_ in range(_ROUNDS):
         key0 = (seed + round_ * _WEYL[0]) & 0xFFFFFFFF
         key1 = ((seed >> 32) + round_ * _WEYL[1]) & 0xFFFFFFFF
@@ -104,27 +107,32 @@ def _philox_of_one(seed: int, blocks: int, stream: int) -> tuple[bytes, bytes]:
     return even, word1.to_bytes(size, "little") + word3.to_bytes(size, "little")
 
 
-def _words(seeds: _Words, blocks: int, stream: int) -> tuple[_Words, _Words]:
+def random_words(
+    seeds: Words, blocks: int, stream: int, part: int = 0, attempt: int = 0
+) -> tuple[Words, Words]:
     """(B,) seeds -> random words 0 and 2 of each block (2, B, blocks), and words 1 and 3."""
     if len(seeds) <= FEW:
-        pairs = [_philox_of_one(seed, blocks, stream) for seed in seeds.tolist()]
+        pairs = [_philox_of_one(seed, blocks, stream, part, attempt) for seed in seeds.tolist()]
         shape = (len(seeds), 2, blocks)
         even, odd = (
-            np.frombuffer(b"".join(part), "<u8").reshape(shape).swapaxes(0, 1)
-            for part in zip(*pairs, strict=True)
+            np.frombuffer(b"".join(words), "<u8").reshape(shape).swapaxes(0, 1)
+            for words in zip(*pairs, strict=True)
         )
         return even, odd
     keys = np.stack([seeds & _MASK, seeds >> _SHIFT])[:, :, None]
     even = np.empty((2, len(seeds), blocks), dtype=np.uint64)
     even[0] = np.arange(blocks, dtype=np.uint64)
     even[1] = stream
-    return philox4x32(even, np.zeros_like(even), keys)
+    odd = np.empty_like(even)
+    odd[0] = part
+    odd[1] = attempt
+    return philox4x32(even, odd, keys)
 
 
-def normals(seeds: _Words, size: int) -> NDArray[np.float32]:
+def normals(seeds: Words, size: int, part: int = 0, attempt: int = 0) -> NDArray[np.float32]:
     """Standard normal numbers, one row a seed: (B,) -> (B, size) float32, C order."""
     blocks = -(-size // 4)
-    even, odd = _words(seeds, blocks, _NORMALS)
+    even, odd = random_words(seeds, blocks, _NORMALS, part, attempt)
     radius = even / 2.0**32
     radius += 0.5 / 2.0**32
     np.log(radius, out=radius)
@@ -172,7 +180,7 @@ def _sine_of_turn(word: int) -> Decimal:
     return -total if quarter % 4 >= 2 else total
 
 
-def label_draws(seeds: _Words, num_classes: int) -> NDArray[np.int64]:
+def label_draws(seeds: Words, num_classes: int) -> NDArray[np.int64]:
     """Labels drawn from seeds: (B,) -> (B,), uniform in 0 to ``num_classes`` - 1."""
-    even, _ = _words(seeds, 1, _LABELS)
+    even, _ = random_words(seeds, 1, _LABELS)
     return ((even[0, :, 0] * np.uint64(num_classes)) >> _SHIFT).astype(np.int64)

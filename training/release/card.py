@@ -37,7 +37,7 @@ def card(
     ]
     pictured = "\n\n".join(shown[1:])
     figures, copies = _figures(description, _evaluate_command(name, store, data))
-    knots = len(description.network.tone)
+    knots = len(network.config.tone)
     tone = (
         f" Its last step is a tone curve of {knots} knots, fitted after training to the histogram "
         "of the training images' pixels."

@@ -30,10 +30,8 @@ def data_of(
                 f"{path} was trained on a folder called {stated.get('name')!r}; checkpoints do not "
                 "store its path, for privacy. Name it with --data"
             )
-    shape = description.network
-    return data_spec(
-        source, data_root, image_size=shape.image_size, image_channels=shape.image_channels
-    )
+    channels, side, _ = description.network.image_shape
+    return data_spec(source, data_root, image_size=side, image_channels=channels)
 
 
 def check_data(path: Path, description: Description, train: Dataset) -> None:

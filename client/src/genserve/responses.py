@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -72,12 +73,17 @@ def images(response: Response) -> Images:
     return Images(str(body["model"]), tuple(_image(item) for item in body["items"]))
 
 
+def _numbers(item: Any, name: str) -> Any:
+    """A latent of an encoding; a log-variance that there is none of is that of a point."""
+    return [-math.inf] * len(item["mu"]) if item[name] is None else item[name]
+
+
 @_checked
 def posteriors(response: Response) -> Posteriors:
     """Posteriors from JSON."""
     body = _json_object(response)
     mu, logvar, z = (
-        np.array([item[name] for item in body["items"]], dtype=np.float32)
+        np.array([_numbers(item, name) for item in body["items"]], dtype=np.float32)
         for name in ("mu", "logvar", "z")
     )
     return Posteriors(str(body["model"]), body["seed"], mu, logvar, z)

@@ -38,7 +38,7 @@ class Image:
 
     @property
     def array(self) -> NDArray[np.uint8]:
-        """Pixels: (H, W) grey or (H, W, 3) RGB."""
+        """Pixels: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA."""
         return np.asarray(self.pil)
 
     def _repr_png_(self) -> bytes:  # shown by notebooks
@@ -72,7 +72,7 @@ class Images(Sequence[Image]):
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
-        """Pixels: (n, H, W) grey or (n, H, W, 3) RGB."""
+        """Pixels: (n, H, W) grey, (n, H, W, 3) RGB or (n, H, W, 4) RGBA."""
         return np.stack([image.array for image in self.items])
 
     @property
@@ -88,7 +88,10 @@ class Images(Sequence[Image]):
 
 @dataclass(frozen=True)
 class Posteriors:
-    """A VAE's posterior per picture, N(mu, exp(logvar)). Each array is (n, Z) in float32."""
+    """A VAE's posterior per picture, N(mu, exp(logvar)). Each array is (n, Z) in float32.
+
+    An imported autoencoder may encode to one latent, mu: then logvar is -inf.
+    """
 
     model: str
     seed: int | None  # of the first picture's z

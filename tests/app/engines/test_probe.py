@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.engines.backend import DeviceLostError, EngineName, Floats
+from app.engines.backend import REFERENCE, DeviceLostError, EngineName, Floats
 from app.engines.batch_plan import INLINE_S
 from app.engines.engine import Engine
-from app.engines.probe import REFERENCE
 from app.engines.store import load_store
 from tests.app.engines.conftest import GAN, NAMES, changed_engine, samples, warm_engine
 

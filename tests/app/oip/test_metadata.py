@@ -44,6 +44,7 @@ async def test_metadata_names_every_tensor_of_each_operation(client: httpx.Async
         "digest": card["digest"],
         "reproducibility": card["reproducibility"],
         "optional_inputs": "seed, label",
+        "latent": "z 4 normal",
     }
 
 

@@ -21,13 +21,15 @@ from training.networks.gan import Generator
 from training.networks.header import Description, digest_of
 from training.networks.vae import VAE
 
+DENSE_GAN = GanConfig("dense", latent_dim=3, image_size=8, channels=(4, 4))
+DENSE_VAE = VaeConfig("dense", latent_dim=3, image_size=8, channels=(4,))
 CONFIGS: dict[str, tuple[str, Config]] = {
     "gan-compact": ("gan", GanConfig(latent_dim=3, image_size=8, channels=(4, 4))),
     "gan-dcgan": ("gan", GanConfig("dcgan", latent_dim=3, image_size=8, channels=(4, 4))),
-    "gan-dense": ("gan", GanConfig("dense", latent_dim=3, image_size=8, channels=(4, 4))),
+    "gan-dense": ("gan", DENSE_GAN),
     "cgan": ("cgan", GanConfig(latent_dim=3, num_classes=2, image_size=8, channels=(4, 4))),
     "vae-conv": ("vae", VaeConfig(latent_dim=3, image_size=8, channels=(4, 4), hidden=4)),
-    "vae-dense": ("vae", VaeConfig("dense", latent_dim=3, image_size=8, channels=(4,))),
+    "vae-dense": ("vae", DENSE_VAE),
     "vae-flow": (
         "vae",
         VaeConfig(*("dense", 3), image_size=8, channels=(4, 4), prior_layers=2, prior_hidden=4),
@@ -39,8 +41,8 @@ CONFIGS: dict[str, tuple[str, Config]] = {
 }
 
 CURVE = ((0.03125, 0.0), (0.5, 0.625), (1.0, 1.0))
-CONFIGS["gan-toned"] = ("gan", dataclasses.replace(CONFIGS["gan-dense"][1], tone=CURVE))
-CONFIGS["vae-toned"] = ("vae", dataclasses.replace(CONFIGS["vae-dense"][1], tone=CURVE))
+CONFIGS["gan-toned"] = ("gan", dataclasses.replace(DENSE_GAN, tone=CURVE))
+CONFIGS["vae-toned"] = ("vae", dataclasses.replace(DENSE_VAE, tone=CURVE))
 
 Edit = Callable[[dict[str, Any]], object]
 

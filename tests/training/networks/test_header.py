@@ -21,8 +21,7 @@ from tests.training.networks.checkpoints import (
     with_network,
 )
 from training.networks.checkpoint import load, save
-from training.networks.configs import CONFIGS as KINDS
-from training.networks.configs import GanConfig
+from training.networks.configs import KINDS, GanConfig
 from training.networks.gan import Generator
 from training.networks.header import MAX_NUMBER, MAX_NUMBERS, MAX_WIDTHS, Description, read
 

@@ -186,7 +186,7 @@ def test_a_published_checkpoint_is_the_runs_average(published: Published) -> Non
     averaged = {k.removeprefix("ema."): v for k, v in run_state.items() if k.startswith("ema.")}
     assert_same(network.state_dict(), averaged)
     assert description.labels == (tuple("0123456789") if published.kind == "cgan" else ())
-    plain = build(published.kind, dataclasses.replace(description.network, tone=()))
+    plain = build(published.kind, dataclasses.replace(network.config, tone=()))
     plain.load_state_dict(averaged)
     data, _ = load_data(data_spec("mnist", published.data_root))
     assert with_tone_curve(plain.eval(), data).config == description.network
@@ -264,7 +264,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
     assert "Published weights: the last averaged weights of the run." in card
-    knots = len(load(published.path)[1].network.tone)
+    knots = len(load(published.path)[0].config.tone)
     assert (f"tone curve of {knots} knots" in card) == bool(knots)
     assert f"]({published.name}-curves.png)" in card
     curves = published.here / f"runs/{published.kind}-compact-001/curves.png"

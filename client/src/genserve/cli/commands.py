@@ -23,6 +23,7 @@ Options: TypeAlias = argparse.Namespace
 # Options of several commands, as arguments of ``genserve.calls``
 _IMAGE_OPTIONS = ("model", "scale", "metadata", "timeout_ms")
 _PICTURE_OPTIONS = ("invert", "center")
+_COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 def _given(options: Options, *names: str) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _print_table(models: ModelList) -> None:
                 card["kind"],
                 ", ".join(card["operations"]),
                 f"{labels[0]} … {labels[-1]}" if labels else "-",
-                f"{width} x {height} {'grey' if channels == 1 else 'RGB'}",
+                f"{width} x {height} {_COLOURS.get(channels, channels)}",
                 card["reproducibility"],
                 "default" if card["name"] == models["default"] else "",
             )
