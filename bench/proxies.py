@@ -1,0 +1,189 @@
+"""nginx and haproxy in front of a service, as docs/how-to/put-it-behind-a-proxy.md sets them up.
+
+``python -m bench.proxies --posts 3200`` sends POSTs through both, each as long after the last as
+the service keeps an idle connection, when reusing one is most likely to fail.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+CONNECTIONS = 32  # that a proxy may keep to the service
+
+_NGINX = """
+daemon off; worker_processes 1; pid nginx.pid; error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u;
+    scgi_temp_path s;
+    upstream genserve {{ server {service}; keepalive 32; }}
+    server {{
+        listen {host}:{port};
+        client_max_body_size 8m;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header X-Forwarded-Prefix "";
+        proxy_next_upstream error timeout non_idempotent;
+        proxy_buffering off;
+        location / {{ proxy_pass http://genserve; }}
+        location /api/ {{
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Prefix /api;
+            proxy_pass http://genserve/;
+        }}
+    }}
+}}
+"""
+_HAPROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option forwardfor
+    http-reuse always
+    retry-on conn-failure empty-response
+frontend front
+    bind {host}:{port}
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request del-header X-Forwarded-Prefix
+    http-request set-header X-Forwarded-Prefix /api if {{ path_beg /api/ }}
+    http-request replace-path /api(/.*) \\1
+    default_backend genserve
+backend genserve
+    server genserve {service}
+"""
+PROXIES = {"nginx": _NGINX, "haproxy": _HAPROXY}
+
+
+def missing(name: str) -> str:
+    """Why a proxy cannot be started; empty = it can."""
+    return "" if shutil.which(name, path=_path()) else f"{name} is not installed"
+
+
+def _path() -> str:
+    return os.environ.get("PATH", "") + ":/usr/sbin"
+
+
+@contextmanager
+def running_proxy(name: str, service: str) -> Iterator[str]:
+    """Start a proxy in front of a service.
+
+    Args:
+        name: Of ``PROXIES``.
+        service: Its address.
+
+    Yields:
+        The proxy's address; the service is there, and also under /api/.
+    """
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
+        config = folder / "config"
+        where = urlsplit(service).netloc
+        config.write_text(PROXIES[name].format(host=HOST, port=port, service=where))
+        program = shutil.which(name, path=_path()) or name
+        command = [program, "-p", text, "-c", "config"] if name == "nginx" else [program, "-db"]
+        command += ["-f", str(config)] if name == "haproxy" else []
+        process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        try:
+            _wait(process, port)
+            yield f"http://{HOST}:{port}"
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+def _wait(process: "subprocess.Popen[str]", port: int) -> None:
+    ends = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((HOST, port), 1).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > ends:
+                process.kill()
+                raise RuntimeError(f"it did not start: {process.communicate()[1]}") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+async def timed_posts(url: str, posts: int, pause_s: float, seed: int = 0) -> Counter[int]:
+    """Statuses of POSTs through a proxy, the ones on each of ``CONNECTIONS`` connections to it a
+    pause apart, a little more or less. The proxy closing a client's connection is no error."""
+    chance = random.Random(seed)
+    statuses: Counter[int] = Counter()
+    request = f"POST /generate?label=7 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"
+    where = urlsplit(url)
+
+    async def client(count: int) -> None:
+        reader = writer = None
+        for _ in range(count):
+            if writer is None or reader is None or reader.at_eof():
+                reader, writer = await asyncio.open_connection(where.hostname, where.port)
+            writer.write(request.encode())
+            response = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: (\d+)", response)
+            await reader.readexactly(int(length[1]) if length else 0)
+            statuses[int(response.split()[1])] += 1
+            await asyncio.sleep(pause_s + chance.uniform(-0.004, 0.004))
+        if writer:
+            writer.close()
+
+    shares = [posts // CONNECTIONS + (i < posts % CONNECTIONS) for i in range(CONNECTIONS)]
+    await asyncio.gather(*map(client, shares))
+    return statuses
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser("python -m bench.proxies", description=__doc__)
+    parser.add_argument("--posts", type=int, default=3200, help="through each proxy")
+    parser.add_argument("--keep-alive-seconds", type=float, default=2.0, help="of the service")
+    options = parser.parse_args(arguments)
+    limit = options.keep_alive_seconds
+    command = [sys.executable, "-m", "app", "--port", "0", "--keep-alive-seconds", str(limit)]
+    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert service.stdout
+        found = re.search(r"http://[0-9.:]+", service.stdout.readline())
+        assert found, "the service did not start"
+        for name in PROXIES:
+            if why := missing(name):
+                print(f"{name}: skipped: {why}")
+                continue
+            with running_proxy(name, found.group()) as url:
+                statuses = asyncio.run(timed_posts(url, options.posts, limit))
+            failed = sum(count for status, count in statuses.items() if status != 200)
+            print(f"{name}: {statuses.total()} POSTs {limit:g} s apart, {failed} failed {statuses}")
+    finally:
+        service.terminate()
+        service.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
