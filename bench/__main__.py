@@ -1,4 +1,7 @@
-"""``python -m bench [MODE ...]``: measure, then tables and files of results."""
+"""``python -m bench [MODE ...]``: measure, then tables and files of results.
+
+``python -m bench failover`` is a command of its own (``bench.cluster``).
+"""
 
 import argparse
 import signal
@@ -21,6 +24,7 @@ from bench import (
 )
 from bench import wrk as wrk_
 from bench.children import BenchError
+from bench.cluster import failover
 from bench.report import Result
 from bench.results import RESULTS, save
 
@@ -33,6 +37,9 @@ MODES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "start": startup.run,
     "page": page.run,
 }
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"failover": failover.main}
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -71,6 +78,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+        return
     args = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, and so stop the servers
     about = {"wrk": wrk_.version(), **machine.describe()}

@@ -51,10 +51,18 @@ def test_compose_passes_every_setting_on() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
     settings -= {"GENSERVE_HOST", "GENSERVE_MODELS_DIR"}
-    for name, service in services.items():
-        passed = service["environment"]
+    own: dict[str, set[str]] = {  # what a service says itself
+        "genserve": set(),
+        "genserve-gpu": {"GENSERVE_DEVICE"},
+        "replica": {"GENSERVE_PORT", "GENSERVE_DRAIN_DELAY_SECONDS", "GENSERVE_TRUSTED_PROXIES"},
+    }
+    assert {name for name, service in services.items() if "build" in service} == set(own)
+    for name, said in own.items():
+        passed = services[name]["environment"]
         assert set(passed) == settings, name
-        assert all(value is None for key, value in passed.items() if key != "GENSERVE_DEVICE")
-        (mapping,) = service["ports"]
+        assert {key for key, value in passed.items() if value is not None} == said
+    assert services["replica"]["ports"] == []
+    for name in ("genserve", "genserve-gpu"):
+        (mapping,) = services[name]["ports"]
         assert re.fullmatch(r"127\.0\.0\.1:\$\{PORT:-8000\}:\$\{GENSERVE_PORT:-8000\}", mapping)
     assert services["genserve-gpu"]["environment"]["GENSERVE_DEVICE"] == "cuda"

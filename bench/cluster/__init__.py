@@ -1,0 +1,1 @@
+"""Several replicas: behind a load balancer on this machine, and simulated by the thousand."""
