@@ -26,6 +26,7 @@ from app.api.router import build_router
 from app.core.lifecycle import serving
 from app.core.logs import output_writer
 from app.core.metrics import Metrics
+from app.engines.aliases import read_aliases
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
     MalformedBodyError,
@@ -69,10 +70,13 @@ def create_app(
     if settings.access_log != "off":
         access_log = AccessLog(settings.access_log, output_writer().write)
 
+    # Read once, before the workers are forked, so that all agree whatever becomes of the file.
+    aliases = read_aliases(settings.models_dir)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = loaded_models() if loaded_models else load_and_probe(settings)
-        async with serving(loaded, settings, counts) as app.state.service:
+        async with serving(loaded, settings, counts, aliases) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(

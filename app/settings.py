@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     )
     default_model: str | None = Field(
         default=None,
-        description="model of a request that names neither a model nor a label; none = the first "
-        "conditional model by name, else the first model",
+        description="model of a request that names none, or its alias; none = the alias default "
+        "of aliases.txt in the store, else the only conditional model",
     )
     engine: Literal["auto", "onnx", "torch"] = Field(
         default="auto",

@@ -27,6 +27,7 @@ async def list_models(request: Request) -> Any:
     models = ModelList(
         default=service.selector.default,
         default_encoder=service.selector.default_encoder,
+        aliases=dict(service.selector.aliases),
         max_n=service.max_n,
         models=cards,
         refused=service.refused,

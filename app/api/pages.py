@@ -91,8 +91,9 @@ def models_page(models: ModelList, root: str) -> str:
         f"{' The default.' if card.name == models.default else ''}</li>\n"
         for card in models.models
     )
+    aliases = _section("Aliases", models.aliases)
     refused = _section("Refused files", models.refused) if models.refused else ""
-    return page("Models", f"<ul>\n{items}</ul>\n{refused}", root)
+    return page("Models", f"<ul>\n{items}</ul>\n{aliases}{refused}", root)
 
 
 def problems_page(problems: Mapping[str, type[ServiceError]], root: str) -> str:

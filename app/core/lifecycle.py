@@ -1,8 +1,9 @@
 """The service from its first request to its last: its batcher around the models, and the drain."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -16,12 +17,14 @@ from app.engines.loading import LoadedModels
 from app.engines.rows import OperationKey, Result, Row
 from app.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _POLL_S = 0.02
 
 
 @asynccontextmanager
 async def serving(
-    loaded: LoadedModels, settings: Settings, metrics: Metrics
+    loaded: LoadedModels, settings: Settings, metrics: Metrics, aliases: Mapping[str, str]
 ) -> AsyncIterator[Service]:
     """A service that accepts requests; accepted ones are finished before this ends.
 
@@ -29,6 +32,7 @@ async def serving(
         loaded: The models.
         settings: Of the service.
         metrics: That it counts in.
+        aliases: Further names of models.
     """
     engine, refused = loaded
     engine.start_thread()  # short calls run in this thread
@@ -50,7 +54,10 @@ async def serving(
         on_drop=metrics.dropped,
     )
     try:
-        yield Service(engine, batcher, metrics, settings, refused)
+        service = Service(engine, batcher, metrics, settings, refused, aliases)
+        for line in service.selector.open_choices():
+            log.warning(line)
+        yield service
     finally:
         await batcher.close()
 

@@ -1,7 +1,7 @@
 """What the service does, without HTTP: resolve the model, check the request, run it in batches."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from app.batching.admission import OverloadError
@@ -86,6 +86,7 @@ class Service:
         metrics: Counts.
         settings: Of the service.
         refused: Files of the store that were not loaded -> reason.
+        aliases: Further names of models.
     """
 
     def __init__(
@@ -95,13 +96,14 @@ class Service:
         metrics: Metrics,
         settings: Settings,
         refused: dict[str, str],
+        aliases: Mapping[str, str],
     ) -> None:
         self.engine = engine
         self.batcher = batcher
         self.metrics = metrics
         self.refused = refused
         self.models = engine.models
-        self.selector = ModelSelector(self.models, settings.default_model)
+        self.selector = ModelSelector(self.models, settings.default_model, aliases)
         self.health = Health(batcher, list(self.models), self._canary)
         self.max_n = settings.max_n  # images of one request at most
         self.in_flight = 0  # requests accepted and not yet answered

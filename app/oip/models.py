@@ -101,7 +101,13 @@ async def model_of_path(request: Request, model: Annotated[str, Path()]) -> Prot
     Raises:
         UnknownModelError
     """
-    models = protocol_models(service_of(request))
+    service = service_of(request)
+    models = protocol_models(service)
+    if model not in models:  # an alias, alone or with an operation
+        alias = max(
+            (a for a in service.selector.aliases if f"{model}.".startswith(f"{a}.")), default=""
+        )
+        model = service.selector.aliases.get(alias, "") + model[len(alias) :]
     if model in models:
         return models[model]
     near = difflib.get_close_matches(model[:64], models, 1)

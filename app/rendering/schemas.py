@@ -234,10 +234,16 @@ class ModelCard(StrictModel):
 class ModelList(StrictModel):
     """What is served."""
 
-    default: str = Field(description="model of a request that names none")
+    default: str | None = Field(
+        description="model of a request that names none; none = several could be meant, so "
+        "requests have to name one"
+    )
     default_encoder: str | None = Field(
         description="model of /encode and all else that takes a picture or a latent; none = none "
-        "encodes"
+        "encodes, or several do, and none is chosen"
+    )
+    aliases: dict[str, str] = Field(
+        description="further names of models, each with the model's own"
     )
     max_n: int = Field(description="most images, pictures or latents of one request")
     models: list[ModelCard]

@@ -12,8 +12,10 @@ let defaultEncoder = null;
 export async function loadModels() {
   const { data } = await request("/models", { shown: false });
   models = data.models.map((card) => ({ ...card, pin: `${card.name}@${card.digest.slice(0, 12)}` }));
-  defaultModel = models.find((model) => model.name === data.default);
-  defaultEncoder = models.find((model) => model.name === data.default_encoder);
+  // Where the operator has chosen none, the page takes the first that can do it.
+  const chosen = (name, able) => models.find((model) => model.name === name) ?? models.find(able);
+  defaultModel = chosen(data.default, (model) => model.labels.length) ?? models[0];
+  defaultEncoder = chosen(data.default_encoder, (model) => model.operations.includes("encode"));
   maxImages = data.max_n;
 }
 

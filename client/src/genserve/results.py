@@ -144,8 +144,9 @@ class ModelCard(TypedDict):
 class ModelList(TypedDict):
     """The models that the service offers, and the checkpoints that it refused."""
 
-    default: str
+    default: str | None
     default_encoder: str | None
+    aliases: dict[str, str]
     max_n: int
     models: list[ModelCard]
     refused: dict[str, str]

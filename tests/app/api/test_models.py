@@ -100,3 +100,33 @@ async def test_a_refused_file_is_listed_and_the_others_serve(
     assert list((await client.get("/models")).json()["refused"]) == [path.name]
     assert (await client.post("/generate?label=7")).status_code == 200
     assert "genserve_refused_checkpoints 1.0" in (await client.get("/metrics")).text
+
+
+async def test_an_alias_is_taken_wherever_a_model_is_named(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(tiny_store, store)
+    (store / "aliases.txt").write_text(
+        "default -> tiny-gan-v1\ncgan -> tiny-cgan-v1\nvae -> tiny-vae-v1\n"
+    )
+    client = await make_client(models_dir=store)
+    listed = (await client.get("/models")).json()
+    assert listed["default"] == "tiny-gan-v1"
+    assert listed["aliases"]["cgan"] == "tiny-cgan-v1"
+    unnamed = await client.get("/generate?seed=1")
+    assert unnamed.headers["x-model"] == "tiny-gan-v1"
+    real = await client.get("/generate?model=tiny-cgan-v1&label=7&seed=42")
+    aliased = await client.get("/generate?model=cgan&label=7&seed=42")
+    assert aliased.content == real.content
+    assert aliased.headers["x-model"] == "tiny-cgan-v1"
+    assert aliased.headers["content-location"] == real.headers["content-location"]
+    assert "model=tiny-cgan-v1@" in real.headers["content-location"]
+    assert aliased.headers["cache-control"] == "no-cache"
+    assert (await client.get("/models/vae")).json()["name"] == "tiny-vae-v1"
+    for path in ("/v2/models/cgan", "/v2/models/vae.encode", "/v2/models/cgan/versions/1"):
+        assert (await client.get(path)).json()["name"].startswith("tiny-")
+    for path in ("/v2/models/none", "/v2/models/none.encode", "/v2/models/vae.none", "/models/x"):
+        assert (await client.get(path)).status_code == 404
+    decoded = await client.post("/decode?model=vae", json={"z": [[0, 0, 0]]})
+    assert decoded.headers["x-model"] == "tiny-vae-v1"
