@@ -3,16 +3,17 @@
 Python 3.6 can read this file, so that an old Python gets as far as the line that says so.
 """
 
+import signal
 import sys
 from typing import NoReturn
 
-from app.process.exit_status import ExitStatus
+from app.process.exit_status import ExitStatus, stop_before_ready
 
 OLDEST_PYTHON = (3, 11)  # as in pyproject.toml
 
 
 def main(arguments: "list[str]") -> NoReturn:
-    """Serve until SIGTERM or SIGINT, and exit."""
+    """Serve until SIGTERM, SIGINT or SIGHUP, and exit."""
     if sys.version_info < OLDEST_PYTHON:
         found, needed = sys.version.split()[0], ".".join(map(str, OLDEST_PYTHON))
         fail(
@@ -53,4 +54,5 @@ def fail(status: int, reason: object) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, stop_before_ready)
     main(sys.argv[1:])

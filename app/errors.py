@@ -277,6 +277,15 @@ class NotFiniteError(ServiceError):
     example = "mnist-vae-v5 gave values that are not finite for this request"
 
 
+class UnsupportedTransferCodingError(ServiceError):
+    status, slug, title = 501, "unsupported-transfer-coding", "The transfer coding is not supported"
+    about = "Of the Transfer-Encodings of HTTP/1.1 the service reads chunked alone."
+    example = (
+        "Transfer-Encoding is 'gzip, chunked'; send the body unencoded, with Content-Length or "
+        "chunked"
+    )
+
+
 class OverloadedError(ServiceError):
     status, slug, title = 503, "overloaded", "The service has more to do than it can in time"
     about = (

@@ -27,6 +27,14 @@ An error in a request ends the connection: it is answered, and the connection li
 closing a socket with unread data resets it, and the client would lose the response. While earlier
 requests are still being answered, nothing more is read (FINISHING); their responses are the last.
 
+A client may end its side after its request (``shutdown(SHUT_WR)``), which looks like a client that
+has left: both send FIN. One that comes with the request, or within a quarter of a second, is taken
+for the former: the request is answered, and the connection closed. A later one is a client that
+has given up waiting, and its rows leave the queue.
+
+When the server stops, each response closes its connection. A connection without a request lingers,
+too: it was about to send one, perhaps.
+
 A response that does not leave has a timer beside the states. uvicorn waits for ever for a client
 that takes nothing, and closing would not end that, because a transport closes once its buffer is
 empty. So after stall_seconds the connection is cut.
@@ -51,12 +59,12 @@ class State(StrEnum):
 
 _S = State
 NEXT: dict[State, frozenset[State]] = {
-    _S.NEW: frozenset({_S.HEAD, _S.FAST, _S.CLOSED}),
+    _S.NEW: frozenset({_S.HEAD, _S.FAST, _S.LINGERING, _S.CLOSED}),
     _S.HEAD: frozenset({_S.BODY, _S.FINISHING, _S.LINGERING, _S.CLOSED}),
     _S.BODY: frozenset({_S.ANSWERING, _S.IDLE, _S.FINISHING, _S.LINGERING, _S.CLOSED}),
     _S.ANSWERING: frozenset({_S.HEAD, _S.IDLE, _S.FINISHING, _S.CLOSED}),
     _S.FAST: frozenset({_S.IDLE, _S.LINGERING, _S.CLOSED}),
-    _S.IDLE: frozenset({_S.HEAD, _S.FAST, _S.CLOSED}),
+    _S.IDLE: frozenset({_S.HEAD, _S.FAST, _S.LINGERING, _S.CLOSED}),
     _S.FINISHING: frozenset({_S.LINGERING, _S.CLOSED}),
     _S.LINGERING: frozenset({_S.CLOSED}),
     _S.CLOSED: frozenset(),

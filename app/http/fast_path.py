@@ -88,6 +88,7 @@ class FastPath:
         self._state = state
         self._metrics = metrics
         self.parser = parser
+        self.draining = False  # the server stops: each response is its connection's last
         self._slice_s, self._max_slice_s = slice_s, max_slice_s
         self._root = root
         self._refusals = refusals or RefusalCache(metrics, root=root)

@@ -27,7 +27,9 @@ from app.errors import (
     MalformedRequestError,
     RequestTimeoutError,
     ServiceError,
+    UnsupportedTransferCodingError,
     UriTooLongError,
+    shown,
 )
 from app.http.access_log import AccessLog
 from app.http.connection_limit import ConnectionLimit
@@ -45,6 +47,8 @@ MAX_URL = 65536  # bytes
 MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
+_HALF_CLOSE_S = 0.25  # after its request; a later FIN is of a client that has given up
+_STOP_LINGER_S = 0.5  # when the server stops, for a connection without a request
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
 
 
@@ -136,6 +140,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # received of a head that is not whole
         self._header_lines = 0
         self._header_bytes = 0
+        self._whole_at = 0.0  # when the newest request was
         self._held = b""  # received while the fast path works
         self._close_after = False  # the fast path's response
         # Client, method, path and arrival, for the access log.
@@ -155,8 +160,9 @@ class ServiceProtocol(HttpToolsProtocol):
         elif before is State.IDLE:
             self._shared.keep_alive.remove(self)
 
-    def _start_deadline(self) -> None:
-        seconds = self._shared.deadlines[self._state]
+    def _start_deadline(self, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = self._shared.deadlines[self._state]
         self._deadline = self.loop.call_later(seconds, self._on_deadline)
 
     def _on_deadline(self) -> None:
@@ -220,6 +226,14 @@ class ServiceProtocol(HttpToolsProtocol):
         elif self._state is State.BODY and self._deadline is None:
             self._start_deadline()
             self.cycle.transport = cast(asyncio.Transport, _Lingering(self.transport, self._end))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open for responses; see ``connection_state``."""
+        waits = self._state in (State.FAST, State.ANSWERING, State.FINISHING)
+        if not waits or self.loop.time() - self._whole_at > _HALF_CLOSE_S:
+            return False
+        self.close_after_response()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -289,6 +303,8 @@ class ServiceProtocol(HttpToolsProtocol):
             raise _headers_too_large(f"over {MAX_HEADER_LINES} lines")
         if self._header_bytes > MAX_HEADERS:
             raise _headers_too_large(f"over {MAX_HEADERS} bytes")
+        if name.lower() == b"transfer-encoding":
+            _check_transfer_coding(value)
         # Blanks around a value are no part of it (RFC 9110, section 5.5); the parser leaves some.
         super().on_header(name, value.strip(b" \t"))
 
@@ -297,6 +313,8 @@ class ServiceProtocol(HttpToolsProtocol):
             return
         if not self._admitted:
             self._shared.limit.check(path_of(self.url))
+        if [name for name, _ in self.headers].count(b"transfer-encoding") > 1:
+            raise MalformedRequestError("Transfer-Encoding is given more than once")
         self._take_authority()
         super().on_headers_complete()
         self._cycles.append(self.cycle)
@@ -305,12 +323,15 @@ class ServiceProtocol(HttpToolsProtocol):
         if not self._admitted or self.parser.should_upgrade():
             # What follows a CONNECT is not HTTP.
             self.cycle.keep_alive = False
+        if self._shared.fast_path.draining:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         if self._offers_upgrade():
             return
         super().on_message_complete()
         self._enter(State.ANSWERING if self._responding() else State.IDLE)
+        self._whole_at = self.loop.time()
         self._head_bytes = 0
 
     def _take_authority(self) -> None:
@@ -345,6 +366,7 @@ class ServiceProtocol(HttpToolsProtocol):
                         self._shared.proxies.client(self._peer, request.forwarded_for)
                     )
             self._enter(State.FAST)
+            self._whole_at = self.loop.time()
             if self._shared.access_log:
                 self._fast = client, request.method, PATH, self.loop.time()
             self._close_after = request.closes
@@ -364,10 +386,11 @@ class ServiceProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self._write(status, lines, body, self._close_after)
+        closing = self._close_after = self._close_after or self._shared.fast_path.draining
+        self._write(status, lines, body, closing)
         if self._shared.access_log:
             self._log_fast(status, lines, len(body))
-        if self._close_after:
+        if closing:
             if self._held:
                 self._linger()
             else:
@@ -450,13 +473,13 @@ class ServiceProtocol(HttpToolsProtocol):
         elif self._state is not State.LINGERING:
             self.close()
 
-    def _linger(self) -> None:
-        """Close, once the client has had time to read what was written."""
+    def _linger(self, seconds: float | None = None) -> None:
+        """Close, once the client has had time to read what was written; None = the usual time."""
         if self.transport.is_closing():
             return
         self._enter(State.LINGERING)
         self.flow.resume_reading()
-        self._start_deadline()
+        self._start_deadline(seconds)
         try:
             self.transport.write_eof()
         except OSError:  # the client has reset the connection
@@ -467,11 +490,18 @@ class ServiceProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server stops: close after the response."""
+        """Called by uvicorn when the server has drained: close after the response."""
+        if self._responding() or self._state is State.FAST:
+            self.close_after_response()
+        elif self._state is not State.LINGERING:
+            self._linger(_STOP_LINGER_S)
+
+    def close_after_response(self) -> None:
+        """Close the connection after the response to the newest request, if there is any."""
         if self._state is State.FAST:
             self._close_after = True
-        else:
-            super().shutdown()
+        elif self._responding():
+            self.cycle.keep_alive = False
 
     def unanswered(self) -> Unanswered | None:
         """For the last response of a process that hangs; safe in another thread.
@@ -509,3 +539,12 @@ def _headers_too_large(size: str) -> HeadersTooLargeError:
         f"the headers have {size}; at most {MAX_HEADER_LINES} lines and {MAX_HEADERS} bytes are "
         "read"
     )
+
+
+def _check_transfer_coding(value: bytes) -> None:
+    """Refuse codings other than chunked, which the parser would pass on as they came."""
+    if value.strip(b" \t").lower() != b"chunked":
+        raise UnsupportedTransferCodingError(
+            f"Transfer-Encoding is {shown(value.decode('latin-1'))}; send the body unencoded, with "
+            "Content-Length or chunked"
+        )

@@ -51,6 +51,11 @@ class SupervisorChannel:
             return False
         return True
 
+    def end(self) -> None:
+        """Tell the worker that no more connections come."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._end.shutdown(socket.SHUT_WR)
+
     def messages(self) -> bytes:
         """What the worker has sent since the last call, one byte a message.
 
@@ -86,7 +91,7 @@ class WorkerChannel:
         """The connections handed over since the last call.
 
         Raises:
-            EOFError: the supervisor has ended.
+            EOFError: no more come: the supervisor has ended, or said so.
         """
         while True:
             try:

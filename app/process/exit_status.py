@@ -1,5 +1,8 @@
-"""Exit statuses of the service that are not 0."""
+"""How the service ends: its exit statuses that are not 0, and an early Ctrl-C."""
 
+import contextlib
+import os
+import signal
 from enum import IntEnum
 
 
@@ -18,3 +21,11 @@ def from_wait(code: int) -> int:
         code: Of ``os.waitstatus_to_exitcode``: -N for a signal.
     """
     return 128 - code if code < 0 else code
+
+
+def stop_before_ready(number: int, _: object) -> None:
+    """A handler of signals, as long as there is nothing to stop: Ctrl-C gives one line."""
+    if number == signal.SIGINT:
+        with contextlib.suppress(OSError):
+            os.write(2, b"genserve: stopped before it was ready\n")
+    os._exit(0)

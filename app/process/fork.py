@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# ``nohup`` has a process start with SIGHUP ignored, and means it; Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
+STOP_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT),
+    *([_HANGUP] if _HANGUP and signal.getsignal(_HANGUP) != signal.SIG_IGN else ()),
+)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 

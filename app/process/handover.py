@@ -11,6 +11,18 @@ import uvicorn
 from app.process.channel import WorkerChannel
 
 
+def protocol_factory(server: uvicorn.Server) -> Callable[[], asyncio.Protocol]:
+    """What creates the protocol of a connection, as ``uvicorn.Server.startup`` makes it; called in
+    the server's event loop."""
+    return partial(
+        cast(Any, server.config.http_protocol_class),
+        config=server.config,
+        server_state=server.server_state,
+        app_state=server.lifespan.state,
+        _loop=asyncio.get_running_loop(),
+    )
+
+
 class HandedOver:
     """Serves the connections that the supervisor hands over.
 
@@ -19,24 +31,21 @@ class HandedOver:
     Args:
         channel: To the supervisor.
         server: Whose protocol serves them, and reports each that ends.
-        on_orphaned: Called when the supervisor has ended.
+        on_end: Called when no more connections come: the supervisor has ended, or said so.
+
+    Attributes:
+        ended: No more connections come.
     """
 
     def __init__(
-        self, channel: WorkerChannel, server: uvicorn.Server, on_orphaned: Callable[[], None]
+        self, channel: WorkerChannel, server: uvicorn.Server, on_end: Callable[[], None]
     ) -> None:
         self._channel = channel
         self._tasks = server.server_state.tasks
-        self._on_orphaned = on_orphaned
+        self._on_end = on_end
+        self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        # As ``uvicorn.Server.startup`` makes it.
-        self._protocol = partial(
-            cast(Any, server.config.http_protocol_class),
-            config=server.config,
-            server_state=server.server_state,
-            app_state=server.lifespan.state,
-            _loop=self._loop,
-        )
+        self._protocol = protocol_factory(server)
         self._loop.add_reader(channel.fileno(), self._receive)
 
     def _receive(self) -> None:
@@ -47,7 +56,8 @@ class HandedOver:
                 task.add_done_callback(self._tasks.discard)
         except EOFError:
             self._loop.remove_reader(self._channel.fileno())
-            self._on_orphaned()
+            self.ended.set()
+            self._on_end()
 
     async def _serve(self, connection: socket.socket) -> None:
         try:

@@ -11,6 +11,7 @@ import sys
 from app.core import logs
 from app.errors import StartupError
 from app.process.channel import WorkerChannel
+from app.process.exit_status import stop_before_ready
 from app.process.fork import STOP_SIGNALS
 from app.process.resources import default_workers, memory_shortage
 from app.process.sockets import bind, raise_descriptor_limit, url
@@ -26,7 +27,7 @@ _KILL_AFTER_S = 5  # beyond the drain
 
 
 def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_S) -> int:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM, SIGINT or SIGHUP.
 
     Numpy, FastAPI and what needs them are imported here when it is time, not with this module.
 
@@ -66,7 +67,7 @@ def exit_at_stop_signals() -> None:
     Not by an exception: one raised while native code is imported becomes an ImportError.
     """
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, stop_before_ready)
 
 
 def _serve_alone(settings: Settings, sockets: list[socket.socket], dead_s: float) -> int:

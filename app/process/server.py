@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import cast
+from typing import NoReturn, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +23,7 @@ from app.http.protocol import ServiceProtocol, service_protocol
 from app.process.channel import WorkerChannel
 from app.process.exit_status import ExitStatus
 from app.process.fork import STOP_SIGNALS
-from app.process.handover import HandedOver
+from app.process.handover import HandedOver, protocol_factory
 from app.process.startup_errors import OneLineStartupErrors
 from app.process.watchdog import answer_waiting, start_watchdog
 from app.settings import Settings
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0
 _SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
+_LAST_S = 1.0  # for the supervisor to hand over the last connections
+_BETWEEN_S = 0.2  # longer than a busy client takes from a response to its next request
 _MAX_BLOCKED_S = 10.0  # of the event loop; the supervisor waits for a heartbeat a little longer
 
 
@@ -43,7 +45,7 @@ def serve(
     channel: WorkerChannel | None = None,
     dead_s: float = math.inf,
 ) -> int:
-    """Serve until SIGTERM or SIGINT, and drain.
+    """Serve until SIGTERM, SIGINT or SIGHUP, and drain.
 
     Args:
         app: From ``create_app``.
@@ -86,10 +88,8 @@ def serve(
         return ExitStatus.UNAVAILABLE
     if not server.started:
         return ExitStatus.UNAVAILABLE
-    if server.dead or (server.service and server.service.batcher.hung):
-        # The interpreter would wait for the model's thread for ever.
-        logging.shutdown()
-        os._exit(ExitStatus.HUNG)
+    if server.hung:
+        server.exit()
     return 0
 
 
@@ -135,12 +135,23 @@ class DrainingServer(uvicorn.Server):
         """None before the lifespan has started it."""
         return getattr(self._app.state, "service", None)
 
+    @property
+    def hung(self) -> bool:
+        """Whether the process ends because it could not go on."""
+        return self.dead or bool(self.service and self.service.batcher.hung)
+
+    def exit(self) -> NoReturn:
+        """End now: the interpreter would wait for the model's thread, for ever if that hangs."""
+        logging.shutdown()
+        os._exit(ExitStatus.HUNG if self.hung else 0)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         now = self._clock()
         if self._channel and now - self._stopped_at < _SAME_STOP_S:
             return
         self._stopped_at = now
         super().handle_exit(sig, frame)  # a second SIGINT does not wait
+        self._app.state.fast_path.draining = True
         if self.service:
             self.service.health.draining = True
 
@@ -152,7 +163,7 @@ class DrainingServer(uvicorn.Server):
         limit_s = min(self._settings.hang_seconds, _MAX_BLOCKED_S)
         start_watchdog(lambda: batcher.calls.inline_call_started, limit_s, self._exit_blocked)
         if self._channel:
-            HandedOver(self._channel, self, lambda: self.handle_exit(signal.SIGTERM, None))
+            self._handed_over = HandedOver(self._channel, self, self._on_last_connection)
             self._channel.send_ready(on_gpu=self.service.on_gpu)
             self._send_heartbeats(self._channel)
         else:
@@ -162,13 +173,43 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         delay_s, limit_s = self._settings.drain_delay_seconds, self._settings.drain_seconds
         ends = self._clock() + delay_s + limit_s
+        connections = cast(set[ServiceProtocol], self.server_state.connections)
+        for connection in connections:
+            connection.close_after_response()
         if self.service:
             await drain(self.service, delay_s, limit_s, lambda: self.force_exit)
         if self._channel:
             self._channel.send_closing()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._handed_over.ended.wait(), _LAST_S)
+        else:
+            await self._serve_last()
+        # A client between two requests still gets an answer to the next one.
+        if connections and not self.force_exit:
+            await asyncio.sleep(_BETWEEN_S)
         # What is left is for answers that are being sent.
         self.config.timeout_graceful_shutdown = max(1, math.ceil(ends - self._clock()))
-        await super().shutdown(sockets)
+        if not self.force_exit:
+            await super().shutdown(sockets)
+        if self.force_exit:
+            self.exit()
+
+    async def _serve_last(self) -> None:
+        """Stop to listen. What the kernel has accepted by then is served: it would be reset."""
+        accepted = list(self._new_connections())
+        for server in self.servers:
+            server.close()
+        for listener in self._listeners:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            with contextlib.suppress(OSError):  # the client has gone
+                await loop.connect_accepted_socket(protocol_factory(self), connection)
+
+    def _on_last_connection(self) -> None:
+        """The supervisor hands over no more connections: it has ended, or answers our message."""
+        if not self.should_exit:
+            self.handle_exit(signal.SIGTERM, None)
 
     def _send_heartbeats(self, channel: WorkerChannel) -> None:
         """Send the supervisor a heartbeat each second; it replaces a worker that cannot go on."""

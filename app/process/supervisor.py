@@ -40,6 +40,7 @@ _SUSPENDED_S = 5  # between two ticks: this process itself was suspended
 _STEADY_S = 30  # a worker that lived so long did not fail because of its start
 _MAX_DELAY_S = 10.0
 _BACKLOG = 2048
+_FORCED_S = 1.0  # that workers have to end after a second Ctrl-C
 _ACCEPTS = 64  # connections accepted in a row, before workers are heard again
 
 
@@ -88,7 +89,7 @@ class Worker(Load):
 
 @dataclass
 class Supervisor:
-    """Runs workers until SIGTERM or SIGINT.
+    """Runs workers until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         sockets: Bound, to listen on.
@@ -117,6 +118,7 @@ class Supervisor:
     _listening: bool = False
     _was_ready: bool = False
     _stopping: bool = False
+    _forced: bool = False  # by a second SIGINT
     _status: int = 0
     _handed_over: int = 0
     _ticked: float = 0.0
@@ -219,6 +221,8 @@ class Supervisor:
         worker.open -= messages.count(CLOSED)
         if CLOSING in messages:
             worker.ready = False
+            if not self._stopping or any(other.ready for other in self._workers):
+                worker.channel.end()
         elif READY in messages or READY_ON_GPU in messages:
             worker.ready = not worker.ending
             if worker.ready and not self._was_ready:
@@ -244,8 +248,10 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         """End all workers, and start none. A second SIGINT does not wait for what they do."""
         if self._stopping and number == signal.SIGINT:
+            self._forced = True
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGINT)
+                worker.kill_at = min(worker.kill_at, time.monotonic() + _FORCED_S)
         self._stopping = True
         for worker in self._workers:
             if not worker.ending:
@@ -264,7 +270,7 @@ class Supervisor:
             if worker.ending:
                 # One that the signal itself ended had not begun to serve.
                 expected = status in (0, *(-number for number in STOP_SIGNALS))
-                if self._stopping and not expected:
+                if self._stopping and not expected and not self._forced:
                     self._status = from_wait(status)
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
@@ -326,11 +332,22 @@ class Supervisor:
         self.on_ready(on_gpu)
 
     def _close_listeners(self) -> None:
-        """Have the kernel refuse new clients at once: nobody would answer them."""
+        """Have the kernel refuse new clients at once: nobody would answer them.
+
+        Those that it has accepted already would be reset; they still go to the workers, which take
+        them until they are told that no more come.
+        """
         self._listening = False
+        for worker in self._workers:
+            worker.ready = worker.channel.fileno() >= 0
         for listener in self.sockets:
             self._selector.unregister(listener)
+            for _ in range(_BACKLOG // _ACCEPTS):
+                self._accept(listener)
             listener.close()
+        for worker in self._workers:
+            worker.ready = False
+            worker.channel.end()
 
     def _accept(self, listener: socket.socket) -> None:
         """Accept and hand over, as long as a worker has room; other clients wait in the kernel."""

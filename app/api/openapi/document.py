@@ -21,6 +21,7 @@ from app.errors import (
     ServiceError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
+    UnsupportedTransferCodingError,
     UriTooLongError,
 )
 from app.formats.media_types import HTML, JSON, NPZ, ZIP
@@ -108,7 +109,7 @@ def _common_errors(method: str, path: str) -> list[Error]:
     """Errors that any operation can give: of the connection, of access control, of a stop or a bug,
     and for unknown parameters."""
     errors = [MalformedRequestError, RequestTimeoutError, UriTooLongError, HeadersTooLargeError]
-    errors += [InvalidParameterError, ServiceError, NotReadyError]
+    errors += [InvalidParameterError, ServiceError, NotReadyError, UnsupportedTransferCodingError]
     if path not in HEALTH:
         errors += [MisdirectedRequestError, OverloadedError]
         errors += [CrossSiteError] * (method not in SAFE)

@@ -24,6 +24,7 @@ PROTOCOL = {
     "connection_made",
     "connection_lost",
     "data_received",
+    "eof_received",
     "on_header",
     "on_headers_complete",
     "on_message_begin",
@@ -84,6 +85,8 @@ SERVER = {
     "server_state",
     "server_state.connections",
     "server_state.tasks",
+    "servers",
+    "should_exit",
 }
 # Of what is not uvicorn's: asyncio documents them.
 _STANDARD = ("loop.", "transport.", "timeout_keep_alive_task.", "server_state.tasks.")

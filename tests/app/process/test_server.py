@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +21,14 @@ def test_one_stop_that_reaches_a_worker_twice_does_not_drop_its_work() -> None:
     now = 100.0
     supervisor, worker = open_channel()
     app = FastAPI()
+    app.state.fast_path = SimpleNamespace(draining=False)
     server: Any = DrainingServer(
         uvicorn.Config(app), app, Settings(), channel=worker, clock=lambda: now
     )
     server.handle_exit(signal.SIGTERM, None)
     server.handle_exit(signal.SIGINT, None)
     assert server.should_exit
+    assert app.state.fast_path.draining  # each response closes its connection from now on
     assert not server.force_exit
     now += 1
     server.handle_exit(signal.SIGINT, None)  # the second Ctrl-C, which does not wait
