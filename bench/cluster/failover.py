@@ -1,4 +1,4 @@
-"""``python -m bench failover``: kill and restart replicas behind haproxy under load.
+"""``python -m bench failover``: kill and restart replicas behind a load balancer under load.
 
 No request may fail, each seed has one digest whatever replica answers, and a refusal is one refusal
 at the replicas too.
@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import rig
-from bench.cluster.replicas import Haproxy, Replica
+from bench.cluster.balancers import BALANCERS, Balancer, haproxy
+from bench.cluster.replicas import Replica
 
 CONNECTIONS, SEEDS, LABEL = 16, 50, 7
-DRAIN = ("--drain-delay-seconds", "2")  # in which haproxy notices a red /readyz
+DRAIN = ("--drain-delay-seconds", "2")  # in which the balancer notices a red /readyz
 _ANSWER_S = 60
+Start = Callable[[ExitStack, Path, list[Replica]], Balancer]
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Tally:
         elif status == 503 and b"retry-after:" in head.lower():
             self.refused += 1
         else:
-            self.failed.append(f"status {status}")
+            self.failed.append(f"status {status}: {body[:200]!r}")
 
 
 async def _client(port: int, tally: Tally, take: Callable[[], int | None]) -> None:
@@ -102,7 +104,7 @@ async def _progress(tally: Tally, count: int) -> None:
 
 
 def chaos(
-    haproxy: Haproxy, replicas: list[Replica], kills: int, between: int, rolling: bool = True
+    balancer: Balancer, replicas: list[Replica], kills: int, between: int, rolling: bool = True
 ) -> Callable[[Tally], Awaitable[None]]:
     """Kill one replica after the other, ``between`` responses apart, then restart them in turn."""
 
@@ -114,12 +116,12 @@ def chaos(
             await _progress(tally, between)
             replica.start()
             await asyncio.to_thread(replica.wait)
-            await asyncio.to_thread(haproxy.wait_up, i % len(replicas))
+            await asyncio.to_thread(balancer.wait_up, i % len(replicas))
         for i, replica in enumerate(replicas if rolling else []):
             await asyncio.to_thread(replica.stop)
             replica.start()
             await asyncio.to_thread(replica.wait)
-            await asyncio.to_thread(haproxy.wait_up, i)
+            await asyncio.to_thread(balancer.wait_up, i)
 
     return run
 
@@ -133,30 +135,36 @@ class Amplified:
     failed: int  # other than refusals
 
 
-def overload(folder: Path, options: list[str], requests: int) -> Amplified:
+def overload(folder: Path, options: list[str], requests: int, start: Start = haproxy) -> Amplified:
     """Refusals that clients saw, and those that replicas counted, with queues of two images."""
     with ExitStack() as stack:
         few = [*options, "--queue-limit", "2", "--max-n", "2"]
         replicas = [Replica(stack, folder, f"full-{i}", few) for i in range(2)]
         for replica in replicas:
             replica.wait()
-        haproxy = Haproxy(stack, folder, replicas)
-        tally = asyncio.run(load(haproxy.server.port, requests, connections=48))
+        balancer = start(stack, folder, replicas)
+        tally = asyncio.run(load(balancer.server.port, requests, connections=48))
         counted = sum(replica.counted("genserve_refused_requests_total") for replica in replicas)
         return Amplified(tally.refused, counted, len(tally.failed))
 
 
 def under_chaos(
-    folder: Path, options: list[str], requests: int, kills: int, between: int, rolling: bool = True
+    folder: Path,
+    options: list[str],
+    requests: int,
+    kills: int,
+    between: int,
+    rolling: bool = True,
+    start: Start = haproxy,
 ) -> Tally:
-    """What clients of two replicas behind haproxy see while these are killed and restarted."""
+    """What clients of two replicas behind a balancer see while these are killed and restarted."""
     with ExitStack() as stack:
         replicas = [Replica(stack, folder, f"replica-{i}", options) for i in range(2)]
         for replica in replicas:
             replica.wait()
-        haproxy = Haproxy(stack, folder, replicas)
-        meanwhile = chaos(haproxy, replicas, kills, between, rolling)
-        return asyncio.run(load(haproxy.server.port, requests, meanwhile))
+        balancer = start(stack, folder, replicas)
+        meanwhile = chaos(balancer, replicas, kills, between, rolling)
+        return asyncio.run(load(balancer.server.port, requests, meanwhile))
 
 
 def main(arguments: list[str]) -> None:
@@ -166,12 +174,14 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many")
     parser.add_argument("--kills", type=int, default=9, help="of a replica, with SIGKILL")
+    parser.add_argument("--balancer", choices=BALANCERS, default="haproxy", help="before them")
     parser.add_argument("--models-dir", type=Path, help="as of python -m app")
     args = parser.parse_args(arguments)
+    start = BALANCERS[args.balancer]
     options = ["--models-dir", str(rig.store(args.models_dir)), *DRAIN]
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        tally = under_chaos(Path(folder), options, args.requests, args.kills, 100)
-        full = overload(Path(folder), options, 4000)
+        tally = under_chaos(Path(folder), options, args.requests, args.kills, 100, start=start)
+        full = overload(Path(folder), options, 4000, start)
     most = max(len(digests) for digests in tally.digests.values())
     amplified = full.counted / max(1, full.seen)
     print(
