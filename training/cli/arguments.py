@@ -223,6 +223,14 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "that table: the service's fit needs it, and this the images",
     )
     _add_data(export, "the set that the checkpoint names")
+    triton = subparsers.add_parser(
+        "export-triton",
+        help="write a store's graphs as a model repository of NVIDIA Triton",
+        description="Write the ONNX graphs of a store as a model repository of NVIDIA Triton. Its "
+        "models take latents and label indices, not seeds",
+    )
+    triton.add_argument("folder", type=Path, help="folder of the repository; a new one")
+    triton.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
     judge = subparsers.add_parser(
         "judge",
         help="train a data set's judge anew, and compare it with the one in use",

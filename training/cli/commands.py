@@ -1,4 +1,4 @@
-"""``publish``, ``evaluate``, ``export`` and ``judge``."""
+"""``publish``, ``evaluate``, ``export``, ``export-triton`` and ``judge``."""
 
 import argparse
 import dataclasses
@@ -28,6 +28,7 @@ from training.release.export import export_checkpoint
 from training.release.fit_table import stated_holdout, unseen_pictures
 from training.release.publish import publish
 from training.release.published import check_data, data_of
+from training.release.triton import export_triton
 from training.runs.errors import TrainingError
 
 
@@ -120,6 +121,13 @@ def export(arguments: argparse.Namespace) -> None:
         )
 
 
+def write_triton(arguments: argparse.Namespace) -> None:
+    """``export-triton``."""
+    _check_published(arguments.store, [])
+    names = export_triton(arguments.store, arguments.folder)
+    print(f"{arguments.folder}: {', '.join(names)}")
+
+
 def retrain_judge(arguments: argparse.Namespace) -> None:
     """``judge``: train one with the fixed seeds, and compare it with the one in use."""
     device = pick_device(arguments.device)
@@ -152,6 +160,7 @@ COMMANDS = {
     "publish": publish_run,
     "evaluate": evaluate_published,
     "export": export,
+    "export-triton": write_triton,
     "judge": retrain_judge,
 }
 
