@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-from anyio import to_thread
 from fastapi import Request, Response
 
 from app.api import pages
@@ -45,13 +44,12 @@ async def get_model(request: Request, name: str) -> Any:
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
     """A picture of a model's card, at the address that the card lists."""
     model = service_of(request).selector.model(name)
-    path = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
-    if path is None or not path.exists():
+    picture = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
+    if picture is None:
         available = ", ".join(f"{shows}.png" for shows in model.pictures) or "none"
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; available: {available}")
     # Without a digest, the name may lead to another checkpoint tomorrow.
     cache = IMMUTABLE if is_pinned(name) else "no-cache"
-    picture = await to_thread.run_sync(path.read_bytes)
     headers = {"Cache-Control": cache, "ETag": entity_tag(hashlib.sha256(picture).hexdigest())}
     if not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)

@@ -10,7 +10,7 @@ from app.engines import devices
 from app.engines.backend import Backend
 from app.errors import StartupError
 from training.networks.configs import GRAPH, Config, Operation
-from training.networks.files import CheckpointError, errors_naming
+from training.networks.files import CheckpointError, errors_naming, read_regular_file
 from training.networks.graph_config import Noise
 from training.networks.header import NAME, Contents, Description, read
 from training.networks.noise import noise_parts
@@ -31,6 +31,9 @@ PICTURES = {
     "curves": "-curves.png",
 }
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_PICTURE_BYTES = 4 * 2**20  # of one; the largest that is shipped has 0.2 MB
+
 # How a description says that no licence is known that lets images of the training data be shown.
 _NO_LICENCE = ("unknown", "none stated")
 
@@ -46,7 +49,7 @@ class StoredModel:
     name: str  # the file's name without .safetensors
     description: Description
     backend: Backend
-    pictures: Mapping[str, Path] = field(default_factory=dict)  # of its card, keys of PICTURES
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # PNGs, keys of PICTURES
 
     @property
     def network(self) -> Config:
@@ -114,8 +117,9 @@ def load_store(
     return models, refused
 
 
-def _pictures(path: Path, description: Description) -> dict[str, Path]:
-    """The pictures of a checkpoint's card that may be shown.
+def _pictures(path: Path, description: Description) -> dict[str, bytes]:
+    """The pictures of a checkpoint's card that may be shown, read here once: what is put in a
+    file's place later is not served.
 
     Those with images of the training data, a VAE's samples among them, need a known licence.
     """
@@ -125,7 +129,19 @@ def _pictures(path: Path, description: Description) -> dict[str, Path]:
         del files["nearest"]
         if "encode" in description.operations and description.kind != GRAPH:
             del files["samples"]
-    return {shows: file for shows, file in files.items() if file.is_file()}
+    pictures: dict[str, bytes] = {}
+    for shows, file in files.items():
+        try:
+            with errors_naming(file):
+                data = read_regular_file(file, _MAX_PICTURE_BYTES)
+                if not data.startswith(_PNG):
+                    raise ValueError("not a PNG")
+        except CheckpointError as error:
+            if file.exists() or file.is_symlink():
+                log.warning("left out of the card: %s", error)
+        else:
+            pictures[shows] = data
+    return pictures
 
 
 def _backend(

@@ -1,6 +1,7 @@
 """Files read and written whole, and errors of one line that name the file."""
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_FILE_BYTES = 512 * 2**20  # refuses a mistaken file before reading it into memory
+
+_NOT_A_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 
 
 class CheckpointError(Exception):
@@ -31,17 +34,31 @@ def errors_naming(path: Path) -> Iterator[None]:
 
 
 def read_regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a regular file of at most ``limit`` bytes.
+    """The bytes of a regular file of at most ``limit`` bytes, which is no link.
+
+    What was opened is what is checked, whatever has the name by then.
 
     Raises:
-        ValueError: it is not a regular file, or too large. OSError: it cannot be read.
+        ValueError: it is a link, not a regular file, or too large. OSError: it cannot be read.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
-        raise ValueError("not a regular file")
-    if status.st_size > limit:
-        raise ValueError(f"{status.st_size} bytes is over the limit of {limit}")
-    return path.read_bytes()
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for its other end.
+        opened = os.open(path, os.O_RDONLY | _NOT_A_LINK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("it is a link; put the file itself here") from None
+        raise
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        with open(opened, "rb", closefd=False) as file:
+            data = b"" if status.st_size > limit else file.read(limit + 1)
+    finally:
+        os.close(opened)
+    if status.st_size > limit or len(data) > limit:
+        raise ValueError(f"{max(status.st_size, len(data))} bytes is over the limit of {limit}")
+    return data
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -49,6 +49,7 @@ from training.networks.configs import (
 from training.networks.files import errors_naming, read_regular_file
 from training.networks.fit import FitTable
 from training.networks.graph_config import GraphConfig, parse_graph_config
+from training.networks.tensors import check_tensors
 
 FORMAT = "5"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a published checkpoint: valid in any URL
@@ -142,7 +143,8 @@ def read(path: Path) -> Contents:
                 f"{str(metadata.get('digest'))[:12]}…: damaged or altered"
             )
         description = _parse_description(metadata)
-        _check_tensors(data)
+        check_tensors(header, description.network)
+        _check_numbers(data)
         return Contents(description, data)
 
 
@@ -330,7 +332,7 @@ def _parse_fit(text: str, latent_dim: int) -> FitTable:
     return FitTable(pictures, **lists)
 
 
-def _check_tensors(data: bytes) -> None:
+def _check_numbers(data: bytes) -> None:
     """Refuse a table of tensors that does not match the file, and numbers that are not finite."""
     for name, tensor in deserialize(data):  # type: ignore[no-untyped-call]
         dtype = _FLOATS.get(tensor["dtype"])
