@@ -151,9 +151,9 @@ def _page_below(root: str) -> str:
     return (STATIC / "index.html").read_text().replace('="/', f'="{root}/')
 
 
-async def _on_validation_error(_: Request, error: Exception) -> NoReturn:
+async def _on_validation_error(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    raise invalid_parameters(query_errors(error.errors()))
+    raise invalid_parameters(query_errors(error.errors(), route_path(request.scope)))
 
 
 def _methods(request: Request) -> str:

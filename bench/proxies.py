@@ -63,6 +63,7 @@ defaults
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout http-keep-alive {half_ms}ms
     option forwardfor
     http-reuse always
     retry-on conn-failure empty-response
@@ -75,7 +76,7 @@ frontend front
     http-request replace-path /api(/.*) \\1
     default_backend genserve
 backend genserve
-    server genserve {service}
+    server genserve {service} pool-purge-delay {eighth_ms}ms
 """
 PROXIES = {"nginx": _NGINX, "haproxy": _HAPROXY}
 
@@ -90,12 +91,13 @@ def _path() -> str:
 
 
 @contextmanager
-def running_proxy(name: str, service: str) -> Iterator[str]:
+def running_proxy(name: str, service: str, keep_alive_s: float = 75) -> Iterator[str]:
     """Start a proxy in front of a service.
 
     Args:
         name: Of ``PROXIES``.
         service: Its address.
+        keep_alive_s: Seconds for which it keeps an idle connection.
 
     Yields:
         The proxy's address; the service is there, and also under /api/.
@@ -106,7 +108,9 @@ def running_proxy(name: str, service: str) -> Iterator[str]:
             port = free.getsockname()[1]
         config = folder / "config"
         where = urlsplit(service).netloc
-        config.write_text(PROXIES[name].format(host=HOST, port=port, service=where))
+        half_ms, eighth_ms = round(keep_alive_s * 500), round(keep_alive_s * 125)
+        values = {"host": HOST, "port": port, "half_ms": half_ms, "eighth_ms": eighth_ms}
+        config.write_text(PROXIES[name].format(service=where, **values))
         program = shutil.which(name, path=_path()) or name
         command = [program, "-p", text, "-c", "config"] if name == "nginx" else [program, "-db"]
         command += ["-f", str(config)] if name == "haproxy" else []
@@ -141,10 +145,16 @@ async def timed_posts(url: str, posts: int, pause_s: float, seed: int = 0) -> Co
     request = f"POST /generate?label=7 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"
     where = urlsplit(url)
 
+    async def close(writer: asyncio.StreamWriter | None) -> None:
+        if writer:
+            writer.close()
+            await writer.wait_closed()
+
     async def client(count: int) -> None:
         reader = writer = None
         for _ in range(count):
             if writer is None or reader is None or reader.at_eof():
+                await close(writer)
                 reader, writer = await asyncio.open_connection(where.hostname, where.port)
             writer.write(request.encode())
             response = await reader.readuntil(b"\r\n\r\n")
@@ -152,8 +162,7 @@ async def timed_posts(url: str, posts: int, pause_s: float, seed: int = 0) -> Co
             await reader.readexactly(int(length[1]) if length else 0)
             statuses[int(response.split()[1])] += 1
             await asyncio.sleep(pause_s + chance.uniform(-0.004, 0.004))
-        if writer:
-            writer.close()
+        await close(writer)
 
     shares = [posts // CONNECTIONS + (i < posts % CONNECTIONS) for i in range(CONNECTIONS)]
     await asyncio.gather(*map(client, shares))
@@ -163,6 +172,7 @@ async def timed_posts(url: str, posts: int, pause_s: float, seed: int = 0) -> Co
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("python -m bench.proxies", description=__doc__)
     parser.add_argument("--posts", type=int, default=3200, help="through each proxy")
+    parser.add_argument("proxies", nargs="*", choices=[*PROXIES, []], help="none = all")
     parser.add_argument("--keep-alive-seconds", type=float, default=2.0, help="of the service")
     options = parser.parse_args(arguments)
     limit = options.keep_alive_seconds
@@ -172,11 +182,11 @@ def main(arguments: Sequence[str]) -> None:
         assert service.stdout
         found = re.search(r"http://[0-9.:]+", service.stdout.readline())
         assert found, "the service did not start"
-        for name in PROXIES:
+        for name in options.proxies or PROXIES:
             if why := missing(name):
                 print(f"{name}: skipped: {why}")
                 continue
-            with running_proxy(name, found.group()) as url:
+            with running_proxy(name, found.group(), limit) as url:
                 statuses = asyncio.run(timed_posts(url, options.posts, limit))
             failed = sum(count for status, count in statuses.items() if status != 200)
             print(f"{name}: {statuses.total()} POSTs {limit:g} s apart, {failed} failed {statuses}")

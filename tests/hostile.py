@@ -55,7 +55,7 @@ _REFUSED_QUERIES = [
     ("label=1&label=2", "2 times"),
     ("n=0", "greater than or equal to 1"),
     ("n=-1", "greater than or equal to 1"),
-    ("n=65", "less than or equal to 64"),
+    ("n=65", "less than or equal to 64; /dataset generates any number"),
     ("n=1000000000", "less than or equal to 64"),
     ("n=1e3", "plain digits"),
     ("n=" + "9" * 5000, "plain digits"),

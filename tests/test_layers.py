@@ -120,7 +120,7 @@ LIBRARIES = {
     "genserve": {
         "asyncio": {"client"},
         "httpx": {"client", "connection", "retries"},
-        "numpy": {"calls", "cli", "inputs", "responses", "results"},
+        "numpy": {"calls", "cli", "download", "inputs", "responses", "results"},
         "PIL": {"calls", "inputs", "results"},
     },
 }

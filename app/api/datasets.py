@@ -11,9 +11,10 @@ from app.api.parameters.declared import (
     PLAIN,
     DatasetFormat,
     DatasetLabel,
+    DatasetSeed,
+    DatasetSplit,
     Metadata,
     ModelName,
-    Seed,
 )
 from app.core.dataset_files import Dataset
 from app.core.datasets import DatasetGenerator
@@ -40,21 +41,25 @@ def dataset(settings: Settings) -> Endpoint:
             PLAIN,
             Query(description="Number of images."),
         ] = default_n,
-        seed: Seed = None,
+        seed: DatasetSeed = None,
+        split: DatasetSplit = None,
         format: DatasetFormat = None,
         metadata: Metadata = "mark",
     ) -> Response:
         """Sample a labelled dataset, sent as one file while it is generated.
 
-        Image i is that of /generate for seed + i and the same label. The same parameters give the
-        same file. Other requests take precedence. If anything fails, the connection is cut, so a
+        The seed opens a stream of seeds, one an image, which the file lists; each image is that of
+        /generate for its seed and label. No seed comes twice in a dataset, and none is in two
+        splits, whatever the datasets' seeds. The same parameters give the same file. Other requests
+        take precedence. If anything fails, the connection is cut, so a
         file that arrived whole is complete. GET with a seed and a Range header resumes a download.
         Each batch has the service's own time limit; X-Timeout-Ms does not apply.
         """
         service = service_of(request)
         await refuse_body(request)
         media = response_type(request, format, (ZIP, NPZ))
-        requested = Dataset(*service.resolve(model, label, n, seed), metadata)
+        found, index, (opened,) = service.resolve(model, label, 1, seed)
+        requested = Dataset(found, index, opened, n, split or "", metadata)
         identity = service.identity(requested.model)
         headers = dataset_headers(media, requested, seed is not None, identity, root_of(request))
         rest = None

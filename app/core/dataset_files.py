@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.seed_streams import stream_seeds
 from app.engines.rows import Image, Sample
 from app.engines.store import StoredModel
 from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
@@ -31,10 +32,16 @@ class Dataset:
 
     model: StoredModel
     label: int | None  # of all; None = i mod classes, or none of an unconditional model
-    seeds: range  # one an image
+    seed: int  # of the data set: it opens a stream of seeds, one an image
+    count: int  # of images
+    split: str = ""  # one of ``SPLITS``
     metadata: MetadataLevel = "mark"
 
-    def picture_metadata(self, index: int) -> PictureMetadata:
+    def seeds(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The seeds of images ``start`` to ``stop``, as far as there are any."""
+        return stream_seeds(self.seed, self.split, start, min(stop, self.count))
+
+    def picture_metadata(self, index: int, seed: int) -> PictureMetadata:
         """What the file of one image says of itself."""
         if self.metadata == "none":
             return PictureMetadata()
@@ -42,13 +49,13 @@ class Dataset:
             return PictureMetadata(GENERATED)
         name, digest = self.model.name, self.model.description.digest
         start = recipe_start(name, digest, self.label_of(index), 1.0, "grid", 1)
-        return PictureMetadata(GENERATED, start, str(self.seeds[index]))
+        return PictureMetadata(GENERATED, start, str(seed))
 
     def samples(self, start: int, stop: int) -> list[Sample]:
         """The rows of images ``start`` to ``stop``, as far as there are any."""
         return [
-            Sample(self.seeds[index], self.label_of(index))
-            for index in range(start, min(stop, len(self.seeds)))
+            Sample(seed, self.label_of(index))
+            for index, seed in enumerate(self.seeds(start, stop).tolist(), start)
         ]
 
     def label_of(self, index: int) -> int | None:
@@ -60,7 +67,7 @@ class Dataset:
 async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes, None]:
     """A PNG an image, then the list of them."""
     manifest = Manifest(dataset.model.description.labels)
-    count = len(dataset.seeds)
+    count = dataset.count
 
     def path(number: int) -> bytes:
         if number == count:
@@ -69,8 +76,8 @@ async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
 
     def rows(start: int, stop: int) -> bytes:
         lines = [
-            manifest.row(index, dataset.label_of(index), dataset.seeds[index])
-            for index in range(start, min(stop, count))
+            manifest.row(index, dataset.label_of(index), seed)
+            for index, seed in enumerate(dataset.seeds(start, stop).tolist(), start)
         ]
         return "".join(lines).encode()
 
@@ -80,8 +87,9 @@ async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
     listed, checksum, size = 0, zlib.crc32(MANIFEST_HEADER), len(MANIFEST_HEADER)
     async for images in batches:
         members = []
-        for index, image in enumerate(images, listed):
-            png = to_png(image, chunks=dataset.picture_metadata(index).png())
+        seeds = dataset.seeds(listed, listed + len(images)).tolist()
+        for index, (image, seed) in enumerate(zip(images, seeds, strict=True), listed):
+            png = to_png(image, chunks=dataset.picture_metadata(index, seed).png())
             members.append(archive.member(png))
             if index % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -116,7 +124,7 @@ class _Array:
 def _arrays(dataset: Dataset) -> list[_Array]:
     """Images, labels where the model has classes, and seeds."""
     channels, height, width = dataset.model.network.image_shape
-    count = len(dataset.seeds)
+    count = dataset.count
     colour = () if channels == 1 else (channels,)
     arrays = [
         _Array(b"images.npy", (count, height, width, *colour), "|u1"),
@@ -153,12 +161,12 @@ async def write_npz(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
         yield part
     yield archive.end(checksum)
     for array in others:
-        numbers = _seeds if array.path == b"seeds.npy" else _labels
+        numbers = Dataset.seeds if array.path == b"seeds.npy" else _labels
         checksum = zlib.crc32(array.header)
         yield archive.begin(array.size) + array.header
-        for start in range(0, len(dataset.seeds), _NUMBERS):
-            stop = min(start + _NUMBERS, len(dataset.seeds))
-            part = numbers(dataset, np.arange(start, stop, dtype="<i8")).tobytes()
+        for start in range(0, dataset.count, _NUMBERS):
+            stop = min(start + _NUMBERS, dataset.count)
+            part = numbers(dataset, start, stop).astype("<i8").tobytes()
             checksum = zlib.crc32(part, checksum)
             yield part
         yield archive.end(checksum)
@@ -166,11 +174,8 @@ async def write_npz(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
         yield piece
 
 
-def _seeds(dataset: Dataset, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    return indices + dataset.seeds.start
-
-
-def _labels(dataset: Dataset, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def _labels(dataset: Dataset, start: int, stop: int) -> NDArray[np.int64]:
+    indices = np.arange(start, stop, dtype=np.int64)
     if dataset.label is not None:
         return np.full_like(indices, dataset.label)
     return indices % dataset.model.network.num_classes

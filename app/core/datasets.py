@@ -72,7 +72,7 @@ class DatasetGenerator:
                 f"try again in {retry_after_s} s",
                 retry_after_s=retry_after_s,
             )
-        job = _Job((dataset.model.name, "generate"), len(dataset.seeds))
+        job = _Job((dataset.model.name, "generate"), dataset.count)
         self._jobs.add(job)
         try:
             yield job
@@ -85,7 +85,7 @@ async def _batches(
 ) -> AsyncGenerator[list[Image], None]:
     """The images in order, a batch at a time."""
     size = service.engine.plans[dataset.model.name, "generate"].max_batch
-    starts = iter(range(0, len(dataset.seeds), size))
+    starts = iter(range(0, dataset.count, size))
     requested: deque[asyncio.Task[list[Image]]] = deque()
 
     def request_next() -> None:

@@ -1,11 +1,15 @@
-"""Paths of the images in an archive, and the CSV file that lists them, ``manifest.csv``."""
+"""Paths of the images in an archive, and the CSV file that lists them, ``metadata.csv``.
+
+The layout is Hugging Face's ImageFolder, so ``load_dataset("imagefolder", data_files="d.zip")``
+loads an archive with its labels and seeds.
+"""
 
 import csv
 from collections.abc import Sequence
 from io import StringIO
 
-MANIFEST_NAME = b"manifest.csv"
-MANIFEST_HEADER = b"file,label,name,seed\n"
+MANIFEST_NAME = b"metadata.csv"
+MANIFEST_HEADER = b"file_name,label,name,seed\n"
 
 
 def _csv_field(text: str) -> str:

@@ -208,23 +208,27 @@ def dataset_headers(
         identity: ``Service.identity`` of its model.
         root: Path under which clients find the service.
     """
-    name, count, seed = dataset.model.name, len(dataset.seeds), dataset.seeds.start
+    name, count, seed = dataset.model.name, dataset.count, dataset.seed
     label = None if dataset.label is None else dataset.model.description.labels[dataset.label]
     metadata = "" if media == NPZ or dataset.metadata == "mark" else f"&metadata={dataset.metadata}"
     suffix = SHORT[media]
     start = permalink_start(pinned_name(dataset.model), label, "/dataset", root)
-    location = f"{start}&seed={seed}&n={count}{metadata}&format={suffix}"
+    split = f"&split={dataset.split}" if dataset.split else ""
+    location = f"{start}&seed={seed}{split}&n={count}{metadata}&format={suffix}"
+    stem = "-".join(filter(None, (name, f"seed{seed}", dataset.split, f"n{count}")))
     headers = {
         "X-Model": name,
         "X-Seed": str(seed),
         "Vary": "Accept",
         "Cache-Control": "no-cache" if seeded else "no-store",
-        "Content-Disposition": f'attachment; filename="{name}-seed{seed}-n{count}.{suffix}"',
+        "Content-Disposition": f'attachment; filename="{stem}.{suffix}"',
         "Content-Location": location,
     }
     if seeded and identity is not None:
         # With the version, since the next release may pack a file in another way.
-        headers["ETag"] = entity_tag(location, media, identity, ENCODER_VERSIONS, __version__)
+        headers["ETag"] = entity_tag(
+            location, media, identity, ENCODER_VERSIONS, __version__, "streams"
+        )
         headers["Accept-Ranges"] = "bytes"
     if media == NPZ:
         headers["Content-Length"] = str(npz_size(dataset))

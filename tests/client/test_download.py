@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import pickle
 import re
 import shutil
 import socket
@@ -353,3 +354,44 @@ def test_a_service_with_no_room_for_a_dataset_gets_the_request_again(
         assert time.monotonic() - began >= 1
         thread.join()
         assert file.path.read_bytes() == httpx.get(server.url + file.permalink).content
+
+
+def test_without_a_path_the_arrays_come_back_in_memory(
+    served: Server, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = call(served.url, "dataset", n=40, seed=5, split="test")
+    assert (data.path, len(data), data.seed, data.model) == (None, 40, 5, "tiny-cgan-v1")
+    assert data.images.shape == (40, 28, 28)
+    assert data.labels.tolist() == [index % 10 for index in range(40)]
+    assert len(set(data.seeds.tolist())) == 40
+    assert len(repr(data)) < 400
+    assert list(tmp_path.iterdir()) == []
+    image, label = data[7]
+    with Client(served.url) as client:
+        one = client.generate(label=label, seed=int(data.seeds[7]))
+    np.testing.assert_array_equal(one.array[0], image)
+    again = pickle.loads(pickle.dumps(data))  # as DataLoader's workers get it
+    np.testing.assert_array_equal(again[7][0], image)
+    plain = call(served.url, "dataset", n=5, model="tiny-gan-v1")
+    assert plain.labels is None
+    assert plain[4].shape == (28, 28)
+    with pytest.raises(ValueError, match="without a path arrays are returned"):
+        call(served.url, "dataset", n=5, format="zip")
+
+
+def test_a_file_of_arrays_is_read_and_one_of_pictures_says_so(
+    served: Server, tmp_path: Path
+) -> None:
+    with Client(served.url) as client:
+        held = client.dataset(n=20, seed=5)
+        saved = client.dataset(tmp_path / "d.npz", n=20, seed=5)
+        pictures = client.dataset(tmp_path / "d.zip", n=20, seed=5)
+    np.testing.assert_array_equal(saved.images, held.images)
+    with pytest.raises(ValueError, match="holds pictures"):
+        _ = pictures.images
+
+
+def test_too_many_images_of_generate_are_pointed_to_dataset(served: Server) -> None:
+    with Client(served.url) as client, pytest.raises(ProblemError, match="/dataset generates any"):
+        client.generate(n=1000)

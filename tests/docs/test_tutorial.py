@@ -87,7 +87,7 @@ def test_commands_that_ask_the_service_are_answered(
     asking = [block for block in blocks(document) if block.code.startswith(("curl", "genserve"))]
     assert sum(len(block.code.splitlines()) for block in asking) == commands
     for block in asking:
-        code = block.code.replace(HOST, served_here).replace("60000", "600")
+        code = block.code.replace(HOST, served_here).replace("0000 ", "00 ")
         run(code, f"{document.name}:{block.line}")
 
 

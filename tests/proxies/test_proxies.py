@@ -38,7 +38,7 @@ def service(start_server: Any, tiny_store: Any) -> Iterator[str]:
 def proxy(request: pytest.FixtureRequest, service: str) -> Iterator[str]:
     """The address of a proxy."""
     needs(request.param)
-    with running_proxy(request.param, service) as url:
+    with running_proxy(request.param, service, keep_alive_s=1) as url:
         yield url
 
 

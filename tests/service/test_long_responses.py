@@ -131,4 +131,4 @@ def test_the_memory_stays_flat_while_60000_images_are_sent(
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
             assert len(archive.namelist()) == 60_001
-            assert archive.read("manifest.csv").count(b"\n") == 60_001
+            assert archive.read("metadata.csv").count(b"\n") == 60_001

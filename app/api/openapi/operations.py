@@ -78,7 +78,7 @@ _KEPT = {
 IMAGES: Responses = {
     200: {
         "description": "The images: a PNG or lossless WebP (one sheet if there are several), JSON, "
-        "npy (n, H, W), or a ZIP (a PNG per image, and manifest.csv).",
+        "npy (n, H, W), or a ZIP (a PNG per image, and metadata.csv).",
         "content": {
             PNG: BINARY,
             APNG: BINARY,
@@ -141,14 +141,16 @@ _FILE_HEADERS = (
     _SEEDED
     | _ETAG
     | {
+        "X-Seed": _header("Seed of the dataset.", "integer"),
         "Content-Disposition": _header("A name for the file."),
         "Accept-Ranges": _header("bytes, if the response has an ETag."),
     }
 )
 DATASET: Responses = {
     200: {
-        "description": "ZIP: a PNG per image in a folder per class, then manifest.csv (file, "
-        "label, class name, seed). NPZ: images (n, H, W), labels and seeds.",
+        "description": "ZIP: a PNG per image in a folder per class, then metadata.csv "
+        "(file_name, label, class name, seed), as Hugging Face's ImageFolder has it. NPZ: images "
+        "(n, H, W), labels where the model has classes, and seeds.",
         "content": {ZIP: BINARY, NPZ: BINARY},
         "headers": _FILE_HEADERS,
     }

@@ -69,13 +69,16 @@ def invalid_parameters(errors: list[FieldError]) -> InvalidParameterError:
     return InvalidParameterError(detail, errors=errors[:_LISTED])
 
 
-def query_errors(found: Iterable[dict[str, Any]]) -> list[FieldError]:
-    """FastAPI's validation errors of query and headers, as pointers and sentences."""
+def query_errors(found: Iterable[dict[str, Any]], path: str) -> list[FieldError]:
+    """FastAPI's validation errors of query and headers of an operation, as pointers and
+    sentences."""
     errors: list[FieldError] = []
     for error in found:
         name = str(error["loc"][1]) if len(error["loc"]) > 1 else "query"
         reason = str(error["msg"]).removeprefix("Value error, ")
         reason = re.sub(r"^(Input|String) should", "must", reason)
+        if (path, name, error["type"]) == ("/generate", "n", "less_than_equal"):
+            reason += "; /dataset generates any number"
         pointer = name if error["loc"][0] == "header" else f"?{name}"
         errors.append(
             {"pointer": pointer, "detail": f"{name} is {shown(error.get('input'))}; it {reason}"}

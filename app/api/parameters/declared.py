@@ -110,6 +110,20 @@ def seeds_parameter(max_seeds: int) -> Any:
     )
 
 
+DatasetSeed = Annotated[
+    Annotated[int, Field(ge=0, le=seeds.MAX_SEED), PLAIN] | None,
+    Query(
+        description="0 to 2^53-1: opens a stream of seeds, one an image. Default: drawn by the "
+        "server and returned in X-Seed.",
+    ),
+]
+DatasetSplit = Annotated[
+    Literal["train", "validation", "test"] | None,
+    Query(
+        description="A part of the seed's stream. No image's seed is in two splits, nor in a split "
+        "and in a dataset without one, whatever their seeds and sizes.",
+    ),
+]
 EndSeeds = Annotated[
     str | None,
     Query(

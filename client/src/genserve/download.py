@@ -11,13 +11,18 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from errno import EISDIR
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
 
 from genserve.calls import Metadata
 from genserve.errors import InvalidResponseError
@@ -26,6 +31,7 @@ from genserve.files import naming, open_exclusively
 # Last byte of a range whose end is unknown, as a ZIP's is before it is made (RFC 8673).
 LAST_BYTE_UNKNOWN = 2**53 - 1
 DATASET_FORMATS = ("zip", "npz")
+SPLITS = ("train", "validation", "test")
 _ZIP_MEMBER = b"PK\x03\x04"  # first bytes of each member
 
 
@@ -40,14 +46,53 @@ class Progress:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete file."""
+    """A complete file, or its arrays in memory. ``dataset[i]`` is image i, uint8 (H, W) or
+    (H, W, 3), with its label where the model has classes; PyTorch's DataLoader takes it as it is.
+    """
 
-    path: Path
+    path: Path | None  # None = in memory
     bytes: int
     model: str
     seed: int
     n: int
     permalink: str  # GET returns the same file
+    held: dict[str, NDArray[Any]] | None = field(default=None, repr=False)
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """``images`` (n, H, W), ``seeds``, and ``labels`` where the model has classes.
+
+        Raises:
+            ValueError: the file is a ZIP of pictures.
+        """
+        if self.held is not None or self.path is None:
+            return self.held or {}
+        with np.load(self.path, allow_pickle=False) as arrays:
+            if "images" not in arrays.files:
+                raise ValueError(f"{self.path} holds pictures; a file .npz holds arrays")
+            return {name: arrays[name] for name in arrays.files}
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(n, H, W)."""
+        return self.arrays["images"]
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(n,); None of a model without classes."""
+        return self.arrays.get("labels")
+
+    @property
+    def seeds(self) -> NDArray[np.int64]:
+        """(n,): each image's own."""
+        return self.arrays["seeds"]
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Any:
+        image = self.images[index]
+        return image if self.labels is None else (image, int(self.labels[index]))
 
 
 class Download:
@@ -236,29 +281,61 @@ class Download:
             self._tail = seen[-len(_ZIP_MEMBER) + 1 :]
 
 
+class MemoryDownload(Download):
+    """A file that arrives in a temporary folder, and whose arrays are kept instead of it.
+
+    Args:
+        query, progress: As of ``Download``.
+    """
+
+    def __init__(
+        self,
+        query: Mapping[str, str],
+        progress: Callable[[Progress], object] | None = None,
+    ) -> None:
+        self._folder = TemporaryDirectory(prefix="genserve-")
+        super().__init__(Path(self._folder.name) / "dataset.npz", query, progress)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._folder.cleanup()
+
+    def finish(self) -> Dataset:
+        """The arrays of the complete file."""
+        complete = super().finish()
+        return replace(complete, path=None, held=complete.arrays)
+
+
 def dataset(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | None = None,
     *,
     n: int | None = None,
     label: str | int | None = None,
     model: str | None = None,
     seed: int | None = None,
+    split: Literal["train", "validation", "test"] | None = None,
     metadata: Metadata | None = None,
     format: Literal["zip", "npz"] | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> Download:
-    """Download any number of labelled images as one file.
+    """Download any number of labelled images: as one file, or as arrays in memory.
 
     An interrupted call leaves ``path.part``, and the next call with the same arguments resumes it:
     the file is the same, byte for byte. That needs a model whose reproducibility is exact; with
     another the file starts anew.
 
     Args:
-        path: Of the file, .zip or .npz.
+        path: Of the file, .zip or .npz; none = arrays in memory.
         n: Images, 1000 if left out.
         label: Class of all images; every class equally often if left out.
         model: As for ``generate``.
-        seed: Image i has seed + i; random if left out.
+        seed: Opens a stream of seeds, one an image, which the file lists; random if left out.
+        split: A part of the stream; no image is in two.
         metadata: As for ``generate``, in each PNG of a ZIP.
         format: If the path's suffix does not say.
         progress: Called with what has arrived.
@@ -267,12 +344,16 @@ def dataset(
         OSError: the file cannot be written.
         ValueError: neither path nor format says which format.
     """
-    chosen = format or Path(path).suffix.lower().removeprefix(".")
+    if path is None and format not in (None, "npz"):
+        raise ValueError(f"format is {format!r}; without a path arrays are returned, as of npz")
+    chosen = format or ("npz" if path is None else Path(path).suffix.lower().removeprefix("."))
     if chosen not in DATASET_FORMATS:
         raise ValueError(
             f"{str(path)!r} does not say which format; allowed are .zip and .npz, or the option "
             "format"
         )
-    given = {"model": model, "label": label, "n": n, "seed": seed, "metadata": metadata}
+    given = {"model": model, "label": label, "n": n, "seed": seed, "split": split}
+    given["metadata"] = metadata
     query = {name: str(value) for name, value in given.items() if value is not None}
-    return Download(path, query | {"format": chosen}, progress)
+    query["format"] = chosen
+    return MemoryDownload(query, progress) if path is None else Download(path, query, progress)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from app.core.dataset_files import Dataset, npz_size, write_npz
+from app.core.seed_streams import stream_seeds
 from tests.app.api.helpers import pixels
 from training.networks.configs import GanConfig
 
@@ -21,7 +22,7 @@ Messages = list[dict[str, Any]]
 
 
 def listed(archive: zipfile.ZipFile) -> list[dict[str, str]]:
-    return list(csv.DictReader(StringIO(archive.read("manifest.csv").decode())))
+    return list(csv.DictReader(StringIO(archive.read("metadata.csv").decode())))
 
 
 async def test_a_zip_has_the_images_of_generate_in_balanced_classes_and_a_list_of_them(
@@ -37,16 +38,16 @@ async def test_a_zip_has_the_images_of_generate_in_balanced_classes_and_a_list_o
     assert (await client.get(answer.headers["content-location"])).content == answer.content
     with zipfile.ZipFile(BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
-        assert archive.namelist()[-1] == "manifest.csv"
+        assert archive.namelist()[-1] == "metadata.csv"
         rows = listed(archive)
-        assert [row["file"] for row in rows] == archive.namelist()[:-1]
+        assert [row["file_name"] for row in rows] == archive.namelist()[:-1]
         assert [row["label"] for row in rows] == [str(index % 10) for index in range(43)]
         assert [row["name"] for row in rows] == [row["label"] for row in rows]
-        assert [row["seed"] for row in rows] == [str(100 + index) for index in range(43)]
+        assert [int(row["seed"]) for row in rows] == stream_seeds(100, "", 0, 43).tolist()
         for row in rows:
             query = {"label": row["label"], "seed": row["seed"], "metadata": "mark"}
             one = await client.get("/generate", params=query)
-            assert archive.read(row["file"]) == one.content, row
+            assert archive.read(row["file_name"]) == one.content, row
 
 
 async def test_an_npz_has_the_same_and_says_its_length(client: httpx.AsyncClient) -> None:
@@ -61,9 +62,9 @@ async def test_an_npz_has_the_same_and_says_its_length(client: httpx.AsyncClient
         assert set(arrays) == {"images", "labels", "seeds"}
         assert arrays["images"].dtype == np.uint8
         assert arrays["labels"].tolist() == [index % 10 for index in range(43)]
-        assert arrays["seeds"].tolist() == list(range(100, 143))
+        assert arrays["seeds"].tolist() == stream_seeds(100, "", 0, 43).tolist()
         for image, row in zip(arrays["images"], listed(archive), strict=True):
-            np.testing.assert_array_equal(image, pixels(archive.read(row["file"])))
+            np.testing.assert_array_equal(image, pixels(archive.read(row["file_name"])))
 
 
 async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
@@ -71,7 +72,8 @@ async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
     assert "label=7" in seven.headers["content-location"]
     with zipfile.ZipFile(BytesIO(seven.content)) as archive:
         assert {row["label"] for row in listed(archive)} == {"7"}
-        one = await client.get("/generate?label=7&seed=12&metadata=mark")
+        seed = stream_seeds(1, "", 11, 12)[0]
+        one = await client.get(f"/generate?label=7&seed={seed}&metadata=mark")
         assert archive.read("7/00000011.png") == one.content
     array = await client.get("/dataset?n=20&seed=1&label=7&format=npz")
     with np.load(BytesIO(array.content), allow_pickle=False) as arrays:
@@ -80,7 +82,7 @@ async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
     plain = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1")
     with zipfile.ZipFile(BytesIO(plain.content)) as archive:
         assert {(row["label"], row["name"]) for row in listed(archive)} == {("", "")}
-        one = await client.get("/generate?model=tiny-vae-v1&seed=12&metadata=mark")
+        one = await client.get(f"/generate?model=tiny-vae-v1&seed={seed}&metadata=mark")
         assert archive.read("images/00000011.png") == one.content
     array = await client.get("/dataset?n=20&seed=1&model=tiny-vae-v1&format=npz")
     assert int(array.headers["content-length"]) == len(array.content)
@@ -91,7 +93,7 @@ async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
 async def test_an_npz_of_a_colour_model_is_of_its_length_and_shape() -> None:
     network = GanConfig(num_classes=3, image_channels=3, image_size=8)
     model: Any = SimpleNamespace(network=network)
-    made = Dataset(model, None, range(5, 16))
+    made = Dataset(model, None, 5, 11)
     images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
 
     async def tiles() -> Any:
@@ -132,7 +134,8 @@ async def test_the_same_seed_gives_the_same_file_whatever_other_requests_run(
         ("label=10", 422, "0 to 9"),
         ("model=tiny-gan-v1&label=1", 422, "unconditional"),
         ("model=none", 404, "unknown model"),
-        ("seed=9007199254740991&n=2", 422, "2 images"),
+        ("seed=9007199254740992", 422, "less than or equal to 9007199254740991"),
+        ("split=all", 422, "'train', 'validation' or 'test'"),
         ("scale=2", 422, "unknown parameter"),
     ],
 )
@@ -187,7 +190,10 @@ async def test_pictures_have_the_mark_by_default_and_the_recipe_on_request(
             rows = listed(archive)
             for row in (rows[0], rows[19]):
                 query = f"label={row['label']}&seed={row['seed']}&metadata={metadata}"
-                assert archive.read(row["file"]) == (await client.get(f"/generate?{query}")).content
+                assert (
+                    archive.read(row["file_name"])
+                    == (await client.get(f"/generate?{query}")).content
+                )
     by_default = (await client.get("/dataset?n=20&seed=5")).content
     assert [len(by_default) - 20 * 402, len(by_default)] == size[:2]  # bytes of the mark
 
@@ -202,8 +208,8 @@ async def test_generate_gives_the_same_names_and_list(client: httpx.AsyncClient)
         for index, (row, item) in enumerate(zip(rows, items["items"], strict=True)):
             assert row["name"] == item["label"]
             assert row["seed"] == str(item["seed"])
-            assert row["file"] == f"{row['label']}/{index:08d}.png"
-            assert hashlib.sha256(archive.read(row["file"])).hexdigest() == item["digest"]
+            assert row["file_name"] == f"{row['label']}/{index:08d}.png"
+            assert hashlib.sha256(archive.read(row["file_name"])).hexdigest() == item["digest"]
     again = await client.get(answer.headers["content-location"])
     assert again.content == answer.content
     accepted = await client.post(
@@ -211,6 +217,37 @@ async def test_generate_gives_the_same_names_and_list(client: httpx.AsyncClient)
     )
     with zipfile.ZipFile(BytesIO(accepted.content)) as archive:
         assert archive.namelist() == [
-            *("images/00000000.png", "images/00000001.png", "manifest.csv"),
+            *("images/00000000.png", "images/00000001.png", "metadata.csv"),
         ]
         assert {row["seed"] for row in listed(archive)} == {""}
+
+
+async def test_a_split_has_images_of_its_own_and_an_address_that_says_it(
+    client: httpx.AsyncClient,
+) -> None:
+    seen: set[str] = set()
+    for query in ("seed=0", "seed=0&split=train", "seed=0&split=validation", "seed=0&split=test"):
+        answer = await client.get(f"/dataset?n=30&{query}")
+        split = query.partition("split=")[2]
+        location = answer.headers["content-location"]
+        assert (await client.get(location)).content == answer.content
+        assert (f"&split={split}&" in location) == bool(split)
+        assert f"seed0{'-' * bool(split)}{split}-n30.zip" in answer.headers["content-disposition"]
+        with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+            seeds = {row["seed"] for row in listed(archive)}
+        assert len(seeds) == 30
+        assert not seeds & seen
+        seen |= seeds
+        longer = await client.get(f"/dataset?n=60&{query}&format=npz")
+        with np.load(BytesIO(longer.content), allow_pickle=False) as arrays:
+            assert seeds <= {str(seed) for seed in arrays["seeds"]}
+
+
+async def test_an_image_says_its_own_seed_and_is_verified(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/dataset?n=12&seed=3&split=test&metadata=full")
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        row = listed(archive)[11]
+        png = archive.read(row["file_name"])
+    verdict = await client.post("/verify", content=png, headers={"content-type": "image/png"})
+    assert verdict.json()["verdict"] == "same"
+    assert verdict.json()["recipe"]["seeds"] == row["seed"]

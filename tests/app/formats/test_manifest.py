@@ -23,8 +23,8 @@ def test_the_list_is_read_by_a_csv_reader_whatever_the_classes_are_called() -> N
     text = MANIFEST_HEADER.decode() + "".join([*rows, manifest.row(5, None, None)])
     *read, last = csv.DictReader(StringIO(text))
     assert [row["name"] for row in read] == classes
-    assert [row["file"] for row in read] == [f"{i}/{i:08d}.png" for i in range(5)]
+    assert [row["file_name"] for row in read] == [f"{i}/{i:08d}.png" for i in range(5)]
     assert [(row["label"], row["seed"]) for row in read] == [
         (str(i), str(100 + i)) for i in range(5)
     ]
-    assert last == {"file": "images/00000005.png", "label": "", "name": "", "seed": ""}
+    assert last == {"file_name": "images/00000005.png", "label": "", "name": "", "seed": ""}

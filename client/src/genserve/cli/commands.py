@@ -100,7 +100,7 @@ def traverse(client: Client, options: Options) -> int:
 def dataset(client: Client, options: Options) -> int:
     """Many images in one file."""
     bar = ProgressBar(Path(options.output).name) if sys.stderr.isatty() else None
-    given = _given(options, "n", "label", "model", "seed", "metadata", "format")
+    given = _given(options, "n", "label", "model", "seed", "split", "metadata", "format")
     try:
         file = client.dataset(options.output, **given, progress=bar)
     finally:

@@ -10,7 +10,7 @@ from genserve.cli.commands import Options
 from genserve.cli.exits import FAILED
 from genserve.client import Client
 from genserve.connection import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
-from genserve.download import DATASET_FORMATS
+from genserve.download import DATASET_FORMATS, SPLITS
 from genserve.request import ImageFormat, Layout
 from genserve.version import __version__
 
@@ -149,6 +149,7 @@ def build_parser() -> Parser:
     sub.add_argument("--label", help="class of all images; else every class equally often")
     sub.add_argument("--model", help="a name, or one pinned to its checkpoint: NAME@DIGEST")
     _add_seed(sub)
+    sub.add_argument("--split", choices=SPLITS, help="a part of the seed's images; none is in two")
     sub.add_argument("--metadata", choices=get_args(Metadata))
 
     sub = command("verify", commands.verify, "check pictures against their recipes")
