@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
 
     from training.cli import commands
     from training.cli.arguments import parser_for
+    from training.cli.importing import with_values_joined
     from training.cli.train import train
     from training.data.dataset import DataError
     from training.networks.files import CheckpointError
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> None:
     if signal.getsignal(signal.SIGINT) is _end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        arguments = parser_for(argv).parse_args(argv)
+        arguments = parser_for(argv).parse_args(with_values_joined(argv))
         torch.set_num_threads(getattr(arguments, "threads", 1))
         # Adam's moments of weights that no longer change decay to denormals, which are slow.
         torch.set_flush_denormal(True)

@@ -38,6 +38,10 @@ _MAX_PICTURE_BYTES = 4 * 2**20  # of one; the largest that is shipped has 0.2 MB
 _NO_LICENCE = ("unknown", "none stated")
 
 
+# Files that people put here and that are no checkpoints: weights as torch.save writes them.
+_FOREIGN = (".pth", ".pt", ".ckpt")
+
+
 class StoreError(StartupError):
     """Nothing can be served from the folder; the message says why."""
 
@@ -110,11 +114,24 @@ def load_store(
         else:
             pictures = _pictures(path, contents.description)
             models[path.stem] = StoredModel(path.stem, contents.description, backend, pictures)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _FOREIGN and path.is_file():
+            refused[path.name] = _how_to_import(path)
+            log.error("not served: %s: %s", path, refused[path.name])
     if not models:
         reasons = "; ".join(f"{file}: {reason}" for file, reason in refused.items())
         why = f"refused: {reasons}" if refused else "there is none"
         raise StoreError(f"no checkpoint to serve in {folder} ({why})")
     return models, refused
+
+
+def _how_to_import(path: Path) -> str:
+    """What to do with weights of a network that is not known here."""
+    return (
+        "it holds weights, not the network they belong to; make a checkpoint of both: genserve "
+        f"import mymodel:Generator --weights {path.name} --latent 100 --name "
+        f"{path.stem.lower()} (docs/how-to/serve-your-own-generator.md)"
+    )
 
 
 def _pictures(path: Path, description: Description) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from training.cli.importing import add_import
 from training.cli.threads import default_threads
 from training.data.named_sets import NAMED
 from training.data.sources import DEFAULT, SIZES, default_data_root
@@ -13,7 +14,10 @@ from training.evaluation.judge import CACHE
 from training.presets import PRESETS
 from training.release.published import STORE
 
-DESCRIPTION = "gan, cgan and vae train; publish, evaluate, export and judge work on what is trained"
+DESCRIPTION = (
+    "gan, cgan and vae train; import takes a generator from elsewhere; publish, evaluate, "
+    "export and judge work on what is trained"
+)
 
 MOST_THREADS = 1024
 
@@ -155,6 +159,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
     for kind in PRESETS:
         _add_training(subparsers, kind, preset)
+    add_import(subparsers)
     publish = subparsers.add_parser(
         "publish",
         help="measure a finished run and release it to models_store, with card and picture",

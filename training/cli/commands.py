@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from training.cli.importing import import_generator
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, data_spec, load_data
 from training.evaluation.evaluate import Effort, evaluate, reference_for
@@ -162,6 +163,7 @@ COMMANDS = {
     "export": export,
     "export-triton": write_triton,
     "judge": retrain_judge,
+    "import": import_generator,
 }
 
 

@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 1 a verified picture does not match its recipe; 2 it failed, and one line on
 standard error says why (if a picture's model is not served, the line of its verdict does);
-130 interrupted. Of ``serve`` it is the service's.
+130 interrupted. Of ``serve`` and ``import`` it is that of what they run.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genserve.cli.exits import FAILED, INTERRUPTED, UsageError, report
 from genserve.cli.parser import build_parser
-from genserve.cli.serve import serve
+from genserve.cli.serve import import_generator, serve
 from genserve.client import Client
 from genserve.errors import GenserveError
 
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["serve"]:  # its options are the service's, unknown to the parser
         return serve(given[1:])
+    if given[:1] == ["import"]:  # those of training
+        return import_generator(given[1:])
     options = build_parser().parse_args(given)
     try:
         with Client(options.url, options.key) as client:

@@ -52,6 +52,20 @@ def test_reasons_do_not_tell_strangers_where_the_store_is(store: Path) -> None:
     assert str(store) not in refused["empty.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["generator.pth", "G.pt", "last.ckpt"])
+def test_weights_without_their_network_are_refused_with_the_command_that_imports_them(
+    store: Path, tmp_path: Path, name: str
+) -> None:
+    (store / name).write_bytes(b"PK")
+    models, refused = load_store(store)
+    assert len(models) == 3
+    assert f"genserve import mymodel:Generator --weights {name} --latent 100" in refused[name]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / name).write_bytes(b"PK")
+    with pytest.raises(StoreError, match="it holds weights, not the network they belong to"):
+        load_store(tmp_path / "alone")
+
+
 def test_a_name_that_no_address_could_hold_is_refused(store: Path) -> None:
     shutil.copy(store / "tiny-gan-v1.safetensors", store / "My Model.safetensors")
     models, refused = load_store(store)

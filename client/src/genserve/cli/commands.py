@@ -149,6 +149,15 @@ def serve(*_: object) -> int:
     raise UsageError("serve takes no option before it; genserve serve --help lists the service's")
 
 
+def import_generator(*_: object) -> int:
+    """Reached as ``serve``.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("import takes no option before it; genserve import --help lists its own")
+
+
 def _print_table(models: ModelList) -> None:
     rows = [("MODEL", "KIND", "DOES", "LABELS", "IMAGE", "SEEDS", "")]
     for card in models["models"]:

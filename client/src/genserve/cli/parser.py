@@ -166,4 +166,7 @@ def build_parser() -> Parser:
     text = "start the service, if it is installed here; the options are the service's"
     sub = subparsers.add_parser("serve", help=text, add_help=False)
     sub.set_defaults(run=commands.serve, output=None)
+    text = "make a checkpoint of an ONNX file or a torch module, if training is installed here"
+    sub = subparsers.add_parser("import", help=text, add_help=False)
+    sub.set_defaults(run=commands.import_generator, output=None)
     return parser

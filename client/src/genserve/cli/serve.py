@@ -1,4 +1,5 @@
-"""``genserve serve``: start the service, if it is installed beside the client."""
+"""``genserve serve`` and ``genserve import``: what the service and its training do, if they are
+installed beside the client."""
 
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -16,6 +18,7 @@ from genserve.cli.exits import FAILED, report
 
 _DISTRIBUTION = "genserve"  # the service's
 _PACKAGES = ("app", "training")  # what it imports of its own
+_TRAINING_NEEDS = ("torch", "onnx", "onnxscript")
 
 
 def serve(arguments: Sequence[str], path: Sequence[str] | None = None) -> int:
@@ -30,6 +33,22 @@ def serve(arguments: Sequence[str], path: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, if the service is not installed, or on Windows when it has ended.
     """
+    return _run_package("app", arguments, path)
+
+
+def import_generator(arguments: Sequence[str], path: Sequence[str] | None = None) -> int:
+    """Run ``python -m training import``. As ``serve``, and training has to be installed."""
+    folder = _service_folder(sys.path if path is None else path)
+    if folder is not None and not all(find_spec(name) for name in _TRAINING_NEEDS):
+        report(
+            f"importing needs what training needs ({', '.join(_TRAINING_NEEDS)}); install it with "
+            f"`{sys.executable} -m pip install 'genserve[train]'`, or in a checkout `make dev`"
+        )
+        return FAILED
+    return _run_package("training", ["import", *arguments], path)
+
+
+def _run_package(package: str, arguments: Sequence[str], path: Sequence[str] | None) -> int:
     folder = _service_folder(sys.path if path is None else path)
     if folder is None:
         report(
@@ -42,7 +61,7 @@ def serve(arguments: Sequence[str], path: Sequence[str] | None = None) -> int:
         others = filter(None, [environment.get("PYTHONPATH")])
         environment["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
     # -P: a folder called app in the working directory is not what is meant.
-    command = [sys.executable, "-P", "-m", "app", *arguments]
+    command = [sys.executable, "-P", "-m", package, *arguments]
     if os.name != "nt":
         os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
     # Windows has no exec that waits for the end. Ctrl-C reaches the service by itself.

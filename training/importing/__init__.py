@@ -1,0 +1,1 @@
+"""Imports generators from elsewhere, an ONNX file or a torch module, as checkpoints of a store."""

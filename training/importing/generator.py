@@ -1,0 +1,204 @@
+"""A generator's graphs, described and tried: the one that makes images, and the encoder's."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.importing.errors import GeneratorError
+from training.importing.onnx_file import finish, with_image_input, with_image_output
+from training.importing.options import Options
+from training.importing.signature import assigned_inputs, checked_range, ends_of, image_shape
+from training.importing.trial import Trial, run, session_of, try_graph
+from training.networks.configs import Operation
+from training.networks.graph_config import MAX_BATCH, GraphConfig, Pixels
+from training.networks.graph_rows import Feed, decoder_feed, from_graph, to_graph
+from training.networks.header import Graph
+from training.networks.noise import latents_of_seeds
+
+Say = Callable[[str], object]
+Floats = NDArray[np.float32]
+InTorch = Callable[[Feed], list[Floats]]  # what torch computes of a graph's inputs
+
+MAX_DIFFERENCE = 1e-3  # from torch, of a pixel's range
+PICTURES = 80  # samples in the card's picture
+
+
+class Decoder:
+    """The graph that makes images: its config is found, and it is tried."""
+
+    def __init__(self, model: Any, options: Options, source: str, operation: Operation) -> None:
+        self.operation = operation
+        self._options, self._source, self._model = options, source, model
+        ends = ends_of(model, source)
+        self._noise, self._label = assigned_inputs(ends, options, source)
+        wanted = options.range
+        self._output = ends.outputs[0]
+        self.data = finish(model, source)
+        session = session_of(self.data, source)
+        shape = self._first_shape(session)
+        self.image_shape, layout, reshaped = image_shape(shape, options)
+        if reshaped:
+            row = self.image_shape
+            self._output = with_image_output(model, self._output, row)
+            self.data = finish(model, source)
+            session = session_of(self.data, source)
+        self._session = session
+        self.config = self._config(layout, wanted or "0..1")
+        self.graph = Graph(hashlib.sha256(self.data).hexdigest(), 0, 0.0, 0.0)
+
+    def _config(self, layout: str, pixels: str) -> GraphConfig:
+        options = self._options
+        first = self._noise[0].distribution
+        truncation = options.truncation
+        if truncation is None:
+            truncation = first not in ("sphere", "categorical")
+        try:
+            return GraphConfig(
+                architecture="graph",
+                graphs=("decode", "encode") if self.operation == "decode" else ("generate",),
+                noise=self._noise,
+                label=self._label,
+                num_classes=len(options.labels),
+                image_shape=self.image_shape,
+                output=Pixels(self._output, layout, pixels),
+                input=Pixels("pending") if self.operation == "decode" else None,
+                posterior=("pending",) if self.operation == "decode" else (),
+                truncation=truncation,
+                mean_latent=options.mean_latent,
+                max_batch=MAX_BATCH,
+            )
+        except ValueError as error:
+            raise GeneratorError(f"{self._source}: {error}") from error
+
+    def _feed(self, indices: NDArray[np.int64], config: GraphConfig | None = None) -> Feed:
+        config = config or self.config
+        labels = indices % config.num_classes if config.num_classes else None
+        return decoder_feed(config, latents_of_seeds(config, indices.tolist()), labels)
+
+    def _first_shape(self, session: Any) -> tuple[int, ...]:
+        self.image_shape = (1, 1, 1)
+        config = self._config("NCHW", "0..1")
+        try:
+            (output,) = run(session, [self._output], self._feed(np.arange(2), config), self._source)
+        except MemoryError as error:
+            raise GeneratorError(f"{self._source}: {error}; it cannot be served") from error
+        if len(output) != 2:
+            raise GeneratorError(
+                f"{self._source}: 2 rows in give an output of shape {list(output.shape)}; its "
+                "first axis has to be the batch"
+            )
+        return output.shape[1:]
+
+    def tried(self, say: Say, reference: InTorch | None) -> tuple[Trial, Floats]:
+        """What the trial found, and images (n, C, H, W) in [0, 1]. Sets the config and graph."""
+        largest = self._options.max_batch or MAX_BATCH
+        (raw,), trial = try_graph(self._session, [self._output], self._feed, self._source, largest)
+        pixels = checked_range(raw, self._options.range, self._source, say)
+        config = dataclasses.replace(
+            self.config,
+            max_batch=trial.max_batch,
+            output=dataclasses.replace(self.config.output, range=pixels),
+        )
+        self.config = config
+        images = from_graph(raw.copy(), config, len(raw))
+        if len(raw) > 1 and float(np.ptp(images, axis=0).max()) < 1 / 255:
+            say("every sample is the same image: are these the weights, and is the latent used?")
+        if reference is not None:
+            (expected,) = reference(self._feed(np.arange(len(raw))))
+            theirs = from_graph(expected.reshape(raw.shape).copy(), config, len(raw))
+            difference = float(np.abs(theirs - images).max())
+            differing = float((np.rint(theirs * 255) != np.rint(images * 255)).mean())
+            if not difference <= MAX_DIFFERENCE:  # a NaN is not
+                raise GeneratorError(
+                    f"{self._source}: the exported graph differs from torch by {difference:.1e} of "
+                    f"the pixels' range; at most {MAX_DIFFERENCE:.0e} is taken"
+                )
+            say(f"compared with torch on {len(raw)} samples: largest difference {difference:.1e}")
+            self.graph = dataclasses.replace(
+                self.graph,
+                samples=len(raw),
+                max_difference=difference,
+                differing_pixels=differing,
+            )
+        if len(images) < PICTURES:
+            more = np.arange(len(images), PICTURES)
+            parts = [
+                from_graph(
+                    run(self._session, [self._output], self._feed(part), "")[0], config, len(part)
+                )
+                for part in np.array_split(more, math.ceil(len(more) / trial.max_batch))
+                if trial.milliseconds < 200
+            ]
+            images = np.concatenate([images, *parts])
+        return trial, images
+
+
+def with_encoder(
+    model: Any,
+    config: GraphConfig,
+    options: Options,
+    source: str,
+    images: Floats,
+    reference: InTorch | None,
+    say: Say,
+) -> tuple[GraphConfig, bytes, Graph]:
+    """The config with its encoder, the encoder's graph, and how well it matches torch."""
+    name = f"{source} (encode)"
+    ends = ends_of(model, name)
+    if len(ends.inputs) != 1:
+        raise GeneratorError(f"{name} takes {', '.join(ends.inputs)}; it has to take one picture")
+    ((picture, (_, row)),) = ends.inputs.items()
+    layout = "NCHW"
+    shape = config.image_shape
+    if row != shape:
+        if tuple(row) == (*shape[1:], shape[0]):
+            layout = "NHWC"
+        elif all(isinstance(n, int) for n in row) and math.prod(map(int, row)) == math.prod(shape):
+            picture = with_image_input(model, picture, shape, tuple(map(int, row)))
+        elif not all(not isinstance(n, int) or n == m for n, m in zip(row, shape, strict=False)):
+            raise GeneratorError(
+                f"{name} takes pictures of {list(row)}; decode gives {list(shape)}"
+            )
+    numbers = options.input_range or options.range or config.output.range
+    data = finish(model, name)
+    session = session_of(data, name)
+    names = list(ends.outputs[:2])
+    pixels = Pixels(picture, layout, numbers)
+
+    def feed(indices: NDArray[np.int64]) -> Feed:
+        return {picture: to_graph(images[indices % len(images)], pixels)}
+
+    outputs, trial = try_graph(session, names, feed, name, config.max_batch)
+    size = config.latent_dim
+    if math.prod(outputs[0].shape[1:]) != size:
+        raise GeneratorError(
+            f"{name} gives latents of {list(outputs[0].shape[1:])}; decode takes {size} numbers"
+        )
+    if len(names) == 2 and outputs[1].shape != outputs[0].shape:
+        names = names[:1]
+    done = dataclasses.replace(
+        config,
+        input=pixels,
+        posterior=tuple(names),
+        max_batch=min(config.max_batch, trial.max_batch),
+    )
+    graph = Graph(hashlib.sha256(data).hexdigest(), 0, 0.0, 0.0)
+    if reference is not None:
+        given = feed(np.arange(len(outputs[0])))
+        rows = next(iter(given.values()))
+        expected = reference({"picture": rows.reshape(len(rows), *map(int, row))})
+        differences = [
+            np.abs(one - other) / np.maximum(np.abs(other), 1)
+            for one, other in zip(outputs, expected, strict=False)
+        ]
+        worst = max(float(part.max()) for part in differences)
+        if not worst <= MAX_DIFFERENCE:
+            raise GeneratorError(f"{name}: the exported graph differs from torch by {worst:.1e}")
+        graph = dataclasses.replace(graph, samples=len(rows), max_difference=worst)
+    say(f"encode gives {', '.join(names)}: {size} numbers a picture")
+    return done, data, graph

@@ -1,0 +1,168 @@
+"""An ONNX file from anywhere to one that a checkpoint may hold: one graph of listed operators,
+whole and without descriptions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.version_converter
+from onnx import helper, numpy_helper
+
+from training.importing.errors import GeneratorError
+from training.networks.graphs import IMPORTED_OPERATORS, OPSETS, check_graph
+
+OPSET = 20  # that older graphs are converted to
+
+# What to do about operators that are met and not allowed.
+_ADVICE = {
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
+        "it draws noise inside: make the noise an input of the graph, so that it belongs to the "
+        "image's seed",
+    ),
+    "Multinomial": "it draws a class inside: make the one-hot code an input (categorical)",
+    "Dropout": "dropout is left on: export in eval mode (model.eval())",
+    **dict.fromkeys(
+        ("Loop", "If", "Scan"),
+        "control flow cannot be served, for nobody could tell how long it takes: unroll the loop "
+        "before you export",
+    ),
+    **dict.fromkeys(
+        ("NonZero", "Compress", "Unique", "NonMaxSuppression"),
+        "the size of its result depends on values, so rows cannot share a batch",
+    ),
+    **dict.fromkeys(
+        ("LSTM", "GRU", "RNN"),
+        "recurrent layers are not allowed; unroll them before you export",
+    ),
+}
+
+
+def read_onnx(path: Path) -> Any:
+    """An ONNX file as a model that ``finish`` takes; weights in files beside it are read in.
+
+    Raises:
+        GeneratorError: it is not an ONNX file, or cannot be brought to an allowed operator set.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise GeneratorError(f"{path}: a file of its weights is missing: {error}") from error
+    except Exception as error:  # protobuf and the checker raise classes of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GeneratorError(f"{path} is not a whole ONNX file: {reason[:200]}") from error
+    return at_allowed_opset(model, str(path))
+
+
+def at_allowed_opset(model: Any, name: str) -> Any:
+    """The model with its functions inlined, and in an operator set that is allowed."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    standard = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if used:
+        raise GeneratorError(
+            f"{name} has operators of {', '.join(sorted(used))}; only the standard ones are "
+            "served: export it with torch.onnx.export(..., dynamo=True), without custom "
+            "operators"
+        )
+    version = standard[0] if standard else 1
+    if version not in OPSETS:
+        try:
+            model = onnx.version_converter.convert_version(model, OPSET)
+        except Exception as error:  # the converter raises RuntimeError and others
+            raise GeneratorError(
+                f"{name} is of operator set {version}, and converting it to {OPSET} failed: export "
+                f"it with opset_version={OPSET}"
+            ) from error
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", version if version in OPSETS else OPSET))
+    for node in model.graph.node:
+        node.domain = ""
+    return model
+
+
+def finish(model: Any, name: str) -> bytes:
+    """The bytes of a model, without descriptions and paths of the machine that exported it.
+
+    Raises:
+        GeneratorError: it has operators that are not allowed, or is too large.
+    """
+    _check_operators(model, name)
+    graph = model.graph
+    del model.metadata_props[:], model.functions[:], graph.metadata_props[:]
+    model.ClearField("doc_string")
+    model.ClearField("domain")
+    graph.ClearField("doc_string")
+    del graph.quantization_annotation[:]
+    for node in graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("overload")
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            if attribute.HasField("t"):
+                _clear(attribute.t)
+    for tensor in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        _clear(tensor)
+    try:
+        data: bytes = model.SerializeToString(deterministic=True)
+        check_graph(data, imported=True)
+    except Exception as error:
+        raise GeneratorError(f"{name}: {error}") from error
+    return data
+
+
+def _clear(tensor: Any) -> None:
+    if isinstance(tensor, onnx.TensorProto) and not tensor.external_data:
+        tensor.ClearField("data_location")  # what was read in from a file of its own
+    tensor.ClearField("doc_string")
+    del tensor.metadata_props[:]
+
+
+def _check_operators(model: Any, name: str) -> None:
+    for node in model.graph.node:
+        if node.op_type in IMPORTED_OPERATORS:
+            continue
+        advice = _ADVICE.get(
+            node.op_type,
+            "the operators that may be served are listed in docs/reference/checkpoint-format.md",
+        )
+        where = f" ({node.name})" if node.name else ""
+        raise GeneratorError(f"{name} has the operator {node.op_type}{where}: {advice}")
+
+
+def with_image_output(model: Any, output: str, row: tuple[int, ...]) -> str:
+    """Reshape rows of numbers to images (B, C, H, W); returns the new output's name."""
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([0, *row], np.int64), "genserve.image_shape")
+    )
+    model.graph.node.append(
+        helper.make_node("Reshape", [output, "genserve.image_shape"], ["genserve.image"])
+    )
+    value = helper.make_tensor_value_info("genserve.image", onnx.TensorProto.FLOAT, ["batch", *row])
+    _replace_end(model.graph.output, output, value)
+    return "genserve.image"
+
+
+def with_image_input(model: Any, name: str, row: tuple[int, ...], old: tuple[int, ...]) -> str:
+    """Let encode take images (B, *row) where its graph takes rows of another shape."""
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([0, *old], np.int64), "genserve.row_shape")
+    )
+    reshape = helper.make_node("Reshape", ["genserve.picture", "genserve.row_shape"], [name])
+    model.graph.node.insert(0, reshape)
+    value = helper.make_tensor_value_info(
+        "genserve.picture", onnx.TensorProto.FLOAT, ["batch", *row]
+    )
+    _replace_end(model.graph.input, name, value)
+    return "genserve.picture"
+
+
+def _replace_end(ends: Any, name: str, value: Any) -> None:
+    kept = [end for end in ends if end.name != name]
+    del ends[:]
+    ends.extend([*kept, value])

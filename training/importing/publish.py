@@ -1,0 +1,263 @@
+"""Makes a checkpoint of a generator from elsewhere: tried, described, with a picture and a card."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.importing.card import card, write_picture
+from training.importing.errors import GeneratorError
+from training.importing.generator import Decoder, Floats, InTorch, Say, with_encoder
+from training.importing.onnx_file import read_onnx
+from training.importing.options import Options, parse_noise
+from training.importing.signature import image_shape
+from training.importing.torch_export import Method, check_layers, check_pass, export
+from training.importing.trial import EXACT, SLOW_S, Trial
+from training.networks.checkpoint import save
+from training.networks.configs import GRAPH, Operation
+from training.networks.graph_config import RANGES, Noise
+from training.networks.graph_rows import Feed
+from training.networks.graphs import graph_path
+from training.networks.header import NAME, Description
+
+
+def import_onnx(path: Path, encoder: Path | None, options: Options, say: Say = print) -> Path:
+    """Import an exported graph.
+
+    Args:
+        path: Of ``generate``, or of ``decode`` where there is an encoder.
+        encoder: Of ``encode``; None = none.
+        options: What the file does not say.
+        say: Gets what was found, line by line.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        GeneratorError: it cannot be served; says why and what to do.
+    """
+    model = read_onnx(path)
+    other = None if encoder is None else read_onnx(encoder)
+    return _publish(model, other, options, say, path.name, {})
+
+
+def publish_module(
+    module: nn.Module,
+    *,
+    name: str,
+    latent: Any,
+    store: str | Path = "models_store",
+    labels: Sequence[str] = (),
+    output: tuple[float, float] | None = None,
+    method: str = "forward",
+    encode: str | None = None,
+    label_form: str = "index",
+    say: Say = print,
+    **options: Any,
+) -> Path:
+    """Publish a module that is in memory, so that the service can serve it.
+
+    Args:
+        module: Its ``method`` takes a batch of latents, then labels if there are classes, and
+            returns images (B, C, H, W), (B, H, W, C), or rows of pixels.
+        name: To serve it under.
+        latent: The shape of one image's noise: ``100``, ``(100, 1, 1)``; or for several inputs in
+            the order of the arguments a list of texts such as ``"100"`` and ``"4x8x8:uniform"``.
+        store: Folder of checkpoints.
+        labels: Class names by index.
+        output: Numbers of black and of full intensity; None = told by the samples.
+        method: That makes images.
+        encode: Method that makes latents of images (B, C, H, W); None = none.
+        label_form: ``index``, int64 (B,), or ``one_hot``, float32 (B, K).
+        say: Gets what was found, line by line.
+        options: More fields of ``training.importing.options.Options``.
+
+    Returns:
+        The checkpoint, ready to be served.
+
+    Raises:
+        GeneratorError: it cannot be served as it is; says why and what to do.
+    """
+    parts = [latent] if isinstance(latent, int | tuple) else list(latent)
+    noise = [
+        parse_noise(part)
+        if isinstance(part, str)
+        else Noise("", (part,) if isinstance(part, int) else tuple(part))
+        for part in parts
+    ]
+    text = None
+    if output is not None:
+        text = next((key for key, pair in RANGES.items() if pair == tuple(output)), None)
+        if text is None:
+            raise GeneratorError(f"output is {output}; allowed: (0, 1), (-1, 1), (0, 255)")
+    chosen = Options(
+        name=name,
+        store=Path(store),
+        labels=tuple(labels),
+        latent=tuple(noise),
+        range=text,
+        label_form=label_form if labels else None,
+        **options,
+    )
+    return import_torch(module, method, encode, chosen, say)
+
+
+def import_torch(
+    module: nn.Module, method: str, encode: str | None, options: Options, say: Say = print
+) -> Path:
+    """Import a torch module: export it, and compare it with torch. As ``import_onnx``."""
+    module = module.cpu().eval()
+    check_layers(module)
+    noise = _named_noise(options.latent)
+    inputs = _torch_inputs(noise, options)
+    decoder = Method(module, method, ["image"], encodes=False)
+    (images,) = check_pass(decoder, list(inputs.values()))
+    name = type(module).__name__
+    say(f"{name}: {method} gives {list(images.shape[1:])} for each latent; exporting it")
+    model = export(decoder, inputs, ["image"], f"{name}.{method}")
+    references: dict[Operation, InTorch] = {"generate": _in_torch(decoder, list(inputs))}
+    other = None
+    if encode is not None:
+        shape = image_shape(tuple(images.shape[1:]), options)[0]
+        encoder = Method(module, encode, [], encodes=True)
+        pictures, outputs = _encoder_pass(encoder, shape)
+        names = ["mu", "logvar"][: len(outputs)] if len(outputs) == 2 else ["latent"]
+        say(f"{name}: {encode} gives {', '.join(names)}; exporting it")
+        other = export(encoder, {"picture": pictures}, names, f"{name}.{encode}")
+        references["encode"] = _in_torch(encoder, ["picture"])
+    options = dataclasses.replace(options, latent=noise)
+    return _publish(model, other, options, say, name, references)
+
+
+def _encoder_pass(
+    encoder: Method, shape: tuple[int, int, int]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Pictures of the shape that encode takes, images or rows of pixels, and what it gives."""
+    pictures = torch.rand(2, *shape)
+    try:
+        return pictures, check_pass(encoder, [pictures])
+    except GeneratorError:
+        flat = pictures.flatten(1)
+        return flat, check_pass(encoder, [flat])
+
+
+def _named_noise(latent: Sequence[Noise]) -> tuple[Noise, ...]:
+    """Noise inputs with names for a graph that is exported here."""
+    if not latent:
+        raise GeneratorError("the shape of the latent is not known: give --latent, such as 100")
+    return tuple(
+        dataclasses.replace(part, name=part.name or ("z" if not index else f"noise{index}"))
+        for index, part in enumerate(latent)
+    )
+
+
+def _torch_inputs(noise: Sequence[Noise], options: Options) -> dict[str, Tensor]:
+    inputs = {part.name: torch.randn(2, *part.shape) for part in noise}
+    for part in noise:
+        if part.distribution == "categorical":
+            inputs[part.name] = torch.zeros(2, *part.shape)
+            inputs[part.name][..., 0] = 1
+    if options.labels:
+        classes = len(options.labels)
+        index = torch.arange(2) % classes
+        one_hot = options.label_form == "one_hot"
+        inputs["label"] = nn.functional.one_hot(index, classes).float() if one_hot else index
+    return inputs
+
+
+def _in_torch(method: Method, names: Sequence[str]) -> InTorch:
+    """The method as a function of a graph's inputs."""
+
+    def compute(feed: Feed) -> list[Floats]:
+        tensors = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in names]
+        with torch.no_grad():
+            return [output.numpy() for output in method(*tensors)]
+
+    return compute
+
+
+def _publish(
+    model: Any,
+    encoder: Any,
+    options: Options,
+    say: Say,
+    source: str,
+    references: Mapping[Operation, InTorch],
+) -> Path:
+    """Try the graphs, describe them, and write the checkpoint."""
+    path = options.store / f"{options.name}.safetensors"
+    if not NAME.fullmatch(options.name):
+        raise GeneratorError(
+            f"{options.name!r} is not a valid name; allowed: 1 to 64 lower-case letters, digits, "
+            "'.', '_' and '-', the first a letter or digit"
+        )
+    if path.exists() and not options.replace:
+        raise GeneratorError(f"{path} exists; choose another --name, or replace it with --replace")
+    generator = Decoder(model, options, source, "decode" if encoder is not None else "generate")
+    trial, images = generator.tried(say, references.get("generate"))
+    config, files = generator.config, {generator.operation: generator.data}
+    graphs = {generator.operation: generator.graph}
+    if encoder is not None:
+        config, data, graph = with_encoder(
+            encoder, config, options, source, images, references.get("encode"), say
+        )
+        files["encode"], graphs["encode"] = data, graph
+    _say_trial(say, trial)
+    description = Description(
+        kind=GRAPH,
+        network=config,
+        labels=options.labels,
+        data={
+            "name": options.data,
+            "source": options.source or "imported",
+            "licence": options.licence,
+            "fit": options.fit,
+        },
+        training={
+            "imported_from": source,
+            "note": options.note,
+            "milliseconds_an_image": round(trial.milliseconds, 3),
+            "largest_batch_megabytes": round(trial.megabytes, 1),
+            "torch": torch.__version__,
+        },
+        graphs=graphs,
+    )
+    with tempfile.TemporaryDirectory(
+        prefix=f".{options.name}.", dir=_folder(options.store)
+    ) as made:
+        staged = Path(made) / path.name
+        for operation, content in files.items():
+            graph_path(staged, operation).write_bytes(content)
+        digest = save(staged, None, description)
+        write_picture(staged.with_suffix(".png"), images)
+        staged.with_suffix(".md").write_text(card(options.name, description, digest, trial))
+        # The checkpoint last: a service that starts meanwhile finds all that it refers to.
+        for file in sorted(Path(made).iterdir(), key=lambda one: one.suffix == ".safetensors"):
+            shutil.move(file, options.store / file.name)
+    say(f"published {path}, digest {digest[:12]}; serve it with: genserve serve")
+    say(f"and request: /generate?model={options.name}&seed=42")
+    return path
+
+
+def _folder(store: Path) -> Path:
+    store.mkdir(parents=True, exist_ok=True)
+    return store
+
+
+def _say_trial(say: Say, trial: Trial) -> None:
+    rows = "the same bits" if trial.difference == EXACT else f"within {trial.difference:.1e}"
+    say(
+        f"rows alone and among others: {rows}; {trial.milliseconds:.3g} ms an image on one core in "
+        f"batches of {trial.max_batch}, {trial.megabytes:.0f} MB"
+    )
+    if trial.milliseconds > SLOW_S * 1e3:
+        say(
+            f"slow: with the service's usual limits, about {max(1, 2000 / trial.milliseconds):.0f} "
+            "images may wait before others are refused"
+        )
