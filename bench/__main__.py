@@ -59,8 +59,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         "python -m bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    names = [*MODES, "targets"]
-    add("modes", nargs="*", metavar="MODE", help=f"of {', '.join(names)}; none = all")
+    names = [*MODES, "targets", "pictures"]
+    help_modes = f"of {', '.join(names)}; none = all but pictures, which measures no speed"
+    add("modes", nargs="*", metavar="MODE", help=help_modes)
     connections = [1, 16, 64, 256]
     add("--connections", type=whole(1, 1024), nargs="+", default=connections, help="of closed")
     add("--rounds", type=whole(1, 100), default=5, help="measurements of each thing")
@@ -70,6 +71,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--workers", type=whole(1, 1024), help="as of python -m app, and of floors and generators")
     add("--into", type=Path, help="targets: document whose tables of figures are rewritten")
     add("--plot", type=Path, help="targets: where to draw the newest results, as PNG or SVG")
+    add("--digits", type=whole(1, 5000), default=100, help="pictures: held-out digits of each row")
     args = parser.parse_args(arguments)
     if unknown := [mode for mode in args.modes if mode not in names]:
         parser.error(f"unknown mode {unknown[0]!r}; choose from {', '.join(names)}")
@@ -86,7 +88,7 @@ def main() -> None:
     about = {"wrk": wrk_.version(), **machine.describe()}
     failed = False
     for mode in args.modes or MODES:
-        if mode == "targets":
+        if mode in ("targets", "pictures"):
             continue
         try:
             result = MODES[mode](args)
@@ -101,6 +103,10 @@ def main() -> None:
             f"{result.about}\n\n{report.markdown(result)}",
             flush=True,
         )
+    if "pictures" in args.modes:
+        from bench import pictures  # imports torch, which takes seconds
+
+        pictures.write(args)
     if not args.modes or "targets" in args.modes:
         aims.write(RESULTS, args.into, args.plot)
     if failed:

@@ -20,7 +20,7 @@ PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client/src"}
 
 # What each folder (or module of the top level) may import of its own package; itself always.
 GROUND = {"errors", "settings", "seeds"}
-WORK = GROUND | {"formats", "batching", "engines", "core"}
+WORK = GROUND | {"fitting", "formats", "batching", "engines", "core"}
 WEB = WORK | {"rendering", "http"}
 RUN_BASE = {"networks", "data", "optim", "config", "presets"}
 LAYERS: dict[str, dict[str, set[str]]] = {
@@ -28,7 +28,12 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "errors": set(),
         "settings": {"errors"},
         "seeds": set(),
-        "formats": {"errors", "seeds"},  # formats, batching and engines do not know each other
+        "fitting": set(),
+        "formats": {
+            "errors",
+            "seeds",
+            "fitting",
+        },  # formats, batching and engines do not know each other
         "batching": set(),
         "engines": GROUND,
         "core": WORK,
@@ -86,9 +91,9 @@ LIBRARIES = {
         "fastapi": {"api", "oip", "main", "process"},
         "fastapi_offline": {"main"},
         "httptools": {"http"},
-        "numpy": {"api", "core", "engines", "formats", "oip", "rendering"},
+        "numpy": {"api", "core", "engines", "fitting", "formats", "oip", "rendering"},
         "onnxruntime": {"engines"},
-        "PIL": {"formats"},
+        "PIL": {"fitting", "formats"},
         "prometheus_client": {"api", "core", "process"},
         "pydantic": {"api", "oip", "rendering", "settings"},
         "pydantic_settings": {"settings"},

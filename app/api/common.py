@@ -12,9 +12,10 @@ from app.api.parameters.declared import RenderingOptions
 from app.batching.ticket import Timing
 from app.core.service import Service
 from app.engines.store import StoredModel
+from app.fitting.adapt import Fitting
 from app.formats.media_types import FORMATS, HTML, JSON, WEBP
 from app.formats.pixels import Image
-from app.formats.uploads import Fitting, Upload, read_upload
+from app.formats.uploads import Upload, read_upload
 from app.http.access import root_path
 from app.http.middleware import is_head
 from app.http.negotiation import choose

@@ -32,7 +32,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import parse_end_seeds
 from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, resolve_walk
-from app.formats.uploads import fitting_for
+from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import walk_metadata
 from app.rendering.options import check_size

@@ -12,7 +12,8 @@ from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuer
 from app.core.interpolation import draw
 from app.engines.rows import Latent, Posterior, has_posterior
 from app.errors import InvalidParameterError
-from app.formats.uploads import Upload, fitting_for, summary
+from app.fitting.adapt import fitting_for
+from app.formats.uploads import Upload, summary
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size

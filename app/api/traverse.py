@@ -33,7 +33,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import check_traversal, parse_axes
 from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, liveliest_axes, resolve_walk
-from app.formats.uploads import fitting_for
+from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import walk_metadata
 from app.rendering.options import check_size

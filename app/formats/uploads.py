@@ -5,10 +5,10 @@ orientation are adapted, and the response lists what was done.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from PIL import Image as PillowImage
 from PIL import ImageChops, ImageOps, ImageStat
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
-from app.formats.centring import MAX_INK_SIDE, RESAMPLING, centred, has_light_ground
+from app.fitting.adapt import AS_IT_IS, Fitting, Step, Tristate, adapted
+from app.fitting.ink import MAX_SIDE as MAX_INK_SIDE
 from app.formats.pixels import Image
 
 # Pillow's own limit is another number; ``max_pixels`` is checked before decoding.
@@ -24,36 +25,8 @@ PillowImage.MAX_IMAGE_PIXELS = None
 
 READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
-Tristate = Literal["auto", "yes", "no"]
-Step = Literal[
-    "16 bits scaled",
-    "alpha over black",
-    "alpha over white",
-    "turned upright",
-    "inverted",
-    "centred",
-    "fitted",
-    "cropped",
-]
-
-# Sources of training data with light things on a dark ground, and those centred as MNIST's digits
-# are. The digits of EMNIST, KMNIST, USPS and scikit-learn fill more of their frame.
-LIGHT_ON_DARK = {"mnist", "fashion-mnist", "kmnist", "emnist", "usps", "digits"}
-CENTRED = {"mnist"}
-
 _ORIENTATION = 0x0112  # EXIF tag
 _MAX_SUMMARY = 8  # uploads listed in one line
-
-
-class Fitting(NamedTuple):
-    """How an upload is adapted to what a model was trained on."""
-
-    invert: Tristate = "no"
-    center: Tristate = "no"
-    crop: bool = False  # cut to the model's shape, instead of adding black around the whole
-
-
-AS_IT_IS = Fitting()
 
 
 class Upload(NamedTuple):
@@ -73,24 +46,6 @@ def summary(uploads: Sequence[Upload]) -> str:
     listed = [str(upload) for upload in uploads[:_MAX_SUMMARY]]
     more = len(uploads) - len(listed)
     return "; ".join([*listed, *([f"and {more} more"] if more else [])])
-
-
-def fitting_for(
-    data: Mapping[str, Any], invert: Tristate = "auto", center: Tristate = "auto"
-) -> Fitting:
-    """How a model's training data ask uploads to be adapted.
-
-    Args:
-        data: Of its checkpoint's header.
-        invert, center: As the request has them. ``auto`` stays where the data are known to be of
-            that kind, and becomes ``no`` elsewhere: a photo may well have a light ground.
-    """
-    source = data.get("source")
-    if invert == "auto" and source not in LIGHT_ON_DARK:
-        invert = "no"
-    if center == "auto" and source not in CENTRED:
-        center = "no"
-    return Fitting(invert, center, data.get("fit") == "crop")
 
 
 @contextmanager
@@ -145,36 +100,19 @@ def read_upload(
         UnreadableImageError: not a whole picture of these formats.
         BodyTooLargeError: more than ``max_pixels``.
     """
-    channels, height, width = shape
+    _, height, width = shape
     steps: list[Step] = []
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     with _opened(data, tuple(READABLE.values()), max_pixels) as picture:
         file_size = picture.size
         # JPEGs can be decoded at a fraction of their size: no more pixels than are needed.
         enough = 8 if fitting.center == "no" else math.ceil(MAX_INK_SIDE / min(width, height))
         picture.draft(None, (enough * width, enough * height))
-        flat = picture if mode == "RGBA" else _flatten(picture, fitting.invert, steps)
+        flat = picture if shape[0] == 4 else _flatten(picture, fitting.invert, steps)
         upright = ImageOps.exif_transpose(flat)
         if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
             steps.append("turned upright")
-    result = upright.convert(mode)
-    light = "alpha over white" in steps or (fitting.invert == "auto" and has_light_ground(result))
-    if light or fitting.invert == "yes":
-        result = _inverted(result)
-        steps.append("inverted")
-    has_size = file_size == (width, height) and result.size == file_size
-    wants_centring = fitting.center == "yes" or (fitting.center == "auto" and not has_size)
-    ink = centred(result.convert("L"), width, height) if wants_centring else None
-    if ink is not None:
-        result = ink
-        steps.append("centred")
-    elif result.size != (width, height):
-        if fitting.crop:
-            result = ImageOps.fit(result, (width, height), RESAMPLING)
-        else:
-            result = _letterboxed(result, width, height)
-        steps.append("cropped" if fitting.crop else "fitted")
-    image = np.asarray(result.convert(mode), dtype=np.uint8)
+    image, done = adapted(upright, shape, fitting, "alpha over white" in steps)
+    steps += done
     return Upload(image, *file_size, tuple(steps))
 
 
@@ -201,24 +139,6 @@ def read_pixels(data: bytes, max_pixels: int, alpha: bool) -> NDArray[np.uint8] 
     if alpha:
         return rgba
     return rgba[..., :3] if (rgba[..., 3] == 255).all() else None
-
-
-def _inverted(picture: PillowImage.Image) -> PillowImage.Image:
-    """The negative; its opacity stays."""
-    if picture.mode != "RGBA":
-        return ImageOps.invert(picture)
-    *bands, opaque = picture.split()
-    return PillowImage.merge("RGBA", [*map(ImageOps.invert, bands), opaque])
-
-
-def _letterboxed(picture: PillowImage.Image, width: int, height: int) -> PillowImage.Image:
-    """The picture in the middle of a black one, as large as fits, at least a pixel each way."""
-    factor = min(width / picture.width, height / picture.height)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    result = PillowImage.new(picture.mode, (width, height))
-    resized = picture.resize(size, RESAMPLING)
-    result.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
-    return result
 
 
 def _flatten(picture: PillowImage.Image, invert: Tristate, steps: list[Step]) -> PillowImage.Image:

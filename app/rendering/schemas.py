@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from app.formats.uploads import Step, Upload
+from app.fitting.adapt import Step
+from app.formats.uploads import Upload
 from app.seeds import MAX_SEED
 
 MAX_ENDS = 16  # of a path

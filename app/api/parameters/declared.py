@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field
 from app import seeds
 from app.core.interpolation import Method
 from app.core.requests import TIMEOUT_HEADER
+from app.fitting.adapt import Tristate
 from app.formats.provenance import MetadataLevel
 from app.formats.sheets import Layout
-from app.formats.uploads import Tristate
 from app.rendering.options import FRAME_MS
 from app.rendering.schemas import MAX_ENDS
 
@@ -256,16 +256,17 @@ async def _fitting_options(
         Tristate,
         Query(
             description="Invert an upload, for models that know only light on dark. auto: if its "
-            "edge is light, or it is dark ink on a transparent ground, and the model was trained "
-            "on MNIST or similar data; photos are never inverted. X-Picture reports it.",
+            "ink is darker than the ground around it, or on a transparent ground, and the model "
+            "was trained on MNIST or similar data; photos are never inverted. X-Picture reports "
+            "it.",
         ),
     ] = "auto",
     center: Annotated[
         Tristate,
         Query(
-            description="Place the ink as MNIST does: within 20 x 20 of 28 x 28 pixels, centre of "
-            "mass in the middle, paper and noise black. auto: if the model was trained on MNIST "
-            "and the upload does not have its size already. X-Picture reports it.",
+            description="Find the digit and place it as MNIST does: within 20 x 20 of 28 x 28 "
+            "pixels, centre of mass in the middle, all else black. auto: if the model was trained "
+            "on MNIST and the upload does not have that form already. X-Picture reports it.",
         ),
     ] = "auto",
 ) -> FittingOptions:

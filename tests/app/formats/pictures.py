@@ -6,7 +6,8 @@ from typing import Any
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from app.formats.uploads import AS_IT_IS, Fitting, Upload, read_upload
+from app.fitting.adapt import AS_IT_IS, Fitting
+from app.formats.uploads import Upload, read_upload
 
 GREY = (1, 28, 28)  # the shape of a model
 LIMIT = 10_000_000  # pixels

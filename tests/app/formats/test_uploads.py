@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from app.errors import BodyTooLargeError, UnreadableImageError
+from app.fitting.adapt import AS_IT_IS, Fitting, fitting_for
 from app.formats.png import png_chunk, to_png
-from app.formats.uploads import AS_IT_IS, Fitting, Upload, fitting_for, read_upload, summary
+from app.formats.uploads import Upload, read_upload, summary
 from tests.app.formats.pictures import AUTO, GREY, INVERT, LIMIT, file_of, seven, upload_of
 
 

@@ -1,0 +1,186 @@
+"""Finds the ink of a digit on paper, a board or a screen, whatever the light.
+
+Ink is what stands out from the ground around it, is large, and hangs together. No threshold is one
+of brightness: contrast is relative to the ground beside it, dark or light.
+
+The numbers below were chosen with test digits 0 to 4,999 on the sheets of ``bench/sheets.py``;
+``python -m bench pictures`` measures others.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageFilter
+
+from app.fitting.lines import without_lines
+from app.fitting.morphology import Mask, grown, opened
+from app.fitting.pieces import Pieces, pieces_of
+
+Levels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+MAX_SIDE = 512  # pixels in which ink is looked for; a digit a tenth as large still has 50
+_BLURRED_SIDE = 200  # from here on a blur of 3 pixels removes noise and dither, and no stroke
+_RULED_SIDE = 100  # below, a stroke of a pixel is as thin as a line
+# Shares of the longer side.
+# Pixels whose mean tells ink from ground, and the skew from which that is sure; 2 to 8 is usual.
+_AROUND = ((0.08, 0.15), (0.2, 0.5))
+_GROUND = 0.25  # what is wider is ground, not a stroke
+_LEAST_SIZE = 0.025  # of a digit
+_CHAIN = 4  # rounds in which pieces near a digit's become its own
+# Of contrast, 0 to 1.
+_LEAST_CONTRAST = 0.06
+# Levels that count as full contrast at least, of light ink and of dark: on a light ground, and in
+# deep shadow, a level is noise.
+_LEAST_SCALE = (96, 16)
+_NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
+
+
+class Ink(NamedTuple):
+    """A digit's strokes, cut out of a picture."""
+
+    levels: Floats  # (H, W), 0 = ground, 1 = full ink; strokes reach all four sides
+    dark: bool  # darker than its ground
+    ruled: bool  # whether lines were removed
+    dropped: bool  # whether other pieces were left out
+    plausible: float  # 0 to 1, to choose a polarity
+
+
+def find_ink(picture: PillowImage.Image, dark: bool | None = None) -> Ink | None:
+    """The ink of a picture; None = there is none.
+
+    Args:
+        picture: Grey or RGB.
+        dark: Whether the ink is darker than its ground; None = find out.
+    """
+    if (shrink := -(-max(picture.size) // MAX_SIDE)) > 1:
+        picture = picture.reduce(shrink)
+    if min(picture.size) < 3:
+        return None
+    if max(picture.size) >= _BLURRED_SIDE:
+        picture = picture.filter(ImageFilter.BoxBlur(1))
+    candidates = (dark,) if dark is not None else _polarities(picture.convert("L"))
+    found = [_cut_out(_contrast(picture, polarity), polarity) for polarity in candidates]
+    return max(filter(None, found), key=lambda ink: ink.plausible, default=None)
+
+
+def _polarities(grey: PillowImage.Image) -> tuple[bool, ...]:
+    """Whether ink is darker than its ground; where that is not sure, both.
+
+    Strokes are few, so they stand out more than gaps: the third moment of the differences from the
+    mean around each pixel has their sign. The edges of shadows and sheets have as much on either
+    side, and hide it where they are all that is seen.
+    """
+    levels = np.asarray(grey, np.float32)
+    for share, sure in _AROUND:
+        around = grey.filter(ImageFilter.BoxBlur(max(1, round(max(grey.size) * share))))
+        difference = levels - np.asarray(around, np.float32)
+        squared = difference * difference
+        skew = float((squared * difference).mean()) / max(float(squared.mean()), 1e-6) ** 1.5
+        if abs(skew) > sure:
+            return (skew < 0,)
+    return (True, False)
+
+
+def _contrast(picture: PillowImage.Image, dark: bool) -> Floats:
+    """How far each pixel stands out from its ground, 0 to 1, in the ink's own colour (H, W).
+
+    Dark ink takes a share of the light that its paper reflects, so a shadow does not matter.
+    """
+    size = max(3, round(max(picture.size) * _GROUND))
+    planes: list[Floats] = []
+    for band in picture.split():
+        light = 255 - np.asarray(band) if dark else np.asarray(band)  # the ink is light
+        ground = opened(light, size)
+        scale = np.maximum(255 - ground.astype(np.float32), np.float32(_LEAST_SCALE[dark]))
+        planes.append(np.asarray((light - ground) / scale, np.float32))
+    if len(planes) == 1:
+        return planes[0]
+    most = np.maximum(np.maximum(planes[0], planes[1]), planes[2])
+    strong = most >= float(most.max()) / 2
+    weights = [float(plane[strong].mean()) for plane in planes]
+    total = max(sum(weights), 1e-6)
+    result = sum(plane * np.float32(w / total) for plane, w in zip(planes, weights, strict=True))
+    return np.asarray(result, np.float32)
+
+
+def _cut_out(contrast: Floats, dark: bool) -> Ink | None:
+    low, high = np.percentile(contrast, (5, 20))
+    least = max(_LEAST_CONTRAST, float(high + _NOISE * (high - low)))
+    standing = contrast[contrast > least]
+    if len(standing) < 4:
+        return None
+    threshold = max(least, _otsu(standing))
+    whole, ruled = contrast > threshold, False
+    mask, chosen = whole, None
+    if max(mask.shape) >= _RULED_SIDE:
+        mask, ruled = without_lines(whole)
+        pieces = pieces_of(mask)
+        chosen = _digit(pieces, contrast)
+    if chosen is None:  # or what looked like a line is all there is
+        mask, ruled = whole, False
+        pieces = pieces_of(mask)
+        if (chosen := _digit(pieces, contrast)) is None:
+            return None
+    kept = np.append(False, chosen)[pieces.labels]
+    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
+    place = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    # The soft edges of strokes are below the threshold; other pieces may be as near.
+    ground, full = 0.4 * threshold, float(np.percentile(contrast[kept], 60))
+    ink = ((contrast - ground) / max(full - ground, 1e-3)).clip(0, 1) * grown(kept, 2)
+    # A digit is thin, and all or most of the ink; gaps between other things are rarely either.
+    fill = np.count_nonzero(kept) / ink[place].size
+    plausible = float(contrast[kept].sum() / contrast[mask].sum()) * (1 - fill)
+    return Ink(ink[place], dark, ruled, not chosen.all(), plausible)
+
+
+def _otsu(values: Floats) -> float:
+    """The level that splits values of 0 to 1 in two with least variance within each.
+
+    Source: Otsu 1979, IEEE Trans. Systems, Man, and Cybernetics 9(1).
+    """
+    counts, edges = np.histogram(values, 128, (0, 1))
+    weight = counts.cumsum()
+    middle = (edges[:-1] + edges[1:]) / 2
+    total = (counts * middle).cumsum()
+    below, above = weight[:-1], weight[-1] - weight[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    return float(edges[1 + int(np.nan_to_num(between).argmax())])
+
+
+def _digit(pieces: Pieces, contrast: Floats) -> Mask | None:
+    """Which pieces are the digit, (N,); None = none.
+
+    The main one has most ink. One at the frame is rather a table, a finger or a shadow, and a disc
+    a hole; a box around another is a form's. With it go others that are near and about as dark.
+    """
+    if not (count := len(pieces.area)):
+        return None
+    ink = np.bincount(pieces.labels.ravel(), contrast.ravel(), count + 1)[1:]
+    high, wide = pieces.bottom - pieces.top + 1, pieces.right - pieces.left + 1
+    size = np.maximum(high, wide)
+    height, width = contrast.shape
+    at_frame = (pieces.top == 0) | (pieces.bottom == height - 1)
+    at_frame |= (pieces.left == 0) | (pieces.right == width - 1)
+    disc = (pieces.area > 0.7 * high * wide) & (size < 1.6 * np.minimum(high, wide))
+    score = ink * np.where(at_frame, 0.05, 1) * np.where(disc, 0.2, 1)
+    main = int(score.argmax())
+    inside = pieces.inside(pieces.box(main)) & (size > 0.35 * size[main])
+    if inside.any():
+        main = int(np.where(inside, score, -1).argmax())
+    if size[main] < max(3, _LEAST_SIZE * max(height, width)):
+        return None
+    chosen = np.arange(count) == main
+    alike = (pieces.area >= 0.04 * pieces.area[main]) & ~at_frame
+    alike &= ink / pieces.area > 0.5 * ink[main] / pieces.area[main]
+    for _ in range(_CHAIN):  # a broken stroke has pieces beside pieces
+        box = pieces.box(chosen)
+        side = max(box.bottom - box.top, box.right - box.left) + 1
+        more = alike & (pieces.distance(box) <= 0.25 * side) & (size <= 1.2 * side)
+        if not (more & ~chosen).any():
+            break
+        chosen |= more & ~pieces.around(box)
+    return np.asarray(chosen, np.bool_)

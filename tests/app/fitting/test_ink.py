@@ -1,0 +1,63 @@
+"""A digit is found on every sheet of the benchmark, as it is on a clean one."""
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageDraw
+
+from app.fitting.ink import find_ink
+from bench.sheets import PAPER, SHEETS, Array, coverage, drawn, png
+from tests.app.formats.pictures import AUTO, file_of, upload_of
+
+
+def four() -> Array:
+    """A four of 28 x 28, drawn with a round pen."""
+    picture = PillowImage.new("L", (280, 280))
+    pen = ImageDraw.Draw(picture)
+    pen.line([(110, 60), (75, 150), (190, 150)], 255, width=22, joint="curve")
+    pen.line([(170, 70), (160, 225)], 255, width=22)
+    small = picture.resize((28, 28), PillowImage.Resampling.BOX)
+    return np.asarray(small, np.float32) / np.float32(255)
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_digit_is_found_on_a_spoiled_sheet_as_on_a_clean_one(name: str) -> None:
+    clean = upload_of(SHEETS["clean sheet"](four(), np.random.default_rng(0)), AUTO)
+    upload = upload_of(SHEETS[name](four(), np.random.default_rng(1)), AUTO)
+    assert upload.steps[-1] == "centred"
+    likeness = np.corrcoef(upload.image.ravel(), clean.image.ravel())[0, 1]
+    assert likeness > (0.6 if "turned" in name else 0.75), (name, upload.steps, likeness)
+
+
+@pytest.mark.parametrize("level", [0, 20, 128, 235, 255])
+def test_an_empty_sheet_has_no_ink_whatever_its_light_and_noise(level: int) -> None:
+    random = np.random.default_rng(level)
+    light = np.linspace(0.6, 1, 300)[:, None, None]
+    for noise in (0, 3, 12):
+        sheet = level * light + random.normal(0, 1, (300, 200, 3)) * noise
+        picture = PillowImage.fromarray(sheet.clip(0, 255).astype(np.uint8))
+        assert find_ink(picture) is None
+        assert "centred" not in upload_of(file_of(picture), AUTO).steps
+
+
+def test_a_thin_pens_single_stroke_is_no_ruled_line() -> None:
+    picture = PillowImage.new("L", (280, 280), 255)
+    ImageDraw.Draw(picture).line([(140, 20), (132, 260)], 0, width=3)
+    upload = upload_of(picture, AUTO)
+    assert "lines removed" not in upload.steps
+    rows = np.flatnonzero(upload.image.max(axis=1) > 128)
+    assert rows[-1] - rows[0] >= 17
+
+
+@pytest.mark.parametrize("width", [1, 6])
+def test_lines_as_dark_as_the_ink_are_removed_and_it_stays_whole(width: int) -> None:
+    clean = upload_of(SHEETS["clean sheet"](four(), np.random.default_rng(0)), AUTO)
+    with PillowImage.new("RGB", (600, 800), PAPER) as paper:
+        pen = ImageDraw.Draw(paper)
+        for place in range(20, 800, 60):
+            pen.line([(0, place), (600, place + 14)], (40, 40, 60), width)
+            pen.line([(place, 0), (place - 14, 800)], (40, 40, 60), width)
+        sheet = np.asarray(paper)
+    upload = upload_of(png(drawn(coverage(four()), sheet)), AUTO)
+    assert ("lines removed" in upload.steps) == (width == 6)  # the others are below the threshold
+    assert np.corrcoef(upload.image.ravel(), clean.image.ravel())[0, 1] > 0.75
