@@ -240,7 +240,8 @@ class OverShareError(ServiceError):
         "The service is overloaded, other clients are waiting too, and most of the queue is yours "
         "(a client is a key, or without keys an address). This request was refused; those that you "
         "have queued will be answered. RateLimit-Policy gives your queued images as your quota; "
-        "RateLimit and Retry-After give the seconds until there should be room again."
+        "RateLimit and Retry-After give the seconds until there should be room again. Connections "
+        "and the bytes of bodies that are being received have shares, too."
     )
     example = "3277 of the 3413 queued images are yours, and others are waiting; try again in 2 s"
 
@@ -257,6 +258,25 @@ class OverShareError(ServiceError):
             f"{retry_after_s} s",
             headers=fields,
             retry_after_s=retry_after_s,
+        )
+
+    @classmethod
+    def of_connections(cls, own: int, limit: int) -> "OverShareError":
+        """A client has ``own`` of at most ``limit`` connections."""
+        return cls(
+            f"{own} connections of this process are yours, and it takes {limit} of all clients; "
+            "close some, or send your requests one after the other",
+            retry_after_s=1,
+        )
+
+    @classmethod
+    def of_bodies(cls, own: int, limit: int) -> "OverShareError":
+        """A client has ``own`` bytes of bodies under way, where all may have ``limit``."""
+        return cls(
+            f"{own} bytes of request bodies under way are yours, and this process takes {limit} of "
+            "all clients; try again when some are answered",
+            headers={"Connection": "close"},
+            retry_after_s=1,
         )
 
 

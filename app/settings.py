@@ -151,7 +151,7 @@ class Settings(BaseSettings):
         gt=0,
         le=1,
         description="fraction of the queue space left by others that one client (an API key, or "
-        "without keys an IP address) may fill; 1 = all",
+        "without keys an IP address) may fill; of connections and of bytes of bodies, too; 1 = all",
     )
     max_timeout_ms: int = Field(
         default=30_000,
@@ -180,6 +180,13 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="maximum bytes of a request body"
+    )
+    max_bodies_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        le=2**36,
+        description="maximum bytes of all request bodies that a process holds at a time; more are "
+        "refused with 503; none = eight times max_body_bytes",
     )
     max_pixels: int = Field(
         default=16_000_000,
@@ -320,6 +327,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
+        if self.max_bodies_bytes is not None and self.max_body_bytes > self.max_bodies_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) is over max_bodies_bytes "
+                f"({self.max_bodies_bytes}): such a body could never be accepted"
+            )
         if self.max_n > self.queue_limit:
             raise ValueError(
                 f"max_n ({self.max_n}) is over queue_limit ({self.queue_limit}): a request for "

@@ -116,6 +116,15 @@ class Metrics(Collector):
             "Lines that standard error or standard output did not take in time",
         )
         self._dropped_lines_counted = 0
+        self._refused_connections = self._counter(
+            "genserve_refused_connections",
+            "Connections that may ask for health alone: all are in use (full), or most of them are "
+            "of one client (share)",
+            ("reason",),
+        )
+        self._body_bytes = self._gauge(
+            "genserve_body_bytes", "Bytes of request bodies that are held"
+        )
         self._refused_files = self._gauge(
             "genserve_refused_checkpoints",
             "Files in the store that could not be loaded",
@@ -249,6 +258,14 @@ class Metrics(Collector):
         self._in_flight.set(in_flight)
         for key, rate in rates.items():
             self._rate.set(rate, *key)
+
+    def refused_connection(self, reason: str) -> None:
+        """Record a connection that was not admitted."""
+        self._refused_connections.add(1, reason)
+
+    def body_bytes(self, held: int) -> None:
+        """Record the bytes of bodies that this process holds."""
+        self._body_bytes.set(held)
 
     def dropped_lines(self, total: int) -> None:
         """Record how many lines of the log this process has dropped since it began."""

@@ -14,6 +14,7 @@ from app.batching.ticket import (
     HungError,
     Timing,
 )
+from app.core.body_budget import BodyBudget
 from app.core.clients import current_client
 from app.core.health import Health
 from app.core.logs import dropped_lines
@@ -105,6 +106,9 @@ class Service:
         self.models = engine.models
         self.selector = ModelSelector(self.models, settings.default_model, aliases)
         self.health = Health(batcher, list(self.models), self._canary)
+        self.bodies = BodyBudget(
+            settings.max_bodies_bytes or 8 * settings.max_body_bytes, settings.max_share
+        )
         self.max_n = settings.max_n  # images of one request at most
         self.in_flight = 0  # requests accepted and not yet answered
         self.stopping = False  # no new work is accepted
@@ -374,5 +378,6 @@ class Service:
         batcher = self.batcher
         wait_s = batcher.admission.wait_s(batcher.clock())
         self.metrics.dropped_lines(dropped_lines())
+        self.metrics.body_bytes(self.bodies.held)
         self.metrics.process(process_figures(), time.process_time())
         self.metrics.load(batcher.waiting, wait_s, batcher.admission.rates, self.in_flight)

@@ -128,6 +128,10 @@ class FastPath:
         request_id = request.request_id or new_request_id()
         return 200, _ALIVE_LINES + common_lines(request_id.encode()), _ALIVE
 
+    def refused_connection(self, reason: str) -> None:
+        """Count a connection that was not admitted."""
+        self._metrics.refused_connection(reason)
+
     def unrouted_error(self, error: ServiceError, target: bytes) -> tuple[int, bytes, bytes]:
         """Status, header lines and body for a request that reaches no route; counted.
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +31,7 @@ _CSP_DOCS = (
 )
 CLIENT_LEFT = 499  # the client disconnected; in the metrics alone, since nothing is sent
 _HEAD = "genserve.head"  # in the scope of a HEAD request, which runs as GET
+_AT_END = "at_end"  # in the scope's state: what is to be called
 DOCS_PATHS = ("/docs", "/redoc")
 
 
@@ -123,6 +125,8 @@ class RequestMiddleware:
                 raise ResponseCutError from error
             await _send_error(send_with_headers, service_error, scope)
         finally:
+            for release in scope["state"].get(_AT_END, ()):
+                release()
             seconds = time.perf_counter() - started
             self.metrics.request(_method(method), _route(scope), status, seconds)
             if self.access_log:
@@ -138,6 +142,11 @@ async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
     )
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def at_end(scope: Scope, release: Callable[[], None]) -> None:
+    """Have something called when the request has ended, however it does."""
+    scope["state"].setdefault(_AT_END, []).append(release)
 
 
 def is_head(scope: Scope) -> bool:

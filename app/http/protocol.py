@@ -104,7 +104,11 @@ def service_protocol(
     """
     shared = Shared(
         fast_path,
-        ConnectionLimit(settings.max_connections),
+        ConnectionLimit(
+            settings.max_connections,
+            max_share=settings.max_share,
+            on_refused=fast_path.refused_connection,
+        ),
         KeepAlive(settings.keep_alive_seconds, ServiceProtocol.close),
         {
             State.NEW: settings.header_seconds,
@@ -136,7 +140,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._state = State.NEW
         self._deadline: asyncio.TimerHandle | None = None  # of the state
         self._stall: asyncio.TimerHandle | None = None
-        self._admitted = True  # else it is beyond the limit of connections
+        self._refusal: ServiceError | None = None  # why it is not admitted
         self._head_bytes = 0  # received of a head that is not whole
         self._header_lines = 0
         self._header_bytes = 0
@@ -199,12 +203,14 @@ class ServiceProtocol(HttpToolsProtocol):
         self._client = by_address(self._peer)
         self._from_proxy = self._shared.proxies.trusts(self._peer)
         self._start_deadline()
-        self._admitted = self._shared.limit.admit(self._all, self, self.loop.time())
+        # A proxy's connections are those of many clients.
+        self._owner = None if self._from_proxy else self._client
+        self._refusal = self._shared.limit.admit(self._all, self, self.loop.time(), self._owner)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
         if state is State.IDLE or state is State.NEW:
-            if self._admitted and not self.flow.write_paused and self._take_fast(data):
+            if not self._refusal and not self.flow.write_paused and self._take_fast(data):
                 return
             self.url = b""
             self._enter(State.HEAD)
@@ -254,7 +260,8 @@ class ServiceProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.cycle:  # ``_Lingering`` would keep this connection until the garbage collector runs
             self.cycle.transport = self.transport
-        self._shared.limit.closed(self._all)
+        self._shared.limit.closed(self._all, self, self._owner)
+        self._refusal = None  # its traceback would keep this connection, too
         self._shared.on_closed()
 
     def _cancel_stall(self) -> None:
@@ -311,8 +318,8 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._offers_upgrade():
             return
-        if not self._admitted:
-            self._shared.limit.check(path_of(self.url))
+        if self._refusal:
+            self._shared.limit.check(self._refusal, path_of(self.url))
         if [name for name, _ in self.headers].count(b"transfer-encoding") > 1:
             raise MalformedRequestError("Transfer-Encoding is given more than once")
         self._take_authority()
@@ -320,7 +327,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._cycles.append(self.cycle)
         self._enter(State.BODY)
         self._head_bytes = 0
-        if not self._admitted or self.parser.should_upgrade():
+        if self._refusal or self.parser.should_upgrade():
             # What follows a CONNECT is not HTTP.
             self.cycle.keep_alive = False
         if self._shared.fast_path.draining:

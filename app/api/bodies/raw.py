@@ -6,6 +6,8 @@ from typing import NoReturn
 
 from starlette.requests import Request
 
+from app.core.body_budget import BodyBudget
+from app.core.clients import current_client
 from app.errors import (
     BodyTooLargeError,
     InvalidParameterError,
@@ -13,6 +15,7 @@ from app.errors import (
     UnsupportedMediaTypeError,
     shown,
 )
+from app.http.middleware import at_end
 
 # Content-Encoding -> zlib's wbits; "deflate" means the zlib format (RFC 9110).
 CODINGS = {"gzip": 31, "deflate": 15}
@@ -63,10 +66,11 @@ def media_type(request: Request, accepted: tuple[str, ...], codings: Collection[
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+    """The whole body. Its bytes count in the process's ``BodyBudget`` until the request's end.
 
     Raises:
         BodyTooLargeError: Content-Length or the body exceeds ``limit`` bytes; the rest is not read.
+        OverShareError, OverloadedError: there is no room for it.
     """
 
     def refuse(size: str) -> NoReturn:
@@ -79,7 +83,13 @@ async def read_body(request: Request, limit: int) -> bytes:
     if length.isascii() and length.isdigit() and int(length) > limit:
         refuse(length)
     body = bytearray()
+    budget: BodyBudget = request.app.state.service.bodies
+    client = current_client.get()
+    at_end(request.scope, lambda: budget.give_back(client, taken))
+    taken = 0
     async for part in request.stream():
+        budget.take(client, len(part))
+        taken += len(part)
         body += part
         if len(body) > limit:
             refuse(f"over {limit}")

@@ -17,6 +17,7 @@ from app.errors import (
     NotAcceptableError,
     NotReadyError,
     OverloadedError,
+    OverShareError,
     RequestTimeoutError,
     ServiceError,
     UnauthorizedError,
@@ -111,7 +112,7 @@ def _common_errors(method: str, path: str) -> list[Error]:
     errors = [MalformedRequestError, RequestTimeoutError, UriTooLongError, HeadersTooLargeError]
     errors += [InvalidParameterError, ServiceError, NotReadyError, UnsupportedTransferCodingError]
     if path not in HEALTH:
-        errors += [MisdirectedRequestError, OverloadedError]
+        errors += [MisdirectedRequestError, OverloadedError, OverShareError]
         errors += [CrossSiteError] * (method not in SAFE)
     return errors + [UnauthorizedError] * needs_key(method, path)
 

@@ -36,28 +36,29 @@ class Fake:
 def test_the_connection_that_was_unused_for_longest_makes_room() -> None:
     limit = ConnectionLimit(3)
     connections = [Fake(2.0), Fake(None), Fake(1.0), Fake(9.0)]
-    assert limit.admit(connections, connections[3], 9.0)
+    assert limit.admit(connections, connections[3], 9.0) is None
     assert [one.closed for one in connections] == [False, False, True, False]
 
 
 def test_one_that_was_used_again_meanwhile_is_kept() -> None:
     limit = ConnectionLimit(3)
     first, second, third = connections = [Fake(1.0), Fake(2.0), Fake(3.0)]
-    assert limit.admit([*connections, new := Fake(4.0)], new, 4.0)
+    assert limit.admit([*connections, new := Fake(4.0)], new, 4.0) is None
     assert first.closed
     second.since = 5.0
-    assert limit.admit([second, third, new, newer := Fake(6.0)], newer, 6.0)
+    assert limit.admit([second, third, new, newer := Fake(6.0)], newer, 6.0) is None
     assert (second.closed, third.closed) == (False, True)
 
 
 def test_without_an_unused_one_the_new_connection_may_ask_for_health_alone() -> None:
     limit = ConnectionLimit(1)
     connections = [Fake(None), Fake(0.0)]
-    assert not limit.admit(connections, connections[1], 0.0)
-    limit.check("/livez")
-    limit.check("/v2/health/ready")
+    refusal = limit.admit(connections, connections[1], 0.0)
+    assert refusal
+    limit.check(refusal, "/livez")
+    limit.check(refusal, "/v2/health/ready")
     with pytest.raises(OverloadedError, match="all 1 connections"):
-        limit.check("/generate")
+        limit.check(refusal, "/generate")
 
 
 def test_in_a_storm_not_all_connections_are_looked_at_for_each_new_one() -> None:
@@ -65,7 +66,7 @@ def test_in_a_storm_not_all_connections_are_looked_at_for_each_new_one() -> None
     connections = [Fake(float(index)) for index in range(100)]
     for index in range(50):
         connections.append(new := Fake(100.0 + index))
-        assert limit.admit(connections, new, 100.0 + index)
+        assert limit.admit(connections, new, 100.0 + index) is None
         connections = [one for one in connections if not one.closed]
     assert sum(one.looks for one in connections) <= 100 + 50
 
@@ -74,14 +75,87 @@ def test_where_all_are_in_use_they_are_looked_at_only_now_and_then() -> None:
     limit = ConnectionLimit(100, retry_s=0.05)
     busy = [Fake(None) for _ in range(100)]
     for now in (0.0, 0.01, 0.02, 0.049):
-        assert not limit.admit([*busy, new := Fake(now)], new, now)
+        assert limit.admit([*busy, new := Fake(now)], new, now)
     assert {one.looks for one in busy} == {1}
     busy[0].since = 0.01
-    assert limit.admit([*busy, new := Fake(0.06)], new, 0.06)
+    assert limit.admit([*busy, new := Fake(0.06)], new, 0.06) is None
+
+
+class Door:
+    """A limit with the connections that it admitted."""
+
+    def __init__(self, maximum: int, max_share: float) -> None:
+        self.refused: list[str] = []
+        self._limit = ConnectionLimit(maximum, 0.05, max_share, self.refused.append)
+        self.all: dict[Fake, str | None] = {}
+
+    def open(self, client: str | None, since: float | None = None, now: float = 0.0) -> str | None:
+        """The kind of the refusal, if it is one; a refused connection is gone at once."""
+        self.all[new := Fake(since)] = client
+        refusal = self._limit.admit(self.all, new, now, client)
+        for connection in [one for one in self.all if one.closed or (refusal and one is new)]:
+            owner = self.all.pop(connection)
+            self._limit.closed(self.all, connection, owner)
+        return refusal.slug if refusal else None
+
+    def count(self, client: str | None) -> int:
+        return sum(owner == client for owner in self.all.values())
+
+
+def test_a_client_alone_leaves_room_for_others_who_get_a_share_of_the_rest() -> None:
+    door = Door(200, 0.8)
+    for _ in range(260):
+        door.open("attacker")
+    assert door.count("attacker") == 160
+    assert set(door.refused) == {"share"}
+    for client in ("second", "third"):
+        assert door.open(client) is None
+    for _ in range(100):
+        door.open("second")
+    assert 20 < door.count("second") < 40
+    assert door.open("third") is None
+    assert door.open("attacker") == "over-share"
+
+
+def test_over_its_share_a_client_makes_room_among_its_own_idle_connections_alone() -> None:
+    door = Door(10, 0.5)
+    assert [door.open("other", since=0.0) for _ in range(2)] == [None, None]
+    assert [door.open("busy") for _ in range(4)] == [None] * 4
+    assert door.open("busy") == "over-share"
+    assert door.count("other") == 2
+    for index in range(20):
+        assert door.open("idle", since=float(index), now=float(index)) is None
+    assert (door.count("other"), door.count("busy")) == (2, 4)
+    assert door.count("idle") <= 3
+
+
+def test_a_client_may_always_have_one_connection_and_a_proxys_are_nobodys() -> None:
+    door = Door(2, 0.5)
+    assert door.open("first") is None
+    assert door.open("second") is None
+    assert door.open("first") == "over-share"
+    proxied = Door(10, 0.5)
+    assert [proxied.open(None) for _ in range(10)] == [None] * 10
+    assert proxied.open(None) == "overloaded"
+
+
+async def test_a_client_that_holds_most_connections_is_told_so(make_wire: Any) -> None:
+    wire = await make_wire(max_connections=4, max_share=0.5)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            holder = await stack.enter_async_context(RawConnection(wire))
+            holder.send(UPLOAD_HEAD + b"Content-Length: 5\r\n\r\n")
+            await asyncio.sleep(0.05)
+        refused = await stack.enter_async_context(RawConnection(wire))
+        refused.send(FAST)
+        assert "connections of this process are yours" in await refused.refused(429, "over-share")
+        probe = await stack.enter_async_context(RawConnection(wire))
+        probe.send(LIVEZ)
+        assert (await probe.response())[0] == 200
 
 
 async def test_idle_connections_make_room_for_new_ones(make_wire: Any, app_of: Any) -> None:
-    wire = await make_wire(max_connections=5)
+    wire = await make_wire(max_connections=5, max_share=1)
     async with AsyncExitStack() as stack:
         for index in range(20):
             connection = await stack.enter_async_context(RawConnection(wire))
@@ -100,7 +174,7 @@ async def test_idle_connections_make_room_for_new_ones(make_wire: Any, app_of: A
 async def test_when_all_connections_are_in_use_health_still_answers(
     make_wire: Any, app_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire = await make_wire(max_connections=2)
+    wire = await make_wire(max_connections=2, max_share=1)
     service = app_of(wire).state.service
     held: list[Any] = []
     full = asyncio.Event()
