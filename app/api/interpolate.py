@@ -34,7 +34,7 @@ from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, resolve_walk
 from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
-from app.rendering.lineage import walk_metadata
+from app.rendering.lineage import fit_header, walk_metadata
 from app.rendering.options import check_size
 from app.seeds import list_text
 from app.settings import Settings
@@ -91,10 +91,12 @@ def interpolate(settings: Settings) -> Endpoint:
             uploads = await decode_uploads(found.files, found.model, how, settings)
             latents = await found.latents(service, [upload.image for upload in uploads], context)
             sizes = [part.size for part in found.model.latent]
+            fits = await found.fits(service, [upload.image for upload in uploads], latents, context)
             points, positions = path(latents, steps, method, sizes)
             images, timing = await found.images(service, points, context)
             items = [{"at": position} for position in positions.tolist()]
             metadata = metadata._replace(items=items, uploads=uploads)
+            metadata = metadata._replace(headers={**metadata.headers, **fit_header(fits)})
             return await render(rendering, images, metadata, timing)
 
     return interpolate

@@ -10,12 +10,13 @@ from app.api.bodies.pictures import read_pictures
 from app.api.common import Endpoint, decode_uploads, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
+from app.core.service import fits_of
 from app.engines.rows import Latent, Posterior, has_posterior
 from app.errors import InvalidParameterError
 from app.fitting.adapt import fitting_for
 from app.formats.uploads import Upload, summary
 from app.http.disconnect import client_disconnected
-from app.rendering.lineage import reconstruction_metadata, seedless_metadata
+from app.rendering.lineage import fit_header, reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size
 from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList
 from app.settings import Settings
@@ -49,10 +50,13 @@ def encode(settings: Settings) -> Endpoint:
                 service.check_seeds(seed, len(uploads))
             images = [upload.image for upload in uploads]
             posteriors, _ = await service.encode(encoder, images, context)
+            means = [mu for mu, _ in posteriors]
+            fits = await service.fits(encoder, images, means, context)
+            response.headers.update(fit_header(fits))
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Model"] = encoder.name
             response.headers["X-Picture"] = summary(uploads)
-            items = _posterior_items(posteriors, uploads, seed)
+            items = _posterior_items(posteriors, uploads, fits, seed)
             return PosteriorList(model=encoder.name, seed=seed, items=items)
 
     return encode
@@ -122,14 +126,18 @@ def reconstruct(settings: Settings) -> Endpoint:
             posteriors, _ = await service.encode(encoder, originals, context)
             means = [mu for mu, _ in posteriors]
             images, timing = await service.decode(encoder, means, context)
-            metadata = reconstruction_metadata(encoder, uploads, images, rendering, columns)
+            fits = fits_of(encoder, originals, images, means)
+            metadata = reconstruction_metadata(encoder, uploads, fits, images, rendering, columns)
             return await render(rendering, images, metadata, timing)
 
     return reconstruct
 
 
 def _posterior_items(
-    posteriors: Sequence[Posterior], uploads: Sequence[Upload], seed: int | None
+    posteriors: Sequence[Posterior],
+    uploads: Sequence[Upload],
+    fits: Sequence[float] | None,
+    seed: int | None,
 ) -> list[PosteriorItem]:
     """The response of /encode; z is drawn with the noise of ``seed`` + index, None = the mean."""
     items = []
@@ -143,6 +151,7 @@ def _posterior_items(
                 logvar=None if logvar is None else logvar.tolist(),
                 z=z.tolist(),
                 picture=PictureNote.of(upload),
+                fit=fits[index] if fits else None,
             )
         )
     return items

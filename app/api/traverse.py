@@ -35,7 +35,7 @@ from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, liveliest_axes, resolve_walk
 from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
-from app.rendering.lineage import walk_metadata
+from app.rendering.lineage import fit_header, walk_metadata
 from app.rendering.options import check_size
 from app.seeds import random_seed
 from app.settings import Settings
@@ -104,11 +104,13 @@ def traverse(settings: Settings) -> Endpoint:
             how = fitting_for(found.model.description.data, *fitting)
             uploads = await decode_uploads(found.files, found.model, how, settings)
             latents = await found.latents(service, [upload.image for upload in uploads], context)
+            fits = await found.fits(service, [upload.image for upload in uploads], latents, context)
             values = np.linspace(low, high, steps).tolist()
             points = traversal(latents[0], chosen, values)
             images, timing = await found.images(service, points, context)
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
             metadata = metadata._replace(items=items, uploads=uploads)
+            metadata = metadata._replace(headers={**metadata.headers, **fit_header(fits)})
             return await render(rendering, images, metadata, timing)
 
     return traverse

@@ -97,6 +97,23 @@ class Walk:
                 latents.append(next(next_picture) if isinstance(source, bytes) else source)
         return latents
 
+    async def fits(
+        self,
+        service: Service,
+        pictures: Sequence[Image],
+        latents: Sequence[Latent],
+        context: RequestContext,
+    ) -> list[float] | None:
+        """How well each uploaded picture fits, as ``Service.fits``.
+
+        Args:
+            pictures: ``files`` as the model's input.
+            latents: Of each source.
+        """
+        pairs = zip(self.sources, latents, strict=True)
+        means = [latent for source, latent in pairs if isinstance(source, bytes)]
+        return await service.fits(self.model, pictures, means, context)
+
     async def images(
         self, service: Service, latents: Sequence[Latent], context: RequestContext
     ) -> tuple[list[Image], Timing]:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from app.batching.admission import OverloadError
 from app.batching.batcher import Batcher
 from app.batching.ticket import (
@@ -76,6 +78,19 @@ def _overloaded(error: OverloadError, waiting: int) -> ServiceError:
     return OverloadedError(
         f"{detail}; try again in {error.retry_after_s} s", retry_after_s=error.retry_after_s
     )
+
+
+def fits_of(
+    model: StoredModel,
+    pictures: Sequence[Image],
+    reconstructions: Sequence[Image],
+    means: Sequence[Latent],
+) -> list[float] | None:
+    """``Service.fits`` of pictures that are reconstructed already."""
+    table = model.description.fit
+    if table is None:
+        return None
+    return table.fit(np.stack(pictures), np.stack(reconstructions), np.stack(means))
 
 
 class Service:
@@ -310,6 +325,32 @@ class Service:
         """The image of each latent (Z,). Raises as ``generate``."""
         results, timing = await self._submit((model.name, "decode"), latents, context)
         return results, timing  # type: ignore[return-value]
+
+    async def fits(
+        self,
+        model: StoredModel,
+        pictures: Sequence[Image],
+        means: Sequence[Latent],
+        context: RequestContext,
+    ) -> list[float] | None:
+        """How well each picture fits what the model knows (``FitTable.fit``).
+
+        Args:
+            model: Encoded them.
+            pictures: Of the model's shape.
+            means: mu of each.
+            context: From ``track_request``.
+
+        Returns:
+            None = the checkpoint has no table.
+
+        Raises:
+            ServiceError: as ``generate``; the means are decoded.
+        """
+        if model.description.fit is None or not pictures:
+            return None
+        reconstructions, _ = await self.decode(model, means, context)
+        return fits_of(model, pictures, reconstructions, means)
 
     async def _submit(
         self,

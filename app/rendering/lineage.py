@@ -229,9 +229,15 @@ def seedless_metadata(
     return ResponseMetadata(model.name, nothing, nothing, nothing, mark, [mark] * count)
 
 
+def fit_header(fits: Sequence[float] | None) -> dict[str, str]:
+    """The header that states how well uploads fit, in their order; none if that is not known."""
+    return {"X-Picture-Fit": ", ".join(f"{fit:g}" for fit in fits)} if fits else {}
+
+
 def reconstruction_metadata(
     model: StoredModel,
     uploads: Sequence[Upload],
+    fits: Sequence[float] | None,
     images: Sequence[Image],
     rendering: Rendering,
     columns: int | None,
@@ -241,6 +247,7 @@ def reconstruction_metadata(
     Args:
         model: That made them.
         uploads: The pictures.
+        fits: Of each; None = not known.
         images: Their reconstructions.
         rendering: How they are returned.
         columns: Of a sheet: 2 = picture and reconstruction, 3 = their difference as well, None =
@@ -248,11 +255,12 @@ def reconstruction_metadata(
     """
     items: list[Mapping[str, Any]] = []
     tiles: list[Image] = []
-    for upload, image in zip(uploads, images, strict=True):
+    for index, (upload, image) in enumerate(zip(uploads, images, strict=True)):
         difference = np.maximum(upload.image, image) - np.minimum(upload.image, image)
         error = float(np.mean(np.square(difference / 255)))
-        items.append({"error": error, "picture": PictureNote.of(upload)})
+        fit = fits[index] if fits else None
+        items.append({"error": error, "picture": PictureNote.of(upload), "fit": fit})
         tiles += [upload.image, image, difference][:columns]
     metadata = seedless_metadata(model, len(images), rendering, FROM_UPLOAD)
-    metadata = metadata._replace(items=items, uploads=uploads)
+    metadata = metadata._replace(items=items, uploads=uploads, headers=fit_header(fits))
     return metadata if columns is None else metadata._replace(tiles=tiles, columns=columns)

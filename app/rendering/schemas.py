@@ -59,6 +59,15 @@ class PictureNote(StrictModel):
         return cls(width=upload.width, height=upload.height, steps=list(upload.steps))
 
 
+Fit: Any = Field(
+    default=None,
+    ge=0,
+    le=1,
+    description="of an upload: share of held-out training pictures that fit the model worse; under "
+    "0.01 it is probably nothing that the model knows. none = the checkpoint has no table of it",
+)
+
+
 class ImageItem(StrictModel):
     """One image."""
 
@@ -78,6 +87,7 @@ class ImageItem(StrictModel):
         default=0, description="/reconstruct: mean squared difference from the picture, pixels 0-1"
     )
     picture: PictureNote | None = Field(default=None, description="the upload it was made from")
+    fit: float | None = Fit
 
 
 class ImageList(StrictModel):
@@ -96,6 +106,7 @@ class PosteriorItem(StrictModel):
     )
     z: list[float] = Field(description="mu + exp(logvar / 2) * noise of the seed; mu without one")
     picture: PictureNote
+    fit: float | None = Fit
 
 
 class PosteriorList(StrictModel):

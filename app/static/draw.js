@@ -22,6 +22,14 @@ function fittingText({ width, height, steps }) {
   return `Your image of ${width} × ${height} pixels: ${done}.`;
 }
 
+// How well it fits what the model knows, in words; fit is null where that was not measured.
+function fitText(fit) {
+  if (fit === null) return "";
+  if (fit < 0.01) return " It fits nothing that the model knows, so its numbers mean little.";
+  const percent = Math.round(fit * 100);
+  return ` It fits better than ${percent} % of pictures that the model was trained for but did not see.`;
+}
+
 // A point in an address; null = invalid, or of another number of latents.
 function placeOf(text, size) {
   const place = text.split(",").map((part) => (part.trim() ? Number(part) : NaN));
@@ -102,7 +110,7 @@ export function draw(app) {
     }
     if (signal.aborted) return;
     setPosterior(posteriorOf(item));
-    $("draw-done").textContent = fittingText(item.picture);
+    $("draw-done").textContent = fittingText(item.picture) + fitText(item.fit ?? null);
     compare();
     // If the user has moved the point meanwhile, it stays there.
     if (kept || moves !== since) moveTo(z);

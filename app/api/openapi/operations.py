@@ -68,7 +68,11 @@ _UPLOAD = {
     "X-Picture": _header(
         "Size of the upload and how it was adapted to the model, such as 280x280, inverted, "
         "centred; of several uploads in order."
-    )
+    ),
+    "X-Picture-Fit": _header(
+        "Share of held-out training pictures that fit the model worse than the upload, 0 to 1; of "
+        "several uploads in order. Present if the checkpoint has a table of it."
+    ),
 }
 _KEPT = {
     "Cache-Control": _header("no-cache; immutable if the address names the model's digest."),
@@ -109,6 +113,7 @@ _WALK_HEADERS = (
         ),
         "X-Axes": _header("/traverse: the axes, one for each row of the image."),
         "X-Picture": _header("How uploaded pictures were adapted to the model."),
+        "X-Picture-Fit": _header("How well uploaded pictures fit the model, 0 to 1, in order."),
     }
 )
 WALK: Responses = {200: IMAGES[200] | {"headers": _WALK_HEADERS}}

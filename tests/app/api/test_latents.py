@@ -1,14 +1,21 @@
 """/encode, /decode and /reconstruct over tiny untrained networks."""
 
 import base64
+import dataclasses
+import shutil
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import torch
 
 from app.formats.png import to_png
 from tests.app.api.helpers import PNG, picture, pixels, problem
+from training.networks.checkpoint import load, save
+from training.networks.fit import FitTable
+from training.networks.vae import VAE
 
 
 async def test_encode_returns_mean_log_variance_and_a_sample(client: httpx.AsyncClient) -> None:
@@ -50,6 +57,44 @@ async def test_the_response_reports_how_a_picture_was_adapted(
     assert "'auto', 'yes' or 'no'" in problem(refused, 422, "invalid-parameter")["detail"]
     generated = await client.get("/generate?format=json")
     assert "x-picture" not in generated.headers
+
+
+async def test_without_a_table_fit_is_null(client: httpx.AsyncClient) -> None:
+    encoded = await client.post("/encode", content=picture(), headers=PNG)
+    assert encoded.json()["items"][0]["fit"] is None
+    rebuilt = await client.post("/reconstruct?format=json", content=picture(), headers=PNG)
+    assert rebuilt.json()["items"][0]["fit"] is None
+    assert not {"x-picture-fit"} & (encoded.headers.keys() | rebuilt.headers.keys())
+
+
+async def test_every_operation_that_encodes_states_the_same_fit(
+    make_client: Any, tiny_store: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(tiny_store, store)
+    network, description = load(store / "tiny-vae-v1.safetensors")
+    assert isinstance(network, VAE)
+    pictures = torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mu, _ = network.encode(pictures)
+        table = FitTable.of(pictures.numpy(), network.decode(mu).numpy(), mu.numpy())
+    save(store / "tiny-vae-v1.safetensors", network, dataclasses.replace(description, fit=table))
+    client = await make_client(models_dir=store)
+    alike = to_png((pictures[0, 0] * 255).byte().numpy())
+    black = to_png(np.zeros((28, 28), dtype=np.uint8))
+    encoded = await client.post("/encode", content=alike, headers=PNG)
+    fit = encoded.json()["items"][0]["fit"]
+    assert 0 < fit <= 1
+    assert encoded.headers["x-picture-fit"] == f"{fit:g}"
+    for path in ("/reconstruct", "/traverse?axes=0"):
+        response = await client.post(path, content=alike, headers=PNG)
+        assert response.headers["x-picture-fit"] == f"{fit:g}", path
+    texts = [base64.b64encode(data).decode() for data in (black, alike)]
+    several = await client.post("/reconstruct?format=json", json={"images": texts})
+    assert [item["fit"] for item in several.json()["items"]] == [0, fit]
+    ends = [{"seed": 1}, {"image": texts[1]}, {"image": texts[0]}]
+    path = await client.post("/interpolate", json={"ends": ends})
+    assert path.headers["x-picture-fit"] == f"{fit:g}, 0"
 
 
 async def test_three_ways_to_upload_give_the_same_encoding(client: httpx.AsyncClient) -> None:
