@@ -70,7 +70,12 @@ function facts(model) {
   }
   add("Latent dimensions", model.latent_dim);
   const { images_seen: seen, seconds } = model.training;
-  if (seen) add("Trained on", `${seen.toLocaleString("en")} images in ${Math.round(seconds / 60)} min`);
+  const { training_images: images } = model.data;
+  if (images) add("Trained on", `${images.toLocaleString("en")} images`);
+  if (seen) {
+    const passes = images ? ` (each ${Math.round(seen / images).toLocaleString("en")} times)` : "";
+    add("Training", `${seen.toLocaleString("en")} images seen${passes}, in ${Math.round(seconds / 60)} min`);
+  }
   return list;
 }
 

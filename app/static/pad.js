@@ -49,11 +49,19 @@ function blank(pen) {
 // encoding, is the same.
 function line(pen, stroke, index) {
   const at = ([x, y]) => [(x / UNITS) * SIDE, (y / UNITS) * SIDE];
+  if (index === 0) {
+    // A path of no length draws nothing: a tap is a dot.
+    pen.fillStyle = "#fff";
+    pen.beginPath();
+    pen.arc(...at(stroke[0]), WIDTH / 2, 0, 2 * Math.PI);
+    pen.fill();
+    return;
+  }
   pen.strokeStyle = "#fff";
   pen.lineWidth = WIDTH;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
-  pen.moveTo(...at(stroke[Math.max(0, index - 1)]));
+  pen.moveTo(...at(stroke[index - 1]));
   pen.lineTo(...at(stroke[index]));
   pen.stroke();
 }

@@ -1,0 +1,61 @@
+"""What people stumbled over in their first hour with the page."""
+
+import base64
+from typing import Any
+
+from playwright.sync_api import Page, Route, expect
+
+from tests.explorer.page import open_draw, pixels, settled
+from tests.shipped import VAE
+
+
+def test_a_tap_draws_a_dot_and_is_encoded(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    page.locator("#pad").click()
+    settled(page)
+    drawn = page.evaluate("document.getElementById('pad').toDataURL()").split(",")[1]
+    dot = pixels(base64.b64decode(drawn)) > 128
+    assert 250 < dot.sum() < 600  # a disc of 22 pixels
+    expect(page.locator("#draw-done")).to_contain_text("280 × 280 pixels")
+
+
+def test_a_pressed_button_under_the_mouse_can_be_read(page: Page, shipped: Any) -> None:
+    page.goto(shipped.url)
+    settled(page)
+    pressed = page.locator("button[aria-pressed=true]:visible").first
+    colours = "b => [getComputedStyle(b).color, getComputedStyle(b).backgroundColor]"
+    before = pressed.evaluate(colours)
+    pressed.hover()
+    assert pressed.evaluate(colours) == before
+    assert before[0] != before[1]
+
+
+def test_two_hundred_at_once_report_the_services_time_and_not_the_browsers_queue(
+    page: Page, shipped: Any
+) -> None:
+    page.goto(f"{shipped.url}/#cost")
+    settled(page)
+    timing = 'queue;dur=1, batch;desc="1 of 1", compute;dur=2, encode;dur=3'
+
+    def answer(route: Route) -> None:
+        headers = {"Content-Type": "image/png", "Server-Timing": timing}
+        route.fulfill(body=b"", headers=headers)
+
+    page.route("**/generate?*", answer)
+    page.get_by_role("button", name="Send 200 at once").click()
+    summary = page.locator("#cost-summary")
+    expect(summary).to_contain_text("In the service: median 6.0 ms, 99th percentile 6.0 ms.")
+
+
+def test_a_card_tells_images_from_times_that_they_were_seen(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#models")
+    settled(page)
+    card = page.locator("article, section, .card").filter(has_text=VAE).last
+    expect(card).to_contain_text("58,800 images")
+    expect(card).to_contain_text("8,812,800 images seen (each 150 times)")
+
+
+def test_the_page_says_that_a_written_line_cannot_be_verified(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#write")
+    settled(page)
+    expect(page.locator("#view-write")).to_contain_text("Verify cannot check it")
