@@ -65,7 +65,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "version": set(),
         "errors": set(),
         "files": set(),
-        "inputs": set(),
+        "inputs": {"results"},
         "results": {"files"},
         "responses": {"errors", "results"},
         "request": {"responses", "results"},

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from genserve.__main__ import main
 from genserve.cli.exits import UsageError
+from genserve.cli.parser import EXAMPLES, build_parser
 from genserve.cli.reading import parse_latents
 from genserve.cli.writing import output_format
 
@@ -144,3 +146,39 @@ def test_latents_are_read_from_npy_npz_and_json(tmp_path: Path) -> None:
         assert latents.dtype == np.float32
         assert latents.tolist() == z
     assert parse_latents(b"[1, 2]", "-").shape == (1, 2)
+
+
+def test_an_address_may_leave_out_the_scheme(other_program: OtherProgram) -> None:
+    with other_program(200, b'{"draining": false}') as (url, requests):
+        assert main(["--url", url.removeprefix("http://"), "status"]) == 0
+        assert requests
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_help_has_examples_that_parse_and_defaults(capsysbinary: Output, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsysbinary.readouterr().out.decode()
+    for example in EXAMPLES[command]:
+        assert example in text
+        build_parser().parse_args(example.split()[1:])
+    assert "(default: " in text or command in ("verify", "models", "status")
+
+
+def completed(shell_words: str, words: list[str]) -> list[str]:
+    """What bash offers for the last of ``words``."""
+    array = " ".join(f"'{word}'" for word in words)
+    script = f"COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}; _genserve; echo ${{COMPREPLY[@]}}"
+    run = ["bash", "--norc", "-c", f"{shell_words}\n{script}"]
+    return subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_bash_completes_commands_and_their_options(capsysbinary: Output) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsysbinary.readouterr().out.decode()
+    assert completed(script, ["genserve", "recon"]) == ["reconstruct"]
+    assert completed(script, ["genserve", "generate", "--see"]) == ["--seed", "--seeds"]
+    assert completed(script, ["genserve", "verify", "--see"]) == []
+    assert main(["completion", "zsh"]) == 0
+    assert capsysbinary.readouterr().out.decode().endswith(script)

@@ -152,6 +152,11 @@ def test_models_and_status(served: Server, capsysbinary: Output) -> None:
     run("models", "--json")
     assert json.loads(capsysbinary.readouterr().out)["default"] == "tiny-cgan-v1"
     run("models", "tiny-vae-v1")
+    card = capsysbinary.readouterr().out.decode().splitlines()
+    assert card[0] == "tiny-vae-v1"
+    assert "  latent    3 numbers" in card
+    assert len(card) < 30
+    run("models", "tiny-vae-v1", "--json")
     assert json.loads(capsysbinary.readouterr().out)["latent_dim"] == 3
     run("--url", served.url, "status")
     assert json.loads(capsysbinary.readouterr().out)["draining"] is False

@@ -18,8 +18,9 @@ from genserve import responses
 from genserve.inputs import (
     FileInput,
     LatentInput,
-    PictureInput,
+    PicturesInput,
     base64_picture,
+    each_picture,
     file_bytes,
     latent_source,
     media_type,
@@ -58,8 +59,8 @@ def _get(path: str, query: dict[str, str], timeout_ms: int | None) -> ImagesRequ
     return ImagesRequest("GET", path, responses.images, query, _headers(timeout_ms))
 
 
-def _uploads(pictures: Sequence[PictureInput]) -> dict[str, list[str]]:
-    return {"images": [base64_picture(picture) for picture in pictures]}
+def _uploads(pictures: Sequence[PicturesInput]) -> dict[str, list[str]]:
+    return {"images": [base64_picture(picture) for picture in each_picture(pictures)]}
 
 
 def generate(
@@ -101,7 +102,7 @@ def generate(
 
 
 def encode(
-    *pictures: PictureInput,
+    *pictures: PicturesInput,
     model: str | None = None,
     seed: int | None = None,
     invert: Adjustment | None = None,
@@ -111,7 +112,7 @@ def encode(
     """Encode pictures to a VAE's posterior.
 
     Args:
-        pictures: One or more.
+        pictures: One or more; the images of a response, or an array of several, count as several.
         model: A VAE.
         seed: For z, a sample of each posterior; without one, z is mu.
         invert, center: Whether to adjust a picture to those that the model was trained on.
@@ -148,7 +149,7 @@ def decode(
 
 
 def reconstruct(
-    *pictures: PictureInput,
+    *pictures: PicturesInput,
     model: str | None = None,
     show: Literal["reconstruction", "beside", "error"] | None = None,
     invert: Adjustment | None = None,
@@ -160,7 +161,7 @@ def reconstruct(
     """Encode pictures with a VAE, then decode them.
 
     Args:
-        pictures: One or more.
+        pictures: One or more; the images of a response, or an array of several, count as several.
         show: The reconstruction alone, beside its original, or with the error as well.
         model, invert, center: As for ``encode``.
         scale, metadata, timeout_ms: As for ``generate``.

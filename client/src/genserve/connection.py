@@ -1,6 +1,7 @@
 """Where the service is and how to reach it: address, key, proxies, timeouts."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ def _parse_url(url: str) -> httpx.URL:
     Raises:
         GenserveError: it is not one.
     """
+    if re.fullmatch(r"[^/@]+:\d+(/.*)?", url):  # 127.0.0.1:8400
+        url = f"http://{url}"
     try:
         parsed = httpx.URL(url.rstrip("/"))
         complete = parsed.scheme in ("http", "https") and parsed.host

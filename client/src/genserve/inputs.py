@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from genserve.results import Image, Images
+
 FileInput: TypeAlias = str | os.PathLike[str] | bytes  # a path, or a file's content
 # PNG, JPEG or WebP; an array is (H, W) grey or (H, W, 3) RGB in uint8, black = 0
-PictureInput: TypeAlias = FileInput | PillowImage.Image | NDArray[np.uint8]
+PictureInput: TypeAlias = FileInput | PillowImage.Image | NDArray[np.uint8] | Image
+# One, or several: the images of a response, or an array (n, H, W) or (n, H, W, 3)
+PicturesInput: TypeAlias = PictureInput | Images
 # A seed, a latent (floating-point numbers), or a picture for a VAE to encode
 LatentInput: TypeAlias = int | PictureInput | NDArray[np.floating[Any]] | Sequence[float]
 
@@ -36,6 +40,8 @@ def picture_bytes(picture: PictureInput) -> bytes:
         OSError: a file cannot be read.
         ValueError: an array has the wrong shape or type.
     """
+    if isinstance(picture, Image):
+        return picture.png
     if isinstance(picture, np.ndarray):
         picture = PillowImage.fromarray(check_picture(picture))
     if isinstance(picture, PillowImage.Image):
@@ -45,6 +51,21 @@ def picture_bytes(picture: PictureInput) -> bytes:
         picture.save(out, "PNG")
         return out.getvalue()
     return file_bytes(picture)
+
+
+def each_picture(pictures: Iterable[PicturesInput]) -> list[PictureInput]:
+    """The single pictures of what may be several."""
+    single: list[PictureInput] = []
+    for given in pictures:
+        if isinstance(given, Images):
+            single += given
+        elif isinstance(given, np.ndarray) and (
+            given.ndim == 4 or (given.ndim == 3 and given.shape[2] not in (3, 4))
+        ):
+            single += list(given)
+        else:
+            single.append(given)
+    return single
 
 
 def check_picture(array: NDArray[Any]) -> NDArray[np.uint8]:

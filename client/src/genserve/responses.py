@@ -86,7 +86,8 @@ def posteriors(response: Response) -> Posteriors:
         np.array([_numbers(item, name) for item in body["items"]], dtype=np.float32)
         for name in ("mu", "logvar", "z")
     )
-    return Posteriors(str(body["model"]), body["seed"], mu, logvar, z)
+    fit = tuple(item.get("fit") for item in body["items"])
+    return Posteriors(str(body["model"]), body["seed"], mu, logvar, z, fit)
 
 
 _MEDIA_TYPES = {

@@ -1,8 +1,10 @@
 """What the client's methods return: images, latents, files, JSON objects."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypedDict, overload
@@ -13,8 +15,22 @@ from PIL import Image as PillowImage
 
 from genserve.files import write_atomically
 
+NEAREST = PillowImage.Resampling.NEAREST
+_SHOWN_SIDE = 112  # pixels of an image of a sheet in a notebook, at least
+_MOST_COLUMNS = 8
 
-@dataclass(frozen=True)
+
+def _short(name: str, **fields: object) -> str:
+    """A representation of one line; fields that are None are left out."""
+    given = [f"{key}={value!r}" for key, value in fields.items() if value is not None]
+    return f"{name}({', '.join(given)})"
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dataclass(frozen=True, repr=False)
 class Image:
     """One image. A field that does not apply to the operation is None."""
 
@@ -28,6 +44,11 @@ class Image:
     value: float | None = None  # traverse: on that axis
     error: float | None = None  # reconstruct: mean squared error, pixels 0 to 1
     picture: Any = None  # how an upload was fitted to the model
+    fit: float | None = None  # of an upload: share of held-out training pictures that fit worse
+
+    def __repr__(self) -> str:
+        names = ("seed", "label", "at", "axis", "value", "error", "fit")
+        return _short("Image", **{name: getattr(self, name) for name in names})
 
     @property
     def pil(self) -> PillowImage.Image:
@@ -45,7 +66,7 @@ class Image:
         return self.png
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images(Sequence[Image]):
     """Images in the order requested."""
 
@@ -76,6 +97,35 @@ class Images(Sequence[Image]):
         return np.stack([image.array for image in self.items])
 
     @property
+    def sheet(self) -> PillowImage.Image:
+        """All of them in one picture, up to eight in a row, each pixel a square."""
+        pictures = self.pil
+        width, height = max(p.width for p in pictures), max(p.height for p in pictures)
+        scale = max(1, round(_SHOWN_SIDE / max(width, height)))
+        columns = min(len(pictures), _MOST_COLUMNS)
+        rows = -(-len(pictures) // columns)
+        result = PillowImage.new(pictures[0].mode, (columns * width, rows * height))
+        for index, picture in enumerate(pictures):
+            result.paste(picture, (index % columns * width, index // columns * height))
+        return result.resize((result.width * scale, result.height * scale), NEAREST)
+
+    def __repr__(self) -> str:
+        labels = sorted({image.label for image in self.items if image.label is not None})
+        return _short("Images", model=self.model, n=len(self), labels=labels or None)
+
+    def _repr_png_(self) -> bytes | None:  # shown by notebooks
+        if not self.items:
+            return None
+        out = BytesIO()
+        self.sheet.save(out, "PNG")
+        return out.getvalue()
+
+    def _repr_html_(self) -> str:
+        png = self._repr_png_()
+        image = "" if png is None else f"<img alt='' src='data:image/png;base64,{_text(png)}'>"
+        return f"{image}<div>{escape(repr(self))}</div>"
+
+    @property
     def seeds(self) -> list[int | None]:
         """One per image; None = not made from a seed."""
         return [image.seed for image in self.items]
@@ -86,7 +136,7 @@ class Images(Sequence[Image]):
         return [image.label for image in self.items]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Posteriors:
     """A VAE's posterior per picture, N(mu, exp(logvar)). Each array is (n, Z) in float32.
 
@@ -98,6 +148,26 @@ class Posteriors:
     mu: NDArray[np.float32]
     logvar: NDArray[np.float32]
     z: NDArray[np.float32]  # a sample by the seed; mu without one
+    fit: tuple[float | None, ...] = ()  # as ``Image.fit``, of each picture
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+    def __repr__(self) -> str:
+        fit = list(self.fit) if any(value is not None for value in self.fit) else None
+        count, numbers = self.mu.shape
+        return _short("Posteriors", model=self.model, n=count, latent_dim=numbers, fit=fit)
+
+    def _repr_html_(self) -> str:  # shown by notebooks
+        rows = []
+        for index, mu in enumerate(self.mu):
+            largest = ", ".join(f"z{axis} = {mu[axis]:.2f}" for axis in np.argsort(-abs(mu))[:4])
+            fit = self.fit[index] if index < len(self.fit) else None
+            cells = index, f"{np.linalg.norm(mu):.2f}", largest, "" if fit is None else f"{fit:g}"
+            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+        heads = "".join(f"<th>{head}</th>" for head in ("", "|mu|", "largest of mu", "fit"))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<div>{escape(repr(self))}</div><table><tr>{heads}</tr>{body}</table>"
 
 
 @dataclass(frozen=True)

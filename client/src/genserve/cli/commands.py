@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast, get_args
 import numpy as np
 
 from genserve import calls
+from genserve.cli.cards import card_lines
 from genserve.cli.exits import DIFFERENT, DONE, FAILED, UsageError
 from genserve.cli.progress_bar import ProgressBar, megabytes
 from genserve.cli.reading import parse_latents, read_file, read_files, read_points
@@ -125,8 +126,10 @@ def verify(client: Client, options: Options) -> int:
 
 def models(client: Client, options: Options) -> int:
     """The models as a table or JSON, or one model's card."""
-    if options.name is not None:
+    if options.name is not None and options.json:
         write_output(options.output, client.send(calls.model(options.name).raw()).body, "json")
+    elif options.name is not None:
+        print("\n".join(card_lines(client.model(options.name))))
     elif options.json:
         write_output(options.output, client.send(calls.models().raw()).body, "json")
     else:
