@@ -1,6 +1,6 @@
 """``python -m bench [MODE ...]``: measure, then tables and files of results.
 
-``python -m bench failover`` is a command of its own (``bench.cluster``).
+``python -m bench failover`` and ``simulate`` are commands of their own (``bench.cluster``).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bench import (
 )
 from bench import wrk as wrk_
 from bench.children import BenchError
-from bench.cluster import failover
+from bench.cluster import failover, simulate
 from bench.report import Result
 from bench.results import RESULTS, save
 
@@ -39,7 +39,10 @@ MODES: dict[str, Callable[[argparse.Namespace], Result]] = {
 }
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"failover": failover.main}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "failover": failover.main,
+    "simulate": simulate.main,
+}
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
