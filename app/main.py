@@ -26,6 +26,7 @@ from app.api.router import build_router
 from app.core.lifecycle import serving
 from app.core.logs import output_writer
 from app.core.metrics import Metrics
+from app.core.tracing import Tracing, otlp_exporter
 from app.engines.aliases import read_aliases
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
@@ -73,10 +74,12 @@ def create_app(
     # Read once, before the workers are forked, so that all agree whatever becomes of the file.
     aliases = read_aliases(settings.models_dir)
 
+    tracing = Tracing(otlp_exporter()) if settings.traces == "otlp" else None
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = loaded_models() if loaded_models else load_and_probe(settings)
-        async with serving(loaded, settings, counts, aliases) as app.state.service:
+        async with serving(loaded, settings, counts, aliases, tracing) as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -86,6 +89,8 @@ def create_app(
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
+        # FastAPI's own would see the full route alone, and log what clients send.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redirect_slashes=False,  # a redirect would drop the body
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
@@ -125,7 +130,7 @@ def create_app(
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     origins = frozenset(settings.allowed_origins)
     app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys, allowed_origins=origins)
-    app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log)
+    app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log, tracing=tracing)
     if origins:
         app.add_middleware(CORSMiddleware, **cors_options(origins))
     proxies, root = TrustedProxies(settings.proxy_networks), settings.root_path
@@ -134,7 +139,7 @@ def create_app(
             ForwardedMiddleware, proxies=proxies, root_path=root, own=_first_segments(app)
         )
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
-    app.state.fast_path = FastPath(app.state, counts, parser, root=root)
+    app.state.fast_path = FastPath(app.state, counts, parser, root=root, tracing=tracing)
     app.state.access_log = access_log
     return app
 

@@ -252,6 +252,12 @@ class Settings(BaseSettings):
         "model; in the common log format or as JSON",
     )
 
+    traces: Literal["off", "otlp"] = Field(
+        default="off",
+        description="otlp: spans of requests and batches for OpenTelemetry, sent as its own "
+        "variables (OTEL_...) say; needs the extra otel",
+    )
+
     @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of ``cors_origins``."""

@@ -93,6 +93,7 @@ LIBRARIES = {
         "httptools": {"http"},
         "numpy": {"api", "core", "engines", "fitting", "formats", "oip", "rendering"},
         "onnxruntime": {"engines"},
+        "opentelemetry": {"core"},
         "PIL": {"fitting", "formats"},
         "prometheus_client": {"api", "core", "process"},
         "pydantic": {"api", "oip", "rendering", "settings"},

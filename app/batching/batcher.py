@@ -52,6 +52,8 @@ class Batcher(Generic[Key, Row, Result]):
         on_batch: Called with (key, rows, seconds) after each call, on the event loop.
         on_drop: Called with (key, rows, reason) for accepted rows that never reached the model,
             because their request had ended: ``left``, ``expired``, ``stopped`` or ``failed``.
+        on_traced: Called with (key, traces, rows, seconds) after each call for requests that have a
+            ``trace``.
         clock: Seconds, never backwards.
     """
 
@@ -69,11 +71,12 @@ class Batcher(Generic[Key, Row, Result]):
         fatal: tuple[type[Exception], ...] = (),
         on_batch: Callable[[Key, int, float], None] | None = None,
         on_drop: Callable[[Key, int, str], None] | None = None,
+        on_traced: Callable[[Key, Sequence[object], int, float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.calls = ModelCalls(run, executor, hang_s, fatal, self._hang)
         self._max_wait_s = max_wait_s
-        self._on_batch = on_batch
+        self._on_batch, self._on_traced = on_batch, on_traced
         self.clock = clock
         self._queues: dict[Key, OperationQueue[BatchRequest[Row, Result]]] = {
             key: OperationQueue(config) for key, config in operations.items()
@@ -95,6 +98,7 @@ class Batcher(Generic[Key, Row, Result]):
         deadline: float = math.inf,
         client_disconnected: Callable[[], bool] | None = None,
         client: Hashable = None,
+        trace: object = None,
         background: bool = False,
     ) -> tuple[list[Result], Timing]:
         """The results of ``rows`` in order; see ``begin``. Cancelling the caller withdraws the rows
@@ -106,7 +110,9 @@ class Batcher(Generic[Key, Row, Result]):
             if not done.done():  # the caller may just have been cancelled
                 done.set_result(None)
 
-        request = self.begin(key, rows, on_end, deadline, client_disconnected, client, background)
+        request = self.begin(
+            *(key, rows, on_end, deadline, client_disconnected, client, trace, background)
+        )
         try:
             await done
         except BaseException as error:
@@ -122,6 +128,7 @@ class Batcher(Generic[Key, Row, Result]):
         deadline: float = math.inf,
         client_disconnected: Callable[[], bool] | None = None,
         client: Hashable = None,
+        trace: object = None,
         background: bool = False,
     ) -> BatchRequest[Row, Result]:
         """Queue rows, for a caller that has no task to wait in.
@@ -135,6 +142,7 @@ class Batcher(Generic[Key, Row, Result]):
             client_disconnected: Called before the rows are run: whether the client has gone away.
                 Cheaper than a task that waits for that and cancels the caller.
             client: Whose request it is: clients take turns. None = nobody's in particular.
+            trace: Given to ``on_traced`` with each call that the request is part of.
             background: Let all others go first. Such rows are not refused for a wait or for want
                 of room, and others are not refused because of them: the caller limits them.
 
@@ -157,6 +165,7 @@ class Batcher(Generic[Key, Row, Result]):
             deadline=deadline,
             due=now + min(self._max_wait_s, (deadline - now) / 2),
             client_disconnected=client_disconnected,
+            trace=trace,
             on_fail=self._requests.failed,
             on_end=on_end,
         )
@@ -282,6 +291,10 @@ class Batcher(Generic[Key, Row, Result]):
         # Not from ``started``: what the event loop does between two calls slows the queue too.
         queue.service_rate.observe(len(batch), now - free_since)
         notify(self._on_batch, key, len(batch), now - started)
+        if self._on_traced:
+            traces = [request.trace for request, _ in pieces if request.trace is not None]
+            if traces:
+                notify(self._on_traced, key, traces, len(batch), now - started)
         start = 0
         ended: list[BatchRequest[Row, Result]] = []
         if not inline:

@@ -45,6 +45,7 @@ class BatchRequest(Ticket, Generic[Row, Result]):
     deadline: float
     due: float  # when its batch stops waiting for more
     client_disconnected: Callable[[], bool] | None = None  # whether its client has gone away
+    trace: object = None  # handed to ``on_traced``
     on_fail: "Callable[[BatchRequest[Row, Result]], None]"  # called once, when an error ends it
     on_end: "Callable[[BatchRequest[Row, Result]], None]"  # for the caller: results or an error
     ended: bool = False  # by its results, by an error, or because its caller withdrew it

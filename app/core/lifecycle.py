@@ -11,6 +11,7 @@ from app.batching.batcher import Batcher
 from app.batching.operation_queue import QueueConfig
 from app.core.metrics import Metrics
 from app.core.service import Service
+from app.core.tracing import Tracing
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels
@@ -24,7 +25,11 @@ _POLL_S = 0.02
 
 @asynccontextmanager
 async def serving(
-    loaded: LoadedModels, settings: Settings, metrics: Metrics, aliases: Mapping[str, str]
+    loaded: LoadedModels,
+    settings: Settings,
+    metrics: Metrics,
+    aliases: Mapping[str, str],
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Service]:
     """A service that accepts requests; accepted ones are finished before this ends.
 
@@ -33,8 +38,11 @@ async def serving(
         settings: Of the service.
         metrics: That it counts in.
         aliases: Further names of models.
+        tracing: Of spans; None = none.
     """
     engine, refused = loaded
+    if tracing:
+        tracing.start()
     engine.start_thread()  # short calls run in this thread
     metrics.refused_files(len(refused))
     metrics.expect_operations(engine.plans)
@@ -52,6 +60,7 @@ async def serving(
         fatal=(DeviceLostError,),
         on_batch=metrics.batch,
         on_drop=metrics.dropped,
+        on_traced=tracing.batch if tracing else None,
     )
     try:
         service = Service(engine, batcher, metrics, settings, refused, aliases)
@@ -60,6 +69,8 @@ async def serving(
         yield service
     finally:
         await batcher.close()
+        if tracing:
+            tracing.close()
 
 
 def _queues(engine: Engine) -> dict[OperationKey, QueueConfig]:

@@ -16,6 +16,7 @@ class RequestContext(NamedTuple):
     deadline: float  # on the batcher's clock
     disconnected: Callable[[], bool] | None = None  # whether the client has disconnected
     client: str | None = None  # as ``clients`` names it
+    trace: object = None  # as ``tracing`` has it
 
 
 class GenerateRequest(NamedTuple):

@@ -24,6 +24,7 @@ from app.core.metrics import Metrics
 from app.core.process_figures import process_figures
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
+from app.core.tracing import RequestTrace, current_trace
 from app.engines.engine import Engine
 from app.engines.rows import (
     Image,
@@ -155,12 +156,14 @@ class Service:
         timeout_ms: int | None,
         disconnected: Callable[[], bool] | None,
         client: str | None = None,
+        trace: RequestTrace | None = None,
     ) -> RequestContext:
         """``track_request`` without a with statement: the caller calls ``end_request``.
 
         Args:
             timeout_ms, disconnected: As in ``track_request``.
             client: Whose request it is; None = ``clients.current_client``.
+            trace: Its span; None = ``tracing.current_trace``.
         """
         if self.stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
@@ -169,7 +172,8 @@ class Service:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
         deadline = self.batcher.clock() + allowed_ms / 1e3
-        return RequestContext(deadline, disconnected, client or current_client.get())
+        client, trace = client or current_client.get(), trace or current_trace.get()
+        return RequestContext(deadline, disconnected, client, trace)
 
     def end_request(self) -> None:
         """The request is answered."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 _ID = re.compile(rb"x-request-id: ([^\r]*)")
+_TRACE = re.compile(rb"x-trace-id: ([0-9a-f]{32})")
 _TIMES = re.compile(rb"queue;dur=([0-9.]+).*?compute;dur=([0-9.]+)")  # of Server-Timing
 _MAX_PATH = 200  # characters
 _UNUSUAL = re.compile(r"[^!#-\[\]-~]")  # not printable, a blank, a quote, a backslash
@@ -47,10 +48,9 @@ class AccessLog:
         seconds: float,
     ) -> None:
         """``add`` for a response whose id and times stand in its header lines."""
-        found = _ID.search(lines)
-        self.add(
-            client, method, path, status, found[1].decode() if found else "-", lines, size, seconds
-        )
+        found, trace = _ID.search(lines), _TRACE.search(lines)
+        request_id, trace_id = found[1].decode() if found else "-", trace and trace[1].decode()
+        self.add(client, method, path, status, request_id, lines, size, seconds, trace_id)
 
     def add(
         self,
@@ -62,6 +62,7 @@ class AccessLog:
         timing: bytes,
         size: int,
         seconds: float,
+        trace_id: str | None = None,
     ) -> None:
         """Write a line.
 
@@ -73,6 +74,7 @@ class AccessLog:
             timing: Server-Timing, wherever it stands in these bytes.
             size: Bytes of the body.
             seconds: From the request's head to the response's end.
+            trace_id: 32 hex digits; None = it is not traced.
         """
         who = client or "-"
         if who.startswith("key "):
@@ -93,6 +95,8 @@ class AccessLog:
                 "queue_ms": queue_ms,
                 "model_ms": model_ms,
             }
+            if trace_id:
+                fields["trace_id"] = trace_id
             line = json.dumps(fields, separators=(",", ":"))
         else:
             shown = _UNUSUAL.sub(_escaped, path)
@@ -100,7 +104,7 @@ class AccessLog:
             line = (
                 f"{who} - - [{self._time(now, '%d/%b/%Y:%H:%M:%S +0000')}] "
                 f'"{method} {shown[:_MAX_PATH]} HTTP/1.1" {status} {size} "{request_id}" '
-                f"{seconds * 1e3:.2f} {times}"
+                f"{seconds * 1e3:.2f} {times}{f' {trace_id}' if trace_id else ''}"
             )
         self._write(line.encode() + b"\n")
 

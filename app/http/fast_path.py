@@ -24,6 +24,7 @@ from app.batching.ticket import ClientDisconnectedError
 from app.core.metrics import Metrics
 from app.core.requests import Generated, GenerateRequest
 from app.core.service import Service, refusal_reason
+from app.core.tracing import TRACE_HEADER, RequestTrace, Tracing
 from app.engines.rows import OperationKey
 from app.errors import ServiceError
 from app.formats.media_types import PNG
@@ -56,6 +57,7 @@ class _Arrival(NamedTuple):
     client: str | None
     disconnected: Callable[[], bool]
     respond: Respond
+    trace: RequestTrace | None = None
 
 
 class FastPath:
@@ -73,6 +75,7 @@ class FastPath:
         max_slice_s: The same, where they have waited for as long: refusing at once comes first.
         refusals: What the queue has refused just now.
         root: Path under which clients find the service.
+        tracing: Of spans; None = none. What ``refusals`` repeats has none.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class FastPath:
         max_slice_s: float = 0.02,
         refusals: RefusalCache | None = None,
         root: str = "",
+        tracing: Tracing | None = None,
     ) -> None:
         self._state = state
         self._metrics = metrics
@@ -91,6 +95,7 @@ class FastPath:
         self.draining = False  # the server stops: each response is its connection's last
         self._slice_s, self._max_slice_s = slice_s, max_slice_s
         self._root = root
+        self._tracing = tracing
         self._refusals = refusals or RefusalCache(metrics, root=root)
         self._arrivals: deque[_Arrival] = deque()
         self._slice_ends: float | None = None  # of requests handled on arrival, in this turn
@@ -169,7 +174,7 @@ class FastPath:
                 asyncio.get_running_loop().call_soon(self._handle_slice)
 
     def _handle(self, arrival: _Arrival) -> None:
-        _, fast, client, disconnected, respond = arrival
+        _, fast, client, disconnected, respond, _ = arrival
         service: Service = self._state.service
         changes = service.batcher.changes
         if not service.stopping and self._refusals.respond(
@@ -177,9 +182,13 @@ class FastPath:
         ):
             return
         request_id = fast.request_id or new_request_id()
+        trace = None
+        if self._tracing:
+            trace = self._tracing.begin(fast.traceparent)
+            arrival = arrival._replace(trace=trace)
         fail = partial(self._fail, arrival, request_id)
         try:
-            context = service.begin_request(fast.timeout_ms, disconnected, client)
+            context = service.begin_request(fast.timeout_ms, disconnected, client, trace)
         except Exception as error:
             fail(error)
             return
@@ -203,7 +212,8 @@ class FastPath:
                 fail(error)
                 return
             self._metrics.request(fast.method, PATH, 200, time.perf_counter() - arrival.at)
-            respond(200, lines + common_lines(request_id.encode()), body)
+            lines += common_lines(request_id.encode())
+            respond(200, _ended(trace, fast.method, 200, request_id, lines), body)
 
         service.start_generate(request, finish)
 
@@ -221,11 +231,23 @@ class FastPath:
         method, seconds = arrival.request.method, time.perf_counter() - arrival.at
         if isinstance(error, ClientDisconnectedError):
             self._metrics.request(method, PATH, CLIENT_LEFT, seconds)
+            _ended(arrival.trace, method, CLIENT_LEFT, request_id, b"")
             return
         service_error = as_service_error(error, request_id)
         status, headers, body = problem(service_error, request_id, PATH, self._root)
         self._metrics.request(method, PATH, status, seconds)
-        arrival.respond(status, header_lines(headers) + common_lines(request_id.encode()), body)
+        lines = header_lines(headers) + common_lines(request_id.encode())
+        arrival.respond(status, _ended(arrival.trace, method, status, request_id, lines), body)
+
+
+def _ended(
+    trace: RequestTrace | None, method: str, status: int, request_id: str, lines: bytes
+) -> bytes:
+    """Header lines with the trace's, whose span ends here."""
+    if trace is None:
+        return lines
+    trace.end(method, PATH, status, request_id)
+    return lines + f"{TRACE_HEADER}: {trace.id}\r\n".encode()
 
 
 def _render(

@@ -41,6 +41,7 @@ _PARAMETERS = {  # none of these values has to be decoded
 }
 _FOR = b"x-forwarded-for"
 _REROUTING = (b"x-forwarded-host", b"x-forwarded-prefix", b"forwarded")
+_PARENT = b"traceparent"
 _TIMEOUT, _ID = TIMEOUT_HEADER.lower().encode(), b"x-request-id"
 # Header -> the values that are handled here; None = any value, since none changes the response.
 _KNOWN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
@@ -54,6 +55,8 @@ _KNOWN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     _FOR: None,
     b"x-forwarded-proto": None,
     **dict.fromkeys(_REROUTING),
+    _PARENT: None,
+    b"tracestate": None,
     _TIMEOUT: re.compile(rb"[1-9][0-9]{0,15}"),
     _ID: re.compile(REQUEST_ID.pattern.encode()),
 }
@@ -76,6 +79,7 @@ class FastRequest(NamedTuple):
     closes: bool = False  # the connection ends with the response
     forwarded_for: str | None = None
     rerouted: bool = False  # a proxy says that the client asked for another address
+    traceparent: str | None = None
 
 
 class FastLivez(NamedTuple):
@@ -124,6 +128,7 @@ def parse_generate(data: bytes, max_n: int, allows_host: AllowsHost) -> FastRequ
         _closes(headers),
         headers[_FOR].decode() if _FOR in headers else None,
         any(name in headers for name in _REROUTING),
+        headers[_PARENT].decode() if _PARENT in headers else None,
     )
 
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.batching.ticket import ClientDisconnectedError
 from app.core.clients import by_address, current_client
 from app.core.metrics import Metrics
+from app.core.tracing import TRACE_HEADER, RequestTrace, Tracing, current_trace
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.http.access import root_path, route_path
 from app.http.access_log import AccessLog
@@ -71,12 +72,20 @@ class RequestMiddleware:
         app: What is inside.
         metrics: Counts the responses.
         access_log: Lists them; None = none is kept.
+        tracing: Of their spans; None = none.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        access_log: AccessLog | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.app = app
         self.metrics = metrics
         self.access_log = access_log
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,6 +98,7 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         status, size, timing = 0, 0, b""
         started = time.perf_counter()
+        trace = _begin_trace(self.tracing, scope) if self.tracing else None
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, size, timing
@@ -99,6 +109,8 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     *common_headers(request_id),
                 ]
+                if trace:
+                    headers.append((TRACE_HEADER.encode(), trace.id.encode()))
                 if _is_html(headers):
                     docs = route_path(scope) in DOCS_PATHS
                     headers.append((b"content-security-policy", _CSP_DOCS if docs else _CSP))
@@ -132,8 +144,19 @@ class RequestMiddleware:
             if self.access_log:
                 client = current_client.get() or by_address((scope.get("client") or ("",))[0])
                 self.access_log.add(
-                    *(client, method, scope["path"], status, request_id, timing, size, seconds)
+                    *(client, method, scope["path"], status, request_id, timing, size, seconds),
+                    trace_id=trace.id if trace else None,
                 )
+            if trace:
+                trace.end(_method(method), _route(scope), status, request_id)
+
+
+def _begin_trace(tracing: Tracing, scope: Scope) -> RequestTrace:
+    """The span of a request, which is the current one from now on."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    trace = tracing.begin(headers.get(b"traceparent"), headers.get(b"tracestate"))
+    current_trace.set(trace)
+    return trace
 
 
 async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:

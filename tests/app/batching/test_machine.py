@@ -212,7 +212,7 @@ class BatcherMachine(RuleBasedStateMachine):
             return asked.gone
 
         task = self.loop.create_task(
-            self.batcher.submit(key, rows, deadline, gone, client, background)
+            self.batcher.submit(key, rows, deadline, gone, client, background=background)
         )
         asked = Asked(
             key,
