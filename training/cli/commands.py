@@ -19,8 +19,11 @@ from training.evaluation.likelihood import check_effort
 from training.evaluation.metric_docs import plain_table, rounded
 from training.evaluation.metric_sensitivity import measure_damages, sensitivity_table
 from training.evaluation.reference import Reference
+from training.importing.graph_network import GraphNetwork
 from training.networks.checkpoint import load
+from training.networks.configs import GRAPH
 from training.networks.files import CheckpointError
+from training.networks.gan import Generator
 from training.networks.graphs import graph_path
 from training.networks.header import Description, read
 from training.networks.vae import VAE
@@ -77,7 +80,7 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
     for name in names:
         path = arguments.store / f"{name}.safetensors"
         try:
-            network, description = load(path)
+            network, description = _load(path)
             spec = data_of(path, description, arguments.data, arguments.data_root)
             if spec not in sets:
                 sets[spec] = load_data(spec)
@@ -165,6 +168,14 @@ COMMANDS = {
     "judge": retrain_judge,
     "import": import_generator,
 }
+
+
+def _load(path: Path) -> tuple[Generator | VAE | GraphNetwork, Description]:
+    """A published checkpoint, of ours or imported."""
+    description = read(path).description
+    if description.kind == GRAPH:
+        return GraphNetwork(path, description), description
+    return load(path)
 
 
 def _data_spec(arguments: argparse.Namespace) -> DataSpec:

@@ -12,6 +12,7 @@ from training.evaluation.judge import JudgedImages, judge_for
 from training.evaluation.measures import labels_by_share
 from training.evaluation.metric_docs import rounded
 from training.evaluation.reference import SAMPLES, SEED, Reference
+from training.importing.graph_network import GraphNetwork
 from training.networks.gan import Generator
 from training.networks.vae import VAE
 
@@ -37,7 +38,7 @@ def reference_for(
 
 
 def draw(
-    network: Generator | VAE, count: int, seed: int, shares: Tensor | None = None
+    network: Generator | VAE | GraphNetwork, count: int, seed: int, shares: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """``count`` samples as the service returns them: uint8 (count, C, H, W), and labels if
     conditional.
@@ -54,7 +55,11 @@ def draw(
         labels = labels_by_share(even if shares is None else shares, count)
     images = []
     for start in range(0, count, BATCH):
-        z = torch.randn(min(BATCH, count - start), network.latent_dim, generator=noise).to(device)
+        rows = min(BATCH, count - start)
+        if isinstance(network, GraphNetwork):  # of its own distribution
+            z = network.latents(seed * count + start, rows).to(device)
+        else:
+            z = torch.randn(rows, network.latent_dim, generator=noise).to(device)
         part = labels[start : start + BATCH].to(device) if labels is not None else None
         images.append(as_served(network.generate(z, part)))
     return torch.cat(images), labels
@@ -67,7 +72,7 @@ def as_served(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    network: Generator | VAE, reference: Reference, effort: Effort | None = None
+    network: Generator | VAE | GraphNetwork, reference: Reference, effort: Effort | None = None
 ) -> dict[str, Any]:
     """Figures by name, as ``metric_docs.MEANINGS`` explains them; deterministic on one device.
 

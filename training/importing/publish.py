@@ -1,6 +1,7 @@
 """Makes a checkpoint of a generator from elsewhere: tried, described, with a picture and a card."""
 
 import dataclasses
+import inspect
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ from training.networks.graph_config import RANGES, Noise
 from training.networks.graph_rows import Feed
 from training.networks.graphs import graph_path
 from training.networks.header import NAME, Description
+
+# What authors call the argument of the class.
+_LABEL_NAMES = ("label", "labels", "y", "c", "cls", "class_labels", "class_label", "classes")
 
 
 def import_onnx(path: Path, encoder: Path | None, options: Options, say: Say = print) -> Path:
@@ -115,7 +119,7 @@ def import_torch(
     module = module.cpu().eval()
     check_layers(module)
     noise = _named_noise(options.latent)
-    inputs = _torch_inputs(noise, options)
+    inputs = _torch_inputs(noise, options, _label_place(module, method))
     decoder = Method(module, method, ["image"], encodes=False)
     (images,) = check_pass(decoder, list(inputs.values()))
     name = type(module).__name__
@@ -157,7 +161,15 @@ def _named_noise(latent: Sequence[Noise]) -> tuple[Noise, ...]:
     )
 
 
-def _torch_inputs(noise: Sequence[Noise], options: Options) -> dict[str, Tensor]:
+def _label_place(module: nn.Module, method: str) -> int | None:
+    """Which argument of the method is the label, by its name; None = not told, so the last."""
+    names = list(inspect.signature(getattr(module, method)).parameters)
+    return next((i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES), None)
+
+
+def _torch_inputs(
+    noise: Sequence[Noise], options: Options, label_place: int | None
+) -> dict[str, Tensor]:
     inputs = {part.name: torch.randn(2, *part.shape) for part in noise}
     for part in noise:
         if part.distribution == "categorical":
@@ -167,7 +179,10 @@ def _torch_inputs(noise: Sequence[Noise], options: Options) -> dict[str, Tensor]
         classes = len(options.labels)
         index = torch.arange(2) % classes
         one_hot = options.label_form == "one_hot"
-        inputs["label"] = nn.functional.one_hot(index, classes).float() if one_hot else index
+        label = nn.functional.one_hot(index, classes).float() if one_hot else index
+        places = list(inputs.items())
+        places.insert(len(places) if label_place is None else label_place, ("label", label))
+        return dict(places)
     return inputs
 
 

@@ -45,7 +45,7 @@ def check_data(path: Path, description: Description, train: Dataset) -> None:
             f"{path} generates {', '.join(description.labels[:20])}, but the classes of "
             f"{train.name} are {', '.join(train.class_names[:20])}; name its own data with --data"
         )
-    if train.digest() != description.data.get("digest"):
+    if "digest" in description.data and train.digest() != description.data["digest"]:
         print(
             f"the training images of {train.name} are not those that {path} names, or are decoded "
             "differently here: the columns 'value' and 'stated' are not comparable",

@@ -48,6 +48,17 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(self.outer(z))
 
 
+class LabelFirst(nn.Module):
+    """The class comes before the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(2, 3), nn.Linear(5, 16)
+
+    def forward(self, labels: Tensor, z: Tensor) -> Tensor:
+        return torch.tanh(self.layer(torch.cat([z, self.table(labels)], 1)))
+
+
 class WithDropout(Flat):
     def forward(self, z: Tensor) -> Tensor:
         return F.dropout(super().forward(z))  # training=True is its default

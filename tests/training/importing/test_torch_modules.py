@@ -90,6 +90,13 @@ def test_a_module_in_memory_is_published_with_labels_and_batch_norm(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_label_is_given_to_the_argument_that_is_called_so(tmp_path: Path) -> None:
+    config = published(tmp_path, generators.LabelFirst(), latent=2, labels=["a", "b"])
+    assert config.label is not None
+    assert config.label.form == "index"
+
+
+@pytest.mark.slow
 def test_an_autoencoders_two_methods_are_published(tmp_path: Path) -> None:
     config = published(
         tmp_path, generators.Autoencoder(), latent=3, method="decode", encode="encode"
