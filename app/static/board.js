@@ -92,11 +92,14 @@ export function board(app) {
     focusable(Math.min(active[0], cells.length - 1), Math.min(active[1], cells[0].length - 1));
     if (hadFocus) cells[active[0]][active[1]].td.focus();
     $("board-more").disabled = seeds.length >= MAX_ROWS || seeds[seeds.length - 1] === MAX_SEED;
+    truncationSlider.disabled = !model.truncation;
     $("board-lead").textContent = named
       ? "Each column is a label, each row a style: the same latent under every label, so the same " +
-        "slant, stroke and size. Lower truncation gives more typical styles."
-      : "This model is unconditional: each seed gives a sample of any class. Lower truncation gives " +
-        "more typical samples.";
+        "slant, stroke and size."
+      : "This model is unconditional: each seed gives a sample of any class.";
+    if (model.truncation) {
+      $("board-lead").textContent += ` Lower truncation gives more typical ${named ? "styles" : "samples"}.`;
+    }
   }
 
   function focusable(row, column) {

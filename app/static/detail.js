@@ -106,6 +106,7 @@ export function detail({ changed, go }) {
         }),
       );
       truncationSlider.value = state.truncation;
+      truncationSlider.disabled = !model.truncation;
       update();
       if (dialog.open) return;
       dialog.showModal();

@@ -81,6 +81,10 @@ export function slider(id, onInput) {
       input.value = number;
       show();
     },
+    // What the model does not have is not asked for.
+    set disabled(off) {
+      input.disabled = off;
+    },
   };
 }
 

@@ -94,7 +94,8 @@ export function draw(app) {
     posterior = given;
     sliders.setPosterior(given);
     map.setPosterior(given);
-    $("latent-mean").disabled = $("latent-sample").disabled = !given;
+    $("latent-mean").disabled = !given;
+    $("latent-sample").disabled = !given || given.logvar[0] === -Infinity; // a point has no spread
     if (!given) $("draw-beside-figure").hidden = true;
   }
 

@@ -74,7 +74,7 @@ export async function samples(model, label, seeds, truncation, { fresh, ...optio
       model: model.pin,
       label,
       seeds: writeSeeds(missing.slice(start, start + maxImages)),
-      truncation: truncation === 1 ? undefined : String(Number(truncation.toFixed(2))),
+      truncation: truncation === 1 || !model.truncation ? undefined : String(Number(truncation.toFixed(2))),
       format: "json",
     };
     const { data, ...exchange } = await request("/generate", { ...options, query });

@@ -67,7 +67,7 @@ export function morph(app) {
     const [a, b] = pair.map((end) => end.from && partsOfName(end.from));
     const sameModel = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
     if (sameModel) {
-      const truncation = a.truncation === 1 ? undefined : String(a.truncation);
+      const truncation = a.truncation === 1 || !a.model.truncation ? undefined : String(a.truncation);
       const query = { model: a.model.pin, label: a.label, seeds: `${a.seed},${b.seed}`, truncation };
       return { query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
     }
