@@ -2,6 +2,7 @@
 VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
+SOAK ?= 60
 BIN  := $(VENV)/bin
 # What builds the environment: unless you say, the Python of the last time, or python3.
 PY   ?= $(shell test -x $(BIN)/python && ls $(VENV)/.python-* >/dev/null 2>&1 \
@@ -26,7 +27,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve quick test check deploy-tools format docs bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve quick test check deploy-tools format docs attack bench bench-peers bench-training evaluate image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -65,6 +66,9 @@ docs: $(DEV)     ## write docs/openapi.json and the tables of docs/reference fro
 
 bench: $(DEV)    ## rates, latencies, overload, start beside floors and targets (needs wrk)
 	$(BIN)/python -m bench
+
+attack: $(DEV)   ## every kind of attack on a service, and a soak of SOAK seconds (60); a table
+	$(BIN)/python -m tests.attack --soak $(SOAK)
 
 bench-peers: $(DEV)  ## the same load on six other servers, installed on first use (needs wrk, Java)
 	$(BIN)/python -m bench.peers

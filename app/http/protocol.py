@@ -47,6 +47,7 @@ MAX_URL = 65536  # bytes
 MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
+_MAX_UNREAD = 24  # requests of one connection that wait for the one before: some 64 KiB
 _HALF_CLOSE_S = 0.25  # after its request; a later FIN is of a client that has given up
 _STOP_LINGER_S = 0.5  # when the server stops, for a connection without a request
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
@@ -325,6 +326,8 @@ class ServiceProtocol(HttpToolsProtocol):
         self._take_authority()
         super().on_headers_complete()
         self._cycles.append(self.cycle)
+        if len(self.pipeline) < _MAX_UNREAD:  # uvicorn has paused: a reset would not be noticed
+            self.flow.resume_reading()
         self._enter(State.BODY)
         self._head_bytes = 0
         if self._refusal or self.parser.should_upgrade():
@@ -422,6 +425,8 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._cycles.popleft()
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._abort_if_stuck()
         if self.timeout_keep_alive_task:  # uvicorn's own, for which there is ``KeepAlive``
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -493,8 +498,14 @@ class ServiceProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def close(self) -> None:
-        """Close the connection now."""
+        """Close the connection now, or when the client has taken what was written."""
         self.transport.close()
+        self._abort_if_stuck()
+
+    def _abort_if_stuck(self) -> None:
+        """A transport that is closing waits for ever for its buffer to empty."""
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(self._shared.stall_seconds, self.transport.abort)
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server has drained: close after the response."""

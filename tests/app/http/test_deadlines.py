@@ -1,6 +1,7 @@
 """How long a client may take: over its headers, its body, a next request, and an error response."""
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.app.http.raw_connection import (
     Received,
     assert_serves,
 )
+
+LARGE = b"GET /generate?n=64&format=npy HTTP/1.1\r\nHost: test\r\n\r\n"  # 50 KB
 
 
 async def test_headers_have_to_come_in_time_however_they_trickle(make_wire: Any) -> None:
@@ -122,3 +125,25 @@ async def test_a_refused_client_that_goes_on_sending_can_read_why_before_the_con
         await connection.refused(400, "malformed-request")
         with pytest.raises(ConnectionError):
             await connection.trickle(bytes(1000))
+
+
+async def test_who_takes_nothing_of_the_last_response_is_cut_off(
+    make_wire: Any, app_of: Any
+) -> None:
+    wire = await make_wire(keep_alive_seconds=0.5, stall_seconds=0.3)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (wire.base_url.host, wire.base_url.port))
+        async with asyncio.timeout(30):
+            unread = 0
+            while not unread:  # until the kernel takes no more: less than uvicorn's own limit
+                await loop.sock_sendall(client, LARGE)
+                await asyncio.sleep(0.05)
+                [protocol] = app_of(wire).state.connections()
+                unread = protocol.transport.get_write_buffer_size()
+            assert unread < 65536
+            while app_of(wire).state.connections():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    await assert_serves(wire)
