@@ -149,7 +149,10 @@ class RequestTimeoutError(ServiceError):
 
 class BodyTooLargeError(ServiceError):
     status, slug, title = 413, "body-too-large", "The body is too large"
-    about = "A body has a limit in bytes, and a picture one in pixels, checked before decoding."
+    about = (
+        "A body has a limit in bytes. A picture has limits in pixels, frames, scans and the memory "
+        "that decoding takes; they are checked before it is decoded."
+    )
     example = "the body has 9000000 bytes; at most 8388608 are read"
 
 
@@ -246,15 +249,17 @@ class OverShareError(ServiceError):
     example = "3277 of the 3413 queued images are yours, and others are waiting; try again in 2 s"
 
     @classmethod
-    def of(cls, own: int, waiting: int, retry_after_s: int) -> "OverShareError":
-        """A client has ``own`` of the ``waiting`` images in the queue."""
+    def of(
+        cls, own: int, waiting: int, retry_after_s: int, unit: str = "images"
+    ) -> "OverShareError":
+        """A client has ``own`` of the ``waiting`` images, or pictures to decode, in the queue."""
         # draft-ietf-httpapi-ratelimit-headers-10
         fields = {
-            "RateLimit-Policy": f'"share";q={own};qu="images"',
+            "RateLimit-Policy": f'"share";q={own};qu="{unit}"',
             "RateLimit": f'"share";r=0;t={retry_after_s}',
         }
         return cls(
-            f"{own} of the {waiting} queued images are yours, and others are waiting; try again in "
+            f"{own} of the {waiting} queued {unit} are yours, and others are waiting; try again in "
             f"{retry_after_s} s",
             headers=fields,
             retry_after_s=retry_after_s,

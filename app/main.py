@@ -79,7 +79,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loaded = loaded_models() if loaded_models else load_and_probe(settings)
-        async with serving(loaded, settings, counts, aliases, tracing) as app.state.service:
+        fork_server, app.state.fork_server = app.state.fork_server, None
+        running = serving(loaded, settings, counts, aliases, tracing, fork_server)
+        async with running as app.state.service:
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -138,6 +140,7 @@ def create_app(
         app.add_middleware(
             ForwardedMiddleware, proxies=proxies, root_path=root, own=_first_segments(app)
         )
+    app.state.fork_server = None  # of the codec, where one is there before the lifespan starts
     parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
     app.state.fast_path = FastPath(app.state, counts, parser, root=root, tracing=tracing)
     app.state.access_log = access_log

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 
 PREFIX = "GENSERVE_"
+DEFAULT_CODEC_MEMORY = 384 * 2**20  # bytes: a lossless WebP of 20 megapixels, a PNG of 80
 _LINK = re.compile(
     r"GENSERVE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -189,10 +190,66 @@ class Settings(BaseSettings):
         "refused with 503; none = eight times max_body_bytes",
     )
     max_pixels: int = Field(
-        default=16_000_000,
+        default=100_000_000,
         ge=784,
         le=10**9,
-        description="maximum pixels, width times height, of all images of one upload together",
+        description="maximum pixels, width times height, of all pictures of one request together; "
+        "codec_memory_bytes may hold fewer, by format",
+    )
+    max_side: int = Field(
+        default=20_000, ge=28, le=10**6, description="maximum pixels of a picture's side"
+    )
+    max_frames: int = Field(
+        default=100,
+        ge=1,
+        le=10**5,
+        description="maximum frames of an animated PNG or WebP, of which the first is read",
+    )
+    max_scans: int = Field(
+        default=32,
+        ge=1,
+        le=10**4,
+        description="maximum scans of a progressive JPEG; programs write about 10",
+    )
+    max_chunks: int = Field(
+        default=8192,
+        ge=16,
+        le=10**6,
+        description="maximum chunks of a PNG or WebP, or segments of a JPEG",
+    )
+    max_metadata_bytes: int = Field(
+        default=2**20,
+        ge=0,
+        le=2**30,
+        description="maximum bytes that a PNG's compressed texts and profiles inflate to; they "
+        "are not used",
+    )
+    max_expansion: int = Field(
+        default=10_000,
+        ge=1,
+        le=10**9,
+        description="maximum bytes of pixels for each byte of a picture's file; up to 16 MiB of "
+        "pixels are always allowed",
+    )
+    codec_processes: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="processes of each worker that decode large uploads and encode large pictures",
+    )
+    codec_memory_bytes: int | None = Field(
+        default=None,
+        ge=64 * 2**20,
+        le=2**40,
+        description="bytes of memory that all of these may use together, of which one picture may "
+        "use all but 64 MiB; none = 384 MiB, less where the memory limit requires it",
+    )
+    codec_queue: int = Field(
+        default=64,
+        ge=1,
+        le=10**5,
+        description="maximum pictures of each worker that wait for such a process; further ones "
+        "are refused with 503",
     )
     max_connections: int = Field(
         default=2048,

@@ -18,6 +18,7 @@ from app.engines.backend import from_levels
 from app.engines.store import StoredModel, load_store
 from app.errors import StartupError
 from app.fitting.adapt import fitting_for
+from app.formats.picture_header import DecodingLimits
 from app.formats.uploads import read_upload
 from bench import rig
 from bench.children import BenchError
@@ -28,7 +29,6 @@ from training.evaluation.judge import Judge, judge_for
 
 FIRST = 5_000  # of the held-out digits
 SEED = 5
-MAX_PIXELS = 10**8
 
 # What v0.1 scored on the same 100 digits and sheets.
 BEFORE: dict[str, float] = {}
@@ -120,7 +120,7 @@ def _read(
     """What the judge reads in each file's reconstruction, and each file's fit."""
     how = fitting_for(model.description.data)
     shape = model.network.image_shape
-    uploads = [read_upload(file, shape, MAX_PIXELS, how) for file in files]
+    uploads = [read_upload(file, shape, DecodingLimits(), how) for file in files]
     levels = np.stack([upload.image for upload in uploads])
     images = from_levels(levels)
     mu, _ = model.backend.run("encode", images, None)

@@ -208,6 +208,25 @@ def plain_file(kind: str, **options: Any) -> bytes:
     return file_of(PillowImage.new("RGB", (28, 28)), kind, **options)
 
 
+def endless_jpeg(side: int = 4000, scans: int = 8000) -> bytes:
+    """A progressive JPEG whose last scan comes so often: 300 KB that take minutes to decode."""
+    data = file_of(PillowImage.new("RGB", (side, side), (90, 20, 200)), "JPEG", progressive=True)
+    begin, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:begin] + data[begin:end] * scans + data[end:]
+
+
+def animation(frames: int, kind: str) -> bytes:
+    """So many frames of 2 x 2 pixels, each another."""
+    shades = [PillowImage.new("RGB", (2, 2), (37 * index % 256, 0, 0)) for index in range(frames)]
+    options: dict[str, Any] = {"save_all": True, "append_images": shades[1:], "duration": 50}
+    return file_of(shades[0], kind, **options)
+
+
+def oriented_by(exif: bytes) -> bytes:
+    """A JPEG whose EXIF is these bytes."""
+    return file_of(PillowImage.new("L", (28, 28)), "JPEG", exif=b"Exif\0\0" + exif)
+
+
 def npy(array: Any) -> bytes:
     """An array as a file."""
     out = BytesIO()
@@ -231,6 +250,7 @@ def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
 
 
 JSON, NPY, PNG = "application/json", "application/x-npy", "image/png"
+JPEG, WEBP = "image/jpeg", "image/webp"
 FORM = "multipart/form-data; boundary=x"
 _WHOLE = picture()
 _ROWS = zlib.compress(bytes(29 * 28))
@@ -284,6 +304,56 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
         png((b"IDAT", zlib.compress(bytes(10**8), 9))),
         *(200, ""),  # what is over is not inflated
     ),
+    # Work that is out of proportion to the bytes sent.
+    ("8,000 scans", JPEG, "encode", endless_jpeg(900), 413, LARGE),
+    ("12 scans", JPEG, "encode", endless_jpeg(28, 3), 200, ""),
+    ("16,000,000 x 1", PNG, "encode", png(width=16_000_000, height=1), 413, LARGE),
+    ("30,000 x 1", PNG, "encode", png(width=30_000, height=1), 413, LARGE),
+    (
+        *("16 megapixels in 700 bytes", WEBP, "encode"),
+        *(file_of(PillowImage.new("RGB", (4000, 4000)), "WEBP", lossless=True), 413, LARGE),
+    ),
+    ("101 frames, png", PNG, "encode", animation(101, "PNG"), 413, LARGE),
+    ("101 frames, webp", WEBP, "encode", animation(101, "WEBP"), 413, LARGE),
+    ("2 frames, png", PNG, "encode", animation(2, "PNG"), 200, ""),
+    ("2 frames, webp", WEBP, "encode", animation(2, "WEBP"), 200, ""),
+    (
+        *("10,000 chunks", PNG, "encode"),
+        *(png(*[(b"tEXt", b"a\0b")] * 10_000, (b"IDAT", _ROWS)), 422, UNREADABLE),
+    ),
+    (
+        *("10,000 pieces of pixels", PNG, "encode"),
+        *(png(*[(b"IDAT", b"")] * 10_000, (b"IDAT", _ROWS)), 422, UNREADABLE),
+    ),
+    (
+        *("international text bomb", PNG, "encode"),
+        png(
+            (b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(10**8), 9)),
+            (b"IDAT", _ROWS),
+        ),
+        *(422, UNREADABLE),
+    ),
+    (
+        *("bombs that are small alone", PNG, "encode"),
+        png(*[(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**6), 9))] * 9, (b"IDAT", _ROWS)),
+        *(422, UNREADABLE),
+    ),
+    ("text in peace", PNG, "encode", png((b"tEXt", b"a\0b"), (b"IDAT", _ROWS)), 200, ""),
+    ("exif of zeros", JPEG, "encode", oriented_by(bytes(60_000)), 200, ""),
+    # Cut anywhere, above all where every pixel is there already.
+    *(
+        (f"png without its last {cut}", PNG, "encode", _WHOLE[:-cut], 422, UNREADABLE)
+        for cut in (1, 4, 8, 12, 13, 20)
+    ),
+    *(
+        (f"jpeg without its last {cut}", JPEG, "encode", plain_file("JPEG")[:-cut], 422, UNREADABLE)
+        for cut in (1, 2, 3, 20)
+    ),
+    *(
+        (f"webp without its last {cut}", WEBP, "encode", plain_file("WEBP")[:-cut], 422, UNREADABLE)
+        for cut in (1, 2, 12, 20)
+    ),
+    ("more behind the end", JPEG, "encode", plain_file("JPEG") + bytes(9000), 200, ""),
     *(
         (f"{w}x{h}", PNG, "reconstruct", file_of(PillowImage.new("L", (w, h)), "PNG"), 200, "")
         for w, h in ((1, 1), (1, 4096), (4096, 1), (2, 2))
@@ -413,7 +483,13 @@ def bodies() -> Iterator[Case]:
     several = base64.b64encode(file_of(PillowImage.new("L", (800, 800)), "PNG"))
     body = b'{"images": ["' + several + b'", "' + several + b'"]}'
     yield Case(
-        *("two pictures of 640,000 pixels", "/encode", 413, LARGE, "at most 500000"),
+        *(
+            "two pictures of 640,000 pixels",
+            "/encode",
+            413,
+            LARGE,
+            "1.28 megapixels together; at most 1 ",
+        ),
         headers=(("Content-Type", JSON),),
         body=body,
     )

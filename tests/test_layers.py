@@ -20,7 +20,7 @@ PACKAGES = {"app": ROOT, "training": ROOT, "genserve": ROOT / "client/src"}
 
 # What each folder (or module of the top level) may import of its own package; itself always.
 GROUND = {"errors", "settings", "seeds"}
-WORK = GROUND | {"fitting", "formats", "batching", "engines", "core"}
+WORK = GROUND | {"fitting", "formats", "batching", "codec", "engines", "core"}
 WEB = WORK | {"rendering", "http"}
 RUN_BASE = {"networks", "data", "optim", "config", "presets"}
 LAYERS: dict[str, dict[str, set[str]]] = {
@@ -35,6 +35,8 @@ LAYERS: dict[str, dict[str, set[str]]] = {
             "fitting",
         },  # formats, batching and engines do not know each other
         "batching": set(),
+        "fork": set(),
+        "codec": {"errors", "fork", "fitting", "formats", "batching"},
         "engines": GROUND,
         "core": WORK,
         "rendering": WORK,
@@ -42,7 +44,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "api": WEB,
         "oip": WEB | {"api"},
         "main": WEB | {"api", "oip"},
-        "process": WEB | {"main"},
+        "process": WEB | {"main", "fork"},
         "__main__": WEB | {"main", "process"},
     },
     "training": {
@@ -87,14 +89,14 @@ LAYERS: dict[str, dict[str, set[str]]] = {
 LIBRARIES = {
     "app": {
         "anyio": {"api", "oip"},
-        "asyncio": {"batching", "core", "http", "process"},
+        "asyncio": {"batching", "codec", "core", "http", "process"},
         "fastapi": {"api", "oip", "main", "process"},
         "fastapi_offline": {"main"},
         "httptools": {"http"},
-        "numpy": {"api", "core", "engines", "fitting", "formats", "oip", "rendering"},
+        "numpy": {"api", "codec", "core", "engines", "fitting", "formats", "oip", "rendering"},
         "onnxruntime": {"engines"},
         "opentelemetry": {"core"},
-        "PIL": {"fitting", "formats"},
+        "PIL": {"codec", "fitting", "formats"},
         "prometheus_client": {"api", "core", "process"},
         "pydantic": {"api", "oip", "rendering", "settings"},
         "pydantic_settings": {"settings"},

@@ -1,33 +1,29 @@
 """Steps that several endpoints share: negotiation, uploads, cached and rendered responses."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from app.api.parameters.declared import RenderingOptions
 from app.batching.ticket import Timing
+from app.core.requests import RequestContext
 from app.core.service import Service
-from app.engines.store import StoredModel
-from app.fitting.adapt import Fitting
-from app.formats.media_types import FORMATS, HTML, JSON, WEBP
+from app.formats.media_types import FORMATS, HTML, JSON
 from app.formats.pixels import Image
-from app.formats.uploads import Upload, read_upload
 from app.http.access import root_path
 from app.http.middleware import is_head
 from app.http.negotiation import choose
 from app.rendering.caching import etag_matches
 from app.rendering.lineage import ResponseMetadata
-from app.rendering.options import ANIMATION, OFFERS, Rendering
-from app.rendering.responses import headers_only, images_response
-from app.settings import Settings
+from app.rendering.options import OFFERS, Rendering
+from app.rendering.responses import headers_only, images_response, picture_encoding
 
 Endpoint = Callable[..., Awaitable[Any]]
 
-CODECS = CapacityLimiter(2)  # threads that decode and encode images
 Content = TypeVar("Content")
 
 
@@ -90,37 +86,23 @@ def response_without_images(
 
 
 async def render(
-    rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata, timing: Timing
+    service: Service,
+    rendering: Rendering,
+    images: Sequence[Image],
+    metadata: ResponseMetadata,
+    timing: Timing,
+    context: RequestContext,
 ) -> Response:
-    """The response with the images.
-
-    WebP and animations are encoded in a thread, because their compression is slow.
-    """
-    if rendering.media != WEBP and rendering.layout != ANIMATION:
-        return images_response(rendering, images, metadata, timing)
-    return await to_thread.run_sync(
-        images_response, rendering, images, metadata, timing, limiter=CODECS
-    )
-
-
-async def decode_uploads(
-    files: Sequence[bytes], model: StoredModel, fitting: Fitting, settings: Settings
-) -> list[Upload]:
-    """Decode uploaded files and adapt them to the model's input.
-
-    ``settings.max_pixels`` is shared by all of them.
+    """The response with the images; what takes long to encode is encoded elsewhere.
 
     Raises:
-        ServiceError: 413 or 422, depending on what is wrong.
+        ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
     """
-    if not files:
-        return []
-    shape, max_pixels = model.network.image_shape, settings.max_pixels // len(files)
-    # Decoding takes up to half a second of C code and 100 MB: in a thread, and few at a time.
-    return [
-        await to_thread.run_sync(read_upload, file, shape, max_pixels, fitting, limiter=CODECS)
-        for file in files
-    ]
+    started = time.perf_counter()
+    encoding = picture_encoding(rendering, images, metadata)
+    files = await service.pictures.encode(encoding, context) if encoding else None
+    encode_s = time.perf_counter() - started
+    return images_response(rendering, images, metadata, timing, files, encode_s)
 
 
 def document_response(

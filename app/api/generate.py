@@ -76,6 +76,8 @@ def generate(settings: Settings) -> Endpoint:
             if response := response_without_images(request, metadata, rendering.media):
                 return response
             generated = await service.generate(to_generate)
-            return await render(rendering, generated.images, metadata, generated.timing)
+            return await render(
+                service, rendering, generated.images, metadata, generated.timing, context
+            )
 
     return generate

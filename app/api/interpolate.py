@@ -10,7 +10,6 @@ from app.api.bodies.raw import has_body, refuse_body
 from app.api.bodies.sources import read_sources
 from app.api.common import (
     Endpoint,
-    decode_uploads,
     is_pinned,
     render,
     rendering_of,
@@ -88,7 +87,8 @@ def interpolate(settings: Settings) -> Endpoint:
                 return response
 
             how = fitting_for(found.model.description.data, *fitting)
-            uploads = await decode_uploads(found.files, found.model, how, settings)
+            shape = found.model.network.image_shape
+            uploads = await service.pictures.read_uploads(found.files, shape, how, context)
             latents = await found.latents(service, [upload.image for upload in uploads], context)
             sizes = [part.size for part in found.model.latent]
             fits = await found.fits(service, [upload.image for upload in uploads], latents, context)
@@ -97,7 +97,7 @@ def interpolate(settings: Settings) -> Endpoint:
             items = [{"at": position} for position in positions.tolist()]
             metadata = metadata._replace(items=items, uploads=uploads)
             metadata = metadata._replace(headers={**metadata.headers, **fit_header(fits)})
-            return await render(rendering, images, metadata, timing)
+            return await render(service, rendering, images, metadata, timing, context)
 
     return interpolate
 

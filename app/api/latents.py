@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
-from app.api.common import Endpoint, decode_uploads, render, rendering_of, service_of
+from app.api.common import Endpoint, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
 from app.core.service import fits_of
@@ -45,7 +45,8 @@ def encode(settings: Settings) -> Endpoint:
                 )
             how = fitting_for(encoder.description.data, *fitting)
             files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
-            uploads = await decode_uploads(files, encoder, how, settings)
+            shape = encoder.network.image_shape
+            uploads = await service.pictures.read_uploads(files, shape, how, context)
             if seed is not None:
                 service.check_seeds(seed, len(uploads))
             images = [upload.image for upload in uploads]
@@ -82,7 +83,7 @@ def decode(settings: Settings) -> Endpoint:
             check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, context)
             metadata = seedless_metadata(decoder, len(images), rendering)
-            return await render(rendering, images, metadata, timing)
+            return await render(service, rendering, images, metadata, timing, context)
 
     return decode
 
@@ -119,7 +120,8 @@ def reconstruct(settings: Settings) -> Endpoint:
             rendering = rendering_of(request, options)
             how = fitting_for(encoder.description.data, *fitting)
             files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
-            uploads = await decode_uploads(files, encoder, how, settings)
+            shape = encoder.network.image_shape
+            uploads = await service.pictures.read_uploads(files, shape, how, context)
             tiles = len(uploads) * (columns or 1)
             check_size(rendering, encoder.network.image_shape, tiles, columns)
             originals = [upload.image for upload in uploads]
@@ -128,7 +130,7 @@ def reconstruct(settings: Settings) -> Endpoint:
             images, timing = await service.decode(encoder, means, context)
             fits = fits_of(encoder, originals, images, means)
             metadata = reconstruction_metadata(encoder, uploads, fits, images, rendering, columns)
-            return await render(rendering, images, metadata, timing)
+            return await render(service, rendering, images, metadata, timing, context)
 
     return reconstruct
 

@@ -10,7 +10,6 @@ from app.api.bodies.raw import has_body, refuse_body
 from app.api.bodies.sources import read_source
 from app.api.common import (
     Endpoint,
-    decode_uploads,
     is_pinned,
     render,
     rendering_of,
@@ -102,7 +101,8 @@ def traverse(settings: Settings) -> Endpoint:
                 return response
 
             how = fitting_for(found.model.description.data, *fitting)
-            uploads = await decode_uploads(found.files, found.model, how, settings)
+            shape = found.model.network.image_shape
+            uploads = await service.pictures.read_uploads(found.files, shape, how, context)
             latents = await found.latents(service, [upload.image for upload in uploads], context)
             fits = await found.fits(service, [upload.image for upload in uploads], latents, context)
             values = np.linspace(low, high, steps).tolist()
@@ -111,7 +111,7 @@ def traverse(settings: Settings) -> Endpoint:
             items = [{"axis": axis, "value": value} for axis in chosen for value in values]
             metadata = metadata._replace(items=items, uploads=uploads)
             metadata = metadata._replace(headers={**metadata.headers, **fit_header(fits)})
-            return await render(rendering, images, metadata, timing)
+            return await render(service, rendering, images, metadata, timing, context)
 
     return traverse
 

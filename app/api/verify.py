@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from app.api.bodies.pictures import read_file
-from app.api.common import CODECS, Endpoint, service_of
+from app.api.common import Endpoint, service_of
 from app.api.parameters.declared import TimeoutMs
 from app.core.service import Service
 from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
@@ -16,6 +16,8 @@ from app.http.disconnect import client_disconnected
 from app.rendering.schemas import RecipeBody, Verification
 from app.seeds import list_text
 from app.settings import Settings
+
+_READERS = CapacityLimiter(2)  # threads; each for up to 10 ms, for 8 MB
 
 
 def verify(settings: Settings) -> Endpoint:
@@ -30,16 +32,14 @@ def verify(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             data = await read_file(request, settings.max_body_bytes)
-            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=CODECS)
+            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=_READERS)
             recipe = parse_recipe(picture, settings.max_n)
             regenerated = await regenerate(service, recipe, context)
             if regenerated is None:
                 detail = f"no model with the digest {recipe.digest[:12]}… is served here"
                 finding = VerificationResult("unknown_model", recipe, detail)
             else:
-                finding = await to_thread.run_sync(
-                    compare, picture, recipe, *regenerated, settings.max_pixels, limiter=CODECS
-                )
+                finding = await compare(service, picture, recipe, *regenerated, context)
         response.headers["Cache-Control"] = "no-store"
         return _verification(service, finding)
 

@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager
 
 from app.batching.batcher import Batcher
 from app.batching.operation_queue import QueueConfig
+from app.codec.fork_server import ForkServer
+from app.codec.pool import CodecPool
 from app.core.metrics import Metrics
+from app.core.pictures import Pictures, decoding_limits, pool_limits
 from app.core.service import Service
 from app.core.tracing import Tracing
 from app.engines.backend import DeviceLostError
@@ -30,6 +33,7 @@ async def serving(
     metrics: Metrics,
     aliases: Mapping[str, str],
     tracing: Tracing | None = None,
+    fork_server: ForkServer | None = None,
 ) -> AsyncIterator[Service]:
     """A service that accepts requests; accepted ones are finished before this ends.
 
@@ -39,6 +43,7 @@ async def serving(
         metrics: That it counts in.
         aliases: Further names of models.
         tracing: Of spans; None = none.
+        fork_server: Forks the codec's processes; None = one is started when it is needed.
     """
     engine, refused = loaded
     if tracing:
@@ -62,13 +67,17 @@ async def serving(
         on_drop=metrics.dropped,
         on_traced=tracing.batch if tracing else None,
     )
+    pool = CodecPool(pool_limits(settings), fork_server, metrics, batcher.clock)
+    pool.start()
     try:
-        service = Service(engine, batcher, metrics, settings, refused, aliases)
+        pictures = Pictures(pool, decoding_limits(settings))
+        service = Service(engine, batcher, metrics, settings, refused, aliases, pictures)
         for line in service.selector.open_choices():
             log.warning(line)
         yield service
     finally:
         await batcher.close()
+        await pool.close()
         if tracing:
             tracing.close()
 

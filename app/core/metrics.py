@@ -125,6 +125,26 @@ class Metrics(Collector):
         self._body_bytes = self._gauge(
             "genserve_body_bytes", "Bytes of request bodies that are held"
         )
+        self._codec_jobs = self._counter(
+            "genserve_codec_jobs",
+            "Pictures decoded, compared or encoded; outcome: done, refused (the picture), deadline "
+            "or left (the work was ended), failed",
+            ("kind", "outcome"),
+        )
+        self._codec_seconds = self._histogram(
+            "genserve_codec_seconds",
+            "Seconds of decoding, comparing or encoding one picture",
+            ("kind",),
+            (0.001, 0.004, 0.016, 0.064, 0.25, 1, 4, 16),
+        )
+        self._codec_refused = self._counter(
+            "genserve_codec_refused_jobs",
+            "Pictures for which there was no room: in the queue, or in the client's share of it",
+            ("kind", "reason"),
+        )
+        self._codec_processes = self._gauge(
+            "genserve_codec_processes", "Processes that decode and encode pictures"
+        )
         self._refused_files = self._gauge(
             "genserve_refused_checkpoints",
             "Files in the store that could not be loaded",
@@ -247,6 +267,19 @@ class Metrics(Collector):
     def refused_files(self, count: int) -> None:
         """Record how many files of the store could not be loaded."""
         self._refused_files.set(count)
+
+    def codec_job(self, kind: str, outcome: str, seconds: float) -> None:
+        """Record a picture that was decoded, compared or encoded, or was to be."""
+        self._codec_jobs.add(1, kind, outcome)
+        self._codec_seconds.observe(seconds, kind)
+
+    def codec_refused(self, kind: str, reason: str) -> None:
+        """Record a picture for which there was no room."""
+        self._codec_refused.add(1, kind, reason)
+
+    def codec_processes(self, alive: int) -> None:
+        """Record how many processes decode and encode pictures."""
+        self._codec_processes.set(alive)
 
     def load(
         self, queued: int, wait_s: float, rates: Mapping[OperationKey, float], in_flight: int

@@ -21,6 +21,7 @@ from app.core.clients import current_client
 from app.core.health import Health
 from app.core.logs import dropped_lines
 from app.core.metrics import Metrics
+from app.core.pictures import Pictures
 from app.core.process_figures import process_figures
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
@@ -104,6 +105,7 @@ class Service:
         settings: Of the service.
         refused: Files of the store that were not loaded -> reason.
         aliases: Further names of models.
+        pictures: Decodes uploads and encodes responses.
     """
 
     def __init__(
@@ -114,11 +116,13 @@ class Service:
         settings: Settings,
         refused: dict[str, str],
         aliases: Mapping[str, str],
+        pictures: Pictures,
     ) -> None:
         self.engine = engine
         self.batcher = batcher
         self.metrics = metrics
         self.refused = refused
+        self.pictures = pictures
         self.models = engine.models
         self.selector = ModelSelector(self.models, settings.default_model, aliases)
         self.health = Health(batcher, list(self.models), self._canary)

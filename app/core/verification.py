@@ -3,18 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
 from app.engines.rows import takes_truncation
 from app.engines.store import StoredModel
 from app.errors import InvalidParameterError, NoRecipeError
-from app.formats.pixels import Image, enlarged
+from app.formats.pixels import Image
 from app.formats.provenance import RecipeFile, recipe_start
 from app.formats.sheets import Layout, sheet
-from app.formats.uploads import read_pixels
 from app.seeds import list_text, parse_list
 
 Verdict = Literal["same", "different", "unknown_model"]
@@ -98,51 +94,42 @@ async def regenerate(
     return model, sheet((await service.generate(request)).images, recipe.layout)
 
 
-def compare(
-    picture: RecipeFile, recipe: Recipe, model: StoredModel, expected: Image, max_pixels: int
+async def compare(
+    service: Service,
+    picture: RecipeFile,
+    recipe: Recipe,
+    model: StoredModel,
+    expected: Image,
+    context: RequestContext,
 ) -> VerificationResult:
-    """Compare every pixel of a file with the expected image; takes as long as decoding it.
+    """Compare every pixel of a file with the expected image.
 
     Args:
+        service: Decodes the file.
         picture: The file.
         recipe: Its recipe.
         model: Of the recipe.
         expected: From ``regenerate``.
-        max_pixels: Most pixels of the file, checked before decoding.
+        context: From ``Service.track_request``.
 
     Raises:
-        UnreadableImageError, BodyTooLargeError: as ``read_pixels``.
+        ServiceError, ClientDisconnectedError: as ``Pictures.compare``.
     """
-    alpha = expected.ndim == 3 and expected.shape[2] == 4
-    shown = None if picture.animated else read_pixels(picture.file, max_pixels, alpha)
+    shown = None
+    if not picture.animated:
+        shown = await service.pictures.compare(picture.file, expected, recipe.scale, context)
     if shown is None:
         other = "it shows several pictures, is transparent, or has more than 8 bits a channel"
         return VerificationResult("different", recipe, other, model)
     height, width = (side * recipe.scale for side in expected.shape[:2])
-    if shown.shape[:2] != (height, width):
-        given = f"it has {shown.shape[1]} x {shown.shape[0]} pixels"
+    if (shown.width, shown.height) != (width, height):
+        given = f"it has {shown.width} x {shown.height} pixels"
         return VerificationResult(
             "different", recipe, f"{given}; its recipe gives {width} x {height}", model
         )
-    differences = _differences(shown, expected, recipe.scale)
-    count = int(np.count_nonzero(differences))
+    count, largest = shown.different_pixels, shown.largest_difference
     if not count:
         detail = f"every pixel is what {model.name} generates from this recipe"
         return VerificationResult("same", recipe, detail, model, 0, 0)
-    largest = int(differences.max())
     detail = f"{count} of {width * height} pixels differ, by {largest} levels at most"
     return VerificationResult("different", recipe, detail, model, count, largest)
-
-
-def _differences(shown: NDArray[np.uint8], expected: Image, scale: int) -> NDArray[np.uint8]:
-    """The difference at each pixel, the largest of its channels: (H, W) levels.
-
-    Args:
-        shown: (H, W, 3), or (H, W, 4) where the image has alpha.
-        expected: Before it is enlarged by ``scale``.
-    """
-    large = enlarged(expected, scale)
-    if large.ndim == 2:
-        large = large[..., None]
-    differences: NDArray[np.uint8] = np.maximum(shown, large) - np.minimum(shown, large)
-    return np.asarray(differences.max(axis=2))

@@ -9,11 +9,11 @@ the XMP packet of a WebP. Nothing else is read back: no other JSON, no XML, noth
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from app.errors import NoRecipeError, UnreadableImageError
+from app.formats.chunks import PNG_SIGNATURE, png_chunks, webp_chunks
 from app.formats.png import png_chunk
 from app.formats.sheets import Layout
 from app.seeds import LIST_PATTERN
@@ -30,7 +30,7 @@ _XMP_KEYWORD, _KEYWORD = b"XML:com.adobe.xmp", b"genserve"
 _PLAIN_TEXT = bytes(5)  # end of the keyword, not compressed (2 bytes), no language, no translation
 _OPEN, _CLOSE = b"<genserve:recipe>", b"</genserve:recipe>"
 MAX_RECIPE = 65536  # bytes; the longest address, which held the longest list of seeds, has fewer
-_MAX_CHUNKS = 65536
+_MAX_CHUNKS = 8192  # of a file; ours have 6, and optimisers add few
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # of a PNG
 
 RECIPE = re.compile(
@@ -134,9 +134,9 @@ def read_recipe(data: bytes) -> RecipeFile:
     """
     texts: list[bytes] = []
     animated = False
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(PNG_SIGNATURE):
         kept = [data[:8]]
-        for kind, content, whole in _png_chunks(data):
+        for kind, content, whole in png_chunks(data, _MAX_CHUNKS):
             if kind in _PIXEL_CHUNKS:
                 kept.append(whole)
             elif kind == b"iTXt" and content.startswith(_KEYWORD + b"\0"):
@@ -145,7 +145,7 @@ def read_recipe(data: bytes) -> RecipeFile:
             animated |= kind == b"acTL"
         data = b"".join(kept)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        for kind, content in _webp_chunks(data):
+        for kind, content in webp_chunks(data, _MAX_CHUNKS):
             animated |= kind in (b"ANIM", b"ANMF")
             if kind == b"XMP ":
                 texts += [part.split(_CLOSE)[0] for part in content.split(_OPEN)[1:]]
@@ -176,36 +176,3 @@ def _match(texts: list[bytes]) -> re.Match[str]:
             raise NoRecipeError(f"the recipe is of version {version[1]}; read is {RECIPE_VERSION}")
         raise NoRecipeError("the picture's recipe is not of the form that this service writes")
     return recipe
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Kind, content and all bytes of each chunk; what follows IEND is ignored."""
-    place = 8
-    for _ in range(_MAX_CHUNKS):
-        size = int.from_bytes(data[place : place + 4], "big")
-        whole = data[place : place + 12 + size]
-        if len(whole) < 12 or len(whole) != 12 + size:
-            break
-        kind, content = whole[4:8], whole[8 : 8 + size]
-        if zlib.crc32(whole[4 : 8 + size]) != int.from_bytes(whole[-4:], "big"):
-            break
-        yield kind, content, whole
-        if kind == b"IEND":
-            return
-        place += len(whole)
-    raise UnreadableImageError("the picture is not a whole PNG")
-
-
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk (RFC 9649, section 2.3)."""
-    end, place = min(len(data), int.from_bytes(data[4:8], "little") + 8), 12
-    for _ in range(_MAX_CHUNKS):
-        if place >= end:
-            return
-        size = int.from_bytes(data[place + 4 : place + 8], "little")
-        content = data[place + 8 : place + 8 + size]
-        if place + 8 > end or len(content) != size:
-            break
-        yield data[place : place + 4], content
-        place += 8 + size + size % 2
-    raise UnreadableImageError("the picture is not a whole WebP")

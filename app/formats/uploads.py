@@ -5,27 +5,20 @@ orientation are adapted, and the response lists what was done.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageChops, ImageOps, ImageStat
 
-from app.errors import BodyTooLargeError, UnreadableImageError, shown
 from app.fitting.adapt import AS_IT_IS, Fitting, Step, Tristate, adapted
 from app.fitting.ink import MAX_SIDE as MAX_INK_SIDE
+from app.formats.decoding import DecodedPicture, Needed, decode
+from app.formats.picture_header import DecodingLimits, PictureHeader, check_header, read_header
 from app.formats.pixels import Image
-
-# Pillow's own limit is another number; ``max_pixels`` is checked before decoding.
-PillowImage.MAX_IMAGE_PIXELS = None
 
 READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
-_ORIENTATION = 0x0112  # EXIF tag
 _MAX_SUMMARY = 8  # uploads listed in one line
 
 
@@ -48,37 +41,45 @@ def summary(uploads: Sequence[Upload]) -> str:
     return "; ".join([*listed, *([f"and {more} more"] if more else [])])
 
 
-@contextmanager
-def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[PillowImage.Image]:
-    """An untrusted picture; whatever makes Pillow decode it belongs into this context."""
-    try:
-        with PillowImage.open(BytesIO(data), formats=formats) as picture:
-            pixels = picture.width * picture.height
-            if pixels > max_pixels:
-                raise BodyTooLargeError(
-                    f"the picture has {picture.width} x {picture.height} = {pixels} pixels; "
-                    f"at most {max_pixels} are read"
-                )
-            yield picture
-    except BodyTooLargeError:
-        raise
-    except Exception as error:  # Pillow raises many classes for bad files, OSError but one
-        raise UnreadableImageError(
-            f"the {len(data)} bytes, which begin with {shown(data[:8].decode('latin-1'))}, are not "
-            "a whole PNG, JPEG or WebP picture"
-        ) from error
+def needed_pixels(shape: tuple[int, int, int], fitting: Fitting) -> Needed:
+    """How many pixels of an upload are needed for a model's input of ``shape`` (C, H, W)."""
+    _, height, width = shape
+    longer = max(width, height)
+    if fitting.center == "no":
+        enough = 8 * longer
+        return Needed(enough, enough, fitting.crop)
+    jpeg_side = math.ceil(MAX_INK_SIDE / min(width, height)) * longer
+    return Needed(jpeg_side, MAX_INK_SIDE, at_most=True)
+
+
+def check_upload(
+    data: bytes, shape: tuple[int, int, int], limits: DecodingLimits, fitting: Fitting
+) -> PictureHeader:
+    """The header of an upload whose size is within bounds; it is not decoded.
+
+    Args: as in ``read_upload``.
+
+    Raises:
+        UnreadableImageError: not a PNG, JPEG or WebP.
+        BodyTooLargeError: it takes too much to decode.
+    """
+    header = read_header(data)
+    check_header(header, len(data), limits, needed_pixels(shape, fitting).jpeg_side)
+    return header
 
 
 def read_upload(
-    data: bytes, shape: tuple[int, int, int], max_pixels: int, fitting: Fitting = AS_IT_IS
+    data: bytes,
+    shape: tuple[int, int, int],
+    limits: DecodingLimits,
+    fitting: Fitting = AS_IT_IS,
 ) -> Upload:
     """A PNG, JPEG or WebP file as a model's input.
 
-    In this order: 16 bits are scaled to 8, not clipped; transparent pixels are laid over black,
-    unless the model has an alpha channel; the
-    picture is turned upright by its EXIF orientation; made grey or RGB; inverted; centred. What is
-    not centred and has another size than the model is resized with its proportions kept and black
-    around it.
+    In this order: a large picture is reduced; 16 bits are scaled to 8, not clipped; transparent
+    pixels are laid over black, unless the model has an alpha channel; the picture is turned upright
+    by its EXIF orientation; made grey or RGB; inverted; centred. What is not centred and has
+    another size than the model's is resized with its proportions kept and black around it.
 
     ``invert`` = auto inverts a picture whose frame is light. Of a picture with transparency the
     opaque part decides: where that is dark, as black ink on nothing is, the picture is laid over
@@ -93,75 +94,44 @@ def read_upload(
     Args:
         data: The file.
         shape: The model's (C, H, W).
-        max_pixels: Most pixels of the file, by the size in its header, checked before decoding.
+        limits: What the file may be.
         fitting: What is done.
 
     Raises:
         UnreadableImageError: not a whole picture of these formats.
-        BodyTooLargeError: more than ``max_pixels``.
+        BodyTooLargeError: beyond ``limits``.
     """
-    _, height, width = shape
-    steps: list[Step] = []
-    with _opened(data, tuple(READABLE.values()), max_pixels) as picture:
-        file_size = picture.size
-        # JPEGs can be decoded at a fraction of their size: no more pixels than are needed.
-        enough = 8 if fitting.center == "no" else math.ceil(MAX_INK_SIDE / min(width, height))
-        picture.draft(None, (enough * width, enough * height))
-        flat = picture if shape[0] == 4 else _flatten(picture, fitting.invert, steps)
-        upright = ImageOps.exif_transpose(flat)
-        if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
-            steps.append("turned upright")
-    image, done = adapted(upright, shape, fitting, "alpha over white" in steps)
-    steps += done
-    return Upload(image, *file_size, tuple(steps))
+    header = check_upload(data, shape, limits, fitting)
+    decoded = decode(data, header, limits, needed_pixels(shape, fitting), alpha=shape[0] == 4)
+    return fit_picture(decoded, (header.width, header.height), shape, fitting)
 
 
-def read_pixels(data: bytes, max_pixels: int, alpha: bool) -> NDArray[np.uint8] | None:
-    """The unchanged pixels of a PNG or WebP: (H, W, 3), grey alike in all channels.
+def fit_picture(
+    decoded: DecodedPicture,
+    file_size: tuple[int, int],
+    shape: tuple[int, int, int],
+    fitting: Fitting,
+) -> Upload:
+    """A decoded picture as a model's input; see ``read_upload``.
 
     Args:
-        data: The file.
-        max_pixels: Most pixels of the file, by the size in its header, checked before decoding.
-        alpha: Return (H, W, 4) instead.
-
-    Returns:
-        None = such bytes cannot hold the picture: it has several frames, more than 8 bits a
-        channel, or without ``alpha`` is transparent anywhere.
-
-    Raises:
-        UnreadableImageError: not a whole picture of these formats.
-        BodyTooLargeError: more than ``max_pixels``.
+        decoded: The picture, perhaps reduced.
+        file_size: Width and height as its file states them, pixels.
+        shape: The model's (C, H, W).
+        fitting: What is done.
     """
-    with _opened(data, ("PNG", "WEBP"), max_pixels) as picture:
-        if getattr(picture, "n_frames", 1) != 1 or picture.mode.startswith(("I", "F")):
-            return None
-        rgba = np.asarray(picture.convert("RGBA"))
-    if alpha:
-        return rgba
-    return rgba[..., :3] if (rgba[..., 3] == 255).all() else None
-
-
-def _flatten(picture: PillowImage.Image, invert: Tristate, steps: list[Step]) -> PillowImage.Image:
-    """The picture in grey or RGB of 8 bits, without transparency; its EXIF stays."""
-    exif = picture.getexif()
-    clear = picture.info.get("transparency")
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+    steps: list[Step] = []
+    flat, turn = decoded.picture, decoded.turn
+    if decoded.sixteen_bits:
         steps.append("16 bits scaled")
-        eight = PillowImage.fromarray(((levels + 128) // 257).astype(np.uint8))
-        flat = eight
-        if isinstance(clear, int) and (levels == clear).any():
-            opaque = PillowImage.fromarray(np.uint8(255) * (levels != clear).astype(np.uint8))
-            black = ImageChops.multiply(eight, opaque)
-            flat = _over_ground((black, black, black), opaque, invert, steps)
-    elif picture.mode in ("LA", "PA", "RGBA") or clear is not None:
-        # Colours multiplied by their opacity are what a black ground shows of them.
-        red, green, blue, opaque = picture.convert("RGBA").convert("RGBa").split()
-        flat = _over_ground((red, green, blue), opaque, invert, steps)
-    else:
-        flat = picture.convert("RGB")
-    flat.getexif().update(exif)
-    return flat
+    if flat.mode == "RGBa":
+        red, green, blue, opaque = flat.split()
+        flat = _over_ground((red, green, blue), opaque, fitting.invert, steps)
+    if turn is not None:
+        flat = flat.transpose(turn)
+        steps.append("turned upright")
+    image, done = adapted(flat, shape, fitting, "alpha over white" in steps)
+    return Upload(image, *file_size, (*steps, *done))
 
 
 def _over_ground(

@@ -7,16 +7,20 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from app.core import logs
 from app.errors import StartupError
+from app.fork import STOP_SIGNALS
 from app.process.channel import WorkerChannel
 from app.process.exit_status import stop_before_ready
-from app.process.fork import STOP_SIGNALS
-from app.process.resources import default_workers, memory_shortage
+from app.process.resources import codec_memory, default_workers, memory_shortage
 from app.process.sockets import bind, raise_descriptor_limit, url
 from app.process.supervisor import SILENT_S, Supervisor, places
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.codec.fork_server import ForkServer
 
 DEAD_S = 30.0  # with a red /livez
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
@@ -56,6 +60,8 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
     raise_descriptor_limit()
     logs.configure(settings.log_level)
     workers = settings.workers or (default_workers() if sys.platform == "linux" else 1)
+    if settings.codec_memory_bytes is None:
+        settings = settings.model_copy(update={"codec_memory_bytes": codec_memory(workers)})
     if workers == 1 or sys.platform != "linux":
         return _serve_alone(settings, sockets, dead_s)
     return _supervise(settings, sockets, workers, silent_s)
@@ -77,6 +83,7 @@ def _serve_alone(settings: Settings, sockets: list[socket.socket], dead_s: float
     from app.process.server import serve
 
     app = create_app(settings)
+    app.state.fork_server = _fork_server()
     return serve(app, settings, sockets, lambda: _print_ready(sockets), dead_s=dead_s)
 
 
@@ -101,6 +108,7 @@ def _supervise(
 
     def work(channel: WorkerChannel, place: int) -> int:
         metrics.use(place)
+        app.state.fork_server = _fork_server()
         return serve(app, settings, [], channel=channel)
 
     def on_ready(on_gpu: bool) -> None:
@@ -118,6 +126,17 @@ def _supervise(
         on_exit=metrics.ended,
         silent_s=silent_s,
     ).run()
+
+
+def _fork_server() -> "ForkServer | None":
+    """The codec's; to be called before the process that serves has threads or an event loop."""
+    from app.codec.fork_server import ForkServer
+
+    try:
+        return ForkServer.by_fork() if hasattr(os, "fork") else None
+    except OSError as error:
+        logging.warning("cannot fork the codec's server: %s", error.strerror)
+        return None
 
 
 def _log_shortage(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
 from app.engines.probe import Findings
 from app.errors import StartupError
-from app.process.fork import STOP_SIGNALS, end_with
+from app.fork import STOP_SIGNALS, end_with
 from app.settings import Settings
 
 log = logging.getLogger(__name__)

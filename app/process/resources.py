@@ -1,4 +1,5 @@
-"""How many workers fit: by the CPU cores and by the limits of the process's control groups (v2).
+"""How many workers fit, and what memory is left for pictures: by the CPU cores and by the limits of
+the process's control groups (v2).
 
 The limit of a group holds for all groups below it, so the smallest one counts. A container may see
 the tree from its own group downwards or from any group above; limits beyond that are invisible.
@@ -12,12 +13,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from app.settings import DEFAULT_CODEC_MEMORY
+
 PROC_SELF = Path("/proc/self")
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes a space in a path
 
 # Memory of the first worker and of each further one, with the shipped models under load: the first
-# reached 109 MiB, two together 153 to 185 MiB.
-_FIRST_BYTES, _NEXT_BYTES = 120 * 2**20, 72 * 2**20
+# reached 109 MiB, two together 153 to 185 MiB. The codec's three processes take up to 8 MiB more
+# each time, without the pictures.
+_FIRST_BYTES, _NEXT_BYTES = 128 * 2**20, 80 * 2**20
+_CODEC_BYTES = 64 * 2**20  # of pictures in each worker's codec, at least
+_FOR_CODEC = 0.9  # of what the workers leave; the rest is for bodies of requests
 
 
 def usable_cores(proc: Path = PROC_SELF) -> int:
@@ -40,15 +46,38 @@ def usable_cores(proc: Path = PROC_SELF) -> int:
 def default_workers(proc: Path = PROC_SELF) -> int:
     """One worker a core, but no more than fit under ``memory.max``: the kernel would kill them.
 
+    Each has its models, and a codec that can decode a picture.
+
     Args:
         proc: As in ``usable_cores``.
     """
-    limits = [limit for group in _control_groups(proc) for limit in _numbers(group / "memory.max")]
-    limit = min(limits, default=math.inf)
+    limit = _memory_limit(proc)
     if limit == math.inf:
         return usable_cores(proc)
-    fitting = 1 + max(0, int((limit - _FIRST_BYTES) // _NEXT_BYTES))
+    left = limit - _FIRST_BYTES - _CODEC_BYTES
+    fitting = 1 + max(0, int(left // (_NEXT_BYTES + _CODEC_BYTES)))
     return min(usable_cores(proc), fitting)
+
+
+def codec_memory(workers: int, proc: Path = PROC_SELF) -> int:
+    """Bytes of memory for the pictures in each worker's codec: what the workers leave of
+    ``memory.max``, as far as that is of use.
+
+    Args:
+        workers: How many there are.
+        proc: As in ``usable_cores``.
+    """
+    limit = _memory_limit(proc)
+    if limit == math.inf:
+        return DEFAULT_CODEC_MEMORY
+    left = (limit - _FIRST_BYTES - (workers - 1) * _NEXT_BYTES) * _FOR_CODEC / workers
+    return int(min(max(left, _CODEC_BYTES), DEFAULT_CODEC_MEMORY))
+
+
+def _memory_limit(proc: Path) -> float:
+    """Bytes; infinite = none."""
+    limits = [limit for group in _control_groups(proc) for limit in _numbers(group / "memory.max")]
+    return min(limits, default=math.inf)
 
 
 def memory_shortage(proc: Path = PROC_SELF) -> str | None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.fork import STOP_SIGNALS, fork
 from app.process.balance import Load, least_connections
 from app.process.channel import (
     CLOSED,
@@ -30,7 +31,6 @@ from app.process.channel import (
     open_channel,
 )
 from app.process.exit_status import ExitStatus, from_wait
-from app.process.fork import STOP_SIGNALS, fork
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,14 @@ from app.batching.ticket import Timing
 from app.core.dataset_files import Dataset, npz_size
 from app.core.requests import Generated, GenerateRequest
 from app.core.selection import pinned_name
-from app.formats.animation import to_animation
+from app.formats.encoding import PictureEncoding
 from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest
-from app.formats.media_types import APNG, NPY, NPZ, PNG, SHORT, WEBP, ZIP
+from app.formats.media_types import APNG, JSON, NPY, NPZ, PNG, SHORT, WEBP, ZIP
 from app.formats.npy import to_npy
 from app.formats.pixels import ENCODER_VERSIONS, Image
 from app.formats.png import to_png
 from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
-from app.formats.sheets import sheet
 from app.formats.uploads import summary
-from app.formats.webp import to_webp
 from app.formats.zip_stream import ZipStream
 from app.rendering.caching import Identity, entity_tag, etag_and_cache_control
 from app.rendering.lineage import ResponseMetadata, permalink_start
@@ -53,30 +51,55 @@ def server_timing(timing: Timing, encode_s: float) -> str:
     )
 
 
-def images_response(
-    rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata, timing: Timing
-) -> EncodedResponse:
-    """Images in the format that was asked for."""
-    started = time.perf_counter()
+def picture_encoding(
+    rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata
+) -> PictureEncoding | None:
+    """The picture files of a response; None = it has none."""
     media, scale, layout, _, frame_ms = rendering
+    if media == NPY:
+        return None
+    if media not in (PNG, WEBP):
+        packets = tuple(own.png() for own in metadata.images)
+        return PictureEncoding(PNG, images, packets, scale)
     tiles = images if metadata.tiles is None else metadata.tiles
-    if layout == ANIMATION and media in (PNG, WEBP) and len(tiles) > 1:
-        body = to_animation(tiles, media, scale, frame_ms, metadata.picture.xmp())
-        media = APNG if media == PNG else media
-    elif media == PNG:
-        body = to_png(sheet(tiles, layout, metadata.columns), scale, metadata.picture.png())
-    elif media == WEBP:
-        body = to_webp(sheet(tiles, layout, metadata.columns), scale, metadata.picture.xmp())
-    elif media == NPY:
+    animated = layout == ANIMATION and len(tiles) > 1
+    packet = metadata.picture.png() if media == PNG and not animated else metadata.picture.xmp()
+    columns = metadata.columns
+    return PictureEncoding(media, tiles, (packet,), scale, layout, columns, frame_ms)
+
+
+def images_response(
+    rendering: Rendering,
+    images: Sequence[Image],
+    metadata: ResponseMetadata,
+    timing: Timing,
+    files: Sequence[bytes] | None = None,
+    encode_s: float = 0.0,
+) -> EncodedResponse:
+    """Images in the format that was asked for.
+
+    Args:
+        rendering, images, metadata: Of the response.
+        timing: Of the model.
+        files: What ``picture_encoding(...).files()`` returned; None = call it here.
+        encode_s: Seconds that this took.
+    """
+    started = time.perf_counter()
+    media = rendering.media
+    encoding = picture_encoding(rendering, images, metadata)
+    if encoding is None:
         body = to_npy(images)
     else:
-        pngs = [
-            to_png(image, scale, own.png())
-            for image, own in zip(images, metadata.images, strict=True)
-        ]
-        body = _as_zip(pngs, metadata) if media == ZIP else _as_json(pngs, metadata)
+        files = encoding.files() if files is None else files
+        if media == ZIP:
+            body = _as_zip(files, metadata)
+        elif media == JSON:
+            body = _as_json(files, metadata)
+        else:
+            (body,) = files
+            media = APNG if media == PNG and encoding.animated else media
     headers = _headers(metadata)
-    header = server_timing(timing, time.perf_counter() - started)
+    header = server_timing(timing, encode_s + time.perf_counter() - started)
     headers.append((b"server-timing", header.encode()))
     return EncodedResponse(body, media, headers)
 

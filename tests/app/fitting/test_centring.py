@@ -7,7 +7,7 @@ from PIL import Image as PillowImage
 from app.fitting.adapt import Fitting
 from app.formats.png import to_png
 from app.formats.uploads import read_upload
-from tests.app.formats.pictures import AUTO, INVERT, LIMIT, file_of, seven, upload_of
+from tests.app.formats.pictures import AUTO, INVERT, LIMITS, file_of, seven, upload_of
 
 
 @pytest.mark.parametrize("size", [40, 113, 300, 1200])
@@ -95,7 +95,7 @@ def test_ink_of_any_form_fits_any_model(shape: tuple[int, int, int]) -> None:
     ):
         picture = PillowImage.new("L", (300, 300))
         picture.paste(255, box)
-        upload = read_upload(file_of(picture), shape, LIMIT, Fitting("no", "yes"))
+        upload = read_upload(file_of(picture), shape, LIMITS, Fitting("no", "yes"))
         assert upload.steps[-1] == "centred"
         assert upload.image.shape[:2] == shape[1:]
         assert upload.image.max() > 200

@@ -7,10 +7,11 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from app.fitting.adapt import AS_IT_IS, Fitting
+from app.formats.picture_header import DecodingLimits
 from app.formats.uploads import Upload, read_upload
 
 GREY = (1, 28, 28)  # the shape of a model
-LIMIT = 10_000_000  # pixels
+LIMITS = DecodingLimits(max_pixels=10_000_000)
 AUTO = Fitting("auto", "auto")
 INVERT = Fitting("auto")
 
@@ -23,7 +24,7 @@ def file_of(picture: PillowImage.Image, kind: str = "PNG", **options: Any) -> by
 
 def upload_of(picture: PillowImage.Image | bytes, fitting: Fitting = AS_IT_IS) -> Upload:
     data = picture if isinstance(picture, bytes) else file_of(picture)
-    return read_upload(data, GREY, LIMIT, fitting)
+    return read_upload(data, GREY, LIMITS, fitting)
 
 
 def seven(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.process.resources import default_workers, memory_shortage, usable_cores
+from app.process.resources import codec_memory, default_workers, memory_shortage, usable_cores
 
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
@@ -67,7 +67,8 @@ def test_cores_are_what_the_control_group_leaves(
         ({"memory.max": "max"}, 4),
         ({"memory.max": str(128 * MIB)}, 1),
         ({"memory.max": str(64 * MIB)}, 1),
-        ({"memory.max": str(200 * MIB)}, 2),
+        ({"memory.max": str(336 * MIB)}, 2),
+        ({"memory.max": str(335 * MIB)}, 1),
         ({"memory.max": str(1024 * MIB), "cpu.max": "300000 100000"}, 3),
         ({"memory.max": "nonsense"}, 4),
         ({}, 4),
@@ -134,7 +135,7 @@ def test_a_tree_without_our_group_does_not_limit_us(tmp_path: Path) -> None:
 
 
 def test_a_memory_limit_of_an_outer_group_counts_and_is_reported(tmp_path: Path) -> None:
-    files = {"a/memory.max": str(200 * MIB), "a/b/memory.max": str(900 * MIB)}
+    files = {"a/memory.max": str(336 * MIB), "a/b/memory.max": str(900 * MIB)}
     proc = fake_proc(tmp_path, files, "0::/a/b")
     assert default_workers(proc) == 2
     assert memory_shortage(proc) == "the memory limit leaves room for 2 of 4 processes"
@@ -142,6 +143,22 @@ def test_a_memory_limit_of_an_outer_group_counts_and_is_reported(tmp_path: Path)
 
 def test_nothing_is_reported_where_there_is_room(tmp_path: Path) -> None:
     assert memory_shortage(fake_proc(tmp_path, {"memory.max": str(900 * MIB)})) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "expected"),
+    [
+        ("max", 2, 384),
+        (str(1024 * MIB), 2, 367),
+        (str(1024 * MIB), 1, 384),
+        (str(128 * MIB), 1, 64),
+    ],
+)
+def test_pictures_may_use_what_the_workers_leave(
+    tmp_path: Path, limit: str, workers: int, expected: int
+) -> None:
+    proc = fake_proc(tmp_path, {"memory.max": limit})
+    assert codec_memory(workers, proc) // MIB == expected
 
 
 @pytest.mark.parametrize("mounts", [None, "", "nonsense", "1 2 3 - cgroup2", "1 2 3 / /x rw"])
@@ -182,7 +199,7 @@ import os
 from pathlib import Path
 Path({str(small_group / "cgroup.procs")!r}).write_text(str(os.getpid()))
 os.sched_getaffinity = lambda _: {{0, 1, 2, 3}}
-from app.process.resources import default_workers
+from app.process.resources import codec_memory, default_workers
 print(default_workers())
 """
     done = subprocess.run(

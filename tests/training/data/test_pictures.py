@@ -7,6 +7,7 @@ from PIL import Image as PillowImage
 
 from app.fitting.adapt import Fitting
 from app.formats import uploads as served
+from app.formats.picture_header import DecodingLimits
 from tests.training.data.photos import file_of, noise
 from training.data import pictures
 from training.data.pictures import PictureError, read_picture
@@ -153,5 +154,5 @@ def test_training_and_service_make_the_same_pixels_of_a_picture(
     data: bytes, shape: tuple[int, int, int]
 ) -> None:
     learnt = read_picture(data, shape[1], shape[0])
-    asked = served.read_upload(data, shape, 10**8, Fitting(crop=True)).image
+    asked = served.read_upload(data, shape, DecodingLimits(), Fitting(crop=True)).image
     assert np.array_equal(learnt, asked)

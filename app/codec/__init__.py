@@ -1,0 +1,2 @@
+"""Decoding and encoding of pictures in processes of their own, which end when they take too long or
+too much. No HTTP."""

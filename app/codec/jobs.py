@@ -1,0 +1,224 @@
+"""What codec processes do: three kinds of jobs, each a value with what it takes and returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+
+import numpy as np
+
+from app.codec.messages import Message
+from app.fitting.adapt import Fitting
+from app.formats.comparison import PixelComparison, check_comparable, compare_pixels
+from app.formats.encoding import PictureEncoding
+from app.formats.picture_header import DecodingLimits, PictureHeader
+from app.formats.pixels import Image, pixel_bytes
+from app.formats.uploads import Upload, check_upload, needed_pixels, read_upload
+
+Result = TypeVar("Result", covariant=True)
+
+# A picture that is decoded in a thread of the process that serves: at most this large. 32 KB and
+# 256 x 256 pixels take up to 4 ms on one slow core, with all that is done to the pixels.
+_CHEAP_BYTES, _CHEAP_PIXELS = 32 * 2**10, 2**16
+
+
+class Job(Protocol, Generic[Result]):
+    """Something that takes time and memory."""
+
+    kind: ClassVar[str]  # in messages and metrics
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes at most."""
+
+    @property
+    def cheap(self) -> bool:
+        """Whether a thread of the process that serves may do it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held while it waits."""
+
+    def run(self) -> Result:
+        """Do it. Raises ServiceError where the input is at fault."""
+
+    def message(self) -> Message:
+        """For ``JOBS[kind]`` in another process."""
+
+    @staticmethod
+    def result_of(message: Message) -> Result:
+        """What another process returned."""
+
+
+def is_cheap(header: PictureHeader, size: int) -> bool:
+    """Whether a file of so many bytes takes little to decode, whatever is in it."""
+    pixels = header.width * header.height
+    return size <= _CHEAP_BYTES and pixels <= _CHEAP_PIXELS and not header.coefficients
+
+
+@dataclass(frozen=True)
+class UploadJob:
+    """An uploaded file as a model's input; see ``read_upload``.
+
+    ``checked`` makes one.
+    """
+
+    kind: ClassVar[str] = "decode"
+    data: bytes | memoryview
+    shape: tuple[int, int, int]
+    limits: DecodingLimits
+    fitting: Fitting
+    header: PictureHeader
+
+    @classmethod
+    def checked(
+        cls,
+        data: bytes,
+        shape: tuple[int, int, int],
+        limits: DecodingLimits,
+        fitting: Fitting,
+    ) -> "UploadJob":
+        """The job for a file whose header is within bounds.
+
+        Raises:
+            UnreadableImageError, BodyTooLargeError
+        """
+        return cls(data, shape, limits, fitting, check_upload(data, shape, limits, fitting))
+
+    @property
+    def memory(self) -> int:
+        return self.header.memory(needed_pixels(self.shape, self.fitting).jpeg_side)
+
+    @property
+    def cheap(self) -> bool:
+        return is_cheap(self.header, len(self.data))
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def run(self) -> Upload:
+        return read_upload(bytes(self.data), self.shape, self.limits, self.fitting)
+
+    def message(self) -> Message:
+        header = {"shape": self.shape, "limits": self.limits, "fitting": self.fitting}
+        return Message(header, [self.data])
+
+    @staticmethod
+    def run_message(message: Message) -> Message:
+        """``run`` in another process."""
+        header = message.header
+        upload = read_upload(
+            bytes(message.parts[0]),
+            tuple(header["shape"]),
+            DecodingLimits(*header["limits"]),
+            Fitting(*header["fitting"]),
+        )
+        image, *others = upload
+        return Message({"shape": image.shape, "upload": others}, [image.tobytes()])
+
+    @staticmethod
+    def result_of(message: Message) -> Upload:
+        image = np.frombuffer(message.parts[0], dtype=np.uint8).reshape(message.header["shape"])
+        width, height, steps = message.header["upload"]
+        return Upload(image, int(width), int(height), tuple(steps))
+
+
+@dataclass(frozen=True)
+class ComparisonJob:
+    """A file's pixels beside an expected image; see ``compare_pixels``."""
+
+    kind: ClassVar[str] = "compare"
+    data: bytes
+    expected: Image
+    scale: int
+    limits: DecodingLimits
+    header: PictureHeader
+
+    @classmethod
+    def checked(
+        cls, data: bytes, expected: Image, scale: int, limits: DecodingLimits
+    ) -> "ComparisonJob":
+        """The job for a file whose header is within bounds.
+
+        Raises:
+            UnreadableImageError, BodyTooLargeError
+        """
+        return cls(data, expected, scale, limits, check_comparable(data, limits))
+
+    @property
+    def memory(self) -> int:
+        return self.header.memory(max(self.header.width, self.header.height))
+
+    @property
+    def cheap(self) -> bool:
+        return is_cheap(self.header, len(self.data))
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def run(self) -> PixelComparison | None:
+        return compare_pixels(self.data, self.expected, self.scale, self.limits)
+
+    def message(self) -> Message:
+        header = {"shape": self.expected.shape, "scale": self.scale, "limits": self.limits}
+        return Message(header, [self.data, self.expected.tobytes()])
+
+    @staticmethod
+    def run_message(message: Message) -> Message:
+        """``run`` in another process."""
+        header, (data, pixels) = message
+        expected = np.frombuffer(pixels, dtype=np.uint8).reshape(header["shape"])
+        limits = DecodingLimits(*header["limits"])
+        return Message({"found": compare_pixels(bytes(data), expected, header["scale"], limits)})
+
+    @staticmethod
+    def result_of(message: Message) -> PixelComparison | None:
+        found = message.header["found"]
+        return None if found is None else PixelComparison(*map(int, found))
+
+
+@dataclass(frozen=True)
+class EncodingJob:
+    """Images to the bytes of files; see ``PictureEncoding``."""
+
+    kind: ClassVar[str] = "encode"
+    encoding: PictureEncoding
+
+    @property
+    def memory(self) -> int:
+        return self.encoding.memory
+
+    @property
+    def cheap(self) -> bool:
+        return self.encoding.cheap
+
+    @property
+    def size(self) -> int:
+        return sum(image.size for image in self.encoding.images)
+
+    def run(self) -> list[bytes]:
+        return self.encoding.files()
+
+    def message(self) -> Message:
+        images, packets = self.encoding.images, self.encoding.packets
+        rest = vars(self.encoding) | {"images": (len(images), *images[0].shape), "packets": None}
+        return Message(rest, [pixel_bytes(images), *packets])
+
+    @staticmethod
+    def run_message(message: Message) -> Message:
+        """``run`` in another process."""
+        pixels, *packets = message.parts
+        images = np.frombuffer(pixels, dtype=np.uint8).reshape(message.header["images"])
+        given = message.header | {"images": list(images), "packets": tuple(map(bytes, packets))}
+        return Message({}, PictureEncoding(**given).files())
+
+    @staticmethod
+    def result_of(message: Message) -> list[bytes]:
+        return [bytes(part) for part in message.parts]
+
+
+_KINDS = (UploadJob, ComparisonJob, EncodingJob)
+JOBS: dict[str, Callable[[Message], Message]] = {
+    kind.kind: cast(Any, kind).run_message for kind in _KINDS
+}
