@@ -31,6 +31,7 @@ from training.networks import build
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.header import Description
 from training.release.export import save_with_graphs
+from training.release.portable.quantise import quantise
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
@@ -65,7 +66,7 @@ ODD = {
 LIVELY = 3.0  # times a network's first weights: then other latents make other images
 
 MakeClient = Callable[..., Any]
-MakeStore = Callable[[Mapping[str, Description]], Path]
+MakeStore = Callable[..., Path]
 
 
 def pytest_configure() -> None:
@@ -105,8 +106,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> MakeStore:
-    """``make_store(TINY)``: a store of untrained networks of these descriptions, exported. Read it;
-    copy it to change it.
+    """``make_store(TINY)``: a store of untrained networks of these descriptions, exported; with
+    ``portable=True`` quantised. Read it; copy it to change it.
 
     Exporting takes some seconds a network, so stores are kept between runs in pytest's cache, if it
     is enabled, until the networks, the export or torch change. Of several processes one exports and
@@ -116,12 +117,15 @@ def make_store(
     stores = cache.mkdir("tiny-stores") if cache else tmp_path_factory.mktemp("tiny-stores")
     sources = [
         *sorted((ROOT / "training/networks").glob("*.py")),
-        ROOT / "training/release/export.py",
+        *sorted((ROOT / "training/release/portable").glob("*.py")),
+        *(ROOT / "training/release" / f"{name}.py" for name in ("export", "tone_curve")),
     ]
     common = [str(LIVELY), torch.__version__, *(path.read_text() for path in sources)]
 
-    def make(described: Mapping[str, Description]) -> Path:
-        key = hashlib.sha256("".join([repr(described), *common]).encode()).hexdigest()[:16]
+    def make(described: Mapping[str, Description], portable: bool = False) -> Path:
+        key = hashlib.sha256(
+            "".join([repr(described), repr(portable), *common]).encode()
+        ).hexdigest()[:16]
         kept: Path = stores / key
         with (stores / f"{key}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -132,7 +136,9 @@ def make_store(
                     network = build(description.kind, description.network).eval()
                     for weights in network.parameters():
                         weights.data.mul_(LIVELY)
-                    save_with_graphs(unfinished / f"{name}.safetensors", network, description)
+                    graphs = quantise(network) if portable else None
+                    path = unfinished / f"{name}.safetensors"
+                    save_with_graphs(path, network, description, graphs)
                 unfinished.rename(kept)
         return kept
 
@@ -143,6 +149,12 @@ def make_store(
 def tiny_store(make_store: MakeStore) -> Path:
     """A store with one tiny network of each kind."""
     return make_store(TINY)
+
+
+@pytest.fixture(scope="session")
+def portable_store(make_store: MakeStore) -> Path:
+    """The networks of ``tiny_store``, quantised."""
+    return make_store(TINY, portable=True)
 
 
 @pytest.fixture(scope="session")

@@ -404,13 +404,8 @@ class Service:
         await self.generate(self.generate_request(model, None, 1, 0, RequestContext(deadline)))
 
     def identity(self, model: StoredModel) -> str | None:
-        """All that the pixels of a seed depend on besides the parameters of a request.
-
-        None = the device does not repeat its results.
-        """
-        if self.engine.reproducibility[model.name] != "exact":
-            return None
-        return f"{model.description.digest} {self.engine.fingerprints[model.name]}"
+        """What a seed's pixels depend on; see ``Engine.identity``."""
+        return self.engine.identity(model.name)
 
     @property
     def uptime_s(self) -> float:

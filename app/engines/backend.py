@@ -6,7 +6,7 @@ go in and out as numpy's, so nothing above knows which it is.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ EngineName = Literal["onnx", "torch"]
 Floats = NDArray[np.float32]
 Levels = NDArray[np.uint8]  # 0..255: (B, H, W), or (B, H, W, C) with C = 3 or 4
 Labels = NDArray[np.int64]  # class indices (B,)
+Output = NDArray[Any]  # of a pass: float32 or uint8
 
 
 REFERENCE = 64
@@ -50,7 +51,7 @@ class Backend(ABC):
         """Make thread-local settings; called in each thread before it runs the network."""
 
     @abstractmethod
-    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Output, ...]:
         """One pass.
 
         Args:
@@ -59,8 +60,9 @@ class Backend(ABC):
             labels: (B,), for ``generate`` of a conditional network.
 
         Returns:
-            Pixels (B, C, H, W) in [0, 1]; or mu and logvar, each (B, Z), of some imported models
-            mu alone. The caller may change them.
+            Pixels (B, C, H, W), in [0, 1] or, of a portable graph, as 8-bit levels; or mu and
+            logvar, each (B, Z), float32, of some imported models mu alone. The caller may change
+            them.
 
         Raises:
             DeviceLostError: no pass can succeed any more.
@@ -73,24 +75,27 @@ def finite_rows(batch: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(batch.reshape(len(batch), -1)).all(axis=1))
 
 
-def to_levels(pixels: Floats) -> tuple[Levels, NDArray[np.bool_] | None]:
-    """Pixels in [0, 1] as 8-bit images.
+def to_levels(pixels: Output) -> tuple[Levels, NDArray[np.bool_] | None]:
+    """Pixels as 8-bit images.
 
     Args:
-        pixels: (B, C, H, W); overwritten.
+        pixels: (B, C, H, W), in [0, 1] or levels already; overwritten.
 
     Returns:
         The images, rounded to 0..255; and which of them (B,) were finite, None = all.
     """
     count, channels, height, width = pixels.shape
     finite = None
-    with np.errstate(invalid="ignore"):
-        total = np.add.reduce(pixels, axis=None)
-    if not math.isfinite(total):
-        finite = finite_rows(pixels)
-        pixels[~finite] = 0  # no standard says what NaN is as an integer
-    pixels *= 255
-    levels = np.rint(pixels, out=pixels).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        levels: Levels = pixels
+    else:
+        with np.errstate(invalid="ignore"):
+            total = np.add.reduce(pixels, axis=None)
+        if not math.isfinite(total):
+            finite = finite_rows(pixels)
+            pixels[~finite] = 0  # no standard says what NaN is as an integer
+        pixels *= 255
+        levels = np.rint(pixels, out=pixels).astype(np.uint8)
     if channels == 1:
         return levels.reshape(count, height, width), finite
     return np.ascontiguousarray(levels.transpose(0, 2, 3, 1)), finite

@@ -50,6 +50,18 @@ class Engine:
         """What a model can do."""
         return self.models[name].operations
 
+    def identity(self, name: str) -> str | None:
+        """All that the pixels of a seed depend on besides the parameters of a request.
+
+        Of a portable model the checkpoint's digest alone, of an exact one also how this machine
+        rounds. None = the device does not repeat its results.
+        """
+        digest = self.models[name].description.digest
+        grade = self.reproducibility[name]
+        if grade == "exact":
+            return f"{digest} {self.fingerprints[name]}"
+        return digest if grade == "portable" else None
+
     def warm_up(self) -> dict[str, str]:
         """Probe every model here, and be ready to run.
 
@@ -106,7 +118,8 @@ class Engine:
             else:
                 levels, finite = to_levels(outputs[0])
                 results.extend(levels[:count])
-                if operation == "decode":  # a backend may turn a NaN into a number
+                # A backend may turn a NaN into a number, and levels are always numbers.
+                if operation == "decode" or outputs[0].dtype == np.uint8:
                     finite_in = finite_rows(part)
                     finite = finite_in if finite is None else finite & finite_in
             if finite is not None and not finite[:count].all():

@@ -7,13 +7,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.engines.backend import Backend, EngineName, Floats, Labels
+from app.engines.backend import Backend, EngineName, Floats, Labels, Output
 from training.networks.configs import NetworkConfig, Operation
 from training.networks.files import errors_naming
 from training.networks.graph_config import GraphConfig
 from training.networks.graphs import graph_path, read_graph
 from training.networks.header import Description
 
+# Type and shape of inputs and of outputs, by name.
+_Signature = tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]
 # ONNX Runtime's severity. Errors are raised, too, and what it writes could wait for its reader.
 _LOG_FATAL = 4
 
@@ -30,9 +32,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _signature(
-    config: NetworkConfig, operation: Operation
-) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:
+def _signature(config: NetworkConfig, operation: Operation, portable: bool) -> _Signature:
     """Type and shape, without the batch, of an operation's inputs and outputs, by name."""
     z = ("tensor(float)", config.latent_dim)
     pixels = ("tensor(float)", *config.image_shape)
@@ -41,6 +41,8 @@ def _signature(
     inputs: dict[str, tuple[object, ...]] = {"z": z}
     if config.num_classes:
         inputs["labels"] = ("tensor(int64)",)
+    if portable:
+        return inputs, {"levels": ("tensor(uint8)", *config.image_shape)}
     return inputs, {"pixels": pixels}
 
 
@@ -75,14 +77,15 @@ class OnnxBackend(Backend):
                 session = ort.InferenceSession(
                     data, session_options(threads), providers=["CPUExecutionProvider"]
                 )
-                _check(session, network, operation)
+                wanted = _signature(network, operation, bool(graph.golden))
+                _check(session, wanted, operation)
             self._sessions[operation] = session
         self._outputs = {
             operation: [output.name for output in session.get_outputs()]
             for operation, session in self._sessions.items()
         }
 
-    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Output, ...]:
         feed: dict[str, NDArray[np.float32] | NDArray[np.int64]]
         feed = {"images" if operation == "encode" else "z": batch}
         if labels is not None:
@@ -90,13 +93,12 @@ class OnnxBackend(Backend):
         return tuple(self._sessions[operation].run(self._outputs[operation], feed))
 
 
-def _check(session: ort.InferenceSession, config: NetworkConfig, operation: Operation) -> None:
+def _check(session: ort.InferenceSession, wanted: _Signature, operation: Operation) -> None:
     """Refuse a graph whose inputs or outputs are not those of the network's operation.
 
     Raises:
         ValueError: they are not; the message gives both.
     """
-    wanted = _signature(config, operation)
     for ends, expected in zip((session.get_inputs(), session.get_outputs()), wanted, strict=True):
         actual = {end.name: (end.type, *end.shape[1:]) for end in ends}
         if actual != expected:

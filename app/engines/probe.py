@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.engines.backend import DeviceLostError, Floats, GraphError, Labels
+from app.engines.backend import DeviceLostError, Floats, GraphError, Labels, Output
 from app.engines.batch_plan import MAX_BATCH, PASS_S
 from app.engines.rows import OperationKey, Reproducibility
 from app.engines.store import StoredModel
@@ -85,8 +85,7 @@ def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
         for operation, measured in probed.items():
             findings.costs[name, operation] = measured.costs
         findings.fingerprints[name] = probed["generate"].digest
-        exact = all(measured.exact for measured in probed.values())
-        findings.reproducibility[name] = "exact" if exact else "visual"
+        findings.reproducibility[name] = _grade(model, probed)
         log.info(
             "%s: %s with %s on %s; milliseconds by batch size: %s",
             *(name, findings.reproducibility[name], model.backend.engine, model.backend.device),
@@ -104,6 +103,24 @@ class _Measured(NamedTuple):
     costs: list[tuple[int, float]]
     exact: bool  # the rows of these sizes repeat, bit for bit
     digest: str  # of the reference pass's outputs
+
+
+def _grade(model: StoredModel, probed: Mapping[Operation, _Measured]) -> Reproducibility:
+    """What the results of a model's operations promise."""
+    exact = all(measured.exact for measured in probed.values())
+    if model.description.portable:
+        golden = {operation: graph.golden for operation, graph in model.description.graphs.items()}
+        wrong = [name for name, measured in probed.items() if measured.digest != golden[name]]
+        if exact and not wrong:
+            return "portable"
+        # Loud, because permalinks of other machines show other pixels here.
+        log.error(
+            "%s is portable, but not on this machine: %s with %s on %s did not give the golden "
+            "digests of its checkpoint. It is served as %s. Please report processor and versions",
+            *(model.name, ", ".join(wrong) or "a batch size", model.backend.engine),
+            *(model.backend.device, "exact" if exact else "visual"),
+        )
+    return "exact" if exact else "visual"
 
 
 class _OperationProbe:
@@ -187,7 +204,7 @@ class _OperationProbe:
         labels = None if self._labels is None else self._labels[:1]
         return self._timed(self._batch[:1], labels)[1]
 
-    def _timed(self, batch: Floats, labels: Labels | None) -> tuple[tuple[Floats, ...], float]:
+    def _timed(self, batch: Floats, labels: Labels | None) -> tuple[tuple[Output, ...], float]:
         """The outputs of one pass, and its seconds."""
         wall, own = time.perf_counter(), time.thread_time()
         outputs = self._backend.run(self._operation, batch, labels)

@@ -17,7 +17,9 @@ from training.networks.latents import label_draws
 from training.networks.noise import latents_of_seeds
 
 OperationKey = tuple[str, Operation]  # a model's name, and what it is to do
-Reproducibility = Literal["exact", "visual"]  # exact: a row's bits do not depend on its batch
+# exact: a row's bits do not depend on its batch; portable: nor on the machine, as far as the golden
+# digests of its checkpoint show.
+Reproducibility = Literal["portable", "exact", "visual"]
 
 Image = NDArray[np.uint8]  # (H, W), or for a colour model (H, W, 3), with alpha (H, W, 4)
 Latent = NDArray[np.float32]  # (Z,): of an imported model all its noise inputs, each in C order

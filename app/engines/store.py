@@ -12,6 +12,7 @@ from app.errors import StartupError
 from training.networks.configs import GRAPH, Config, Operation
 from training.networks.files import CheckpointError, errors_naming, read_regular_file
 from training.networks.graph_config import Noise
+from training.networks.graphs import portable_graphs
 from training.networks.header import NAME, Contents, Description, read
 from training.networks.noise import noise_parts
 
@@ -179,8 +180,9 @@ def _backend(
         raise CheckpointError(f"{path}: {WITHOUT_GRAPHS}")
     from app.engines.torch_backend import TorchBackend
 
+    graphs = portable_graphs(path, contents.description)
     with errors_naming(path):
-        return TorchBackend(contents, torch_device or "cpu", threads)
+        return TorchBackend(contents, torch_device or "cpu", threads, graphs)
 
 
 def _imported_backend(

@@ -1,7 +1,7 @@
 """Networks on torch: the reference engine, and the one for GPUs. Only this module imports torch."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.engines.backend import Backend, DeviceLostError, EngineName, Floats, Labels
+from app.engines.backend import Backend, DeviceLostError, EngineName, Floats, Labels, Output
 from app.errors import StartupError
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
 from training.networks.gan import Generator
+from training.networks.graph_runner import GraphRunner
 from training.networks.header import Contents
 from training.networks.vae import VAE
 
@@ -39,9 +40,11 @@ class TorchBackend(Backend):
         contents: Of a checkpoint.
         device: Where the network runs, cpu or cuda.
         threads: CPU threads of one pass.
+        graphs: Of a portable checkpoint: they run instead of the network.
 
     Raises:
-        ValueError: the tensors are not those of the network that the header describes.
+        ValueError: a graph is not portable, or the tensors are not those of the network that the
+            header describes.
     """
 
     engine: ClassVar[EngineName] = "torch"
@@ -51,8 +54,14 @@ class TorchBackend(Backend):
         *(1024, 1536, 2048, 3072, 4096),
     )
 
-    def __init__(self, contents: Contents, device: str, threads: int) -> None:
+    def __init__(
+        self, contents: Contents, device: str, threads: int, graphs: Mapping[Operation, bytes]
+    ) -> None:
         self.device, self.threads = device, threads
+        self._functions: Mapping[Operation, Callable[..., tuple[Tensor, ...]]]
+        if graphs:
+            self._functions = {name: GraphRunner(graph, device) for name, graph in graphs.items()}
+            return
         network = network_of(contents).to(device)
         # In training mode batch norm would mix the rows of strangers' requests.
         assert not any(module.training for module in network.modules())
@@ -63,13 +72,13 @@ class TorchBackend(Backend):
         torch.set_flush_denormal(True)
 
     @torch.inference_mode()
-    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
+    def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Output, ...]:
         with device_errors(self.device):
             return self._pass(operation, (batch,) if labels is None else (batch, labels))
 
     def _pass(
         self, operation: Operation, arrays: tuple[NDArray[np.generic], ...]
-    ) -> tuple[Floats, ...]:
+    ) -> tuple[Output, ...]:
         inputs = (torch.from_numpy(array).to(self.device) for array in arrays)
         return tuple(output.cpu().numpy() for output in self._functions[operation](*inputs))
 

@@ -187,12 +187,12 @@ class Verification(StrictModel):
     recipe: RecipeBody
     model: str | None = Field(description="name under which the recipe's digest is served")
     reproducibility: str | None = Field(
-        description="grade of that model; visual: a difference of one level may come "
-        "from the device"
+        description="grade of that model here; portable: what differs was changed; exact: it may "
+        "come from another machine; visual: from the device"
     )
     different_pixels: int | None = Field(
-        description="of a picture of the same size; a few that differ by one level may come from "
-        "another processor or engine"
+        description="of a picture of the same size; unless the model is portable, a few that "
+        "differ by one level may come from another processor or engine"
     )
     largest_difference: int | None = Field(description="levels, of 255")
 
@@ -226,12 +226,12 @@ class ModelCard(StrictModel):
     )
     digest: str = Field(description="SHA-256 of the checkpoint")
     reproducibility: str = Field(
-        description="exact: a seed gives the same bytes whatever the batch, as measured at "
-        "start-up on this device; visual: it may differ by a grey level"
+        description="as measured at start-up on this device. portable: a seed gives the same "
+        "bytes on every machine; exact: whatever the batch; visual: it may differ by a grey level"
     )
     engine: str = Field(
-        description="what runs it, onnx or torch: the two may differ in a last bit, so the bytes "
-        "of a seed depend on it"
+        description="what runs it, onnx or torch: unless the model is portable, the two may "
+        "differ in a last bit, so the bytes of a seed depend on it"
     )
     device: str
     data: dict[str, Any] = Field(description="dataset and its licence")

@@ -12,6 +12,7 @@ import numpy as np
 from app.engines.backend import Backend, to_levels
 from app.formats.png import to_png
 from app.formats.sheets import sheet
+from training.networks.graphs import portable_graphs
 from training.networks.header import read
 
 MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default
@@ -29,7 +30,9 @@ class Model:
         if os.environ["BENCH_ENGINE"] == "torch":
             from app.engines.torch_backend import TorchBackend
 
-            self._backend = TorchBackend(contents, "cpu", 1)
+            self._backend = TorchBackend(
+                contents, "cpu", 1, portable_graphs(path, contents.description)
+            )
         else:
             from app.engines.onnx_backend import OnnxBackend
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.data.dataset import Dataset
 from training.loops import heldout
 from training.networks.checkpoint import save
-from training.release import publish, tone_curve
+from training.release import publish, release_files, tone_curve
 from training.runs import reporting
 from training.runs.curves import save_curves
 
@@ -49,8 +49,9 @@ def curves(_few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publish without exporting, which takes seconds for each graph."""
-    monkeypatch.setattr(publish, "save_with_graphs", save)
+    """Publish without quantising or exporting, which takes seconds for each graph."""
+    monkeypatch.setattr(publish, "quantise", lambda network: {})
+    monkeypatch.setattr(release_files, "save_with_graphs", lambda *given: save(*given[:3]))
 
 
 @pytest.fixture

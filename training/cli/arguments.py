@@ -182,6 +182,12 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         action="store_true",
         help="release at once, without measuring; the card says so, and evaluate measures later",
     )
+    publish.add_argument(
+        "--float",
+        action="store_true",
+        help="serve it in floating point; otherwise it is quantised, and gives the same bytes on "
+        "every machine",
+    )
     _add_data(publish, "where the run found them")
     _add_device(publish)
     measure = subparsers.add_parser(
@@ -196,6 +202,11 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "--damage",
         action="store_true",
         help="instead, measure real images damaged on purpose: shows what each figure sees",
+    )
+    measure.add_argument(
+        "--float",
+        action="store_true",
+        help="measure the network in floating point, where its quantised form is served",
     )
     measure.add_argument("--quick", action="store_true", help="leave out CAS and likelihood")
     measure.add_argument(
@@ -227,7 +238,16 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         help="measure how well pictures fit that a VAE was not trained on, unless its header has "
         "that table: the service's fit needs it, and this the images",
     )
+    export.add_argument(
+        "--portable",
+        action="store_true",
+        help="quantise it, so that it gives the same bytes on every machine, and measure that; "
+        "needs the images",
+    )
+    export.add_argument("--as", dest="new_name", metavar="NAME", help="name of a portable copy")
+    export.add_argument("--no-figures", action="store_true", help="do not measure a portable copy")
     _add_data(export, "the set that the checkpoint names")
+    _add_device(export)
     triton = subparsers.add_parser(
         "export-triton",
         help="write a store's graphs as a model repository of NVIDIA Triton",

@@ -24,7 +24,8 @@ from training.networks.checkpoint import load
 from training.networks.configs import GRAPH
 from training.networks.files import CheckpointError
 from training.networks.gan import Generator
-from training.networks.graphs import graph_path
+from training.networks.graph_network import with_graphs
+from training.networks.graphs import graph_path, portable_graphs
 from training.networks.header import Description, read
 from training.networks.vae import VAE
 from training.optim.hardware import pick_device
@@ -32,6 +33,7 @@ from training.release.export import export_checkpoint
 from training.release.fit_table import stated_holdout, unseen_pictures
 from training.release.publish import publish
 from training.release.published import check_data, data_of
+from training.release.requantise import requantise
 from training.release.triton import export_triton
 from training.runs.errors import TrainingError
 
@@ -47,6 +49,7 @@ def publish_run(arguments: argparse.Namespace) -> None:
         pick_device(arguments.device),
         arguments.best,
         measured=not arguments.no_figures,
+        portable=not arguments.float,
     )
 
 
@@ -56,7 +59,8 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
     if bool(names or arguments.all) == arguments.damage:
         raise TrainingError("name checkpoints of the store, or use --all, or --damage alone")
     effort = Effort(nll_samples=arguments.nll_samples, nll_images=arguments.nll_images)
-    if arguments.quick and effort != Effort():
+    usual = Effort.nll_samples, Effort.nll_images
+    if arguments.quick and (arguments.nll_samples, arguments.nll_images) != usual:
         raise TrainingError(
             "--quick leaves out the likelihood: drop it, or --nll-samples and --nll-images"
         )
@@ -98,6 +102,9 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
     for name, (network, description, spec) in loaded.items():
         if spec not in references:
             references[spec] = reference_for(*sets[spec], device, effort)
+        if not (arguments.float or isinstance(network, GraphNetwork)):
+            path = arguments.store / f"{name}.safetensors"
+            network = with_graphs(network, portable_graphs(path, description))
         figures[name] = evaluate(network.to(device), references[spec], effort)
         print(f"\n{name}\n{plain_table(figures[name], description.metrics)}", flush=True)
         _write_json(arguments.json, figures)
@@ -111,12 +118,24 @@ def export(arguments: argparse.Namespace) -> None:
     _check_published(arguments.store, [arguments.name])
     path = arguments.store / f"{arguments.name}.safetensors"
 
-    def load_pictures(description: Description) -> Dataset:
+    def load_images(description: Description) -> tuple[Dataset, Dataset]:
         train, test = load_data(data_of(path, description, arguments.data, arguments.data_root))
         check_data(path, description, train)
-        return unseen_pictures(train, test, stated_holdout(description.training))
+        return train, test
 
-    copied = export_checkpoint(path, arguments.folder, load_pictures if arguments.fit else None)
+    def load_pictures(description: Description) -> Dataset:
+        return unseen_pictures(*load_images(description), stated_holdout(description.training))
+
+    if arguments.portable:
+        copied = requantise(
+            path,
+            arguments.folder / f"{arguments.new_name or arguments.name}.safetensors",
+            *load_images(read(path).description),
+            pick_device(arguments.device),
+            measured=not arguments.no_figures,
+        )
+    else:
+        copied = export_checkpoint(path, arguments.folder, load_pictures if arguments.fit else None)
     for operation, graph in read(copied).description.graphs.items():
         print(
             f"{graph_path(copied, operation)}: largest difference from torch "

@@ -19,22 +19,23 @@ ROWS = 64  # seeds 0 to 63
 
 
 def golden_inputs(
-    config: Config, operation: Operation, count: int = ROWS
+    config: Config, operation: Operation, count: int = ROWS, first: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """The latents of the seeds 0, 1, ... with labels in turn; to encode: images of noise.
+    """The latents of the seeds ``first``, ... with labels in turn; to encode: images of noise.
 
     Returns:
         z (B, Z), or images (B, C, H, W) in [0, 1]; and labels (B,) where the operation takes some.
     """
+    numbers = range(first, first + count)
     if operation == "encode":
-        numbers = np.arange(count, dtype=np.uint64)
-        noise = normals(numbers, int(np.prod(config.image_shape))) * 64 + 128
+        places = np.array(numbers, dtype=np.uint64)
+        noise = normals(places, int(np.prod(config.image_shape))) * 64 + 128
         levels = noise.clip(0, 255).astype(np.uint8).astype(np.float32)
         return (levels / np.float32(255)).reshape(count, *config.image_shape), None
     labels = None
     if operation == "generate" and config.num_classes:
-        labels = np.arange(count) % config.num_classes
-    return latents_of_seeds(config, range(count)), labels
+        labels = np.array(numbers) % config.num_classes
+    return latents_of_seeds(config, numbers), labels
 
 
 def output_digest(outputs: Sequence[NDArray[Any]]) -> str:

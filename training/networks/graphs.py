@@ -16,7 +16,7 @@ from pathlib import Path
 
 from training.networks.configs import Operation
 from training.networks.files import MAX_FILE_BYTES, errors_naming, read_regular_file
-from training.networks.header import Graph
+from training.networks.header import Description, Graph
 
 OPSETS = range(17, 24)  # allowed versions of the standard operators
 MAX_NODES = 4096
@@ -82,6 +82,17 @@ def read_graph(
             )
         check_graph(data, imported)
         return data
+
+
+def portable_graphs(checkpoint: Path, description: Description) -> dict[Operation, bytes]:
+    """The graphs of a portable checkpoint, which every engine runs; {} of another.
+
+    Raises:
+        CheckpointError: as ``read_graph``.
+    """
+    if not description.portable:
+        return {}
+    return {name: read_graph(checkpoint, name, graph) for name, graph in description.graphs.items()}
 
 
 def check_graph(data: bytes, imported: bool = False) -> None:

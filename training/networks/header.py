@@ -98,6 +98,11 @@ class Description:
     digest: str = ""  # SHA-256, 64 hex digits; "" = not saved yet
 
     @property
+    def portable(self) -> bool:
+        """Whether every operation's graph states the bytes that it gives on every machine."""
+        return bool(self.graphs) and all(graph.golden for graph in self.graphs.values())
+
+    @property
     def operations(self) -> tuple[Operation, ...]:
         """What a network of this kind can do."""
         if isinstance(self.network, GraphConfig):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _Coupling(nn.Module):
+class Coupling(nn.Module):
     """Scales and shifts one half of the vector by functions of the other, which stays as it is."""
 
     def __init__(self, size: int, hidden: int) -> None:
@@ -71,7 +71,7 @@ class FlowPrior(nn.Module):
 
     def __init__(self, size: int, layers: int, hidden: int, mixing: str = "reverse") -> None:
         super().__init__()
-        self.couplings = nn.ModuleList(_Coupling(size, hidden) for _ in range(layers))
+        self.couplings = nn.ModuleList(Coupling(size, hidden) for _ in range(layers))
         linear = mixing == "linear"
         self.mixings = nn.ModuleList(_Linear(size) if linear else _Reverse() for _ in range(layers))
 
@@ -79,7 +79,7 @@ class FlowPrior(nn.Module):
         """Standard normal noise to a draw from the prior."""
         z = noise
         for coupling, mixing in zip(self.couplings, self.mixings, strict=True):
-            assert isinstance(coupling, _Coupling)
+            assert isinstance(coupling, Coupling)
             kept, moved = z[:, : coupling.kept], z[:, coupling.kept :]
             log_scale, shift = coupling.scale_and_shift(kept)
             z = mixing(torch.cat([kept, moved * log_scale.exp() + shift], dim=1))
@@ -89,7 +89,7 @@ class FlowPrior(nn.Module):
         """Log-density of latents, (B, Z) -> (B,), in nats, by change of variables."""
         log_det = torch.zeros(len(z), device=z.device)
         for coupling, mixing in zip(reversed(self.couplings), reversed(self.mixings), strict=True):
-            assert isinstance(coupling, _Coupling)
+            assert isinstance(coupling, Coupling)
             assert isinstance(mixing, _Reverse | _Linear)
             z, log_change = mixing.inverse(z)
             kept, moved = z[:, : coupling.kept], z[:, coupling.kept :]

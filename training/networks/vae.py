@@ -12,7 +12,7 @@ from training.networks.prior import FlowPrior
 from training.networks.tone import apply_curve
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """x + conv3x3(silu(conv3x3(silu(x)))), no normalisation: rows of a batch are independent."""
 
     def __init__(self, channels: int) -> None:
@@ -28,7 +28,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _blocks(channels: int, count: int) -> list[nn.Module]:
-    return [_ResidualBlock(channels) for _ in range(count)]
+    return [ResidualBlock(channels) for _ in range(count)]
 
 
 def _dense(widths: tuple[int, ...]) -> list[nn.Module]:

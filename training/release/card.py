@@ -70,6 +70,10 @@ def card(
 was trained on, torch {training["torch"]}. The header of the checkpoint holds every setting.
 Published weights: {training["weights"]}.{tone}
 
+## Bytes
+
+{_bytes(description)}
+
 ## Figures
 
 {figures}
@@ -105,6 +109,25 @@ def _summary(description: Description) -> str:
     return summary
 
 
+def _bytes(description: Description) -> str:
+    """Where a seed gives the same bytes."""
+    if not description.portable:
+        return (
+            "In floating point: a seed gives the same bytes in every batch on one kind of machine. "
+            "Another processor or engine may round otherwise."
+        )
+    differences = ", ".join(
+        f"{operation} by {graph.mean_difference:.2g}{'' if operation == 'encode' else ' levels'}"
+        for operation, graph in description.graphs.items()
+    )
+    return (
+        "Portable: it is quantised, and a seed gives the same bytes on every machine that gives "
+        "the golden digests in its header, which the service checks when it starts. "
+        "docs/explanation/same-bytes.md says how. On average it differs from the network in "
+        f"floating point: {differences}."
+    )
+
+
 def _evaluate_command(name: str, store: Path, data: dict[str, str]) -> str:
     """The command that measures the checkpoint again, for a working directory like this one."""
     options = " --data FOLDER" if data["source"] == "folder" else ""
@@ -124,6 +147,11 @@ def _figures(description: Description, evaluate_command: str) -> tuple[str, str]
             "Whether it repeats training images was not measured.",
         )
     text = f"{evaluate_command} measures them again; docs/explanation/quality.md says how.\n\n"
+    if description.portable:
+        text += (
+            "They are of what is served; with `--float` of the network in floating point, as are "
+            "likelihoods always.\n\n"
+        )
     real = description.metrics.get("real_images", SAMPLES)
     if real < FEW:
         text += (

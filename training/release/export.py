@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,19 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from training.data.dataset import Dataset
 from training.networks.checkpoint import network_of, save
 from training.networks.configs import Operation
 from training.networks.files import CheckpointError, errors_naming, write_atomically
-from training.networks.gan import Generator, ResidualBlock
-from training.networks.golden import golden_inputs
-from training.networks.graphs import check_graph, graph_path
+from training.networks.gan import Generator
+from training.networks.golden import ROWS, golden_inputs, output_digest
+from training.networks.graph_network import with_graphs
+from training.networks.graphs import check_graph, graph_path, portable_graphs
 from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release.fit_table import fit_table
+from training.release.portable.folding import folded
 
 OPSET = 20
 SAMPLES = 256  # golden samples of each operation
@@ -38,6 +39,7 @@ SAMPLES = 256  # golden samples of each operation
 # and change an 8-bit pixel by one level if it is near a rounding boundary.
 MAX_DIFFERENCE = 1e-4  # as ``Graph.max_difference``
 MAX_DIFFERING_PIXELS = 1e-3  # share, after rounding to 8 bits
+MAX_MEAN_DIFFERENCE = 12.0  # of a portable graph, in levels
 
 
 class _Operation(nn.Module):
@@ -51,49 +53,6 @@ class _Operation(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         result: Tensor | tuple[Tensor, Tensor] = getattr(self.network, self.operation)(*inputs)
         return result
-
-
-class _FoldedResidual(nn.Module):
-    """``ResidualBlock`` in eval mode as one convolution: relu(conv(x))."""
-
-    def __init__(self, block: ResidualBlock) -> None:
-        super().__init__()
-        self.conv = fuse_conv_bn_eval(block.conv, block.norm)
-        channels, middle = self.conv.out_channels, self.conv.kernel_size[0] // 2
-        with torch.no_grad():
-            self.conv.weight[range(channels), range(channels), middle, middle] += 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.conv(x))
-
-
-def _folded(layers: nn.Sequential) -> nn.Sequential:
-    """The same function as a sequence in eval mode, with fewer layers."""
-    found: list[nn.Module] = []
-    for layer in layers:
-        last = found[-1] if found else None
-        if isinstance(layer, ResidualBlock):
-            found.append(_FoldedResidual(layer))
-        elif isinstance(layer, nn.BatchNorm2d) and isinstance(last, nn.Conv2d | nn.ConvTranspose2d):
-            transposed = isinstance(last, nn.ConvTranspose2d)
-            found[-1] = fuse_conv_bn_eval(last, layer, transpose=transposed)
-        elif isinstance(layer, nn.BatchNorm2d) and isinstance(last, nn.Unflatten):
-            # The norm has one number for each map, the linear layer one for each pixel of it.
-            linear = found[-2]
-            assert isinstance(linear, nn.Linear)
-            found[-2] = fuse_linear_bn_eval(linear, _spread(layer, linear.out_features))
-        else:
-            found.append(layer)
-    return nn.Sequential(*found)
-
-
-def _spread(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm1d:
-    """The norm of C maps as a norm of all their pixels."""
-    wide = nn.BatchNorm1d(features, norm.eps).eval()
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        numbers: Tensor = getattr(norm, name)
-        getattr(wide, name).data = numbers.detach().repeat_interleave(features // len(numbers))
-    return wide
 
 
 def named_inputs(network: Generator | VAE, operation: Operation, count: int) -> dict[str, Tensor]:
@@ -114,7 +73,7 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, Generator):
-        network.trunk = _folded(network.trunk)
+        network.trunk = folded(network.trunk)
     inputs = named_inputs(network, operation, 2)
     batch = torch.export.Dim("batch", min=1, max=2**16)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -149,11 +108,18 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     return data
 
 
-def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Graph:
-    """Compare ONNX Runtime's outputs for the golden inputs with torch's.
+def compare(
+    network: Generator | VAE, operation: Operation, data: bytes, portable: bool = False
+) -> Graph:
+    """Compare ONNX Runtime's outputs for the golden inputs with torch's in floating point.
+
+    Args:
+        portable: Whether the graph is quantised: then more may differ, and it gets the golden
+            digest of its outputs.
 
     Raises:
-        CheckpointError: they differ by more than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS.
+        CheckpointError: they differ by more than MAX_DIFFERENCE or MAX_DIFFERING_PIXELS; of a
+            portable graph, on average by more than MAX_MEAN_DIFFERENCE.
     """
     inputs = named_inputs(network, operation, SAMPLES)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -161,12 +127,24 @@ def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Grap
     with torch.no_grad():
         result = _Operation(network, operation)(*inputs.values())
     torch_outputs = [t.numpy() for t in (result if isinstance(result, tuple) else (result,))]
-    difference, differing = 0.0, 0.0
-    for one, other in zip(onnx_outputs, torch_outputs, strict=True):
+    difference, differing, means = 0.0, 0.0, []
+    for given, other in zip(onnx_outputs, torch_outputs, strict=True):
+        one = given / np.float32(255) if given.dtype == np.uint8 else given
+        means.append(float(np.abs(one - other).mean()))
         size = np.maximum(np.abs(other), 1)
         difference = max(difference, float((np.abs(one - other) / size).max()))
         if operation != "encode":
             differing = float((np.rint(one * 255) != np.rint(other * 255)).mean())
+    mean = max(means) * (1 if operation == "encode" else 255)
+    if portable:
+        if not mean <= MAX_MEAN_DIFFERENCE:
+            raise CheckpointError(
+                f"the quantised {operation} differs from the network by {mean:.1f} on average (at "
+                f"most {MAX_MEAN_DIFFERENCE:.0f}); publish it in floating point, with --float"
+            )
+        golden = output_digest([output[:ROWS] for output in onnx_outputs])
+        digest = hashlib.sha256(data).hexdigest()
+        return Graph(digest, SAMPLES, difference, differing, mean, golden)
     # Written so that NaN fails too.
     if not (difference <= MAX_DIFFERENCE and differing <= MAX_DIFFERING_PIXELS):
         raise CheckpointError(
@@ -174,16 +152,22 @@ def compare(network: Generator | VAE, operation: Operation, data: bytes) -> Grap
             f"{MAX_DIFFERENCE:.0e}) and in {differing:.1e} of the pixels (at most "
             f"{MAX_DIFFERING_PIXELS:.0e})"
         )
-    return Graph(hashlib.sha256(data).hexdigest(), SAMPLES, difference, differing)
+    return Graph(hashlib.sha256(data).hexdigest(), SAMPLES, difference, differing, mean)
 
 
-def save_with_graphs(path: Path, network: Generator | VAE, description: Description) -> str:
+def save_with_graphs(
+    path: Path,
+    network: Generator | VAE,
+    description: Description,
+    portable: Mapping[Operation, bytes] | None = None,
+) -> str:
     """Write a checkpoint and its graphs; the checkpoint last, as it refers to them.
 
     Args:
         path: Of the checkpoint.
         network: In eval mode; exported on the CPU.
         description: Its graphs are filled in.
+        portable: From ``quantise``, of the same network; None = export it in floating point.
 
     Returns:
         The checkpoint's digest.
@@ -192,8 +176,8 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
         CheckpointError, ValueError: the network cannot be exported, or differs too much from torch.
     """
     on_cpu = copy.deepcopy(network).cpu().eval()
-    data = {name: export_graph(on_cpu, name) for name in description.operations}
-    graphs = {name: compare(on_cpu, name, graph) for name, graph in data.items()}
+    data = portable or {name: export_graph(on_cpu, name) for name in description.operations}
+    graphs = {name: compare(on_cpu, name, graph, bool(portable)) for name, graph in data.items()}
     for name, graph in data.items():
         write_atomically(graph_path(path, name), graph)
     return save(path, network, dataclasses.replace(description, graphs=graphs))
@@ -202,7 +186,7 @@ def save_with_graphs(path: Path, network: Generator | VAE, description: Descript
 def export_checkpoint(
     source: Path, folder: Path, load_pictures: Callable[[Description], Dataset] | None = None
 ) -> Path:
-    """Copy a checkpoint to ``folder`` and export its graphs.
+    """Copy a checkpoint to ``folder`` and export its graphs; those of a portable one stay.
 
     Args:
         load_pictures: Returns pictures that it was not trained on. A VAE without a fit table gets
@@ -220,8 +204,10 @@ def export_checkpoint(
     description = contents.description
     with errors_naming(source):
         network = network_of(contents)
-        if load_pictures and isinstance(network, VAE) and description.fit is None:
-            fit = fit_table(network, load_pictures(description))
+        portable = portable_graphs(source, description)
+        served = with_graphs(network, portable)
+        if load_pictures and isinstance(served, VAE) and description.fit is None:
+            fit = fit_table(served, load_pictures(description))
             description = dataclasses.replace(description, fit=fit)
-        save_with_graphs(target, network, description)
+        save_with_graphs(target, network, description, portable or None)
     return target

@@ -1,12 +1,9 @@
-"""Publishes a run: measures it, and writes checkpoint, graphs, pictures and card to the store."""
+"""Publishes a run: quantises and measures it, and writes checkpoint, graphs, pictures and card."""
 
 import dataclasses
 import shlex
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,14 +16,15 @@ from training.evaluation.evaluate import Effort, evaluate, reference_for
 from training.evaluation.reference import Reference
 from training.loops.heldout import held_out_count
 from training.networks.files import CheckpointError
+from training.networks.graph_network import with_graphs
 from training.networks.header import NAME, Description
 from training.networks.vae import VAE
 from training.presets import PRESETS
-from training.release.card import card
 from training.release.class_frequencies import with_class_frequencies
-from training.release.export import save_with_graphs
 from training.release.fit_table import fit_table, unseen_pictures
-from training.release.gallery import Unmeasured, save_gallery
+from training.release.gallery import Unmeasured
+from training.release.portable.quantise import quantise
+from training.release.release_files import write_release
 from training.release.tone_curve import with_tone_curve
 from training.release.weights import load_averaged
 from training.runs.errors import TrainingError
@@ -42,6 +40,7 @@ def publish(
     device: torch.device,
     best: bool = False,
     measured: bool = True,
+    portable: bool = True,
 ) -> Path:
     """Measure the run in ``folder`` and publish it as ``<store>/<name>.safetensors``.
 
@@ -53,6 +52,7 @@ def publish(
         source, data_root: Where the run's images are now; None = where they were.
         best: Publish the epoch with the best measurement instead of the last weights.
         measured: False = publish without figures, and say so on the card.
+        portable: Quantise it, so that it gives the same bytes on every machine.
 
     Raises:
         TrainingError: nothing to publish, or the store cannot be written. CheckpointError: the
@@ -78,9 +78,11 @@ def publish(
     network = averaged.network.to(device)
     if complete:
         network = with_tone_curve(with_class_frequencies(network, train), train)
+    graphs = quantise(network) if portable else {}
+    served = with_graphs(network, graphs)
     fit = None
-    if complete and isinstance(network, VAE) and isinstance(run, VaeRun):
-        fit = fit_table(network, unseen_pictures(train, test, run.holdout_fraction))
+    if complete and isinstance(served, VAE) and isinstance(run, VaeRun):
+        fit = fit_table(served, unseen_pictures(train, test, run.holdout_fraction))
     effort, figures = Effort(), {}
     real: Reference | Unmeasured = Unmeasured(train, test)
     if measured:
@@ -89,7 +91,7 @@ def publish(
             flush=True,
         )
         real = reference_for(train, test, device, effort)
-        figures = evaluate(network, real, effort)
+        figures = evaluate(served, real, effort)
     description = Description(
         kind=kind,
         network=network.config,
@@ -117,14 +119,7 @@ def publish(
         fit=fit,
     )
     curves = folder / "curves.png"
-    with _staged(path) as staged:
-        digest = save_with_graphs(staged, network, description)
-        pictures = save_gallery(staged, network, real, effort.samples)
-        if curves.exists():
-            shutil.copyfile(curves, staged.with_name(f"{name}-curves.png"))
-            pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
-        page = card(name, store, description, digest, network, pictures)
-        staged.with_suffix(".md").write_text(page)
+    digest = write_release(path, network, description, graphs, real, effort, curves)
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     print(f"serve it with: python -m app --models-dir {shlex.quote(str(store))}")
     print(f"and request: /generate?model={name}")
@@ -193,28 +188,4 @@ def _check_writable(store: Path) -> None:
     except OSError as error:
         raise TrainingError(
             f"cannot write to {store}: {error.strerror}; name another folder with --store"
-        ) from error
-
-
-@contextmanager
-def _staged(path: Path) -> Iterator[Path]:
-    """A temporary path for the checkpoint ``path`` and its files: all are published, or none.
-
-    It is in a hidden folder of the store. At the end the files are moved out, the checkpoint last,
-    so that a service that starts meanwhile sees no incomplete model. After an error they are
-    deleted.
-
-    Raises:
-        TrainingError: a file cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".publishing-") as folder:
-            staged = Path(folder) / path.name
-            yield staged
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file == staged):
-                file.replace(path.with_name(file.name))
-    except OSError as error:
-        raise TrainingError(
-            f"could not write {path}: {error.strerror or error}. Nothing was published: fix that, "
-            "or name another folder with --store, then publish again"
         ) from error

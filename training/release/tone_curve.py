@@ -80,7 +80,7 @@ def fit_curve(values: Values, shares: Values, whole: bool) -> Curve:
     Returns:
         () if no curve is better than clamping.
     """
-    wanted = _crossings(values, shares, whole)
+    wanted = level_crossings(values, shares, whole)
     target = _histogram(values, wanted)
     chosen = [0, 254] if whole else [0, *KEPT, 254]
     curve, distance = _through(chosen, wanted), 2.0
@@ -102,7 +102,7 @@ def fit_curve(values: Values, shares: Values, whole: bool) -> Curve:
     return curve
 
 
-def _crossings(values: Values, shares: Values, whole: bool) -> Values:
+def level_crossings(values: Values, shares: Values, whole: bool) -> Values:
     """For each level j the value above which a pixel should be brighter than that: (255,)."""
     places = (np.cumsum(shares)[:255] * len(values)).astype(np.int64)
     matched = values[np.minimum(places, len(values) - 1)]

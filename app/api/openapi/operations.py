@@ -62,7 +62,10 @@ _SEEDED = _ANY_IMAGES | {
 }
 _TIMING = {"Server-Timing": _header("queue, batch, compute and encode, in milliseconds.")}
 _ETAG = {
-    "ETag": _header("Strong. Present if seeds are given and the model's reproducibility is exact.")
+    "ETag": _header(
+        "Strong. Present if seeds are given and the model's reproducibility is not visual. Of a "
+        "portable model every machine gives the same."
+    )
 }
 _UPLOAD = {
     "X-Picture": _header(

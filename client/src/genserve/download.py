@@ -326,8 +326,8 @@ def dataset(
     """Download any number of labelled images: as one file, or as arrays in memory.
 
     An interrupted call leaves ``path.part``, and the next call with the same arguments resumes it:
-    the file is the same, byte for byte. That needs a model whose reproducibility is exact; with
-    another the file starts anew.
+    the file is the same, byte for byte. That needs a model whose reproducibility is not visual;
+    with another the file starts anew.
 
     Args:
         path: Of the file, .zip or .npz; none = arrays in memory.

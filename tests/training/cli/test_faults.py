@@ -17,7 +17,7 @@ from tests.training.tiny import ROOT, assert_same, failure, lines, small, state
 from training.__main__ import main
 from training.cli import commands
 from training.networks.checkpoint import load
-from training.release import publish
+from training.release import publish, release_files
 from training.runs.errors import STATE, TrainingError, write_errors
 from training.runs.run_folder import locked
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_published_whole_is_not_published(
             raise KeyboardInterrupt
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(publish, "save_gallery", fail)
+    monkeypatch.setattr(release_files, "save_gallery", fail)
     if what == "Ctrl-C":
         with pytest.raises(SystemExit) as caught:
             main(RELEASE)

@@ -176,7 +176,7 @@ def test_an_export_that_is_refused_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(export, "export_graph", lambda network, operation: operation.encode())
 
-    def refuse(network: object, operation: Operation, data: bytes) -> Graph:
+    def refuse(network: object, operation: Operation, data: bytes, portable: bool) -> Graph:
         if operation == "encode":
             raise CheckpointError("too far")
         return Graph("0" * 64, 1, 0, 0)

@@ -27,18 +27,21 @@ from tests.training.tiny import (
 from training.__main__ import main
 from training.data.sources import data_spec, load_data
 from training.evaluation import cas, judge, measures
-from training.evaluation.evaluate import Effort
+from training.evaluation.evaluate import Effort, draw
 from training.evaluation.measures import class_shares
 from training.evaluation.metric_docs import BESIDE, MEANINGS, rows
 from training.evaluation.metric_sensitivity import BY_HEART, DAMAGES
 from training.loops import heldout, prior_fit
 from training.networks import build
-from training.networks.checkpoint import load, save
+from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
+from training.networks.graph_network import with_graphs
+from training.networks.graphs import portable_graphs
 from training.presets import PRESETS
-from training.release import export, tone_curve
+from training.release import publish, tone_curve
 from training.release.card import card
 from training.release.class_frequencies import offsets_for
+from training.release.portable import quantise
 from training.release.published import STORE
 from training.release.tone_curve import with_tone_curve
 from training.runs.run_folder import new_run_folder, write_config
@@ -72,6 +75,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "KID_SUBSETS", 2)
     monkeypatch.setattr(prior_fit, "BATCH", 16)
     monkeypatch.setattr(tone_curve, "SAMPLES", 200)
+    monkeypatch.setattr(quantise, "TABLE", 256)
+    monkeypatch.setattr(quantise, "CALIBRATION", 64)
 
 
 @pytest.fixture(scope="module", params=["gan", "cgan", "vae"])
@@ -242,13 +247,15 @@ def test_an_export_measures_the_fit_table_of_a_vae_that_has_none(
     store = tmp_path / "store"
     store.mkdir()
     without = store / at_published.path.name
-    shutil.copy(at_published.path, without)
+    for file in at_published.path.parent.glob(f"{at_published.name}.*"):
+        shutil.copy(file, store)
     with_metadata(without, lambda metadata: metadata.pop("fit", None))
     assert load(without)[1].fit is None
-    monkeypatch.setattr(export, "save_with_graphs", save)
     places = ["--store", str(store), "--data-root", str(at_published.data_root)]
     main(["export", without.stem, str(tmp_path / "to"), "--fit", *places])
-    assert load(tmp_path / "to" / without.name)[1].fit == fit
+    description = load(tmp_path / "to" / without.name)[1]
+    assert description.fit == fit
+    assert description.portable  # it keeps its graphs
 
 
 def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
@@ -320,6 +327,51 @@ def test_publishing_over_a_published_name_is_refused(at_published: Published) ->
     assert f"models_store/{at_published.name}.safetensors exists" in message
     assert "next version" in message
     assert before == {path: path.read_bytes() for path in at_published.path.parent.iterdir()}
+
+
+def test_what_is_published_is_portable_and_measured_as_it_is_served(published: Published) -> None:
+    network, description = load(published.path)
+    assert description.portable
+    card = published.path.with_suffix(".md").read_text()
+    assert "Portable: it is quantised" in card
+    served = with_graphs(network, portable_graphs(published.path, description))
+    levels, _ = draw(served, 20, 5)
+    floating, _ = draw(network, 20, 5)
+    assert 0 < float((levels.float() - floating.float()).abs().mean()) < 12
+
+
+def test_a_run_can_be_published_in_floating_point(
+    at_published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(publish, "quantise")
+    run = f"runs/{at_published.kind}-compact-001"
+    store = ["--store", str(tmp_path), "--threads", "1"]
+    main(["publish", run, "--name", "floating-v1", "--no-figures", "--float", *store])
+    assert not load(tmp_path / "floating-v1.safetensors")[1].portable
+    assert "In floating point" in (tmp_path / "floating-v1.md").read_text()
+
+
+def test_a_published_checkpoint_is_quantised_without_training(
+    at_published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    quick(monkeypatch)
+    monkeypatch.chdir(at_published.here)
+    places = ["--data-root", str(at_published.data_root), "--threads", "1"]
+    export = ["export", at_published.name, str(tmp_path), "--portable", "--as", "next-v2"]
+    main([*export, *places])
+    network, description = load(tmp_path / "next-v2.safetensors")
+    assert description.portable
+    original = load(at_published.path)
+    for name, weights in original[0].state_dict().items():
+        assert torch.equal(network.state_dict()[name], weights)
+    # Of the same weights and by the same calibration the same bytes come out.
+    assert {op: graph.golden for op, graph in description.graphs.items()} == {
+        op: graph.golden for op, graph in original[1].graphs.items()
+    }
+    assert (tmp_path / "next-v2.md").read_text().startswith("# next-v2\n")
+    with pytest.raises(SystemExit):
+        main([*export, *places])  # it exists
 
 
 def test_evaluate_measures_what_the_header_states(

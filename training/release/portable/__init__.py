@@ -1,0 +1,1 @@
+"""Quantises networks to graphs that give the same bytes on every machine."""
