@@ -55,6 +55,7 @@ def failure(capsysbinary: Output, *arguments: str) -> str:
         (["models", "--url", "nowhere"], "'nowhere' is not an address of a service, such as http"),
         (["--url", "nowhere", "models"], "'nowhere' is not an address of a service"),
         (["--key", "x", "serve"], "serve takes no option before it; genserve serve --help"),
+        (["--key", "x", "import"], "import takes no option before it; genserve import --help"),
     ],
 )
 def test_errors_are_one_line_and_status_2(
@@ -115,7 +116,7 @@ def test_every_command_explains_itself(capsysbinary: Output) -> None:
         main(["--help"])
     commands = re.findall(r"^    (\w+) ", capsysbinary.readouterr().out.decode(), re.MULTILINE)
     assert {"generate", "dataset", "verify", "models", "serve"} <= set(commands)
-    for command in set(commands) - {"serve"}:  # whose help is the service's
+    for command in set(commands) - {"serve", "import"}:  # whose help is the service's
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

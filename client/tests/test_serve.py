@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genserve.cli.serve import serve
+from genserve.cli.serve import import_generator, serve
 
 Output = pytest.CaptureFixture[str]
 
@@ -40,9 +40,22 @@ def test_where_the_service_is_not_installed_it_says_how_to_install_it(
         (tmp_path / "app" / f"{module}.py").write_text("raise SystemExit('not the service')")
     if name:
         installed(tmp_path, name, files)
-    assert serve([], path=[str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("genserve: the service is not installed for ")
-    assert "`pip install .` installs it" in err
+    for run in (serve, import_generator):
+        assert run([], path=[str(tmp_path)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("genserve: the service is not installed for ")
+        assert "`pip install .` installs it" in err
+        assert err.count("\n") == 1
+
+
+def test_where_training_is_not_installed_import_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    installed(tmp_path, "genserve", "app/__main__.py,,\n")
+    monkeypatch.setattr("genserve.cli.serve.find_spec", lambda name: None)
+    assert import_generator(["x.onnx"], path=[str(tmp_path)]) == 2
+    _, err = capsys.readouterr()
+    assert "importing needs what training needs (torch, onnx, onnxscript)" in err
+    assert "pip install 'genserve[train]'" in err
     assert err.count("\n") == 1
