@@ -317,10 +317,15 @@ async def test_the_client_of_a_request_is_the_forwarded_one_on_both_ways(
         begin = service.begin_request
 
         def seen(
-            timeout: Any, gone: Any, client: Any = None, begin: Any = begin, to: Any = clients
+            timeout: Any,
+            gone: Any,
+            client: Any = None,
+            *trace: Any,
+            begin: Any = begin,
+            to: Any = clients,
         ) -> Any:
             to.append(client or current_client.get())
-            return begin(timeout, gone, client)
+            return begin(timeout, gone, client, *trace)
 
         monkeypatch.setattr(service, "begin_request", seen)
         for headers in ({}, FULL):
