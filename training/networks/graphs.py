@@ -33,7 +33,7 @@ OPERATORS = frozenset(_NAMES.split())
 # What imported generators are made of besides. None is random, has a subgraph, or gives as many
 # values as it finds (NonZero, Compress), so that every shape follows from the inputs' shapes. Some
 # of them can allocate without bound, as chains of Concat and MatMul can: the engine gives imported
-# graphs a limit of memory and of time (``app.engines.onnx_backend``).
+# graphs a limit of memory and of time (``app.engines.imported_backend``).
 _MORE_NAMES = """
     Abs And ArgMax ArgMin Atan Attention Ceil Celu ConstantOfShape Cos Cosh CumSum Einsum Elu Erf
     Expand EyeLike Floor GatherElements GlobalMaxPool Greater GreaterOrEqual GridSample
