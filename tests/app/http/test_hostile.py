@@ -133,9 +133,12 @@ def test_after_all_of_it_the_service_is_well(service: str) -> None:
         status = json.loads(sent(service, Case("", "/status", 200, method="GET")).body)
         busy = (status["requests_in_flight"], status["queued_images"]) != (0, 0)
     metrics = sent(service, Case("", "/metrics", 200, method="GET")).body.decode()
-    assert 'status="500"' not in metrics
+    counts = re.findall(r'^genserve_requests_total\{.*status="(\d+)"\} (.*)$', metrics, re.M)
+    assert not [count for status, count in counts if status == "500" and float(count)]
+    assert [count for status, count in counts if status == "200" and float(count)]
     # Strangers have not grown what is counted.
-    routes = set(re.findall(r'route="([^"]*)"', metrics))
+    counted = re.findall(r'^genserve_requests_total\{.*route="([^"]*)".*\} (.*)$', metrics, re.M)
+    routes = {route for route, count in counted if float(count)}
     assert routes <= {
         *("/generate", "/encode", "/decode", "/reconstruct", "/verify", "/models/{name}"),
         *("/interpolate", "/traverse", "/problems/{slug}", "/status", "/metrics", "/static"),
