@@ -81,12 +81,13 @@ def read_upload(
     by its EXIF orientation; made grey or RGB; inverted; centred. What is not centred and has
     another size than the model's is resized with its proportions kept and black around it.
 
-    ``invert`` = auto inverts a picture whose frame is light. Of a picture with transparency the
-    opaque part decides: where that is dark, as black ink on nothing is, the picture is laid over
-    white and inverted. ``yes`` always inverts.
+    ``invert`` = auto inverts a picture whose ink is darker than its ground or, where no ink is
+    looked for, whose frame is light. Of a picture with transparency the opaque part decides: where
+    that is dark, as black ink on nothing is, the picture is laid over white and inverted. ``yes``
+    always inverts.
 
-    ``center`` = yes puts the ink where MNIST has it; auto does so unless the picture has the
-    model's size. A picture without ink is resized as any other.
+    ``center`` = yes finds the digit and puts it where MNIST has it; auto does so unless the picture
+    has the model's form. A picture without ink is resized as any other.
 
     ``training.data.pictures`` treats orientation, transparency and depth of training pictures in
     the same way.
