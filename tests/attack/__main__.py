@@ -4,7 +4,7 @@ Starts a service with two workers, unless --url names one that runs on this mach
 its first process). Beside each attack a bystander asks for ten digits a second from another
 address. Memory is the sum of Pss of all processes.
 
-The positive control, --leak, starts a service that keeps 4 KiB of each malformed request: the soak
+The positive control, --leak, keeps 64 KiB in the service for each malformed request: the soak
 has to report its growth, or it would not report any.
 """
 
@@ -31,7 +31,7 @@ from app.__main__ import main
 from app.http.fast_path import FastPath
 kept, original = [], FastPath.unrouted_error
 def leak(self, *of):
-    kept.append(bytearray(4096))
+    kept.append(bytearray(65536))
     return original(self, *of)
 FastPath.unrouted_error = leak
 main(sys.argv[1:])
