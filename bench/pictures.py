@@ -71,6 +71,17 @@ BEFORE: dict[str, float] = {
     "punched holes": 0.66,
     "small and off the middle": 1.00,
     "cropped tightly": 1.00,
+    "photo of a screen, moire": 1.00,
+    "photo of a screen in dark mode": 1.00,
+    "drawing app, black on nothing": 1.00,
+    "drawing app, white on nothing": 1.00,
+    "folded sheet": 0.20,
+    "writing shines through": 1.00,
+    "coffee ring": 0.46,
+    "small print above": 0.20,
+    "underlined": 0.36,
+    "fax, black and white": 0.10,
+    "thumbnail of 45 x 60": 1.00,
 }
 
 
