@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
 from app.formats.chunks import FRAMES, PNG_SIGNATURE, PROGRESSIVE, SOS, jpeg_segments
+from app.formats.file_kinds import kind_of
 
 Kind = Literal["PNG", "JPEG", "WEBP"]
 
@@ -73,6 +74,8 @@ def megapixels(pixels: float) -> str:
 
 def unreadable(data: bytes) -> UnreadableImageError:
     """For bytes that are not a whole picture."""
+    if kind := kind_of(data):
+        return UnreadableImageError(f"{kind}; send PNG, JPEG or WebP")
     begin = shown(data[:8].decode("latin-1"))
     return UnreadableImageError(
         f"the {len(data)} bytes, which begin with {begin}, are not a whole PNG, JPEG or WebP "

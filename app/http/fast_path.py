@@ -13,7 +13,7 @@ two turns of the event loop, and in an overload each of them is long.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from app.core.metrics import Metrics
 from app.core.requests import Generated, GenerateRequest
 from app.core.service import Service, refusal_reason
 from app.core.tracing import TRACE_HEADER, RequestTrace, Tracing
-from app.engines.rows import OperationKey
+from app.engines.rows import OperationKey, Sample
 from app.errors import ServiceError
 from app.formats.media_types import PNG
 from app.http.error_response import (
@@ -39,9 +39,9 @@ from app.http.error_response import (
 from app.http.fast_request import PATH, FastLivez, FastRequest, FastRequestParser, Respond
 from app.http.middleware import CLIENT_LEFT, new_request_id
 from app.http.refusal_cache import RefusalCache
-from app.rendering.lineage import generate_metadata
+from app.rendering.lineage import ResponseMetadata, generate_metadata
 from app.rendering.options import Rendering
-from app.rendering.responses import images_response, one_png
+from app.rendering.responses import headers_only, images_response, one_png
 
 _ALIVE = b'{"status":"alive"}'
 _ALIVE_LINES = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(_ALIVE)
@@ -199,6 +199,13 @@ class FastPath:
             fail(error)
             return
 
+        if fast.if_none_match and (lines := self._not_modified(service, fast, request)):
+            service.end_request()
+            self._metrics.request(fast.method, PATH, 304, time.perf_counter() - arrival.at)
+            lines += common_lines(request_id.encode())
+            respond(304, _ended(trace, fast.method, 304, request_id, lines), b"")
+            return
+
         def finish(outcome: _Outcome) -> None:
             service.end_request()
             if isinstance(outcome, Exception):
@@ -216,6 +223,17 @@ class FastPath:
             respond(200, _ended(trace, fast.method, 200, request_id, lines), body)
 
         service.start_generate(request, finish)
+
+    def _not_modified(
+        self, service: Service, fast: FastRequest, request: GenerateRequest
+    ) -> bytes | None:
+        """The header lines of a 304; None = the client does not have these images."""
+        if fast.method != "GET" or fast.seed is None:
+            return None
+        metadata = _metadata(service, fast, request, request.samples(), self._root)
+        if metadata.etag is None or metadata.etag != fast.if_none_match:
+            return None
+        return header_lines(headers_only(fast.media, metadata, 304).raw_headers)
 
     def _remember(
         self, fast: FastRequest, client: str | None, request: GenerateRequest, error: ServiceError
@@ -258,12 +276,26 @@ def _render(
     root: str,
 ) -> tuple[bytes, bytes]:
     """Header lines and body, as on the full route."""
-    seeded, pinned = fast.seed is not None, fast.model is not None and "@" in fast.model
     if fast.n == 1 and fast.media == PNG:
+        seeded, pinned = _identified(fast)
         return one_png(request, generated, seeded, pinned, service.identity, root)
-    rendering, identity = Rendering(fast.media), service.identity
-    metadata = generate_metadata(
-        request, generated.samples, rendering, seeded, pinned, identity, root
-    )
-    response = images_response(rendering, generated.images, metadata, generated.timing)
+    metadata = _metadata(service, fast, request, generated.samples, root)
+    response = images_response(Rendering(fast.media), generated.images, metadata, generated.timing)
     return header_lines(response.raw_headers), bytes(response.body)
+
+
+def _identified(fast: FastRequest) -> tuple[bool, bool]:
+    """Whether a request names a seed, and its model's digest."""
+    return fast.seed is not None, fast.model is not None and "@" in fast.model
+
+
+def _metadata(
+    service: Service,
+    fast: FastRequest,
+    request: GenerateRequest,
+    samples: Sequence[Sample],
+    root: str,
+) -> ResponseMetadata:
+    seeded, pinned = _identified(fast)
+    rendering, identity = Rendering(fast.media), service.identity
+    return generate_metadata(request, samples, rendering, seeded, pinned, identity, root)

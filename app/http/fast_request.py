@@ -39,6 +39,7 @@ _PARAMETERS = {  # none of these values has to be decoded
     b"seed": _NUMBER,
     b"format": re.compile(b"|".join(_FORMATS)),
 }
+_IF_NONE_MATCH = b"if-none-match"
 _FOR = b"x-forwarded-for"
 _REROUTING = (b"x-forwarded-host", b"x-forwarded-prefix", b"forwarded")
 _PARENT = b"traceparent"
@@ -51,6 +52,7 @@ _KNOWN_HEADERS: dict[bytes, re.Pattern[bytes] | None] = {
     b"accept": re.compile(b"|".join(map(re.escape, _ACCEPTED))),
     b"connection": re.compile(rb"(?i)keep-alive|close"),
     b"content-length": re.compile(rb"0"),
+    _IF_NONE_MATCH: re.compile(rb'"[^",\\]*"'),
     # Those below count if a trusted proxy sends them, and the full route reads all but the first.
     _FOR: None,
     b"x-forwarded-proto": None,
@@ -78,6 +80,7 @@ class FastRequest(NamedTuple):
     media: str = PNG  # type of the response
     closes: bool = False  # the connection ends with the response
     forwarded_for: str | None = None
+    if_none_match: str | None = None  # one strong entity tag
     rerouted: bool = False  # a proxy says that the client asked for another address
     traceparent: str | None = None
 
@@ -127,6 +130,7 @@ def parse_generate(data: bytes, max_n: int, allows_host: AllowsHost) -> FastRequ
         _FORMATS[form] if form else _ACCEPTED[headers.get(b"accept", b"*/*")],
         _closes(headers),
         headers[_FOR].decode() if _FOR in headers else None,
+        headers[_IF_NONE_MATCH].decode() if _IF_NONE_MATCH in headers else None,
         any(name in headers for name in _REROUTING),
         headers[_PARENT].decode() if _PARENT in headers else None,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.errors import NotAcceptableError
+from app.http.error_response import PROBLEM
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
@@ -36,13 +37,15 @@ def choose(accept: str | None, offers: Sequence[str]) -> str:
     """The media type to send: of the best quality, then first in ``offers``.
 
     Args:
-        accept: The Accept header; None or empty = everything is acceptable.
+        accept: The Accept header; None or empty = everything is acceptable. One that names the
+            errors' type alone says nothing of what the operation sends: generated clients of
+            operations without JSON write it.
         offers: Media types that the operation can send.
 
     Raises:
         NotAcceptableError: none is acceptable; the message lists the offers.
     """
-    ranges = _ranges(accept or "") or [("*/*", 1.0)]
+    ranges = [part for part in _ranges(accept or "") if part[0] != PROBLEM] or [("*/*", 1.0)]
     best = max(offers, key=lambda offer: _quality(offer, ranges))
     if _quality(best, ranges) <= 0:
         raise NotAcceptableError(f"available types: {', '.join(offers)}; or leave Accept out")

@@ -23,9 +23,9 @@ from app.formats.pixels import Image
 from app.formats.png import to_png
 from app.formats.provenance import GENERATED, PictureMetadata
 from app.http.disconnect import client_disconnected
-from app.oip.models import VERSION, ProtocolModel
+from app.oip.models import ProtocolModel
 from app.oip.signature import Array
-from app.oip.tensors import ParsedRequest, encode_response, parse_request
+from app.oip.tensors import VERSION, ParsedRequest, encode_response, parse_request
 from app.rendering.lineage import image_recipes
 from app.rendering.oip_schemas import InferenceRequest, InferenceResponse
 from app.rendering.options import AS_PNG
@@ -146,10 +146,11 @@ async def _read(
     signature, max_rows = model.signature, settings.max_n
     limit = min(settings.max_body_bytes, signature.max_body_bytes(max_rows))
     body, coding = await read_any_body(request, limit)
+    names = (str(request.path_params["model"]), model.name)
 
     def parse() -> ParsedRequest:
         whole = inflate(body, coding, limit) if coding else body
-        return parse_request(whole, json_size, signature, max_rows)
+        return parse_request(whole, json_size, signature, max_rows, names)
 
     if coding or len(body) > _LARGE:
         return await to_thread.run_sync(parse, limiter=_PARSERS)

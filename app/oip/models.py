@@ -17,10 +17,10 @@ from app.engines.rows import has_posterior
 from app.engines.store import StoredModel
 from app.errors import UnknownModelError, shown
 from app.oip.signature import BYTES, Input, Output, Signature
+from app.oip.tensors import VERSION
 from app.rendering.oip_schemas import ModelMetadata
 from training.networks.configs import Operation
 
-VERSION = "1"  # the only version of every model: another checkpoint has another name
 PLATFORMS = {"onnx": "onnx_onnxv1", "torch": "pytorch_safetensors"}  # by engine
 
 

@@ -25,12 +25,12 @@ from app.formats import strict_json
 from app.http.error_response import V2
 from app.oip.infer import INFER_BODY, INFER_RESPONSES, JsonSize, infer_response, read_any_body
 from app.oip.models import (
-    VERSION,
     ProtocolModel,
     model_and_version_of_path,
     model_of_path,
     protocol_models,
 )
+from app.oip.tensors import VERSION
 from app.rendering.oip_schemas import (
     Liveness,
     ModelMetadata,

@@ -20,6 +20,8 @@ from app.errors import MalformedBodyError, shown
 from app.formats import strict_json
 from app.oip.signature import BYTES, DTYPES, Array, Input, Output, Signature
 
+VERSION = "1"  # the only version of every model: another checkpoint has another name
+_CONTENT_TYPE = "content_type"
 MAX_ID = 128  # characters of a request's own identifier
 
 
@@ -44,6 +46,25 @@ def _object(value: Any, what: str, known: Sequence[str]) -> dict[str, Any]:
         if name not in known:
             _refuse(f"{what} has {shown(name)}, which is unknown; known: {', '.join(known)}")
     return {name: member for name, member in value.items() if member is not None}
+
+
+def _parameters(part: dict[str, Any], what: str, known: Sequence[str]) -> dict[str, Any]:
+    """The parameters of a request or tensor. MLServer's clients write how they would decode it;
+    here a tensor is what its datatype says, as for ``np``."""
+    parameters = _object(part.get("parameters", {}), what, (*known, _CONTENT_TYPE))
+    content = parameters.get(_CONTENT_TYPE, "np")
+    if content != "np":
+        _refuse(f"content_type in the {what} is {shown(content)}; tensors here are np")
+    return parameters
+
+
+def _same(head: dict[str, Any], model: tuple[str, ...]) -> None:
+    """Check the model that KServe's client names in the body beside the address."""
+    name, version = head.get("model_name", model[0]), head.get("model_version", VERSION)
+    if name not in model:
+        _refuse(f"model_name is {shown(name)}; the address names {model[0]}")
+    if version not in ("", VERSION):
+        _refuse(f"model_version is {shown(version)}; served is {VERSION}")
 
 
 def _list(value: Any, what: str) -> list[Any]:
@@ -71,7 +92,11 @@ def _id(value: Any) -> str | None:
 
 
 def parse_request(
-    body: bytes, json_size: int | None, signature: Signature, max_rows: int
+    body: bytes,
+    json_size: int | None,
+    signature: Signature,
+    max_rows: int,
+    model: tuple[str, ...] = ("",),
 ) -> ParsedRequest:
     """Parse the body of an infer request.
 
@@ -80,6 +105,7 @@ def parse_request(
         json_size: Bytes of the JSON part; None = the whole body is JSON.
         signature: The model's inputs and outputs.
         max_rows: Most rows that a tensor may have.
+        model: Names that the body may give the model: as the address has it, and its own.
 
     Raises:
         MalformedBodyError: the body does not fit; the message says where and what is allowed.
@@ -88,12 +114,15 @@ def parse_request(
         _refuse(f"Inference-Header-Content-Length is {json_size}; the body has {len(body)} bytes")
     start = len(body) if json_size is None else json_size
     head = _object(
-        strict_json.parse(body[:start]), "the request", ("id", "parameters", "inputs", "outputs")
+        strict_json.parse(body[:start]),
+        "the request",
+        ("id", "model_name", "model_version", "parameters", "inputs", "outputs"),
     )
+    _same(head, model)
     known = ["binary_data_output"]
     if not any(spec.required for spec in signature.inputs):
         known.append("n")
-    parameters = _object(head.get("parameters", {}), "parameters", known)
+    parameters = _parameters(head, "parameters", known)
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
     inputs = _inputs(_list(head.get("inputs"), "inputs"), body, start, signature, max_rows)
     return ParsedRequest(
@@ -143,9 +172,7 @@ def _outputs(
     for item in given:
         wanted = _object(item, "an output", ("name", "parameters"))
         name = _name(wanted, "output", specs, requested)
-        parameters = _object(
-            wanted.get("parameters", {}), f"parameters of output {name}", ("binary_data",)
-        )
+        parameters = _parameters(wanted, f"parameters of output {name}", ("binary_data",))
         binary = parameters.get("binary_data", binary_by_default)
         requested[name] = _flag(binary, f"binary_data of output {name}")
         if specs[name].datatype == BYTES and not requested[name]:
@@ -178,9 +205,7 @@ def _tensor(
     dtype = np.dtype(DTYPES[datatype])
     shape = _shape(tensor.get("shape"), spec, max_rows)
     count = math.prod(shape)
-    parameters = _object(
-        tensor.get("parameters", {}), f"parameters of {what}", ("binary_data_size",)
-    )
+    parameters = _parameters(tensor, f"parameters of {what}", ("binary_data_size",))
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in tensor):
         _refuse(f"{what}: give either data or parameters.binary_data_size, not both")

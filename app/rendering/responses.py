@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -98,7 +99,7 @@ def images_response(
         else:
             (body,) = files
             media = APNG if media == PNG and encoding.animated else media
-    headers = _headers(metadata)
+    headers = _headers(metadata, media)
     header = server_timing(timing, encode_s + time.perf_counter() - started)
     headers.append((b"server-timing", header.encode()))
     return EncodedResponse(body, media, headers)
@@ -108,14 +109,34 @@ def headers_only(media: str, metadata: ResponseMetadata, status: Literal[200, 30
     """The headers of ``images_response`` alone: 200 for HEAD, 304 for a client that has the
     images."""
     response = Response(status_code=status)
-    response.raw_headers = _headers(metadata)
+    response.raw_headers = _headers(metadata, media)
     if status == 200:
         response.raw_headers.append((b"content-type", media.encode()))
     return response
 
 
-def _headers(metadata: ResponseMetadata) -> list[tuple[bytes, bytes]]:
+@lru_cache(4096)
+def _file_stem(model: str, label: str | None) -> str:
+    """A name for a file without its ending, of a model and perhaps a class."""
+    plain = None if label is None else re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")
+    return f"{model}-{plain}" if plain else model
+
+
+def _file_name(metadata: ResponseMetadata, media: str) -> str:
+    """A name for a response's file: model, class, seed, number of images."""
+    count, labels = len(metadata.seeds), set(metadata.labels)
+    name = _file_stem(metadata.model, labels.pop() if len(labels) == 1 else None)
+    if count and metadata.seeds[0] is not None:
+        name += f"-{metadata.seeds[0]}"
+    if count > 1:
+        name += f"-n{count}"
+    return f"{name}.{SHORT.get(media, 'png')}"
+
+
+def _headers(metadata: ResponseMetadata, media: str) -> list[tuple[bytes, bytes]]:
+    name = _file_name(metadata, media)
     headers = [
+        (b"content-disposition", f'inline; filename="{name}"'.encode()),
         (b"x-model", metadata.model.encode()),
         (b"vary", b"Accept"),
         (b"cache-control", metadata.cache_control.encode()),
@@ -164,6 +185,7 @@ class _OnePngStart(NamedTuple):
     """What all responses with one PNG of a model and label have in common."""
 
     header_lines: bytes
+    file_stem: str  # up to the seed
     permalink: str  # up to the seed
     recipe: str  # up to the seed
 
@@ -174,6 +196,7 @@ def _one_png_start(
 ) -> _OnePngStart:
     return _OnePngStart(
         b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\n" % model.encode(),
+        _file_stem(model, label),
         f"{permalink_start(pin, label, '/generate', root)}&seed=",
         recipe_start(model, digest, index, 1, "grid", 1),
     )
@@ -200,7 +223,7 @@ def one_png(
     model, (seed, index, _), timing = request.model, generated.samples[0], generated.timing
     label = None if index is None else model.description.labels[index]
     digest = model.description.digest
-    lines, permalink, recipe = _one_png_start(
+    lines, stem, permalink, recipe = _one_png_start(
         pinned_name(model), model.name, digest, index, label, root
     )
     seed_text = str(seed)
@@ -213,7 +236,9 @@ def one_png(
         caching = f"cache-control: {cache_control}\r\n" + (f"etag: {etag}\r\n" if etag else "")
     timing_header = server_timing(timing, time.perf_counter() - started)
     own_lines = (
-        f"content-length: {len(body)}\r\nx-seed: {seed_text}\r\ncontent-location: {location}\r\n"
+        f"content-length: {len(body)}\r\nx-seed: {seed_text}\r\n"
+        f'content-disposition: inline; filename="{stem}-{seed_text}.png"\r\n'
+        f"content-location: {location}\r\n"
         f"{caching}server-timing: {timing_header}\r\n"
     )
     return lines + own_lines.encode(), body

@@ -37,11 +37,16 @@ def only_list(value: Any, key: str, max_n: int, least: int = 1) -> list[Any]:
 
 
 def from_base64(text: Any, pointer: str) -> bytes:
-    """The bytes that a base64 string stands for."""
+    """The bytes that a base64 string stands for: with or without ``data:image/png;base64,`` before
+    it, as canvases give it, and in one line or several."""
     if not isinstance(text, str):
         refuse(pointer, "must be a string")
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            refuse(pointer, "a data: address must have ;base64, before its data")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         refuse(pointer, "must be base64")
 

@@ -303,3 +303,21 @@ async def test_head_of_what_has_a_tag_computes_nothing(
     assert "x-seed" in drawn.headers
     refused = await client.head("/generate?label=10")
     assert (refused.status_code, refused.content) == (422, b"")
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("label=7&seed=42", "tiny-cgan-v1-7-42.png"),
+        ("label=7&seed=42&n=4", "tiny-cgan-v1-7-42-n4.png"),
+        ("seed=42&n=4&format=zip", "tiny-cgan-v1-42-n4.zip"),
+        ("model=tiny-gan-v1&seed=1&format=webp", "tiny-gan-v1-1.webp"),
+        ("label=7&seed=42&n=2&layout=animation", "tiny-cgan-v1-7-42-n2.png"),
+    ],
+)
+async def test_a_picture_has_a_name_to_be_saved_under(
+    client: httpx.AsyncClient, query: str, name: str
+) -> None:
+    for accept in ("*/*", "*/*;q=0.9"):
+        answer = await client.get(f"/generate?{query}", headers={"accept": accept})
+        assert answer.headers["content-disposition"] == f'inline; filename="{name}"'

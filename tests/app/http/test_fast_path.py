@@ -148,3 +148,27 @@ async def test_unusual_requests_for_livez_take_the_full_route(
 ) -> None:
     await wire.request(method, target)
     assert full_route.requests == 1
+
+
+@pytest.mark.parametrize("query", ["label=7&seed=42", "label=7&seed=42&n=5", "seed=3&format=json"])
+async def test_a_304_is_answered_on_the_fast_path_as_on_the_full_route(
+    wire: httpx.AsyncClient, full_route: FullRoute, query: str
+) -> None:
+    whole = await wire.get(f"/generate?{query}")
+    tag = whole.headers["etag"]
+    known = await wire.get(f"/generate?{query}", headers={"if-none-match": tag})
+    other = await wire.get(f"/generate?{query}", headers={"if-none-match": '"another"'})
+    posted = await wire.post(f"/generate?{query}", headers={"if-none-match": tag})
+    assert full_route.requests == 0
+    assert (known.status_code, other.status_code, posted.status_code) == (304, 200, 200)
+    assert known.content == b""
+    assert other.content == whole.content
+    full = await wire.get(f"/generate?{query}", headers={"if-none-match": f'"x", {tag}'})
+    assert full_route.requests == 1
+    assert full.status_code == 304
+    changing = ("date", "x-request-id")
+    heads = [
+        sorted(set(a.headers.items()) - {(c, a.headers.get(c, "")) for c in changing})
+        for a in (full, known)
+    ]
+    assert heads[0] == heads[1]

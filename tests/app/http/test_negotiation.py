@@ -26,6 +26,10 @@ OFFERS = (PNG, JSON, NPY, ZIP)
         ("*/*, image/png;q=0", JSON),
         ("application/json;q=0.1, image/*;q=0", JSON),
         ("application/json; charset=utf-8", JSON),
+        # Names the errors' type alone, as generated clients do: no wish for the response's.
+        ("application/problem+json", PNG),
+        ("application/problem+json;q=0.5", PNG),
+        ("application/problem+json, application/x-npy;q=0.1", NPY),
     ],
 )
 def test_the_best_offer_is_chosen(accept: str | None, chosen: str) -> None:

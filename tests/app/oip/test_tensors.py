@@ -356,7 +356,7 @@ def test_a_number_too_large_for_a_float_is_refused() -> None:
 def test_a_required_input_may_not_be_missing() -> None:
     with pytest.raises(MalformedBodyError, match="no input image"):
         parse_request(envelope(), None, UPLOAD, MAX_ROWS)
-    with pytest.raises(MalformedBodyError, match=r"known: binary_data_output$"):
+    with pytest.raises(MalformedBodyError, match=r"known: binary_data_output, content_type$"):
         parse_request(envelope(parameters={"n": 1}), None, UPLOAD, MAX_ROWS)
 
 
@@ -402,3 +402,42 @@ def test_tritonclients_request_names_outputs_and_identifier() -> None:
         ("seed", False),
     ]
     assert found.id == "\u00e9-\U0001f600"
+
+
+def with_names(**more: Any) -> bytes:
+    return json.dumps({"inputs": [], **more}).encode()
+
+
+def test_what_other_clients_always_write_is_taken_where_it_changes_nothing() -> None:
+    names = ("alias", "model")
+    for more in (
+        {"model_name": "alias"},
+        {"model_name": "model", "model_version": "1"},
+        {"model_version": ""},
+        {"model_version": None, "model_name": None},
+        {"parameters": {"content_type": "np"}},
+        {"outputs": [{"name": "seed", "parameters": {"content_type": "np"}}]},
+    ):
+        assert parse_request(with_names(**more), None, SAMPLE, MAX_ROWS, names).rows == 1
+    tensor = {"name": "seed", "shape": [1], "datatype": "INT64", "data": [3]}
+    body = with_names(inputs=[{**tensor, "parameters": {"content_type": "np"}}])
+    assert parse_request(body, None, SAMPLE, MAX_ROWS, names).inputs["seed"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"model_name": "other"}, "model_name is 'other'; the address names alias"),
+        ({"model_name": 7}, "model_name is '7'"),
+        ({"model_name": ["alias"]}, "model_name is"),
+        ({"model_version": "2"}, "model_version is '2'; served is 1"),
+        ({"parameters": {"content_type": "str"}}, "content_type in the parameters is 'str'"),
+        (
+            {"outputs": [{"name": "seed", "parameters": {"content_type": "pd"}}]},
+            "content_type in the parameters of output seed",
+        ),
+    ],
+)
+def test_what_would_change_something_is_refused(more: Any, says: str) -> None:
+    with pytest.raises(MalformedBodyError, match=says):
+        parse_request(with_names(**more), None, SAMPLE, MAX_ROWS, ("alias", "model"))
