@@ -88,11 +88,11 @@ async def read_body(request: Request, limit: int) -> bytes:
     at_end(request.scope, lambda: budget.give_back(client, taken))
     taken = 0
     async for part in request.stream():
+        if len(body) + len(part) > limit:
+            refuse(f"over {limit}")
         budget.take(client, len(part))
         taken += len(part)
         body += part
-        if len(body) > limit:
-            refuse(f"over {limit}")
     return bytes(body)
 
 
