@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 KSERVE = """
 import asyncio, sys
 import numpy as np
-from kserve import InferInput, InferRequest, InferenceRESTClient, RequestedOutput, RESTConfig
+from kserve import InferInput, InferRequest, InferenceRESTClient, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
 
 async def main():
     client = InferenceRESTClient(RESTConfig(protocol="v2"))
@@ -63,7 +64,7 @@ print("inferred")
 """
 
 GENERATED = """
-import sys
+import base64, sys
 from genserve_api import Client
 from genserve_api.api.images import dataset, generate_get, verify
 from genserve_api.models import *
@@ -71,15 +72,15 @@ from genserve_api.types import File
 from io import BytesIO
 
 client = Client(base_url=sys.argv[1])
-answer = generate_get.sync_detailed(client=client, label="7", seed=42)
-png = answer.content
-assert answer.status_code == 200 and png.startswith(b"\\x89PNG"), answer
-drawn = generate_get.sync_detailed(client=client, seed=9007199254740991)
-assert drawn.status_code == 200
+answer = generate_get.sync(client=client, label="7", seed=42, format_=GenerateGetFormat("json"))
+png = base64.b64decode(answer.items[0].image)
+assert png.startswith(b"\\x89PNG"), answer
+drawn = generate_get.sync(client=client, seed=9007199254740991, format_=GenerateGetFormat("json"))
+assert drawn.items[0].seed == 9007199254740991
 archive = dataset.sync_detailed(client=client, n=3, seed=1)
 assert archive.status_code == 200 and archive.content.startswith(b"PK"), archive.content
-file = File(payload=BytesIO(png), mime_type="image/png")
-checked = verify.sync_detailed(client=client, body=file)
+file = File(payload=BytesIO(png), mime_type="image/png", file_name="7.png")
+checked = verify.sync_detailed(client=client, body=VerifyFilesBody(file=file))
 assert checked.parsed.verdict == "same", checked.content
 print("made and verified", len(png))
 """
