@@ -24,9 +24,9 @@ from app.api.openapi.document import complete
 from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
 from app.core.lifecycle import serving
-from app.core.logs import output_writer
-from app.core.metrics import Metrics
-from app.core.tracing import Tracing, otlp_exporter
+from app.core.telemetry.logs import output_writer
+from app.core.telemetry.metrics import Metrics
+from app.core.telemetry.tracing import Tracing, otlp_exporter
 from app.engines.aliases import read_aliases
 from app.engines.loading import LoadedModels, load_and_probe
 from app.errors import (
@@ -58,8 +58,8 @@ def create_app(
 ) -> FastAPI:
     """The application. Its lifespan loads the models and sets ``state.service``.
 
-    ``state.fast_path`` answers fast requests without the application (``app.http.protocol``), and
-    ``state.access_log`` lists all.
+    ``state.fast_path`` answers fast requests without the application
+    (``app.http.connection.protocol``), and ``state.access_log`` lists all.
 
     Args:
         settings: Of the service.

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from training.networks.golden import golden_inputs
-from training.networks.graphs import read_graph
+from training.networks.graph.onnx_file import read_graph
 from training.networks.header import read
 
 CHUNK = 64  # rows whose inputs are drawn at once

@@ -18,8 +18,8 @@ from app.engines.backend import from_levels
 from app.engines.store import StoredModel, load_store
 from app.errors import StartupError
 from app.fitting.adapt import fitting_for
-from app.formats.picture_header import DecodingLimits
-from app.formats.uploads import read_upload
+from app.formats.reading.picture_header import DecodingLimits
+from app.formats.reading.uploads import read_upload
 from bench import rig
 from bench.children import BenchError
 from bench.sheets import PAPER, SHEETS, Array, jpeg, png

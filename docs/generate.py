@@ -17,7 +17,7 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from app.core.metrics import Metrics
+from app.core.telemetry.metrics import Metrics
 from app.errors import PROBLEMS
 from app.main import create_app
 from app.oip.signature import DTYPES
@@ -26,9 +26,10 @@ from bench.aims import replaced
 from genserve.cli.parser import build_parser
 from training.cli.arguments import parser_for
 from training.data.sources import default_data_root
-from training.networks import configs, files, graph_config, header
+from training.networks import configs, files, header
 from training.networks.configs import GanConfig, VaeConfig
-from training.networks.graphs import IMPORTED_OPERATORS, OPERATORS
+from training.networks.graph import config as graph_config
+from training.networks.graph.onnx_file import IMPORTED_OPERATORS, OPERATORS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs/reference"

@@ -23,8 +23,8 @@ from fastapi import FastAPI
 
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
+from app.http.connection.protocol import service_protocol
 from app.http.cors import default_headers
-from app.http.protocol import service_protocol
 from app.main import create_app
 from app.settings import Settings
 from training.networks import build

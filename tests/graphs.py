@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.networks.checkpoint import save
 from training.networks.configs import GRAPH, Operation
-from training.networks.graph_config import (
+from training.networks.graph.config import (
     RANGES,
     GraphConfig,
     LabelInput,
     Noise,
     Pixels,
 )
-from training.networks.graphs import graph_path
+from training.networks.graph.onnx_file import graph_path
 from training.networks.header import Description, Graph
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

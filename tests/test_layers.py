@@ -467,7 +467,7 @@ def test_the_app_serves_where_only_the_serving_files_and_packages_are(
     modules = loaded.split()
     assert not any(within(name, "torch") for name in modules)
     parts = {name for name in modules if within(name, "training")} - {"training"}
-    assert "training.networks.graphs" in parts
+    assert "training.networks.graph.onnx_file" in parts
     assert all(within(name, "training.networks") for name in parts), parts
 
 

@@ -16,8 +16,8 @@ from app.api.parameters.declared import (
     Metadata,
     ModelName,
 )
-from app.core.dataset_files import Dataset
-from app.core.datasets import DatasetGenerator
+from app.core.datasets.dataset import DatasetGenerator
+from app.core.datasets.files import Dataset
 from app.formats.media_types import NPZ, ZIP
 from app.http.middleware import is_head
 from app.http.ranges import Rest, requested_rest

@@ -14,7 +14,7 @@ from app.core.service import fits_of
 from app.engines.rows import Latent, Posterior, has_posterior
 from app.errors import InvalidParameterError
 from app.fitting.adapt import fitting_for
-from app.formats.uploads import Upload, summary
+from app.formats.reading.uploads import Upload, summary
 from app.http.disconnect import client_disconnected
 from app.rendering.lineage import fit_header, reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size

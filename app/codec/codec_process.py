@@ -14,8 +14,8 @@ from app.codec.jobs import JOBS
 from app.codec.messages import BrokenMessageError, Message, receive, send
 from app.errors import ServiceError
 from app.fitting.adapt import Fitting
-from app.formats.picture_header import DecodingLimits
-from app.formats.uploads import read_upload
+from app.formats.reading.picture_header import DecodingLimits
+from app.formats.reading.uploads import read_upload
 
 try:
     import resource

@@ -8,11 +8,11 @@ import numpy as np
 
 from app.codec.messages import Message
 from app.fitting.adapt import Fitting
-from app.formats.comparison import PixelComparison, check_comparable, compare_pixels
 from app.formats.encoding import PictureEncoding
-from app.formats.picture_header import DecodingLimits, PictureHeader
 from app.formats.pixels import Image, pixel_bytes
-from app.formats.uploads import Upload, check_upload, needed_pixels, read_upload
+from app.formats.reading.comparison import PixelComparison, check_comparable, compare_pixels
+from app.formats.reading.picture_header import DecodingLimits, PictureHeader
+from app.formats.reading.uploads import Upload, check_upload, needed_pixels, read_upload
 
 Result = TypeVar("Result", covariant=True)
 

@@ -11,10 +11,10 @@ from app.batching.batcher import Batcher
 from app.batching.operation_queue import QueueConfig
 from app.codec.fork_server import ForkServer
 from app.codec.pool import CodecPool
-from app.core.metrics import Metrics
 from app.core.pictures import Pictures, decoding_limits, pool_limits
 from app.core.service import Service
-from app.core.tracing import Tracing
+from app.core.telemetry.metrics import Metrics
+from app.core.telemetry.tracing import Tracing
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels

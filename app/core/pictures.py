@@ -7,11 +7,11 @@ from app.codec.jobs import ComparisonJob, EncodingJob, Job, UploadJob
 from app.codec.pool import CodecPool, PoolLimits, job_bytes
 from app.core.requests import RequestContext
 from app.fitting.adapt import Fitting
-from app.formats.comparison import PixelComparison
 from app.formats.encoding import PictureEncoding
-from app.formats.picture_header import DecodingLimits, megapixels, too_many_pixels
 from app.formats.pixels import Image
-from app.formats.uploads import Upload
+from app.formats.reading.comparison import PixelComparison
+from app.formats.reading.picture_header import DecodingLimits, megapixels, too_many_pixels
+from app.formats.reading.uploads import Upload
 from app.settings import DEFAULT_CODEC_MEMORY, Settings
 
 Result = TypeVar("Result")

@@ -19,13 +19,13 @@ from app.batching.ticket import (
 from app.core.body_budget import BodyBudget
 from app.core.clients import current_client
 from app.core.health import Health
-from app.core.logs import dropped_lines
-from app.core.metrics import Metrics
 from app.core.pictures import Pictures
-from app.core.process_figures import process_figures
 from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
 from app.core.selection import ModelSelector
-from app.core.tracing import RequestTrace, current_trace
+from app.core.telemetry.logs import dropped_lines
+from app.core.telemetry.metrics import Metrics
+from app.core.telemetry.process_figures import process_figures
+from app.core.telemetry.tracing import RequestTrace, current_trace
 from app.engines.engine import Engine
 from app.engines.rows import (
     Image,

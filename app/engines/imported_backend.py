@@ -2,10 +2,10 @@
 labels and pixels, made of the service's own and back.
 
 Such a graph may come from a stranger. It cannot loop, call out or read files
-(``training.networks.graphs``), but a few of its operators can ask for any memory and take any time.
-So all imported graphs of a process share one arena of MAX_MEMORY, from which every value between
-their operators comes, and a first pass that takes longer than FIRST_PASS_S is ended: shapes follow
-from the batch alone, so that later passes take what the first one took.
+(``training.networks.graph.onnx_file``), but a few of its operators can ask for any memory and take
+any time. So all imported graphs of a process share one arena of MAX_MEMORY, from which every value
+between their operators comes, and a first pass that takes longer than FIRST_PASS_S is ended: shapes
+follow from the batch alone, so that later passes take what the first one took.
 """
 
 import threading
@@ -21,15 +21,15 @@ from app.engines.backend import Backend, EngineName, Floats, GraphError, Labels
 from app.engines.onnx_backend import session_options
 from training.networks.configs import Operation
 from training.networks.files import errors_naming
-from training.networks.graph_config import GraphConfig, Pixels
-from training.networks.graph_rows import (
+from training.networks.graph.config import GraphConfig, Pixels
+from training.networks.graph.onnx_file import graph_path, read_graph
+from training.networks.graph.rows import (
     Feed,
     decoder_feed,
     from_graph,
     output_names,
     to_graph,
 )
-from training.networks.graphs import graph_path, read_graph
 from training.networks.header import Description
 
 MAX_MEMORY = 2 * 2**30  # bytes; an import chooses batches that take a quarter of it

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from app.engines.backend import Backend, EngineName, Floats, Labels, Output
 from training.networks.configs import NetworkConfig, Operation
 from training.networks.files import errors_naming
-from training.networks.graph_config import GraphConfig
-from training.networks.graphs import graph_path, read_graph
+from training.networks.graph.config import GraphConfig
+from training.networks.graph.onnx_file import graph_path, read_graph
 from training.networks.header import Description
 
 # Type and shape of inputs and of outputs, by name.
@@ -66,7 +66,8 @@ class OnnxBackend(Backend):
 
     def __init__(self, checkpoint: Path, description: Description, threads: int) -> None:
         self.device, self.threads = "cpu", threads
-        # No graph has a loop (``training.networks.graphs``), and a single thread waits for none.
+        # No graph has a loop (``training.networks.graph.onnx_file``), and a single thread waits for
+        # none.
         self.bounded_time = threads == 1
         network = description.network
         assert not isinstance(network, GraphConfig)  # see ``imported_backend``

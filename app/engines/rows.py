@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.engines.backend import Floats, Labels, from_levels
 from training.networks.configs import Config, Operation
-from training.networks.graph_config import GraphConfig
+from training.networks.graph.config import GraphConfig
 from training.networks.latents import label_draws
 from training.networks.noise import latents_of_seeds
 

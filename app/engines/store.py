@@ -11,8 +11,8 @@ from app.engines.backend import Backend
 from app.errors import StartupError
 from training.networks.configs import GRAPH, Config, Operation
 from training.networks.files import CheckpointError, errors_naming, read_regular_file
-from training.networks.graph_config import Noise
-from training.networks.graphs import portable_graphs
+from training.networks.graph.config import Noise
+from training.networks.graph.onnx_file import portable_graphs
 from training.networks.header import NAME, Contents, Description, read
 from training.networks.noise import noise_parts
 

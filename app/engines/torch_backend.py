@@ -15,7 +15,7 @@ from app.errors import StartupError
 from training.networks.checkpoint import network_of
 from training.networks.configs import Operation
 from training.networks.gan import Generator
-from training.networks.graph_runner import GraphRunner
+from training.networks.graph.runner import GraphRunner
 from training.networks.header import Contents
 from training.networks.vae import VAE
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from app.errors import NoRecipeError, UnreadableImageError
-from app.formats.chunks import PNG_SIGNATURE, png_chunks, webp_chunks
 from app.formats.png import png_chunk
+from app.formats.reading.chunks import PNG_SIGNATURE, png_chunks, webp_chunks
 from app.formats.sheets import Layout
 from app.seeds import LIST_PATTERN
 

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.batching.ticket import ClientDisconnectedError
 from app.core.clients import by_address, current_client
-from app.core.metrics import Metrics
-from app.core.tracing import TRACE_HEADER, RequestTrace, Tracing, current_trace
+from app.core.telemetry.metrics import Metrics
+from app.core.telemetry.tracing import TRACE_HEADER, RequestTrace, Tracing, current_trace
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.http.access import root_path, route_path
 from app.http.access_log import AccessLog

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from app import seeds
-from app.core.metrics import Metrics
+from app.core.telemetry.metrics import Metrics
 from app.engines.rows import OperationKey
 from app.errors import ServiceError
 from app.http.error_response import common_lines, header_lines, problem

@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from app.core import logs
+from app.core.telemetry import logs
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS
 from app.process.channel import WorkerChannel
@@ -97,7 +97,7 @@ def _supervise(
 
     probe = load_before_fork(settings)
 
-    from app.core.metrics import Metrics
+    from app.core.telemetry.metrics import Metrics
     from app.main import create_app
     from app.process.server import serve
 

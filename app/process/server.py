@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from app.core.lifecycle import drain
 from app.core.service import Service
 from app.fork import STOP_SIGNALS
+from app.http.connection.protocol import ServiceProtocol, service_protocol
 from app.http.cors import default_headers
-from app.http.protocol import ServiceProtocol, service_protocol
 from app.process.channel import WorkerChannel
 from app.process.exit_status import ExitStatus
 from app.process.handover import HandedOver, protocol_factory

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.errors import STOPPED_RETRY_S, NotReadyError
+from app.http.connection.protocol import ServiceProtocol, Unanswered
 from app.http.fast_path import FastPath
-from app.http.protocol import ServiceProtocol, Unanswered
 
 _LOOKS = 10  # at least, while one call lasts
 

@@ -20,7 +20,7 @@ from app.engines.store import StoredModel
 from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
 from app.formats.pixels import Image
 from app.formats.provenance import FROM_UPLOAD, GENERATED, PictureMetadata, recipe_start
-from app.formats.uploads import Upload
+from app.formats.reading.uploads import Upload
 from app.rendering.caching import Identity, etag_and_cache_control
 from app.rendering.options import ANIMATION, FRAME_MS, Rendering
 from app.rendering.schemas import PictureNote

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app import __version__
 from app.batching.ticket import Timing
-from app.core.dataset_files import Dataset, npz_size
+from app.core.datasets.files import Dataset, npz_size
 from app.core.requests import Generated, GenerateRequest
 from app.core.selection import pinned_name
 from app.formats.encoding import PictureEncoding
@@ -22,7 +22,7 @@ from app.formats.npy import to_npy
 from app.formats.pixels import ENCODER_VERSIONS, Image
 from app.formats.png import to_png
 from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
-from app.formats.uploads import summary
+from app.formats.reading.uploads import summary
 from app.formats.zip_stream import ZipStream
 from app.rendering.caching import Identity, entity_tag, etag_and_cache_control
 from app.rendering.lineage import ResponseMetadata, permalink_start

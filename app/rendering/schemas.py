@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from app.fitting.adapt import Step
-from app.formats.uploads import Upload
+from app.formats.reading.uploads import Upload
 from app.seeds import MAX_SEED
 
 MAX_ENDS = 16  # of a path

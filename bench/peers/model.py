@@ -12,7 +12,7 @@ import numpy as np
 from app.engines.backend import Backend, to_levels
 from app.formats.png import to_png
 from app.formats.sheets import sheet
-from training.networks.graphs import portable_graphs
+from training.networks.graph.onnx_file import portable_graphs
 from training.networks.header import read
 
 MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.core.metrics import Metrics
+from app.core.telemetry.metrics import Metrics
 from tests.conftest import ROOT
 
 PROMTOOL = shutil.which("promtool")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests import graphs
 from tests.explorer.page import settled
-from training.networks.graph_config import Noise
+from training.networks.graph.config import Noise
 
 STORE = {
     "autoencoder": graphs.autoencoder(("latent",), noise=(Noise("z", (4, 8, 8)),)),

@@ -24,8 +24,8 @@ from training.networks.checkpoint import load
 from training.networks.configs import GRAPH
 from training.networks.files import CheckpointError
 from training.networks.gan import Generator
-from training.networks.graph_network import with_graphs
-from training.networks.graphs import graph_path, portable_graphs
+from training.networks.graph.network import with_graphs
+from training.networks.graph.onnx_file import graph_path, portable_graphs
 from training.networks.header import Description, read
 from training.networks.vae import VAE
 from training.optim.hardware import pick_device

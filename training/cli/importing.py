@@ -9,7 +9,7 @@ from typing import Any
 
 from training.importing.errors import GeneratorError
 from training.importing.options import FITS, Options, parse_noise
-from training.networks.graph_config import LABEL_FORMS, LAYOUTS, RANGES
+from training.networks.graph.config import LABEL_FORMS, LAYOUTS, RANGES
 from training.release.published import STORE
 
 ABOUT = (

@@ -1,8 +1,8 @@
 """A picture file to pixels of one size, by the same rules as the service's uploads.
 
-``app.formats.uploads`` reads the pictures of requests; this module reads training pictures. Both
-treat orientation, transparency, palettes and depth alike and scale with the same filter, which a
-test checks. Otherwise a network would get inputs unlike its training images.
+``app.formats.reading.uploads`` reads the pictures of requests; this module reads training pictures.
+Both treat orientation, transparency, palettes and depth alike and scale with the same filter, which
+a test checks. Otherwise a network would get inputs unlike its training images.
 """
 
 from io import BytesIO

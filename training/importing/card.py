@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.importing.trial import EXACT, Trial
-from training.networks.graph_config import GraphConfig
+from training.networks.graph.config import GraphConfig
 from training.networks.header import Description
 
 COLUMNS = 10

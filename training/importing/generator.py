@@ -15,8 +15,8 @@ from training.importing.options import Options
 from training.importing.signature import assigned_inputs, checked_range, ends_of, image_shape
 from training.importing.trial import Trial, run, session_of, try_graph
 from training.networks.configs import Operation
-from training.networks.graph_config import MAX_BATCH, GraphConfig, Pixels
-from training.networks.graph_rows import Feed, decoder_feed, from_graph, to_graph
+from training.networks.graph.config import MAX_BATCH, GraphConfig, Pixels
+from training.networks.graph.rows import Feed, decoder_feed, from_graph, to_graph
 from training.networks.header import Graph
 from training.networks.noise import latents_of_seeds
 

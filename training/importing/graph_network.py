@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from training.importing.errors import GeneratorError
 from training.importing.trial import run, session_of
-from training.networks.graph_config import GraphConfig
-from training.networks.graph_rows import decoder_feed, from_graph
-from training.networks.graphs import read_graph
+from training.networks.graph.config import GraphConfig
+from training.networks.graph.onnx_file import read_graph
+from training.networks.graph.rows import decoder_feed, from_graph
 from training.networks.header import Description
 from training.networks.noise import latents_of_seeds
 

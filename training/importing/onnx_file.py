@@ -11,7 +11,7 @@ import onnx.version_converter
 from onnx import helper, numpy_helper
 
 from training.importing.errors import GeneratorError
-from training.networks.graphs import IMPORTED_OPERATORS, OPSETS, check_graph
+from training.networks.graph.onnx_file import IMPORTED_OPERATORS, OPSETS, check_graph
 
 OPSET = 20  # that older graphs are converted to
 

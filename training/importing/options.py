@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.importing.errors import GeneratorError
-from training.networks.graph_config import DISTRIBUTIONS, Noise
+from training.networks.graph.config import DISTRIBUTIONS, Noise
 
 FITS = ("pad", "crop", "mnist")
 _NOISE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<distribution>\w+))?")

@@ -22,9 +22,9 @@ from training.importing.torch_export import Method, check_layers, check_pass, ex
 from training.importing.trial import EXACT, SLOW_S, Trial
 from training.networks.checkpoint import save
 from training.networks.configs import GRAPH, Operation
-from training.networks.graph_config import RANGES, Noise
-from training.networks.graph_rows import Feed
-from training.networks.graphs import graph_path
+from training.networks.graph.config import RANGES, Noise
+from training.networks.graph.onnx_file import graph_path
+from training.networks.graph.rows import Feed
 from training.networks.header import NAME, Description
 
 # What authors call the argument of the class.

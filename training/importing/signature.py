@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.importing.errors import GeneratorError
 from training.importing.options import Options
-from training.networks.graph_config import RANGES, LabelInput, Noise
+from training.networks.graph.config import RANGES, LabelInput, Noise
 
 MOST_CLAMPED = 0.5  # share of values outside of their range from which the range is taken as wrong
 

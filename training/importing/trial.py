@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from training.importing.errors import GeneratorError
-from training.networks.graph_rows import Feed
+from training.networks.graph.rows import Feed
 
 ROWS = 64  # samples that are tried
 # Of this many bytes one pass may take, a quarter of what the service gives to all imported graphs.

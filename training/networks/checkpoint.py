@@ -12,7 +12,7 @@ from torch import Tensor
 from training.networks import build
 from training.networks.files import errors_naming, write_atomically
 from training.networks.gan import Generator
-from training.networks.graph_config import GraphConfig
+from training.networks.graph.config import GraphConfig
 from training.networks.header import FORMAT, Contents, Description, digest_of, read, split
 from training.networks.vae import VAE
 

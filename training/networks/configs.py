@@ -6,8 +6,8 @@ Every config has ``latent_dim``, ``num_classes`` (0 = unconditional) and ``image
 import itertools
 from dataclasses import dataclass
 
-from training.networks.graph_config import GraphConfig
-from training.networks.graph_config import Operation as Operation
+from training.networks.graph.config import GraphConfig
+from training.networks.graph.config import Operation as Operation
 
 # A piecewise linear map of pixel values: its knots (x, y), both increasing; constant beyond the
 # ends. () = none.

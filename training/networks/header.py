@@ -48,7 +48,7 @@ from training.networks.configs import (
 )
 from training.networks.files import errors_naming, read_regular_file
 from training.networks.fit import FitTable
-from training.networks.graph_config import GraphConfig, parse_graph_config
+from training.networks.graph.config import GraphConfig, parse_graph_config
 from training.networks.tensors import check_tensors
 
 FORMAT = "5"

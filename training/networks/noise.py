@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.networks.configs import Config
-from training.networks.graph_config import GraphConfig, Noise
+from training.networks.graph.config import GraphConfig, Noise
 from training.networks.latents import Words, normals, random_words
 
 _UNIFORM, _CODES = 2, 3  # streams

@@ -26,8 +26,8 @@ from training.networks.configs import Operation
 from training.networks.files import CheckpointError, errors_naming, write_atomically
 from training.networks.gan import Generator
 from training.networks.golden import ROWS, golden_inputs, output_digest
-from training.networks.graph_network import with_graphs
-from training.networks.graphs import check_graph, graph_path, portable_graphs
+from training.networks.graph.network import with_graphs
+from training.networks.graph.onnx_file import check_graph, graph_path, portable_graphs
 from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release.fit_table import fit_table
@@ -69,7 +69,8 @@ def export_graph(network: Generator | VAE, operation: Operation) -> bytes:
     ``decode``: z -> pixels; ``encode``: images (B, C, H, W) in [0, 1] -> mu and logvar (B, Z).
 
     Raises:
-        ValueError: the network uses operators that ``training.networks.graphs`` does not allow.
+        ValueError: the network uses operators that ``training.networks.graph.onnx_file`` does not
+        allow.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     if isinstance(network, Generator):

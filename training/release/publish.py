@@ -16,7 +16,7 @@ from training.evaluation.evaluate import Effort, evaluate, reference_for
 from training.evaluation.reference import Reference
 from training.loops.heldout import held_out_count
 from training.networks.files import CheckpointError
-from training.networks.graph_network import with_graphs
+from training.networks.graph.network import with_graphs
 from training.networks.header import NAME, Description
 from training.networks.vae import VAE
 from training.presets import PRESETS

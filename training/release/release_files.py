@@ -10,7 +10,7 @@ from training.evaluation.evaluate import Effort
 from training.evaluation.reference import Reference
 from training.networks.configs import Operation
 from training.networks.gan import Generator
-from training.networks.graph_network import with_graphs
+from training.networks.graph.network import with_graphs
 from training.networks.header import Description, read
 from training.networks.vae import VAE
 from training.release.card import card

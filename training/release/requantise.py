@@ -10,7 +10,7 @@ from training.evaluation.evaluate import Effort, evaluate, reference_for
 from training.evaluation.reference import Reference
 from training.networks.checkpoint import load
 from training.networks.files import CheckpointError
-from training.networks.graph_network import with_graphs
+from training.networks.graph.network import with_graphs
 from training.networks.vae import VAE
 from training.release.fit_table import fit_table, stated_holdout, unseen_pictures
 from training.release.gallery import Unmeasured

@@ -15,7 +15,7 @@ import onnx
 
 from training.networks.configs import GRAPH, Operation
 from training.networks.files import CheckpointError
-from training.networks.graphs import read_graph
+from training.networks.graph.onnx_file import read_graph
 from training.networks.header import Description, read
 
 MAX_BATCH = 64  # images; as GENSERVE_MAX_N, a request's most

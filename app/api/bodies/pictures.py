@@ -8,7 +8,7 @@ from app.api.bodies.json_values import from_base64, only_list
 from app.api.bodies.raw import media_type, read_body
 from app.formats import strict_json
 from app.formats.media_types import JSON, PNG, WEBP
-from app.formats.uploads import READABLE
+from app.formats.reading.uploads import READABLE
 
 PICTURE_TYPES = (*READABLE, MULTIPART, JSON)
 FILE_TYPES = (PNG, WEBP, MULTIPART)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.core.seed_streams import stream_seeds
+from app.core.datasets.seed_streams import stream_seeds
 from app.http.middleware import ResponseCutError
 from tests.app.api.helpers import AppOf, images_generated
 

@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.core.dataset_files import Dataset, npz_size, write_npz
-from app.core.seed_streams import stream_seeds
+from app.core.datasets.files import Dataset, npz_size, write_npz
+from app.core.datasets.seed_streams import stream_seeds
 from tests.app.api.helpers import pixels
 from training.networks.configs import GanConfig
 

@@ -29,8 +29,8 @@ from app.errors import (
 )
 from app.fitting.adapt import Fitting
 from app.formats.encoding import PictureEncoding
-from app.formats.picture_header import DecodingLimits
 from app.formats.png import to_png
+from app.formats.reading.picture_header import DecodingLimits
 from tests.hostile import endless_jpeg, file_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -15,7 +15,7 @@ from app.engines.store import load_store
 from tests import graphs
 from tests.app.engines.conftest import warm_engine
 from training.networks.configs import Operation
-from training.networks.graph_config import GraphConfig, LabelInput, Noise, Pixels
+from training.networks.graph.config import GraphConfig, LabelInput, Noise, Pixels
 from training.networks.noise import latents_of_seeds
 
 

@@ -6,7 +6,7 @@ from PIL import Image as PillowImage
 
 from app.fitting.adapt import Fitting
 from app.formats.png import to_png
-from app.formats.uploads import read_upload
+from app.formats.reading.uploads import read_upload
 from tests.app.formats.pictures import AUTO, INVERT, LIMITS, file_of, seven, upload_of
 
 

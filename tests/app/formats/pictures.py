@@ -7,8 +7,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from app.fitting.adapt import AS_IT_IS, Fitting
-from app.formats.picture_header import DecodingLimits
-from app.formats.uploads import Upload, read_upload
+from app.formats.reading.picture_header import DecodingLimits
+from app.formats.reading.uploads import Upload, read_upload
 
 GREY = (1, 28, 28)  # the shape of a model
 LIMITS = DecodingLimits(max_pixels=10_000_000)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from app.http.protocol import ServiceProtocol
+from app.http.connection.protocol import ServiceProtocol
 
 FAST = b"GET /generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n\r\n"
 UPLOAD_HEAD = b"POST /encode HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"

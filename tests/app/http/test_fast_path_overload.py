@@ -11,9 +11,9 @@ import pytest
 from starlette.datastructures import State
 
 from app import seeds
-from app.core.metrics import Metrics
 from app.core.requests import RequestContext
 from app.core.service import Service
+from app.core.telemetry.metrics import Metrics
 from app.http.access import Hosts
 from app.http.fast_path import FastPath
 from app.http.fast_request import FastRequestParser

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app import seeds
-from app.core.metrics import Metrics
+from app.core.telemetry.metrics import Metrics
 from app.errors import OverloadedError
 from app.http.fast_request import FastRequest
 from app.http.refusal_cache import RefusalCache

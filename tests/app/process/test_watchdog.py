@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.http.protocol import Unanswered
+from app.http.connection.protocol import Unanswered
 from app.main import create_app
 from app.process.watchdog import send_last_response, start_watchdog
 from app.settings import Settings

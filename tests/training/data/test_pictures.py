@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from app.fitting.adapt import Fitting
-from app.formats import uploads as served
-from app.formats.picture_header import DecodingLimits
+from app.formats.reading import uploads as served
+from app.formats.reading.picture_header import DecodingLimits
 from tests.training.data.photos import file_of, noise
 from training.data import pictures
 from training.data.pictures import PictureError, read_picture

@@ -12,7 +12,7 @@ from training.evaluation.evaluate import draw, evaluate
 from training.evaluation.reference import Reference
 from training.importing.errors import GeneratorError
 from training.importing.graph_network import GraphNetwork
-from training.networks.graph_config import LabelInput, Noise
+from training.networks.graph.config import LabelInput, Noise
 from training.networks.header import read
 
 

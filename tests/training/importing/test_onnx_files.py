@@ -13,8 +13,8 @@ from tests import graphs
 from training.importing.errors import GeneratorError
 from training.importing.options import Options
 from training.importing.publish import import_onnx
-from training.networks.graph_config import GraphConfig, Noise, Pixels
-from training.networks.graphs import check_graph
+from training.networks.graph.config import GraphConfig, Noise, Pixels
+from training.networks.graph.onnx_file import check_graph
 from training.networks.header import read
 
 # What a graph does not say of itself.

@@ -15,7 +15,7 @@ from tests.training.tiny import failure
 from training import GeneratorError, publish_module
 from training.__main__ import main
 from training.importing.torch_module import load_module, load_weights
-from training.networks.graph_config import GraphConfig
+from training.networks.graph.config import GraphConfig
 from training.networks.header import read
 
 HERE = "tests.training.importing.generators"

@@ -11,7 +11,7 @@ from onnx import helper
 from tests import graphs
 from tests.training.networks.checkpoints import refusal, with_metadata, with_network
 from training.networks.files import CheckpointError
-from training.networks.graphs import MAX_IMPORTED_NODES, check_graph
+from training.networks.graph.onnx_file import MAX_IMPORTED_NODES, check_graph
 from training.networks.header import read
 
 

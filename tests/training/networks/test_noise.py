@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from training.networks.graph_config import Noise
+from training.networks.graph.config import Noise
 from training.networks.latents import normals
 from training.networks.noise import draws
 

@@ -19,7 +19,7 @@ from training.networks.checkpoint import load, save
 from training.networks.configs import Config, GanConfig, Operation, VaeConfig
 from training.networks.files import CheckpointError
 from training.networks.gan import Generator
-from training.networks.graphs import check_graph, graph_path, read_graph
+from training.networks.graph.onnx_file import check_graph, graph_path, read_graph
 from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release import export

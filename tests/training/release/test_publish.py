@@ -35,8 +35,8 @@ from training.loops import heldout, prior_fit
 from training.networks import build
 from training.networks.checkpoint import load
 from training.networks.configs import GanConfig
-from training.networks.graph_network import with_graphs
-from training.networks.graphs import portable_graphs
+from training.networks.graph.network import with_graphs
+from training.networks.graph.onnx_file import portable_graphs
 from training.presets import PRESETS
 from training.release import publish, tone_curve
 from training.release.card import card

@@ -13,10 +13,10 @@ from training.networks import with_config
 from training.networks.configs import GanConfig, Operation
 from training.networks.gan import Generator
 from training.networks.golden import golden_inputs, output_digest
-from training.networks.graph_network import with_graphs
-from training.networks.graph_reader import parse_graph
-from training.networks.graph_runner import GraphRunner
-from training.networks.graphs import check_graph
+from training.networks.graph.network import with_graphs
+from training.networks.graph.onnx_file import check_graph
+from training.networks.graph.reader import parse_graph
+from training.networks.graph.runner import GraphRunner
 from training.networks.vae import VAE
 from training.release.export import compare
 from training.release.portable import quantise as module

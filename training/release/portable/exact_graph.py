@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from training.networks.graph_runner import run_operator
-from training.networks.graphs import check_graph
+from training.networks.graph.onnx_file import check_graph
+from training.networks.graph.runner import run_operator
 
 OPSET, IR_VERSION = 21, 10  # the first that round to 16 bits
 LIMIT = 2**24  # of a sum of whole numbers in float32

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from app.core.shared_numbers import Numbers, SharedNumbers
+from app.core.telemetry.shared_numbers import Numbers, SharedNumbers
 
 # Each process's numbers of one metric, by its labels.
 Values = Mapping[tuple[str, ...], list[list[float]]]

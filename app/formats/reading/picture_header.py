@@ -6,8 +6,8 @@ Read on the event loop, in some ten microseconds, before anything is decoded.
 from typing import Literal, NamedTuple
 
 from app.errors import BodyTooLargeError, UnreadableImageError, shown
-from app.formats.chunks import FRAMES, PNG_SIGNATURE, PROGRESSIVE, SOS, jpeg_segments
-from app.formats.file_kinds import kind_of
+from app.formats.reading.chunks import FRAMES, PNG_SIGNATURE, PROGRESSIVE, SOS, jpeg_segments
+from app.formats.reading.file_kinds import kind_of
 
 Kind = Literal["PNG", "JPEG", "WEBP"]
 

@@ -32,15 +32,15 @@ from app.errors import (
     shown,
 )
 from app.http.access_log import AccessLog
-from app.http.connection_limit import ConnectionLimit
-from app.http.connection_state import NEXT, State
+from app.http.connection.keep_alive import KeepAlive
+from app.http.connection.limit import ConnectionLimit
+from app.http.connection.state import NEXT, State
+from app.http.connection.upgrades import head_without_upgrade
 from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
 from app.http.fast_request import PATH
 from app.http.forwarded import TrustedProxies
-from app.http.keep_alive import KeepAlive
 from app.http.middleware import CLIENT_LEFT, ResponseCutError
-from app.http.upgrades import head_without_upgrade
 from app.settings import Settings
 
 MAX_URL = 65536  # bytes

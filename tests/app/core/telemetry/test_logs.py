@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.core.logs import ONCE, LineWriter, LogHandler
+from app.core.telemetry.logs import ONCE, LineWriter, LogHandler
 
 LINE = b"x" * 99 + b"\n"
 
@@ -57,12 +57,12 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_the_lines_lost_are_told(
     told = threading.Event()
     handler = logging.Handler()
     handler.emit = lambda record: told.set()  # type: ignore[method-assign]
-    logging.getLogger("app.core.logs").addHandler(handler)
+    logging.getLogger("app.core.telemetry.logs").addHandler(handler)
     try:
         assert len(read(pipe[0], LINE * kept)) == kept * len(LINE)
         assert told.wait(30)
     finally:
-        logging.getLogger("app.core.logs").removeHandler(handler)
+        logging.getLogger("app.core.telemetry.logs").removeHandler(handler)
     assert f"{writer.dropped} lines were dropped: the pipe did not take them" in caplog.text
 
 

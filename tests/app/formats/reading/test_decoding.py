@@ -12,14 +12,14 @@ from PIL import Image as PillowImage
 
 from app.errors import BodyTooLargeError, UnreadableImageError
 from app.fitting.adapt import Fitting
-from app.formats.picture_header import (
+from app.formats.png import png_chunk
+from app.formats.reading.picture_header import (
     DecodingLimits,
     PictureHeader,
     check_header,
     read_header,
 )
-from app.formats.png import png_chunk
-from app.formats.uploads import read_upload
+from app.formats.reading.uploads import read_upload
 from tests.app.formats.pictures import AUTO, GREY, file_of, seven
 from tests.hostile import animation
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.networks.configs import Operation
-from training.networks.graph_config import RANGES, GraphConfig, Pixels
+from training.networks.graph.config import RANGES, GraphConfig, Pixels
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.core.metrics import Metrics
-from app.core.shared_numbers import SharedNumbers
+from app.core.telemetry.metrics import Metrics
+from app.core.telemetry.shared_numbers import SharedNumbers
 from app.engines.rows import OperationKey
 
 KEY: OperationKey = ("a-model", "generate")

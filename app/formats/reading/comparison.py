@@ -4,9 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.formats.decoding import opened
-from app.formats.picture_header import DecodingLimits, PictureHeader, check_header, read_header
 from app.formats.pixels import Image, enlarged
+from app.formats.reading.decoding import opened
+from app.formats.reading.picture_header import (
+    DecodingLimits,
+    PictureHeader,
+    check_header,
+    read_header,
+)
 
 _BAND = 2**20  # pixels that are compared at a time
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.networks.configs import Operation
 from training.networks.gan import Generator
-from training.networks.graph_runner import GraphRunner
+from training.networks.graph.runner import GraphRunner
 from training.networks.vae import VAE
 
 Graphs = Mapping[Operation, bytes]

@@ -13,9 +13,14 @@ from PIL import ImageChops, ImageOps, ImageStat
 
 from app.fitting.adapt import AS_IT_IS, Fitting, Step, Tristate, adapted
 from app.fitting.ink import MAX_SIDE as MAX_INK_SIDE
-from app.formats.decoding import DecodedPicture, Needed, decode
-from app.formats.picture_header import DecodingLimits, PictureHeader, check_header, read_header
 from app.formats.pixels import Image
+from app.formats.reading.decoding import DecodedPicture, Needed, decode
+from app.formats.reading.picture_header import (
+    DecodingLimits,
+    PictureHeader,
+    check_header,
+    read_header,
+)
 
 READABLE = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app import __version__
-from app.core.metrics import Metrics
+from app.core.telemetry.metrics import Metrics
 from tests.conftest import MakeClient
 
 PROCESS = (

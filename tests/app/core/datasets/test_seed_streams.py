@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.seed_streams import SPLITS, stream_seeds
+from app.core.datasets.seed_streams import SPLITS, stream_seeds
 from app.seeds import MAX_SEED
 
 seeds = st.integers(0, MAX_SEED)

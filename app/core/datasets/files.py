@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.seed_streams import stream_seeds
+from app.core.datasets.seed_streams import stream_seeds
 from app.engines.rows import Image, Sample
 from app.engines.store import StoredModel
 from app.formats.manifest import MANIFEST_HEADER, MANIFEST_NAME, Manifest

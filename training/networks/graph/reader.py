@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.networks.graphs import FieldValue, fields
+from training.networks.graph.onnx_file import FieldValue, fields
 
 _TYPES: dict[int, type[np.generic]] = {
     1: np.float32,

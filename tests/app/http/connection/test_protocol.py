@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.http.connection_state import NEXT, State
-from app.http.protocol import ServiceProtocol, service_protocol
+from app.http.connection.protocol import ServiceProtocol, service_protocol
+from app.http.connection.state import NEXT, State
 from app.main import create_app
 from app.settings import Settings
 from tests.app.http.raw_connection import (

@@ -13,8 +13,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from app import __version__
-from app.core.measure import WORKER, Measure
-from app.core.shared_numbers import SharedNumbers
+from app.core.telemetry.measure import WORKER, Measure
+from app.core.telemetry.shared_numbers import SharedNumbers
 from app.engines.rows import OperationKey
 
 _TEXT_FORMAT = re.compile(

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from app.errors import BodyTooLargeError, UnreadableImageError
-from app.formats.chunks import (
+from app.formats.reading.chunks import (
     APP0,
     APP1,
     APP14,
@@ -29,7 +29,7 @@ from app.formats.chunks import (
     png_chunks,
     webp_chunks,
 )
-from app.formats.picture_header import DecodingLimits, PictureHeader, unreadable
+from app.formats.reading.picture_header import DecodingLimits, PictureHeader, unreadable
 
 # Pillow's own limits are others; ours are checked before it sees a picture.
 PillowImage.MAX_IMAGE_PIXELS = None

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
-from app.core.dataset_files import Dataset, write_npz, write_zip
+from app.core.datasets.files import Dataset, write_npz, write_zip
 from app.core.service import Service
 from app.engines.rows import Image, OperationKey
 from app.errors import OverloadedError

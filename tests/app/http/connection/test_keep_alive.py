@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.keep_alive import KeepAlive
+from app.http.connection.keep_alive import KeepAlive
 
 
 class Loop:

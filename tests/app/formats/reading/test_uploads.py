@@ -12,9 +12,9 @@ from PIL import Image as PillowImage
 
 from app.errors import BodyTooLargeError, UnreadableImageError
 from app.fitting.adapt import AS_IT_IS, Fitting, fitting_for
-from app.formats.picture_header import DecodingLimits
 from app.formats.png import png_chunk, to_png
-from app.formats.uploads import Upload, read_upload, summary
+from app.formats.reading.picture_header import DecodingLimits
+from app.formats.reading.uploads import Upload, read_upload, summary
 from tests.app.formats.pictures import AUTO, GREY, INVERT, LIMITS, file_of, seven, upload_of
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.networks.graph_reader import Attribute, Node, parse_graph
+from training.networks.graph.reader import Attribute, Node, parse_graph
 
 _EXACT = 2**24  # whole numbers up to this are exact in float32
 _CASTS = {1: torch.float32, 2: torch.uint8, 6: torch.int32, 7: torch.int64}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import OverloadedError
-from app.http.connection_limit import ConnectionLimit
+from app.http.connection.limit import ConnectionLimit
 from tests.app.http.raw_connection import (
     FAST,
     LIVEZ,

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from app.errors import UnreadableImageError
-from app.formats.file_kinds import kind_of
-from app.formats.picture_header import read_header
+from app.formats.reading.file_kinds import kind_of
+from app.formats.reading.picture_header import read_header
 
 
 def saved(kind: str) -> bytes:

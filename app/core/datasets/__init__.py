@@ -1,0 +1,1 @@
+"""Data sets: their seeds, their images, their files."""
