@@ -1,4 +1,7 @@
-"""The errors of a request: each class is a problem type of RFC 9457."""
+"""The errors of a request: each class is a problem type of RFC 9457.
+
+Long, since it is the one list of them all.
+"""
 
 from typing import Any, ClassVar
 

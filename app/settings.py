@@ -1,7 +1,7 @@
 """The settings of the service: name, default, range, unit and meaning of each.
 
 Read once, from the environment (``GENSERVE_PORT=9000``) or the command line
-(``python -m app --port 9000``), which wins.
+(``python -m app --port 9000``), which wins. Long, since it is the one list of them all.
 """
 
 import difflib

@@ -10,6 +10,7 @@ from app.api.bodies.pictures import read_pictures
 from app.api.common import Endpoint, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
+from app.core.requests import check_seeds
 from app.core.service import fits_of
 from app.engines.rows import Latent, Posterior, has_posterior
 from app.errors import InvalidParameterError
@@ -48,7 +49,7 @@ def encode(settings: Settings) -> Endpoint:
             shape = encoder.network.image_shape
             uploads = await service.pictures.read_uploads(files, shape, how, context)
             if seed is not None:
-                service.check_seeds(seed, len(uploads))
+                check_seeds(seed, len(uploads))
             images = [upload.image for upload in uploads]
             posteriors, _ = await service.encode(encoder, images, context)
             means = [mu for mu, _ in posteriors]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.batching.ticket import Timing
-from app.core.requests import RequestContext
+from app.core.requests import RequestContext, check_truncation
 from app.core.service import Service
 from app.engines.rows import Image, Latent, Point, Sample, truncated
 from app.engines.store import StoredModel
@@ -156,7 +156,7 @@ def resolve_walk(
     else:
         model, index, _ = service.resolve(name, label, 1, 0)
     if truncation != 1:
-        service.check_truncation(model)
+        check_truncation(model)
     network, is_vae = model.network, "encode" in model.operations
     for place, source in enumerate(sources):
         if not isinstance(source, int | bytes) and len(source) != network.latent_dim:

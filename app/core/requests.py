@@ -1,11 +1,13 @@
-"""Values of one request on its way through the service."""
+"""One request on its way through the service, and what it may not ask."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from app.batching.ticket import Timing
-from app.engines.rows import Image, Sample, samples_from_seeds
+from app.engines.rows import Image, Sample, samples_from_seeds, takes_truncation
 from app.engines.store import StoredModel
+from app.errors import InvalidParameterError
+from app.seeds import MAX_SEED
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 
@@ -42,3 +44,29 @@ class Generated(NamedTuple):
     images: list[Image]
     samples: list[Sample]
     timing: Timing
+
+
+def check_truncation(model: StoredModel) -> None:
+    """Refuse truncation for a model that has no mean to move its latents to.
+
+    Raises:
+        InvalidParameterError
+    """
+    if not takes_truncation(model.network):
+        raise InvalidParameterError(
+            f"{model.name} takes no truncation: its latents cannot be moved towards a mean",
+            errors=[{"pointer": "?truncation", "detail": "not for this model"}],
+        )
+
+
+def check_seeds(seed: int, count: int) -> None:
+    """Refuse a run of seeds that leaves their range.
+
+    Raises:
+        InvalidParameterError
+    """
+    if seed + count - 1 > MAX_SEED:
+        raise InvalidParameterError(
+            f"seed is {seed} for {count} images: the last one's seed would be over {MAX_SEED}",
+            errors=[{"pointer": "?seed", "detail": f"at most {MAX_SEED + 1 - count}"}],
+        )

@@ -1,4 +1,7 @@
-"""What the service does, without HTTP: resolve the model, check the request, run it in batches."""
+"""What the service does, without HTTP: resolve the model, check the request, run it in batches.
+
+Long, since it has every operation of the interface.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +23,15 @@ from app.core.body_budget import BodyBudget
 from app.core.clients import current_client
 from app.core.health import Health
 from app.core.pictures import Pictures
-from app.core.requests import TIMEOUT_HEADER, Generated, GenerateRequest, RequestContext
+from app.core.refusals import overloaded, refusal_reason
+from app.core.requests import (
+    TIMEOUT_HEADER,
+    Generated,
+    GenerateRequest,
+    RequestContext,
+    check_seeds,
+    check_truncation,
+)
 from app.core.selection import ModelSelector
 from app.core.telemetry.logs import dropped_lines
 from app.core.telemetry.metrics import Metrics
@@ -36,50 +47,20 @@ from app.engines.rows import (
     Result,
     Row,
     Sample,
-    takes_truncation,
 )
 from app.engines.store import StoredModel
 from app.errors import (
     STOPPED_RETRY_S,
     DeadlineExceededError,
-    InvalidParameterError,
     ModelFailureError,
     NotFiniteError,
     NotReadyError,
-    OverloadedError,
-    OverShareError,
     ServiceError,
 )
-from app.seeds import MAX_SEED, random_seed
+from app.seeds import random_seed
 from app.settings import Settings
 
 _Request = BatchRequest[Row, Result]  # named here: in a function it would be built at each call
-
-
-def refusal_reason(error: OverloadError) -> str:
-    """Why the batcher refused a request, as the metrics call it."""
-    return error.reason if error.own_rows is None else "share"
-
-
-def _overloaded(error: OverloadError, waiting: int) -> ServiceError:
-    """A refusal of the batcher in the client's words.
-
-    Args:
-        error: The refusal.
-        waiting: Images that wait.
-    """
-    if error.own_rows is not None:
-        return OverShareError.of(error.own_rows, waiting, error.retry_after_s)
-    detail = {
-        "queue": f"{waiting} images are waiting, and there is no room for these",
-        "wait": f"the predicted wait is {error.predicted_s:.2f} s; "
-        f"at most {error.allowed_s:.2f} s are allowed",
-        "deadline": f"the images are predicted in {error.predicted_s:.2f} s; "
-        f"this request leaves {error.allowed_s:.2f} s",
-    }[error.reason]
-    return OverloadedError(
-        f"{detail}; try again in {error.retry_after_s} s", retry_after_s=error.retry_after_s
-    )
 
 
 def fits_of(
@@ -212,7 +193,7 @@ class Service:
             count, seed = 1, seeds[0]
         model, index, run = self.resolve(name, label, count, seed)
         if truncation != 1:
-            self.check_truncation(model)
+            check_truncation(model)
         return GenerateRequest(model, index, run if seeds is None else seeds, context, truncation)
 
     def resolve(
@@ -225,34 +206,8 @@ class Service:
         model, index = self.selector.resolve(name, label)
         if seed is None:
             seed = random_seed(count)
-        self.check_seeds(seed, count)
+        check_seeds(seed, count)
         return model, index, range(seed, seed + count)
-
-    @staticmethod
-    def check_truncation(model: StoredModel) -> None:
-        """Refuse truncation for a model that has no mean to move its latents to.
-
-        Raises:
-            InvalidParameterError
-        """
-        if not takes_truncation(model.network):
-            raise InvalidParameterError(
-                f"{model.name} takes no truncation: its latents cannot be moved towards a mean",
-                errors=[{"pointer": "?truncation", "detail": "not for this model"}],
-            )
-
-    @staticmethod
-    def check_seeds(seed: int, count: int) -> None:
-        """Refuse a run of seeds that leaves their range.
-
-        Raises:
-            InvalidParameterError
-        """
-        if seed + count - 1 > MAX_SEED:
-            raise InvalidParameterError(
-                f"seed is {seed} for {count} images: the last one's seed would be over {MAX_SEED}",
-                errors=[{"pointer": "?seed", "detail": f"at most {MAX_SEED + 1 - count}"}],
-            )
 
     async def generate(self, request: GenerateRequest) -> Generated:
         """The images of a request.
@@ -381,7 +336,7 @@ class Service:
         model, operation = key
         if isinstance(error, OverloadError):
             self.metrics.refused(key, refusal_reason(error))
-            return _overloaded(error, self.batcher.waiting)
+            return overloaded(error, self.batcher.waiting)
         if isinstance(error, DeadlineError):
             return DeadlineExceededError(
                 "the images were not ready in the time that the request has; "

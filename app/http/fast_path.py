@@ -21,8 +21,9 @@ from starlette.datastructures import State
 
 from app.batching.admission import OverloadError
 from app.batching.ticket import ClientDisconnectedError
+from app.core.refusals import refusal_reason
 from app.core.requests import Generated, GenerateRequest
-from app.core.service import Service, refusal_reason
+from app.core.service import Service
 from app.core.telemetry.metrics import Metrics
 from app.core.telemetry.tracing import TRACE_HEADER, RequestTrace, Tracing
 from app.engines.rows import OperationKey, Sample

@@ -4,6 +4,8 @@ A connection goes to the worker that has fewest open: sockets that share a port 
 chosen by a hash, and left a worker idle where connections were few. The supervisor answers nothing,
 runs no model and has no thread, so it can fork at any time. Workers share the memory of what was
 loaded before ``run``. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
+
+Long, since one loop waits for connections, workers and signals alike.
 """
 
 import contextlib

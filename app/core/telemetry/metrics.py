@@ -1,4 +1,7 @@
-"""What the service counts, in Prometheus' text format at ``/metrics``."""
+"""What the service counts, in Prometheus' text format at ``/metrics``.
+
+Long, since it is the one list of all series.
+"""
 
 import json
 import platform
