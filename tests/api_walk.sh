@@ -283,7 +283,7 @@ says 'give either'
 echo "# /dataset"
 ask 200 application/zip POST '/dataset?n=20&seed=1'
 starts $ZIP
-says manifest.csv
+says metadata.csv
 keep first
 ask 200 application/zip GET '/dataset?n=20&seed=1&metadata=mark'
 equals "$DIR/first"

@@ -6,6 +6,8 @@ The model is slowed to a known rate, so that the numbers do not depend on the ma
 import json
 import re
 import signal
+import socket
+import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +88,8 @@ def test_clients_that_leave_while_queued_never_reach_the_model(slow: str) -> Non
         connections = [connect(slow) for _ in range(40)]
         for connection in connections:
             connection.sendall(post("/generate?model=tiny-vae-v1"))
-        for connection in connections:
+        for connection in connections:  # with a reset: a FIN this soon may be a half-close
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
 
     at_once(slow, ["/generate?model=tiny-gan-v1&n=64"] * 2, meanwhile=leave)
