@@ -64,7 +64,8 @@ def fitting_for(
         invert, center: As the request has them. ``auto`` stays where the data are known to be of
             that kind, and becomes ``no`` elsewhere: a photo may well have a light ground.
     """
-    source = data.get("source")
+    # An imported generator's publisher may say that its pictures are like MNIST's.
+    source = "mnist" if data.get("fit") == "mnist" else data.get("source")
     if invert == "auto" and source not in LIGHT_ON_DARK:
         invert = "no"
     if center == "auto" and source not in CENTRED:

@@ -9,8 +9,8 @@ metadata of the safetensors header are text values:
 ``network``     JSON: every field of that kind's config class, or of ``GraphConfig``
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
 ``data``        JSON: name, source, digest, licence and number of the training images; ``fit`` says
-                how the service fits a picture of another shape: ``crop`` to its middle square, else
-                pad it with black
+                how the service fits a picture of another shape: ``crop`` to its middle square,
+                ``mnist`` as MNIST's digits are placed, else pad it with black
 ``training``    JSON: command, preset, every setting of the run, seed, images seen, seconds, which
                 weights were published, source revision, torch version
 ``metrics``     JSON: name -> figure

@@ -211,6 +211,7 @@ def test_the_training_data_decide_how_uploads_are_adapted() -> None:
     assert fitting_for({"source": "mnist", "fit": "pad"}) == Fitting("auto", "auto", False)
     assert fitting_for({"source": "fashion-mnist"}) == Fitting("auto", "no", False)
     assert fitting_for({"source": "cifar10"}) == fitting_for({}) == Fitting("no", "no", False)
+    assert fitting_for({"fit": "mnist"}) == Fitting("auto", "auto", False)
     assert fitting_for({"source": "folder", "fit": "crop"}, "yes", "no") == Fitting(
         "yes", "no", True
     )
