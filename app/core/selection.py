@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -47,15 +47,18 @@ class ModelSelector:
         default: The model of requests that name none, or its alias; None = that of the alias
             ``default``, else the only conditional model, else the only one.
         aliases: Further names of models.
+        refused: Names of checkpoints in the store that are not loaded; aliases may name them.
 
     Attributes:
-        aliases: See above.
-        default: The name; None = several could be meant, so requests have to name one.
+        aliases: Those of loaded models.
+        default: The name; None = several could be meant, or the one chosen is refused, so requests
+            have to name one.
         default_encoder: The model that encodes: that of the alias ``encoder``, else the default if
             it can, else the only one that can; None = there is none, or several.
 
     Raises:
-        StartupError: the default or an alias is not loaded, or an alias is a model's own name.
+        StartupError: the default is not loaded, an alias is of no checkpoint, or an alias is a
+            model's own name.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ModelSelector:
         models: Mapping[str, StoredModel],
         default: str | None,
         aliases: Mapping[str, str] = MappingProxyType({}),
+        refused: Collection[str] = (),
     ) -> None:
         self._models = models
         self._labels = {name: Labels(model) for name, model in models.items()}
@@ -70,27 +74,33 @@ class ModelSelector:
         for alias, name in aliases.items():
             if alias in models:
                 raise StartupError(f"{ALIASES}: {alias} is a model's own name")
-            if name not in models:
+            if name not in models and name not in refused:
                 raise StartupError(
                     f"{ALIASES}: {alias} -> {name}, which is not loaded; available: {available}"
                 )
-        self.aliases = aliases
+        # One damaged file does not take the others down, nor let another model answer in its place.
+        self.aliases = {alias: name for alias, name in aliases.items() if name in models}
         if default is not None and aliases.get(default, default) not in models:
             raise StartupError(f"default_model is {default!r}; available: {available}")
         chosen = aliases.get("default") if default is None else aliases.get(default, default)
         generators = [name for name in sorted(models) if "generate" in models[name].operations]
         self._conditionals = [name for name in generators if models[name].network.num_classes]
-        self.default = chosen or _only(self._conditionals or generators or sorted(models))
+        if chosen is None:
+            self.default = _only(self._conditionals or generators or sorted(models))
+        else:
+            self.default = chosen if chosen in models else None
         self._conditional = _only(self._conditionals)
         if self.default in self._conditionals:
             self._conditional = self.default
         self._encoders = [name for name in sorted(models) if "encode" in models[name].operations]
         self._decoders = [name for name in sorted(models) if "decode" in models[name].operations]
         encoder = aliases.get("encoder")
-        if encoder is not None and encoder not in self._encoders:
+        if encoder in models and encoder not in self._encoders:
             raise StartupError(f"{ALIASES}: encoder -> {encoder}, which cannot encode")
-        self.default_encoder = encoder or _only(self._encoders)
-        if encoder is None and self.default in self._encoders:
+        self.default_encoder = _only(self._encoders)
+        if encoder is not None:
+            self.default_encoder = encoder if encoder in models else None
+        elif self.default in self._encoders:
             self.default_encoder = self.default
         self._resolved = lru_cache(1024)(self._resolve)  # errors are not cached
 

@@ -105,7 +105,12 @@ class Service:
         self.refused = refused
         self.pictures = pictures
         self.models = engine.models
-        self.selector = ModelSelector(self.models, settings.default_model, aliases)
+        self.selector = ModelSelector(
+            self.models,
+            settings.default_model,
+            aliases,
+            [file.removesuffix(".safetensors") for file in refused],
+        )
         self.health = Health(batcher, list(self.models), self._canary)
         self.bodies = BodyBudget(
             settings.max_bodies_bytes or 8 * settings.max_body_bytes, settings.max_share

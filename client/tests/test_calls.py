@@ -50,7 +50,7 @@ def test_a_colour_array_is_a_picture_and_other_arrays_are_refused() -> None:
     (data,) = json.loads(calls.encode(colour).body or b"")["images"]
     with PillowImage.open(BytesIO(base64.b64decode(data))) as picture:
         assert (picture.mode, picture.size) == ("RGB", (6, 4))
-    for wrong in (np.zeros((4, 6)), np.zeros((2, 4, 6), dtype=np.uint8), np.zeros(4, np.uint8)):
+    for wrong in (np.zeros((4, 6)), np.zeros((2, 4, 6, 2), np.uint8), np.zeros(4, np.uint8)):
         with pytest.raises(ValueError, match="is not a picture; allowed"):
             calls.encode(wrong)  # type: ignore[arg-type]
 

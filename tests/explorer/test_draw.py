@@ -162,11 +162,11 @@ def test_a_picture_that_the_service_refuses_leaves_no_mean_of_another(
     page = other_page
     open_draw(page, shipped)
     large = BytesIO()
-    PillowImage.new("1", (5000, 4000)).save(large, "PNG")
+    PillowImage.new("1", (12_000, 10_000)).save(large, "PNG")
     page.set_input_files(
         "#pad-file", {"name": "large.png", "mimeType": PNG, "buffer": large.getvalue()}
     )
-    expect(page.locator("#notice")).to_contain_text("20000000 pixels")
+    expect(page.locator("#notice")).to_contain_text("120 megapixels")
     expect(page.locator("#draw-beside-figure")).to_be_hidden()
     expect(page.get_by_role("button", name="Reset to the mean")).to_be_disabled()
     expect(page.locator("#latents .posterior-text").first).to_have_text("")

@@ -126,7 +126,7 @@ def test_the_memory_stays_flat_while_60000_images_are_sent(
         with np.load(path, allow_pickle=False) as arrays:
             assert arrays["images"].shape == (60_000, 28, 28)
             assert np.bincount(arrays["labels"]).tolist() == [6_000] * 10
-            assert arrays["seeds"][-1] == 60_000
+            assert len(np.unique(arrays["seeds"])) == 60_000
     else:
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None

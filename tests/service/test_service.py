@@ -234,7 +234,10 @@ def test_a_photo_of_a_digit_is_encoded_near_the_digit(shipped: Any, mnist_root: 
             digits.append(z)
             taken = photo(digit, index)
             z, told = encoded(taken, "image/jpeg")
-            assert told == "600x800, inverted, centred"
+            assert told in (
+                "600x800, inverted, centred",
+                "600x800, inverted, pieces dropped, centred",
+            )
             photos.append(z)
             untouched.append(encoded(taken, "image/jpeg", "?invert=no&center=no")[0])
         rebuilt = client.post(

@@ -200,6 +200,8 @@ class ModelCard(TypedDict):
     operations: list[str]
     labels: list[str]
     latent_dim: int
+    latent: list[dict[str, Any]]
+    truncation: bool
     image_shape: list[int]
     digest: str
     reproducibility: str

@@ -160,6 +160,17 @@ def test_an_alias_that_means_nothing_is_refused_at_the_start(
         ModelSelector({"a": gan("a"), "b": gan("b")}, None, aliases)
 
 
+def test_an_alias_of_a_refused_checkpoint_takes_none_of_the_others_down_nor_another_in() -> None:
+    models = {"a": gan("a", DIGITS), "v": vae("v")}
+    aliases = {"default": "damaged", "encoder": "damaged", "cgan": "a"}
+    chosen = ModelSelector(models, None, aliases, ["damaged"])
+    assert (chosen.default, chosen.default_encoder) == (None, None)
+    assert chosen.aliases == {"cgan": "a"}
+    assert chosen.resolve("cgan", None)[0].name == "a"
+    with pytest.raises(UnknownModelError, match="available: a, v"):
+        chosen.resolve("default", None)
+
+
 def test_a_label_that_no_model_has_is_refused_by_the_default() -> None:
     both = selector(gan("digits", DIGITS), gan("shoes", SHOES), default="digits")
     for name, label in ((None, "nothing"), ("digits", "sneaker")):
