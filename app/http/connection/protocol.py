@@ -7,6 +7,7 @@ which three parties call: the transport, uvicorn's parser, and who answers.
 import asyncio
 import logging
 import re
+import select
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -48,7 +49,9 @@ MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
 _MAX_UNREAD = 24  # requests of one connection that wait for the one before: some 64 KiB
-_HALF_CLOSE_S = 0.25  # after its request; a later FIN is of a client that has given up
+_PROBE_S = 0.05  # after a client's FIN: a usual response is out by then, and shows as well
+_MAX_PROBE_S = 1.0  # between two looks for a reset
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOP_LINGER_S = 0.5  # when the server stops, for a connection without a request
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
 
@@ -145,7 +148,6 @@ class ServiceProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # received of a head that is not whole
         self._header_lines = 0
         self._header_bytes = 0
-        self._whole_at = 0.0  # when the newest request was
         self._held = b""  # received while the fast path works
         self._close_after = False  # the fast path's response
         # Client, method, path and arrival, for the access log.
@@ -235,12 +237,38 @@ class ServiceProtocol(HttpToolsProtocol):
             self.cycle.transport = cast(asyncio.Transport, _Lingering(self.transport, self._end))
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the connection stays open for responses; see ``connection_state``."""
-        waits = self._state in (State.FAST, State.ANSWERING, State.FINISHING)
-        if not waits or self.loop.time() - self._whole_at > _HALF_CLOSE_S:
+        """Whether the connection stays open for responses.
+
+        A FIN comes from clients that have left and from those that only send no more. What tells
+        them apart is that the former answer the next packet with a reset; see ``_probe``.
+        """
+        if self._state not in (State.FAST, State.ANSWERING, State.FINISHING):
             return False
         self.close_after_response()
+        self.loop.call_later(_PROBE_S, self._probe)
         return True
+
+    def _probe(self) -> None:
+        """Send an interim response, which clients of HTTP/1.1 skip (RFC 9110, section 15.2)."""
+        cycle = self._cycles[0] if self._cycles else None
+        begun = cycle and (cycle.response_started or cycle.scope["http_version"] != "1.1")
+        if not begun and self._waits_for_response():
+            self.transport.write(_CONTINUE)
+        self._look_for_reset(_PROBE_S)
+
+    def _look_for_reset(self, seconds: float) -> None:
+        """Nothing reads from a client that has ended its side, so nothing else would notice."""
+        if not self._waits_for_response():
+            return
+        if _was_reset(self.transport.get_extra_info("socket").fileno()):
+            self.transport.abort()
+        else:
+            longer = min(2 * seconds, _MAX_PROBE_S)
+            self.loop.call_later(seconds, self._look_for_reset, longer)
+
+    def _waits_for_response(self) -> bool:
+        waits = self._state in (State.FAST, State.ANSWERING, State.FINISHING)
+        return waits and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -341,7 +369,6 @@ class ServiceProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._enter(State.ANSWERING if self._responding() else State.IDLE)
-        self._whole_at = self.loop.time()
         self._head_bytes = 0
 
     def _take_authority(self) -> None:
@@ -376,7 +403,6 @@ class ServiceProtocol(HttpToolsProtocol):
                         self._shared.proxies.client(self._peer, request.forwarded_for)
                     )
             self._enter(State.FAST)
-            self._whole_at = self.loop.time()
             if self._shared.access_log:
                 self._fast = client, request.method, PATH, self.loop.time()
             self._close_after = request.closes
@@ -550,6 +576,12 @@ class _Lingering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def _was_reset(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors are always reported
+    return bool(poll.poll(0))
 
 
 def _headers_too_large(size: str) -> HeadersTooLargeError:

@@ -28,9 +28,9 @@ closing a socket with unread data resets it, and the client would lose the respo
 requests are still being answered, nothing more is read (FINISHING); their responses are the last.
 
 A client may end its side after its request (``shutdown(SHUT_WR)``), which looks like a client that
-has left: both send FIN. One that comes with the request, or within a quarter of a second, is taken
-for the former: the request is answered, and the connection closed. A later one is a client that
-has given up waiting, and its rows leave the queue.
+has left: both send FIN. A packet tells them apart: who has left answers it with a reset. So where
+the response has not begun a moment later, an interim one is sent. Clients that reset leave the
+queue; others are answered, and the connection is closed.
 
 When the server stops, each response closes its connection. A connection without a request lingers,
 too: it was about to send one, perhaps.

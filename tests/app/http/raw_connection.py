@@ -54,6 +54,12 @@ class RawConnection:
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(line.split()[1]), headers, body
 
+    async def final_response(self) -> Response:
+        """The next response that is no interim one."""
+        while (found := await self.response())[0] == 100:
+            pass
+        return found
+
     async def rest(self) -> bytes:
         """Everything until the connection's end, which comes."""
         return await asyncio.wait_for(self.reader.read(), 30)

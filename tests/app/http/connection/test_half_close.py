@@ -1,11 +1,14 @@
 """Clients that end their side after a request, that leave, and transfer codings: over a socket."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from app.errors import NotReadyError
 from tests.app.http.raw_connection import FAST, UPLOAD_HEAD, RawConnection, assert_serves
 from tests.hostile import picture
 
@@ -33,7 +36,7 @@ async def test_a_request_whose_client_has_ended_its_side_is_answered_and_then_cl
         if wait:  # the end comes in a packet of its own
             await asyncio.sleep(0.01)
         connection.writer.write_eof()
-        status, _, _ = await connection.response()
+        status, _, _ = await connection.final_response()
         assert status in (200, 404)
         assert await connection.rest() == b""
 
@@ -43,7 +46,7 @@ async def test_pipelined_requests_before_the_end_are_all_answered(wire: httpx.As
         connection.send(SEVERAL + FAST + SEVERAL)
         connection.writer.write_eof()
         for _ in range(3):
-            assert (await connection.response())[0] == 200
+            assert (await connection.final_response())[0] == 200
         assert await connection.rest() == b""
 
 
@@ -65,25 +68,42 @@ async def test_a_request_that_is_not_whole_at_the_end_is_none(wire: httpx.AsyncC
     await assert_serves(wire)
 
 
-async def test_a_client_that_ends_later_has_given_up_and_is_not_computed_for(
+@pytest.fixture
+def held(
     wire: httpx.AsyncClient, app_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> "asyncio.Queue[tuple[Any, Any]]":
+    """The requests of the fast path, which are not answered, and how they would be."""
+    requests: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
     service = app_of(wire).state.service
-    left: list[bool] = []
-    held = asyncio.Event()
+    monkeypatch.setattr(service, "start_generate", lambda *call: requests.put_nowait(call))
+    return requests
 
-    def hold(request: Any, on_done: Any) -> None:
-        left.append(request.context.disconnected)
-        held.set()
 
-    monkeypatch.setattr(service, "start_generate", hold)
-    async with RawConnection(wire) as connection:
-        connection.send(FAST)
-        await asyncio.wait_for(held.wait(), 30)
-        await asyncio.sleep(0.3)
-        connection.writer.write_eof()
-        assert await connection.rest() == b""
-    assert left[0]()  # type: ignore[operator]
+async def comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether it does within half a minute."""
+    for _ in range(3000):
+        if condition():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def test_a_client_that_has_left_is_told_from_one_that_ended_its_side(
+    wire: httpx.AsyncClient, held: "asyncio.Queue[tuple[Any, Any]]"
+) -> None:
+    async with RawConnection(wire) as ended:
+        ended.send(FAST)
+        ended.writer.write_eof()
+        waits, on_done = await asyncio.wait_for(held.get(), 30)
+        async with RawConnection(wire) as left:
+            left.send(FAST)
+            gone, _ = await asyncio.wait_for(held.get(), 30)
+        assert await comes_true(gone.context.disconnected)
+        assert not waits.context.disconnected()
+        on_done(NotReadyError("a response at last"))
+        status, _, body = await ended.final_response()
+        assert (status, json.loads(body)["detail"]) == (503, "a response at last")
+        assert await ended.rest() == b""
 
 
 CODINGS = [
