@@ -116,7 +116,7 @@ def make_store(
     cache = getattr(request.config, "cache", None)  # None with -p no:cacheprovider
     stores = cache.mkdir("tiny-stores") if cache else tmp_path_factory.mktemp("tiny-stores")
     sources = [
-        *sorted((ROOT / "training/networks").glob("*.py")),
+        *sorted((ROOT / "training/networks").rglob("*.py")),
         *sorted((ROOT / "training/release/portable").glob("*.py")),
         *(ROOT / "training/release" / f"{name}.py" for name in ("export", "tone_curve")),
     ]

@@ -132,7 +132,7 @@ def used(folder: str, base: str, instance: object) -> set[str]:
     """
     names: set[str] = set()
     methods = (ast.FunctionDef, ast.AsyncFunctionDef)
-    for path in (APP / folder).glob("*.py"):
+    for path in (APP / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and base in map(ast.unparse, node.bases):
                 names |= {item.name for item in node.body if isinstance(item, methods)}
