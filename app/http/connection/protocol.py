@@ -51,6 +51,7 @@ _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has report
 _MAX_UNREAD = 24  # requests of one connection that wait for the one before: some 64 KiB
 _PROBE_S = 0.05  # after a client's FIN: a usual response is out by then, and shows as well
 _MAX_PROBE_S = 1.0  # between two looks for a reset
+_HALF_CLOSE_S = 0.25  # after a FIN, for the response to a client that cannot be probed
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STOP_LINGER_S = 0.5  # when the server stops, for a connection without a request
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # a target with scheme and host
@@ -249,12 +250,26 @@ class ServiceProtocol(HttpToolsProtocol):
         return True
 
     def _probe(self) -> None:
-        """Send an interim response, which clients of HTTP/1.1 skip (RFC 9110, section 15.2)."""
-        cycle = self._cycles[0] if self._cycles else None
-        begun = cycle and (cycle.response_started or cycle.scope["http_version"] != "1.1")
-        if not begun and self._waits_for_response():
+        """Send an interim response, which clients of HTTP/1.1 skip (RFC 9110, section 15.2).
+
+        Those of HTTP/1.0 must get none. Most are proxies whose client has left (nginx by default):
+        a moment later they are taken for gone.
+        """
+        if self._has_begun() or not self._waits_for_response():
+            pass
+        elif self._cycles and self._cycles[0].scope["http_version"] == "1.0":
+            self.loop.call_later(_HALF_CLOSE_S - _PROBE_S, self._give_up)
+        else:
             self.transport.write(_CONTINUE)
         self._look_for_reset(_PROBE_S)
+
+    def _give_up(self) -> None:
+        if self._waits_for_response() and not self._has_begun():
+            self.close()
+
+    def _has_begun(self) -> bool:
+        """Whether the response to the oldest request has."""
+        return bool(self._cycles) and self._cycles[0].response_started
 
     def _look_for_reset(self, seconds: float) -> None:
         """Nothing reads from a client that has ended its side, so nothing else would notice."""
