@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from tests.training.networks.philox_by_hand import block
 from training.networks import latents
 
 MAX_SEED = 2**53 - 1
@@ -52,7 +53,7 @@ def test_normal_numbers_are_the_nearest_to_the_real_ones() -> None:
     numbers = [*_UNSURE, *range(20)]
     drawn = latents.normals(np.array(numbers, dtype=np.uint64), 64)
     for seed, row in zip(numbers, drawn, strict=True):
-        words = [word for index in range(16) for word in _block(seed, index)]
+        words = [word for index in range(16) for word in block(seed, index)]
         for (a, b), pair in zip(
             zip(words[::2], words[1::2], strict=True), row.reshape(-1, 2), strict=True
         ):
@@ -132,21 +133,6 @@ def test_labels_are_uniform_and_independent_of_the_latent() -> None:
     assert abs(np.corrcoef(z, labels)[0, 1]) < 0.02
 
 
-def _block(seed: int, index: int) -> list[int]:
-    """Four words, in plain Python."""
-    c, k = [index, 0, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
-    for _ in range(10):
-        p0, p1 = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
-        c = [
-            (p1 >> 32) ^ c[1] ^ k[0],
-            p1 & 0xFFFFFFFF,
-            (p0 >> 32) ^ c[3] ^ k[1],
-            p0 & 0xFFFFFFFF,
-        ]
-        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    return c
-
-
 def _by_the_description(numbers: list[int], size: int) -> list[list[float]]:
     """The module's docstring in plain Python, word by word."""
     import math
@@ -155,7 +141,7 @@ def _by_the_description(numbers: list[int], size: int) -> list[list[float]]:
     for seed in numbers:
         row: list[float] = []
         for index in range(-(-size // 4)):
-            x = _block(seed, index)
+            x = block(seed, index)
             for a, b in ((x[0], x[1]), (x[2], x[3])):
                 radius = math.sqrt(-2 * math.log((a + 0.5) / 2**32))
                 angle = 2 * math.pi * b / 2**32

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from app.core.datasets.seed_streams import SPLITS, stream_seeds
 from app.seeds import MAX_SEED
+from tests.training.networks.philox_by_hand import block
 
 seeds = st.integers(0, MAX_SEED)
 
@@ -50,31 +51,16 @@ def test_a_seed_depends_on_its_number_alone(seed: int, split: str, start: int, c
 def test_the_permutation_can_be_undone() -> None:
     """By the formula in Python's integers, backwards: so no two numbers share a seed."""
 
-    def philox(half: int, round_: int, place: int, key: tuple[int, int]) -> int:
-        counter = [half, round_, 4, place]
-        k0, k1 = key
-        for _ in range(10):
-            p0, p2 = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
-            counter = [
-                (p2 >> 32) ^ counter[1] ^ k0,
-                p2 & 0xFFFFFFFF,
-                (p0 >> 32) ^ counter[3] ^ k1,
-                p0 & 0xFFFFFFFF,
-            ]
-            k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-        return counter[0]
-
     for seed in (0, 1, 2**40 + 5, MAX_SEED):
-        key = (seed & 0xFFFFFFFF, seed >> 32)
         for place, split in enumerate(SPLITS):
             for number in (0, 1, 2**25, 2**51 - 1):
                 (found,) = stream_seeds(seed, split, number, number + 1).tolist()
                 upper, lower = divmod(found - place * 2**51, 2**25)
                 for round_ in (3, 2, 1, 0):
                     if round_ % 2:
-                        lower ^= philox(upper, round_, place, key) >> 7
+                        lower ^= block(seed, upper, (round_, 4, place))[0] >> 7
                     else:
-                        upper ^= philox(lower, round_, place, key) >> 6
+                        upper ^= block(seed, lower, (round_, 4, place))[0] >> 6
                 assert upper * 2**25 + lower == number
 
 
