@@ -16,7 +16,7 @@ MAX_KNOTS = 16
 MAX_OFFSET = 10.0  # of a mode; normal numbers do not reach further
 
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
-VAE_ARCHITECTURES = ("dense", "conv")
+VAE_ARCHITECTURES = ("dense", "conv", "compact")
 PRIOR_MIXINGS = ("reverse", "linear")
 
 
@@ -114,13 +114,16 @@ class VaeConfig:
             )
         if self.prior_layers and self.latent_dim < 2:
             raise ValueError("a learned prior needs a latent_dim of at least 2")
-        if self.architecture == "conv":
+        if self.architecture != "dense":
             if self.image_size % 4:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
             if len(self.channels) != 2:
-                raise ValueError(f"conv takes 2 widths, got {self.channels}")
+                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
             if len(self.blocks) != 2 or not all(0 <= count <= 16 for count in self.blocks):
-                raise ValueError(f"conv takes 2 numbers of blocks, each 0 to 16, got {self.blocks}")
+                raise ValueError(
+                    f"{self.architecture} takes 2 numbers of blocks, each 0 to 16, "
+                    f"got {self.blocks}"
+                )
         check_curve(self.tone)
 
     @property

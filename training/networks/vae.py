@@ -27,8 +27,23 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
-def _blocks(channels: int, count: int) -> list[nn.Module]:
-    return [ResidualBlock(channels) for _ in range(count)]
+class ShortBlock(nn.Module):
+    """relu(x + conv3x3(x)), which is one convolution when it is served."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)  # each block starts near the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.conv(x))
+
+
+def _maps(config: VaeConfig, channels: int, count: int) -> list[nn.Module]:
+    """What follows a layer that gives maps: blocks and an activation."""
+    if config.architecture == "compact":
+        return [nn.ReLU(), *(ShortBlock(channels) for _ in range(count))]
+    return [*(ResidualBlock(channels) for _ in range(count)), nn.SiLU()]
 
 
 def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
@@ -54,16 +69,15 @@ class Encoder(nn.Module):
             a, b = config.channels
             at_half, at_quarter = config.blocks
             side = config.image_size // 4
+            activation = nn.ReLU if config.architecture == "compact" else nn.SiLU
             layers = [
                 nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1),  # (B, a, H/2, W/2)
-                *_blocks(a, at_half),
-                nn.SiLU(),
+                *_maps(config, a, at_half),
                 nn.Conv2d(a, b, 4, stride=2, padding=1),  # (B, b, H/4, W/4)
-                *_blocks(b, at_quarter),
-                nn.SiLU(),
+                *_maps(config, b, at_quarter),
                 nn.Flatten(),
                 nn.Linear(b * side * side, config.hidden),
-                nn.SiLU(),
+                activation(),
             ]
             features = config.hidden
         self.trunk = nn.Sequential(*layers)
@@ -99,17 +113,16 @@ class Decoder(nn.Module):
             a, b = config.channels
             at_half, at_quarter = config.blocks
             side = config.image_size // 4
+            activation = nn.ReLU if config.architecture == "compact" else nn.SiLU
             self.trunk = nn.Sequential(
                 nn.Linear(config.latent_dim, config.hidden),
-                nn.SiLU(),
+                activation(),
                 nn.Linear(config.hidden, b * side * side),
                 nn.Unflatten(1, (b, side, side)),
-                *_blocks(b, at_quarter),
-                nn.SiLU(),
+                *_maps(config, b, at_quarter),
                 nn.Conv2d(b, 4 * a, 3, padding=1),
                 nn.PixelShuffle(2),  # (B, a, H/2, W/2)
-                *_blocks(a, at_half),
-                nn.SiLU(),
+                *_maps(config, a, at_half),
                 nn.Conv2d(a, 4 * config.image_channels, 3, padding=1),
                 nn.PixelShuffle(2),  # (B, C, H, W)
             )

@@ -66,6 +66,11 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
         VaeConfig(latent_dim=3, image_size=8, channels=(4, 6), blocks=(0, 2), hidden=5),
         ("decode", "encode"),
     ),
+    "vae-compact": (
+        "vae",
+        VaeConfig("compact", 3, image_size=8, channels=(4, 6), blocks=(1, 2), hidden=5),
+        ("decode", "encode"),
+    ),
     "vae-dense-flow": (
         "vae",
         VaeConfig(*("dense", 3), image_size=5, channels=(6,), prior_layers=2, prior_hidden=4),

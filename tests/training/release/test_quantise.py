@@ -25,8 +25,8 @@ from training.release.portable.quantise import quantise
 # Rounded one way by IEEE 754, or whole numbers; Conv and MatMul have exact sums.
 EXACT = {
     *("Add", "Cast", "Clip", "Concat", "Conv", "DepthToSpace", "Div", "Gather", "Identity"),
-    *("LeakyRelu", "MatMul", "Mul", "QLinearConv", "QuantizeLinear", "ReduceMax", "ReduceSum"),
-    *("Relu", "Reshape", "Split", "Sub", "Transpose"),
+    *("LeakyRelu", "MatMul", "MatMulInteger", "Mul", "QLinearConv", "QuantizeLinear", "ReduceMax"),
+    *("ReduceSum", "Relu", "Reshape", "Split", "Sub", "Transpose"),
 }
 
 

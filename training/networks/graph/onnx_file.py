@@ -25,9 +25,9 @@ MAX_IMPORTED_NODES = 16384  # a sampler of a few steps, unrolled, has thousands
 # inputs.
 _NAMES = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div
-    Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul Mul Pad
-    Pow QLinearConv QuantizeLinear ReduceMax ReduceSum Relu Reshape Resize Shape Sigmoid Slice
-    Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+    Equal Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool Identity LeakyRelu MatMul
+    MatMulInteger Mul Pad Pow QLinearConv QuantizeLinear ReduceMax ReduceSum Relu Reshape Resize
+    Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
 OPERATORS = frozenset(_NAMES.split())
 # What imported generators are made of besides. None is random, has a subgraph, or gives as many

@@ -87,6 +87,10 @@ def _matmul(_: Mapping[str, Attribute], x: Tensor, weight: Tensor) -> Tensor:
     return (x.to(dtype) @ weight.to(dtype)).float()
 
 
+def _integer_matmul(_: Mapping[str, Attribute], x: Tensor, weight: Tensor) -> Tensor:
+    return (x.double() @ weight.double()).to(torch.int32)
+
+
 def _quantized_conv(
     attributes: Mapping[str, Attribute],
     x: Tensor,
@@ -161,6 +165,7 @@ _OPERATORS: dict[str, _Operator] = {
     "Identity": lambda _, x: x,
     "LeakyRelu": lambda attributes, x: torch.where(x < 0, x * attributes["alpha"], x),
     "MatMul": _matmul,
+    "MatMulInteger": _integer_matmul,
     "Mul": lambda _, a, b: a * b,
     "QLinearConv": _quantized_conv,
     "QuantizeLinear": _quantize,

@@ -139,21 +139,22 @@ class ExactGraph:
         return str(self.add("Add", sums, self.add("Gather", by_class.float().numpy(), labels)))
 
     def quantized_conv(
-        self, x: tuple[str, float], weight: Tensor, y_scale: float, wanted: Tensor
+        self, x: tuple[str, float], weight: Tensor, y_scale: float, wanted: Tensor, stride: int = 1
     ) -> str:
-        """A 3x3 convolution of unsigned bytes to unsigned bytes, so with a ReLU: integer sums.
+        """A convolution of unsigned bytes to unsigned bytes, padded by 1, so with a ReLU: integer
+        sums.
 
         Args:
             x: Its input and the scale of that.
-            weight: (O, I, 3, 3); rounded to 7 bits, because AVX2 adds products in pairs of 16 bits.
+            weight: (O, I, h, h).
             y_scale: Of the output.
             wanted: The sums in floating point, (B, O, H, W), whose means the bias keeps.
+            stride: In pixels.
         """
         name, scale = x
-        weight_scale = weight.abs().flatten(1).amax(1).clamp(min=1e-12) / 64
-        whole = (weight / _columns(weight_scale, weight)).round()
+        whole, weight_scale = _seven_bits(weight)
         rounded = whole * _columns(weight_scale, weight)
-        got = F.conv2d(self.values[name].float() * scale, rounded, padding=1)
+        got = F.conv2d(self.values[name].float() * scale, rounded, padding=1, stride=stride)
         # What rounding and cut-off peaks weaken on average, each output's scale makes good.
         apart, meant = got - _means(got), wanted - _means(wanted)
         gain = (apart * meant).mean((0, 2, 3)) / apart.square().mean((0, 2, 3)).clamp(min=1e-12)
@@ -166,9 +167,29 @@ class ExactGraph:
                 *(weight_scale.numpy(), np.zeros(len(weight), np.int8), np.float32(y_scale), byte),
                 (bias.double() / (weight_scale.double() * scale)).round().to(torch.int32).numpy(),
                 pads=[1, 1, 1, 1],
-                kernel_shape=[3, 3],
+                kernel_shape=list(weight.shape[2:]),
+                strides=[stride, stride],
             )
         )
+
+    def quantized_linear(self, x: tuple[str, float], weight: Tensor, wanted: Tensor) -> str:
+        """A linear map of unsigned bytes to floats, with integer sums.
+
+        Args:
+            x: Its input and the scale of that.
+            weight: (O, I).
+            wanted: The sums in floating point, (B, O), whose means the bias keeps.
+        """
+        name, scale = x
+        whole, weight_scale = _seven_bits(weight)
+        got = self.values[name].float() * scale @ (whole * weight_scale[:, None]).T
+        unit = (weight_scale * scale).float()
+        bias = ((wanted - got).mean(0) / unit).round().to(torch.int32)
+        sums = self.add("MatMulInteger", name, whole.T.to(torch.int8).numpy())
+        # Added to the whole numbers: engines join a sum of floats to the product before it, and may
+        # then round once.
+        sums = self.add("Cast", self.add("Add", sums, bias.numpy()), to=TensorProto.FLOAT)
+        return str(self.add("Mul", sums, unit.numpy()))
 
     def table(self, x: str, function: Any, low: float, high: float, step: float) -> str:
         """A function of each number, by a table of its values at whole steps from low to high."""
@@ -267,6 +288,13 @@ def _means(maps: Tensor) -> Tensor:
 def _columns(per_output: Tensor, like: Tensor) -> Tensor:
     """(O,) to be multiplied with weights (O, ...)."""
     return per_output.view(-1, *[1] * (like.ndim - 1))
+
+
+def _seven_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (O, ...) as whole numbers and each output's scale: of 7 bits, because AVX2 adds
+    products of bytes in pairs of 16 bits."""
+    scale = weight.abs().flatten(1).amax(1).clamp(min=1e-12) / 64
+    return (weight / _columns(scale, weight)).round(), scale
 
 
 def _exponents(weight: Tensor, room: Tensor) -> Tensor:

@@ -7,6 +7,12 @@ from torch import Tensor, nn
 
 from training.networks.prior import Coupling, FlowPrior
 from training.networks.vae import VAE
+from training.release.portable.convolutions import (
+    as_convolutions,
+    as_maps,
+    convolved,
+    last_convolution,
+)
 from training.release.portable.exact_graph import ExactGraph, Whole
 from training.release.portable.layers import LATENT_PEAK, Sums, exact_layers, silu_table
 
@@ -16,8 +22,18 @@ def decoder_sums(graph: ExactGraph, network: VAE, with_prior: bool) -> Sums:
     z = _flow(graph, network.prior) if with_prior else "z"
     first, *others = network.decoder.trunk
     assert isinstance(first, nn.Linear)
-    x = exact_layers(graph, others, graph.affine(z, first.weight, first.bias, LATENT_PEAK))
-    low, high, step = -8.0, 8.0, 2.0**-7
+    x = graph.affine(z, first.weight, first.bias, LATENT_PEAK)
+    low, high = -8.0, 8.0
+    if network.config.architecture == "compact":
+        relu, linear, unflatten, *maps = others
+        x = exact_layers(graph, (relu, linear), x)
+        start = nn.Sequential(first, relu, linear, unflatten, nn.ReLU())
+        wanted = start(network.prior(graph.values["z"]) if with_prior else graph.values["z"])
+        *steps, last = as_convolutions(maps)
+        return last_convolution(
+            graph, convolved(graph, as_maps(graph, x, wanted), steps), last, low, high
+        )
+    x, step = exact_layers(graph, others, x), 2.0**-7
     return Sums(graph.index(x, low, high, step), low, step, round((high - low) / step) + 1)
 
 
@@ -49,10 +65,25 @@ def encoder_model(network: VAE, images: Tensor) -> bytes:
     x = graph.add("QuantizeLinear", "images", np.float32(1 / 255), np.uint8(0))
     x = graph.add("Cast", x, to=TensorProto.FLOAT)
     x = graph.add("Sub", graph.add("Mul", x, np.float32(2)), np.float32(255))  # -255 to 255
-    x = exact_layers(graph, network.encoder.trunk, Whole(x, 1 / 255, 255))
+    if network.config.architecture == "compact":
+        x = _compact_features(graph, network, x)
+    else:
+        x = exact_layers(graph, network.encoder.trunk, Whole(x, 1 / 255, 255))
     x = graph.affine(x, network.encoder.head.weight, network.encoder.head.bias)
     size = network.latent_dim
     mu, logvar = graph.add("Split", x, np.array([size, size]), outputs=2, axis=1)
     logvar = graph.add("Clip", logvar, np.float32(-10), np.float32(10))
     sizes = {"images": network.image_shape, "mu": (size,), "logvar": (size,)}
     return graph.model({"mu": mu, "logvar": logvar}, sizes)
+
+
+def _compact_features(graph: ExactGraph, network: VAE, levels: str) -> str:
+    """What the head of a compact encoder gets, of levels from -255 to 255."""
+    first, relu, *maps, flatten, linear, _ = network.encoder.trunk
+    assert isinstance(linear, nn.Linear)
+    x = exact_layers(graph, (first,), Whole(levels, 1 / 255, 255))
+    wanted = relu(first(graph.values["images"] * 2 - 1))
+    found = convolved(graph, as_maps(graph, x, wanted), as_convolutions(maps))
+    x = graph.add("Reshape", found.name, np.array([0, -1]))
+    sums = linear(flatten(found.wanted))
+    return str(graph.add("Relu", graph.quantized_linear((x, found.scale), linear.weight, sums)))
