@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -94,7 +95,7 @@ def create_app(
         # FastAPI's own would see the full route alone, and log what clients send.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redirect_slashes=False,  # a redirect would drop the body
-        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+        docs_url=None,  # its own has an address for OAuth, always at the root
     )
     routers = build_router(settings), build_oip_router(settings)
     for router in routers:
@@ -109,6 +110,19 @@ def create_app(
         if root := root_of(request):
             return HTMLResponse(_page_below(root))
         return FileResponse(STATIC / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        root = root_of(request)
+        files = f"{root}/static-offline-docs"
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=f"{app.title} - Swagger UI",
+            swagger_js_url=f"{files}/swagger-ui-bundle.js",
+            swagger_css_url=f"{files}/swagger-ui.css",
+            swagger_favicon_url=f"{files}/favicon.png",
+            swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+        )
 
     # FastAPI documents how to replace ``app.openapi``. It keeps what it generates, so the document
     # is completed once.

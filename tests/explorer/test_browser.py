@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 
 import httpx
 from PIL import Image as PillowImage
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page, Response
+
+from tests.explorer.page import drop, opened, watched
 
 
 def test_execute_in_swagger_ui_shows_the_digit(page: Page, shipped: Any) -> None:
@@ -42,3 +44,30 @@ def test_the_reference_renders(browser: Any, shipped: Any) -> None:
     page.get_by_text("Sample images from a model").first.wait_for()
     assert set(loaded) - {""} == {urlsplit(shipped.url).netloc}
     page.close()
+
+
+def test_below_a_prefix_each_view_and_the_documentation_stay_below_it(
+    browser: Browser, start_server: Any, tiny_store: Any
+) -> None:
+    responses: list[tuple[str, int]] = []
+
+    def note(response: Response) -> None:
+        if response.url.startswith("http"):  # neither data: nor blob:
+            responses.append((urlsplit(response.url).path, response.status))
+
+    options = ("--models-dir", str(tiny_store), "--workers", "1", "--root-path", "/api")
+    with start_server(*options) as server, watched(browser, server.url) as page:
+        page.on("response", note)
+        for view in ("board", "draw", "models", "verify"):
+            opened(page, f"{server.url}/api", view)
+        saved = httpx.get(f"{server.url}/generate?label=6&seed=31").content
+        drop(page, "#verify-drop", "six.png", saved)
+        page.get_by_text("Verified: the recipe reproduces every pixel.").first.wait_for()
+        page.goto(f"{server.url}/api/docs")
+        page.locator("#operations-images-generate .opblock-summary").click()
+        page.locator("#operations-images-generate button.execute").click()
+        page.locator("#operations-images-generate .live-responses-table img").wait_for()
+    paths = {path for path, _ in responses}
+    assert {"/api/generate", "/api/encode", "/api/verify", "/api/openapi.json"} < paths
+    assert {path for path in paths if not path.startswith("/api/")} == set()
+    assert {status for _, status in responses} == {200}

@@ -17,7 +17,7 @@ from bench.proxies import PROXIES, missing, running_proxy, timed_posts
 pytestmark = pytest.mark.slow
 
 PLAIN = "/generate?label=7&seed=42"
-ADDRESS = re.compile(r'(?:href|src|Url|url)"?\s*[=:]\s*["\'](/[^"\']*|[a-z]+://[^"\']*)')
+ADDRESS = re.compile(r'["\'](/[^"\'\s]*|[a-z]+://[^"\'\s]*)["\']')
 
 
 def needs(name: str) -> None:
