@@ -19,6 +19,7 @@ from bench import (
     overload,
     page,
     report,
+    requests,
     rig,
     startup,
 )
@@ -36,8 +37,9 @@ MODES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "dataset": dataset.run,
     "start": startup.run,
     "page": page.run,
+    "requests": requests.run,
 }
-
+LONG = ("requests", "pictures")  # run when they are named
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "failover": failover.main,
@@ -63,7 +65,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     names = [*MODES, "targets", "pictures"]
-    help_modes = f"of {', '.join(names)}; none = all but pictures, which measures no speed"
+    help_modes = f"of {', '.join(names)}; none = all but {' and '.join(LONG)}"
     add("modes", nargs="*", metavar="MODE", help=help_modes)
     connections = [1, 16, 64, 256]
     add("--connections", type=whole(1, 1024), nargs="+", default=connections, help="of closed")
@@ -90,7 +92,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, and so stop the servers
     about = {"wrk": wrk_.version(), **machine.describe()}
     failed = False
-    for mode in args.modes or MODES:
+    for mode in args.modes or [mode for mode in MODES if mode not in LONG]:
         if mode in ("targets", "pictures"):
             continue
         try:
@@ -100,10 +102,11 @@ def main() -> None:
             failed = failed or not isinstance(error, dataset.AbsentError)
             continue
         save(result, args, about)
+        markdown = requests.markdown if mode == "requests" else report.markdown
         print(
             f"\n## {mode}\n\nmedians (least-greatest) of {args.rounds} rounds of {args.seconds} s; "
             f"{about['cores']} cores of {about['cpu']}, load before: {about['load_before']}; "
-            f"{result.about}\n\n{report.markdown(result)}",
+            f"{result.about}\n\n{markdown(result)}",
             flush=True,
         )
     if "pictures" in args.modes:

@@ -1,5 +1,6 @@
--- Posts, and prints what was counted as one line of JSON. Arguments: nothing, or a body of JSON to
--- send with each request, or "seeded": then each request has a seed of its own.
+-- Sends requests, and prints what was counted as one line of JSON. Arguments: nothing or a body of
+-- JSON, to POST; "seeded", to POST with a seed of its own each; "raw" and a file, to send exactly
+-- its bytes, but for ########, which is another number each time.
 wrk.method = "POST"
 
 function init(args)
@@ -10,6 +11,15 @@ function init(args)
     request = function()
       seed = seed + 1
       return wrk.format(nil, path .. string.format("%d", seed))
+    end
+  elseif args[1] == "raw" then
+    local file = assert(io.open(args[2], "rb"))
+    local bytes = file:read("*a")
+    file:close()
+    local number = math.random(10 ^ 7)
+    request = function()
+      number = number + 1
+      return (bytes:gsub("########", string.format("%08d", number), 2))
     end
   elseif args[1] then
     wrk.headers["Content-Type"] = "application/json"

@@ -21,7 +21,7 @@ def version() -> str:
 
 
 def run(url: str, connections: int, seconds: int, argument: str | None = None) -> dict[str, float]:
-    """POST to ``url`` for some seconds. One thread, so that the server keeps the other cores.
+    """POST to ``url`` for some seconds.
 
     Args:
         url: With its query.
@@ -29,18 +29,33 @@ def run(url: str, connections: int, seconds: int, argument: str | None = None) -
         seconds: How long.
         argument: Of wrk.lua: a body of JSON, or "seeded"; None = neither.
     """
-    script = [f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", "-s", str(_SCRIPT), url]
+    return parse(_run(url, connections, seconds, *([] if argument is None else [argument])))
+
+
+def run_raw(
+    url: str, connections: int, seconds: int, request: Path, status: int
+) -> dict[str, float]:
+    """As ``run``, with a file's bytes as requests, which get this status."""
+    return parse(_run(url, connections, seconds, "raw", str(request)), fails=status > 399)
+
+
+def _run(url: str, connections: int, seconds: int, *arguments: str) -> str:
+    """wrk's output. One thread, so that the server keeps the other cores."""
+    script = [f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", "-s", str(_SCRIPT), url, "--", *arguments]
     command = ["wrk", "-t1", f"-c{connections}", *script]
-    command += [] if argument is None else ["--", argument]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"wrk did not end {seconds + 60} s after its start") from error
-    return parse(told.stdout + told.stderr)
+    return told.stdout + told.stderr
 
 
-def parse(output: str) -> dict[str, float]:
+def parse(output: str, fails: bool = False) -> dict[str, float]:
     """Requests answered a second and centiles of their times, from the script's line.
+
+    Args:
+        output: Of wrk.
+        fails: Whether each request is to get a status over 399; else none may.
 
     Raises:
         BenchError: an error status, a socket error, a timeout, or no count at all.
@@ -50,6 +65,8 @@ def parse(output: str) -> dict[str, float]:
         raise BenchError(f"wrk counted nothing: {output.strip()[-500:] or 'no output'}")
     counted = json.loads(lines[0].removeprefix(_MARK))
     requests, seconds = counted["requests"], counted["duration_us"] / 1e6
+    if fails:
+        counted["errors"]["status below 400"] = requests - counted["errors"].pop("status over 399")
     errors = [f"{count} x {kind}" for kind, count in counted["errors"].items() if count]
     if errors or not requests:
         seen = ", ".join(errors) or "no answer"
