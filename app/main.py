@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -20,9 +19,9 @@ from starlette.routing import Mount, Route
 from app import __doc__ as about
 from app import __version__
 from app.api.common import root_of
+from app.api.dispatch import Dispatcher
 from app.api.monitoring import livez
 from app.api.openapi.document import complete
-from app.api.parameters.checks import invalid_parameters, query_errors
 from app.api.router import build_router
 from app.core.lifecycle import serving
 from app.core.telemetry.logs import output_writer
@@ -140,8 +139,9 @@ def create_app(
             runs = not {"images", "latents"}.isdisjoint(getattr(route, "tags", ()))
             for method in route.methods or ():
                 counts.expect_route(method, route.path, timed=runs)
-    # The handlers only translate: RequestMiddleware answers every ServiceError.
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    operations = [route for router in routers for route in router.routes]
+    app.add_middleware(Dispatcher, routes=operations)  # innermost: added first
+    # The handler only translates: RequestMiddleware answers every ServiceError.
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     origins = frozenset(settings.allowed_origins)
@@ -171,11 +171,6 @@ def _first_segments(app: FastAPI) -> frozenset[str]:
 def _page_below(root: str) -> str:
     """The explorer's page, with addresses below a root path."""
     return (STATIC / "index.html").read_text().replace('="/', f'="{root}/')
-
-
-async def _on_validation_error(request: Request, error: Exception) -> NoReturn:
-    assert isinstance(error, RequestValidationError)
-    raise invalid_parameters(query_errors(error.errors(), route_path(request.scope)))
 
 
 def _methods(request: Request) -> str:

@@ -186,7 +186,7 @@ def _latent_dim(server: Server) -> int:
     """Dimensions of the latents that /decode reads."""
     _, _, text = server.ask("GET", "/models")
     models = json.loads(text)["models"]
-    return next(m["latent_dim"] for m in models if "decode" in m["operations"])
+    return int(next(m["latent_dim"] for m in models if "decode" in m["operations"]))
 
 
 def _status(port: int, request: bytes) -> int:

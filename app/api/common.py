@@ -1,12 +1,13 @@
 """Steps that several endpoints share: negotiation, uploads, cached and rendered responses."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel
 
 from app.api.parameters.declared import RenderingOptions
 from app.batching.ticket import Timing
@@ -103,6 +104,11 @@ async def render(
     files = await service.pictures.encode(encoding, context) if encoding else None
     encode_s = time.perf_counter() - started
     return images_response(rendering, images, metadata, timing, files, encode_s)
+
+
+def json_response(content: BaseModel, headers: Mapping[str, str]) -> Response:
+    """A document with headers of its own."""
+    return Response(content.model_dump_json(), media_type=JSON, headers=dict(headers))
 
 
 def document_response(

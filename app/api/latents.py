@@ -1,13 +1,13 @@
 """POST /encode, /decode and /reconstruct: pictures to latents and back, on a VAE."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
-from app.api.common import Endpoint, render, rendering_of, service_of
+from app.api.common import Endpoint, json_response, render, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
 from app.core.requests import check_seeds
@@ -28,12 +28,11 @@ def encode(settings: Settings) -> Endpoint:
 
     async def encode(
         request: Request,
-        response: Response,
         fitting: FittingQuery,
         model: EncoderName = None,
         seed: Seed = None,
         timeout_ms: TimeoutMs = None,
-    ) -> Any:
+    ) -> Response:
         """Encode pictures: the mean, log-variance and a sample z of each posterior."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
@@ -54,12 +53,10 @@ def encode(settings: Settings) -> Endpoint:
             posteriors, _ = await service.encode(encoder, images, context)
             means = [mu for mu, _ in posteriors]
             fits = await service.fits(encoder, images, means, context)
-            response.headers.update(fit_header(fits))
-            response.headers["Cache-Control"] = "no-store"
-            response.headers["X-Model"] = encoder.name
-            response.headers["X-Picture"] = summary(uploads)
+            headers = {"X-Model": encoder.name, "X-Picture": summary(uploads), **fit_header(fits)}
             items = _posterior_items(posteriors, uploads, fits, seed)
-            return PosteriorList(model=encoder.name, seed=seed, items=items)
+            posterior_list = PosteriorList(model=encoder.name, seed=seed, items=items)
+            return json_response(posterior_list, headers | {"Cache-Control": "no-store"})
 
     return encode
 
@@ -89,7 +86,7 @@ def decode(settings: Settings) -> Endpoint:
     return decode
 
 
-async def _columns(
+def _columns(
     show: Annotated[
         Literal["reconstruction", "beside", "error"],
         Query(

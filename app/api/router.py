@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from app.api.common import Endpoint
 from app.api.datasets import dataset
@@ -37,7 +37,6 @@ from app.api.openapi.operations import (
     TextResponse,
     ZipResponse,
 )
-from app.api.parameters.checks import check_query
 from app.api.problems import get_problem, list_problems
 from app.api.traverse import traverse
 from app.api.verify import verify
@@ -136,7 +135,7 @@ def _operations(settings: Settings) -> tuple[Operation, ...]:
 
 def build_router(settings: Settings) -> APIRouter:
     """A router with every operation; ``settings`` gives the limits in the OpenAPI document."""
-    router = APIRouter(dependencies=[Depends(check_query)])
+    router = APIRouter()
     for operation in _operations(settings):
         returns = operation.returns
         is_file = isinstance(returns, type) and issubclass(returns, Response)

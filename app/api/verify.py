@@ -1,13 +1,12 @@
 """POST /verify: whether an image is what its own recipe reproduces."""
 
 from dataclasses import asdict
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from app.api.bodies.pictures import read_file
-from app.api.common import Endpoint, service_of
+from app.api.common import Endpoint, json_response, service_of
 from app.api.parameters.declared import TimeoutMs
 from app.core.service import Service
 from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
@@ -23,7 +22,7 @@ _READERS = CapacityLimiter(2)  # threads; each for up to 10 ms, for 8 MB
 def verify(settings: Settings) -> Endpoint:
     """The endpoint, with the limits of ``settings``."""
 
-    async def verify(request: Request, response: Response, timeout_ms: TimeoutMs = None) -> Any:
+    async def verify(request: Request, timeout_ms: TimeoutMs = None) -> Response:
         """Check a PNG or WebP of /generate: does its recipe still reproduce it, pixel for pixel?
 
         The recipe in the file is run again and the pixels are compared. This proves that the
@@ -40,8 +39,7 @@ def verify(settings: Settings) -> Endpoint:
                 finding = VerificationResult("unknown_model", recipe, detail)
             else:
                 finding = await compare(service, picture, recipe, *regenerated, context)
-        response.headers["Cache-Control"] = "no-store"
-        return _verification(service, finding)
+        return json_response(_verification(service, finding), {"Cache-Control": "no-store"})
 
     return verify
 

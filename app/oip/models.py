@@ -95,7 +95,7 @@ def protocol_models(service: Service) -> dict[str, ProtocolModel]:
     return {name: by_name[name] for name in sorted(by_name)}
 
 
-async def model_of_path(request: Request, model: Annotated[str, Path()]) -> ProtocolModel:
+def model_of_path(request: Request, model: Annotated[str, Path()]) -> ProtocolModel:
     """The model named in the path.
 
     Raises:
@@ -115,7 +115,7 @@ async def model_of_path(request: Request, model: Annotated[str, Path()]) -> Prot
     raise UnknownModelError(f"unknown model {shown(model)}; available: {', '.join(models)}{hint}")
 
 
-async def model_and_version_of_path(
+def model_and_version_of_path(
     request: Request, model: Annotated[str, Path()], version: Annotated[str, Path()]
 ) -> ProtocolModel:
     """The model and version named in the path.
@@ -123,7 +123,7 @@ async def model_and_version_of_path(
     Raises:
         UnknownModelError
     """
-    found = await model_of_path(request, model)
+    found = model_of_path(request, model)
     if version != VERSION:
         raise UnknownModelError(
             f"unknown version {shown(version)} of {found.name}; its only version is {VERSION}"

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from app import __version__
 from app.api.bodies.raw import inflate
 from app.api.common import service_of
-from app.api.parameters.checks import check_query
 from app.api.parameters.declared import TimeoutMs
 from app.errors import (
     OF_BODIES,
@@ -47,11 +46,7 @@ _INDEX_BODY_BYTES = 1024  # at most, of a request for the repository index
 
 def build_oip_router(settings: Settings) -> APIRouter:
     """Every operation of the protocol."""
-    router = APIRouter(
-        prefix=V2,
-        tags=["open inference protocol"],
-        dependencies=[Depends(check_query)],
-    )
+    router = APIRouter(prefix=V2, tags=["open inference protocol"])
     _add_server(router)
     _add_models(router, settings, "/models/{model}", Depends(model_of_path), "")
     _add_models(

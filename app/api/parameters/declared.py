@@ -207,8 +207,7 @@ class RenderingOptions(NamedTuple):
     metadata: MetadataLevel
 
 
-# FastAPI runs a dependency that is not async in a thread, which would cost more than its work.
-async def _rendering_options(
+def _rendering_options(
     format: Annotated[
         FormatName | None,
         Query(description="Overrides the Accept header."),
@@ -251,7 +250,7 @@ class FittingOptions(NamedTuple):
     center: Tristate
 
 
-async def _fitting_options(
+def _fitting_options(
     invert: Annotated[
         Tristate,
         Query(
