@@ -147,6 +147,14 @@ class Settings(BaseSettings):
         description="maximum milliseconds in the queue, predicted from the measured rate; a "
         "request that would wait longer is refused with 503",
     )
+    queue_target_ms: float = Field(
+        default=75,
+        ge=0,
+        le=3_600_000,
+        description="the same for a queue that stands, because more is asked for than can be done: "
+        "one that has been longer than half of this for 0.05 s; max_queue_ms or more = no "
+        "difference",
+    )
     max_share: float = Field(
         default=0.8,
         gt=0,

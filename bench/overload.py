@@ -1,4 +1,4 @@
-"""Twice the capacity: what is still served, how fast, and how the rest is refused.
+"""More than the capacity: what is still served, how fast, and how the rest is refused.
 
 The service has one half of the cores, and what asks has the other: to ask twice as often takes
 twice the work, which would otherwise come off what is served.
@@ -10,20 +10,20 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench import client, rig
+from bench import client, processes, rig
 from bench.report import Result, Samples
 from bench.rounds import rounds
 
-OFFERED = 2.0  # of the capacity that the closed loop has just shown
-QUEUE_S = 1.0  # the service's default max_queue_ms
+OFFERED = (1.2, 2.0)  # of the capacity that the closed loop has just shown
+QUEUE_S = 0.25  # more than an answer takes, even for a burst's length
 CLOSED = 256  # connections that keep its batches full
 MOST_CONNECTIONS = 8192
 PROBES_PER_S = 100  # of /livez: enough in few seconds for a p99 that is no maximum
 
 
-def connections_for(capacity: float) -> int:
-    """Enough to keep more than QUEUE_S of work waiting: fewer would throttle what is offered."""
-    return min(MOST_CONNECTIONS, math.ceil(1.5 * OFFERED * QUEUE_S * capacity))
+def connections_for(rate: float) -> int:
+    """Enough for so many requests a second: fewer would throttle what is offered."""
+    return min(MOST_CONNECTIONS, math.ceil(1.5 * QUEUE_S * rate))
 
 
 def halves(cores: set[int]) -> tuple[set[int], set[int]]:
@@ -55,14 +55,17 @@ def run(args: Namespace) -> Result:
         with on(ours_on):
             ours = rig.Service(stack, folder, args, "--max-connections", room)
             floor = rig.floor(stack, folder, "bare", args.workers or len(ours_on))
-        for number, _, seconds in rounds(["overload"], args):
+        for number, offered, seconds in rounds(OFFERED, args):
             with on(asks_on):
                 constant = rig.loaded(floor, "/generate", CLOSED, seconds)["per_s"]
                 capacity = ours.load(CLOSED, seconds)["per_s"]
-                rate, many = OFFERED * capacity, connections_for(capacity)
+                rate = offered * capacity
+                many = connections_for(rate)
+                before = processes.cpu_s(ours.processes())
                 load = client.start(ours.url + ours.path, rate, seconds, many)
                 probe = client.start(f"{ours.url}/livez", PROBES_PER_S, seconds, 16, "GET")
             told, alive = client.finish(load), client.finish(probe)
+            used_s = processes.cpu_s(ours.processes()) - before
             found = {
                 "offered / capacity": told["offered_per_s"] / capacity,
                 "goodput / capacity": told["ok_per_s"] / capacity,
@@ -74,6 +77,7 @@ def run(args: Namespace) -> Result:
                 "refused, share of all": told["refused"] / (told["ok"] + told["refused"]),
                 "503 without Retry-After": told["refused_without_retry"],
                 "other statuses and broken connections": told["other"] + told["broken"],
+                "CPU of the service, cores": used_s / seconds,
                 "connections": many,
                 "generator's lag p99 ms": told["lag_p99_ms"],
                 "generator's share of a core": told["cpu_share"],
@@ -83,6 +87,6 @@ def run(args: Namespace) -> Result:
             if left > 0:
                 found["goodput / bound"] = found["goodput / capacity"] / left
             for name, value in found.items() if number else ():
-                samples.setdefault(name, []).append(value)
+                samples.setdefault(f"at {offered:.0%}: {name}", []).append(value)
     about: dict[str, object] = {"model": ours.model, "cores": [len(ours_on), len(asks_on)]}
     return Result("overload", about, samples)

@@ -46,7 +46,7 @@ class Batcher(Generic[Key, Row, Result]):
         max_wait_s: How long a batch that is not full waits for more, counted from the arrival of
             its first row, but at most half of the time to a deadline; 0 = not at all: batch what
             is queued while the model works.
-        queue_limit, max_queue_s, max_share: As in ``Admission``.
+        queue_limit, max_queue_s, target_s, max_share: As in ``Admission``.
         hang_s: How long a call may take before the model counts as hung.
         fatal: What ``run`` raises when no call can succeed any more: then the batcher ends.
         on_batch: Called with (key, rows, seconds) after each call, on the event loop.
@@ -66,6 +66,7 @@ class Batcher(Generic[Key, Row, Result]):
         max_wait_s: float = 0.0,
         queue_limit: int,
         max_queue_s: float = math.inf,
+        target_s: float = math.inf,
         max_share: float = 1.0,
         hang_s: float = math.inf,
         fatal: tuple[type[Exception], ...] = (),
@@ -81,7 +82,7 @@ class Batcher(Generic[Key, Row, Result]):
         self._queues: dict[Key, OperationQueue[BatchRequest[Row, Result]]] = {
             key: OperationQueue(config) for key, config in operations.items()
         }
-        self.admission = Admission(self._queues, queue_limit, max_queue_s, max_share)
+        self.admission = Admission(self._queues, queue_limit, max_queue_s, max_share, target_s)
         self._scheduler = Scheduler(self._queues, max_wait_s)
         self._requests = AcceptedRequests(self._queues, self._changed, on_drop, clock)
         self._arrival = asyncio.Event()

@@ -60,6 +60,7 @@ async def serving(
         max_wait_s=settings.max_wait_ms / 1e3,
         queue_limit=settings.queue_limit,
         max_queue_s=settings.max_queue_ms / 1e3,
+        target_s=settings.queue_target_ms / 1e3,
         max_share=settings.max_share,
         hang_s=settings.hang_seconds,
         fatal=(DeviceLostError,),

@@ -306,7 +306,7 @@ class Status(StrictModel):
     requests_in_flight: int
     queued_images: int
     predicted_wait_seconds: float = Field(
-        description="of a request for one image, in the process where it is longest"
+        description="until all that is queued should be done, in the process where that is longest"
     )
     requests: int = Field(description="answered, with any status")
     refused_requests: int = Field(description="refused because of load")

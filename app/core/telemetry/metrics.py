@@ -102,7 +102,7 @@ class Metrics(Collector):
         self._queued = self._gauge("genserve_queued_images", "Rows waiting for a model")
         self._wait = self._gauge(
             "genserve_predicted_wait_seconds",
-            "What a request for one image would wait now, in the process where that is longest",
+            "Until all that is queued should be done, in the process where that is longest",
             merge="max",
         )
         self._rate = self._gauge(

@@ -75,6 +75,7 @@ class BatcherMachine(RuleBasedStateMachine):
             max_wait_s=self.max_wait_s,
             queue_limit=QUEUE_LIMIT,
             max_queue_s=self.max_queue_s,
+            target_s=self.target_s,
             max_share=self.max_share,
             hang_s=HANG_S,
             on_drop=self._on_drop,
@@ -82,7 +83,7 @@ class BatcherMachine(RuleBasedStateMachine):
         )
 
     max_wait_s = 0.0
-    max_queue_s = math.inf
+    max_queue_s = target_s = math.inf
     max_share = 1.0
     inline_rows = 0
     rates: dict[str, float] = {}  # noqa: RUF012
@@ -414,9 +415,10 @@ class WaitingMachine(BatcherMachine):
 
 
 class RefusingMachine(BatcherMachine):
-    """Long waits are refused."""
+    """Long waits are refused, and sooner where they are common."""
 
     max_queue_s = 5.0
+    target_s = 2.0
     rates = {"a": FULL_RATE, "b": FULL_RATE}  # noqa: RUF012
 
 
