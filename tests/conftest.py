@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import hashlib
 import os
 import re
@@ -15,6 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# Before torch is loaded, and for what tests start. A second thread gains nothing on tiny networks,
+# and where every core has a process of tests, waiting for it costs more than all the work.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 import httpx
 import pytest
 import torch
@@ -23,6 +29,7 @@ from fastapi import FastAPI
 
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
+from app.engines.probe import Findings
 from app.http.connection.protocol import service_protocol
 from app.http.cors import default_headers
 from app.main import create_app
@@ -74,6 +81,15 @@ def pytest_configure() -> None:
     would inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected is there to stay: garbage collections skip it."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 # Files of few and long tests, which would else be begun last and leave a core idle at the end.
@@ -165,19 +181,22 @@ def odd_store(make_store: MakeStore) -> Path:
 
 @pytest.fixture(scope="session")
 def load_tiny(tiny_store: Path) -> Callable[[Settings], Callable[[], LoadedModels] | None]:
-    """``create_app``'s ``loaded_models`` for these settings: where they change nothing about the
-    tiny store's models, those that are loaded and probed once; else None."""
-    usual = Settings(models_dir=tiny_store, max_batch=8)
-    loaded = load_models(usual)
-    loaded.engine.start_thread()
-    findings = loaded.engine.probe()
+    """``create_app``'s ``loaded_models`` for these settings: for a store of ``make_store``, models
+    that are loaded and probed once for all settings that say the same of them; else None."""
+    names = ("models_dir", "max_batch", "engine", "device", "threads")
+    kept: dict[tuple[object, ...], tuple[LoadedModels, Findings]] = {}
 
     def loader(settings: Settings) -> Callable[[], LoadedModels] | None:
-        names = ("models_dir", "max_batch", "engine", "device", "threads")
-        if any(getattr(settings, name) != getattr(usual, name) for name in names):
+        if settings.models_dir.parent != tiny_store.parent:
             return None
-        engine = Engine(loaded.engine.models, usual.max_batch)
-        return lambda: adopt_findings(settings, LoadedModels(engine, {}), findings)
+        key = tuple(getattr(settings, name) for name in names)
+        if key not in kept:
+            loaded = load_models(settings)
+            loaded.engine.start_thread()
+            kept[key] = loaded, loaded.engine.probe()
+        loaded, findings = kept[key]
+        engine = Engine(dict(loaded.engine.models), settings.max_batch)
+        return lambda: adopt_findings(settings, LoadedModels(engine, loaded.refused), findings)
 
     return loader
 

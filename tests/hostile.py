@@ -254,6 +254,8 @@ JPEG, WEBP = "image/jpeg", "image/webp"
 FORM = "multipart/form-data; boundary=x"
 _WHOLE = picture()
 _ROWS = zlib.compress(bytes(29 * 28))
+_BOMB = zlib.compress(bytes(10**8), 9)
+_SMALL_BOMB = zlib.compress(bytes(10**6), 9)
 _FILE = ('name="file"; filename="a.png"', _WHOLE)
 
 # (name, Content-Type, operation, body, status, slug)
@@ -291,17 +293,17 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
     ),
     (
         *("text bomb", PNG, "encode"),
-        png((b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8), 9)), (b"IDAT", _ROWS)),
+        png((b"zTXt", b"k\0\0" + _BOMB), (b"IDAT", _ROWS)),
         *(422, UNREADABLE),
     ),
     (
         *("profile bomb", PNG, "encode"),
-        png((b"iCCP", b"k\0\0" + zlib.compress(bytes(10**8), 9)), (b"IDAT", _ROWS)),
+        png((b"iCCP", b"k\0\0" + _BOMB), (b"IDAT", _ROWS)),
         *(422, UNREADABLE),
     ),
     (
         *("pixel bomb", PNG, "encode"),
-        png((b"IDAT", zlib.compress(bytes(10**8), 9))),
+        png((b"IDAT", _BOMB)),
         *(200, ""),  # what is over is not inflated
     ),
     # Work that is out of proportion to the bytes sent.
@@ -328,14 +330,14 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
     (
         *("international text bomb", PNG, "encode"),
         png(
-            (b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(10**8), 9)),
+            (b"iTXt", b"k\0\1\0\0\0" + _BOMB),
             (b"IDAT", _ROWS),
         ),
         *(422, UNREADABLE),
     ),
     (
         *("bombs that are small alone", PNG, "encode"),
-        png(*[(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**6), 9))] * 9, (b"IDAT", _ROWS)),
+        png(*[(b"zTXt", b"k\0\0" + _SMALL_BOMB)] * 9, (b"IDAT", _ROWS)),
         *(422, UNREADABLE),
     ),
     ("text in peace", PNG, "encode", png((b"tEXt", b"a\0b"), (b"IDAT", _ROWS)), 200, ""),

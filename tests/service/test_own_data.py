@@ -21,6 +21,8 @@ from training.evaluation import cas, judge, measures
 from training.evaluation.evaluate import Effort
 from training.loops import prior_fit
 from training.networks.checkpoint import load
+from training.release import tone_curve
+from training.release.portable import quantise
 
 NAMES = ("ankle boot", "sneaker", "été & 写真", "100%/+")
 QUICK = ["--threads", "1"]
@@ -60,6 +62,9 @@ def _as_it_was() -> Iterator[None]:
         monkeypatch.setattr(cas, "STEPS", 2)
         monkeypatch.setattr(measures, "KID_SUBSETS", 2)
         monkeypatch.setattr(prior_fit, "BATCH", 16)
+        monkeypatch.setattr(tone_curve, "SAMPLES", 200)
+        monkeypatch.setattr(quantise, "TABLE", 256)
+        monkeypatch.setattr(quantise, "CALIBRATION", 64)
         yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)

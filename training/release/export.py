@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release.fit_table import fit_table
 from training.release.portable.folding import folded
+from training.release.session import session_of
 
 OPSET = 20
 SAMPLES = 256  # golden samples of each operation
@@ -123,7 +123,7 @@ def compare(
             portable graph, on average by more than MAX_MEAN_DIFFERENCE.
     """
     inputs = named_inputs(network, operation, SAMPLES)
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = session_of(data)
     onnx_outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     with torch.no_grad():
         result = _Operation(network, operation)(*inputs.values())

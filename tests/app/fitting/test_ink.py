@@ -6,6 +6,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from app.fitting.ink import find_ink
+from app.formats.reading.uploads import Upload
 from bench.sheets import PAPER, SHEETS, Array, coverage, drawn, png
 from tests.app.formats.pictures import AUTO, file_of, upload_of
 
@@ -20,9 +21,14 @@ def four() -> Array:
     return np.asarray(small, np.float32) / np.float32(255)
 
 
+@pytest.fixture(scope="module")
+def clean() -> Upload:
+    """The four as it is found on a clean sheet."""
+    return upload_of(SHEETS["clean sheet"](four(), np.random.default_rng(0)), AUTO)
+
+
 @pytest.mark.parametrize("name", SHEETS)
-def test_a_digit_is_found_on_a_spoiled_sheet_as_on_a_clean_one(name: str) -> None:
-    clean = upload_of(SHEETS["clean sheet"](four(), np.random.default_rng(0)), AUTO)
+def test_a_digit_is_found_on_a_spoiled_sheet_as_on_a_clean_one(name: str, clean: Upload) -> None:
     upload = upload_of(SHEETS[name](four(), np.random.default_rng(1)), AUTO)
     assert upload.steps[-1] == "centred"
     likeness = np.corrcoef(upload.image.ravel(), clean.image.ravel())[0, 1]
@@ -50,8 +56,7 @@ def test_a_thin_pens_single_stroke_is_no_ruled_line() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 6])
-def test_lines_as_dark_as_the_ink_are_removed_and_it_stays_whole(width: int) -> None:
-    clean = upload_of(SHEETS["clean sheet"](four(), np.random.default_rng(0)), AUTO)
+def test_lines_as_dark_as_the_ink_are_removed_and_it_stays_whole(width: int, clean: Upload) -> None:
     with PillowImage.new("RGB", (600, 800), PAPER) as paper:
         pen = ImageDraw.Draw(paper)
         for place in range(20, 800, 60):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -24,6 +23,7 @@ from training.networks.header import Description, Graph, read
 from training.networks.vae import VAE
 from training.release import export
 from training.release.export import compare, export_checkpoint, export_graph
+from training.release.session import session_of
 
 # As fitted: steep and flat pieces, and knots close to each other.
 CURVE = ((0.02, 0.0), (0.08, 0.08), (0.92, 0.92), (0.96, 0.986), (0.99, 0.99), (1.04, 1.0))
@@ -105,7 +105,7 @@ def test_every_architecture_is_repeated_at_every_batch_size(name: str) -> None:
         graph = compare(network, operation, data)
         assert graph.max_difference < 2e-5
         assert graph.sha256 == hashlib.sha256(data).hexdigest()
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = session_of(data)
         inputs = export.named_inputs(network, operation, 33)
         with torch.no_grad():
             expected = export._Operation(network, operation)(*inputs.values())

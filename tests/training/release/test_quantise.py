@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from training.networks.vae import VAE
 from training.release.export import compare
 from training.release.portable import quantise as module
 from training.release.portable.quantise import quantise
+from training.release.session import session_of
 
 # Rounded one way by IEEE 754, or whole numbers; Conv and MatMul have exact sums.
 EXACT = {
@@ -50,7 +50,7 @@ def test_it_is_the_same_on_either_engine_and_in_every_batch(quantised: Quantised
         batch, labels = golden_inputs(network.config, operation, 33)
         inputs = [batch] if labels is None else [batch, labels]
         runner = GraphRunner(data)
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = session_of(data)
         whole = session.run(None, dict(zip(runner.inputs, inputs, strict=True)))
         assert output_digest(whole) == output_digest(
             [output.numpy() for output in runner(*map(torch.from_numpy, inputs))]
@@ -107,7 +107,7 @@ def test_sums_are_exact_in_any_order(quantised: Quantised) -> None:
         model = onnx.load_from_string(data)
         given = {tensor.name: tensor for tensor in model.graph.initializer}
         batch, labels = golden_inputs(network.config, operation, 9)
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = session_of(data)
         feed = dict(zip((i.name for i in session.get_inputs()), (batch, labels), strict=False))
         expected = session.run(None, feed)
         products = [node for node in model.graph.node if node.op_type == "MatMul"]
@@ -123,9 +123,7 @@ def test_sums_are_exact_in_any_order(quantised: Quantised) -> None:
                 )
                 model.graph.node.insert(list(model.graph.node).index(node), gather)
                 node.input[side] = shuffled
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        session = session_of(model.SerializeToString())
         assert output_digest(session.run(None, feed)) == output_digest(expected)
 
 
@@ -141,7 +139,7 @@ def test_numbers_that_are_not_finite_stay_in_their_row(quantised: Quantised) -> 
     network, graphs = quantised
     for operation, data in graphs.items():
         batch, labels = golden_inputs(network.config, operation, 4)
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = session_of(data)
         names = [value.name for value in session.get_inputs()]
         expected = session.run(None, dict(zip(names, (batch, labels), strict=False)))
         for bad in (np.nan, np.inf, -np.inf):

@@ -12,7 +12,6 @@ Needs no images: ranges are calibrated on samples of the network itself.
 import copy
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from training.release.portable.exact_graph import ExactGraph
 from training.release.portable.generators import generator_sums
 from training.release.portable.layers import Sums, noise_for
 from training.release.portable.vaes import decoder_sums, encoder_model
+from training.release.session import session_of
 from training.release.tone_curve import level_crossings
 
 CALIBRATION = 512  # samples by which ranges are chosen
@@ -73,7 +73,7 @@ def _with_levels(
     """
     inputs = {name: () if name == "labels" else (network.latent_dim,) for name in graph.inputs}
     sizes = {**inputs, "index": network.image_shape, "levels": network.image_shape}
-    session = onnxruntime.InferenceSession(graph.model({"index": sums.index}, sizes))
+    session = session_of(graph.model({"index": sums.index}, sizes))
     noise = noise_for(network, min(TABLE, MOST_PIXELS // int(np.prod(network.image_shape))))
     counts, shares = np.zeros(sums.count, np.int64), torch.zeros(256)
     for part in zip(*(value.split(BATCH) for value in noise.values()), strict=True):
