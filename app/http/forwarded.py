@@ -14,7 +14,7 @@ other. What cannot be read is ignored.
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,7 @@ _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+(?:"|\\?$))++')
 _PAIR = re.compile(r'(?<![A-Za-z])([A-Za-z]++)=(?:"((?:[^"\\]|\\.)*+)"|([^;,"\s]*))')
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 def _unmapped(ip: _Address) -> _Address:
@@ -100,6 +101,21 @@ class TrustedProxies:
                 break
         return client
 
+    def client_of(self, peer: str, headers: Headers) -> str:
+        """The address of the client whose request a trusted proxy passes on; where it names none,
+        the proxy's."""
+        return self.client(peer, _given(headers).get(_FOR, ""))
+
+
+def _given(headers: Headers) -> dict[bytes, str]:
+    """What proxies say in the headers of a request, by header."""
+    lines: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        if name in _NAMES:
+            lines.setdefault(name, []).append(value.decode("latin-1"))
+    given = {name: ",".join(values) for name, values in lines.items()}
+    return _forwarded(given.pop(_FORWARDED)) | given if _FORWARDED in given else given
+
 
 def _forwarded(header: str) -> dict[bytes, str]:
     """A Forwarded header in the form of the X-Forwarded headers."""
@@ -159,13 +175,7 @@ class ForwardedMiddleware:
         root = self._root_path
         changes: dict[str, Any] = {}
         if self._proxies and self._proxies.trusts(peer):
-            lines: dict[bytes, list[str]] = {}
-            for name, value in scope["headers"]:
-                if name in _NAMES:
-                    lines.setdefault(name, []).append(value.decode("latin-1"))
-            given = {name: ",".join(values) for name, values in lines.items()}
-            if _FORWARDED in given:
-                given = _forwarded(given.pop(_FORWARDED)) | given
+            given = _given(scope["headers"])
             if forwarded_for := given.get(_FOR):
                 changes["client"] = (self._proxies.client(peer, forwarded_for), 0)
             if (proto := _first(given.get(_PROTO, "")).lower()) in ("http", "https"):

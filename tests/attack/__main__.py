@@ -157,8 +157,11 @@ async def run(given: argparse.Namespace, url: str, pid: int, stack: ExitStack) -
     await asyncio.sleep(3)  # the bystander's own start
     watch.seen()
     print(HEAD)
-    kinds_wanted = {n: k for n, k in KINDS.items() if k[0].__name__ not in given.without}
-    soak = ([one for one in SOAK if one.__name__ not in given.without], 24)
+    left_out = set(given.without)
+    if given.only:
+        left_out |= {one.__name__ for one, _ in KINDS.values()}.difference(given.only)
+    kinds_wanted = {n: k for n, k in KINDS.items() if k[0].__name__ not in left_out}
+    soak = ([one for one in SOAK if one.__name__ not in left_out], 24)
     rounds: list[tuple[str, list[Attack], int, float]] = []
     if given.seconds:
         rounds = [("none", [], 0, given.seconds)]
@@ -190,6 +193,7 @@ def main() -> None:
     parser.add_argument(
         "--without", action="append", default=[], choices=names, help="leave a kind out"
     )
+    parser.add_argument("--only", action="append", choices=names, help="of the kinds, this")
     parser.add_argument("--leak", action="store_true", help="the positive control")
     parser.add_argument("--url", help="a service that runs already")
     parser.add_argument("--pid", type=int, help="its first process")

@@ -33,6 +33,7 @@ from app.errors import (
     shown,
 )
 from app.http.access_log import AccessLog
+from app.http.connection.begin_turns import BeginTurns
 from app.http.connection.keep_alive import KeepAlive
 from app.http.connection.limit import ConnectionLimit
 from app.http.connection.state import NEXT, State
@@ -82,6 +83,7 @@ class Shared:
 
     fast_path: FastPath
     limit: ConnectionLimit
+    turns: BeginTurns
     keep_alive: "KeepAlive[ServiceProtocol]"
     deadlines: Mapping[State, float]  # seconds
     stall_seconds: float
@@ -114,6 +116,7 @@ def service_protocol(
             max_share=settings.max_share,
             on_refused=fast_path.refused_connection,
         ),
+        BeginTurns(lambda call: asyncio.get_running_loop().call_soon(call)),
         KeepAlive(settings.keep_alive_seconds, ServiceProtocol.close),
         {
             State.NEW: settings.header_seconds,
@@ -378,6 +381,23 @@ class ServiceProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         if self._shared.fast_path.draining:
             self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Called by uvicorn when a request is the connection's oldest: have it wait its turn."""
+
+        def begin() -> bool:
+            if not cycle.disconnected:
+                start(cycle, app)
+            return not cycle.disconnected
+
+        start = super()._start_asgi_task
+        self._shared.turns.ask(self._client_of(cycle), begin)
+
+    def _client_of(self, cycle: RequestResponseCycle) -> str | None:
+        """Whose request it is, by address."""
+        if not self._from_proxy:
+            return self._client
+        return by_address(self._shared.proxies.client_of(self._peer, cycle.scope["headers"]))
 
     def on_message_complete(self) -> None:
         if self._offers_upgrade():

@@ -21,6 +21,7 @@ APP = Path(__file__).parents[3] / "app"
 PROTOCOL = {
     # Overridden
     "__init__",
+    "_start_asgi_task",
     "connection_made",
     "connection_lost",
     "data_received",
