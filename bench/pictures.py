@@ -25,7 +25,8 @@ from bench.children import BenchError
 from bench.sheets import PAPER, SHEETS, Array, jpeg, png
 from training.data.dataset import DataError
 from training.data.sources import data_spec, default_data_root, load_data
-from training.evaluation.judge import Judge, judge_for
+from training.evaluation.judge import judge_for
+from training.evaluation.judge_networks import Judge, PublishingJudge
 
 FIRST = 5_000  # of the held-out digits
 SEED = 5
@@ -193,7 +194,7 @@ def write(args: Namespace) -> None:
         train, test = load_data(data_spec("mnist", default_data_root()))
     except DataError as error:
         raise BenchError(str(error)) from error
-    judge = judge_for(train, torch.device("cpu"))
+    judge = judge_for(PublishingJudge, train, torch.device("cpu"))
     chosen = slice(FIRST, FIRST + args.digits)
     digits: list[Array] = [*(test.images[chosen, 0].numpy().astype(np.float32) / 255)]
     labels = test.labels[chosen].tolist()

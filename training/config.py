@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.data.diffaugment import AUGMENTATIONS, parse_augmentations
 from training.networks.configs import GanConfig, VaeConfig
 from training.networks.gan import DiscriminatorConfig
 from training.optim.hardware import PRECISIONS
@@ -143,6 +144,25 @@ class GanRun(RunConfig):
         "for a gan: 1 = train with the images' labels and let a part of z select the class, so "
         "that fewer samples lie between two classes; 0 = without labels",
     )
+    balanced_labels: int = setting(
+        0,
+        "1 = show the discriminator real images of all classes equally often, as the generator "
+        "draws them; 0 = as often as they are",
+    )
+    augment: str = setting(
+        "",
+        "for few images: how real and generated images are changed before the discriminator sees "
+        f"them, with commas between: {', '.join(AUGMENTATIONS)}; empty = off",
+    )
+    augment_probability: float = setting(
+        1.0, "probability of each of them, 0 to 1; where a run starts if augment_target adapts it"
+    )
+    augment_target: float = setting(
+        0.0,
+        "adaptive augmentation: the probability rises while the mean sign of the discriminator's "
+        "logits at real images is above this, and falls below it; 0.6 is usual, 0 = fixed",
+    )
+    augment_images: int = setting(100_000, "images in which that probability can go from 0 to 1")
     network: GanConfig = field(default_factory=GanConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -154,10 +174,16 @@ class GanRun(RunConfig):
             self._check_range(name, 0, math.inf)
         for name in ("adam_beta1", "adam_beta2"):
             self._check_range(name, 0, 1)
-        if self.label_modes not in (0, 1):
-            raise ValueError(f"label_modes is {self.label_modes}; allowed: 0 and 1")
-        if self.r1_every < 1:
-            raise ValueError(f"r1_every is {self.r1_every}; it must be at least 1")
+        for name in ("label_modes", "balanced_labels"):
+            if getattr(self, name) not in (0, 1):
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 and 1")
+        for name in ("r1_every", "augment_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        parse_augmentations(self.augment)
+        for name in ("augment_probability", "augment_target"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
         if self.batch_size < 2:
             raise ValueError("batch_size is 1; batch norm needs at least 2")
 
@@ -174,6 +200,11 @@ class GanRun(RunConfig):
             reasons["classifier_weight"] = "it trains without labels; set --label-modes 1"
         if kind == "cgan":
             reasons["label_modes"] = "a cgan always trains with labels"
+        if not self.augment:
+            for name in ("augment_probability", "augment_target", "augment_images"):
+                reasons[name] = "augment is empty; name what to change, with --augment"
+        elif not self.augment_target:
+            reasons["augment_images"] = "the probability is fixed; set --augment-target too"
         return reasons
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from training.cli.importing import add_import
 from training.cli.threads import default_threads
+from training.data.dataset import DataSpec
+from training.data.folder import DEFAULT_SIZE
 from training.data.named_sets import NAMED
-from training.data.sources import DEFAULT, SIZES, default_data_root
+from training.data.sources import DEFAULT, SIZES, data_spec, default_data_root
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import CACHE
-from training.presets import PRESETS
+from training.presets import PRESETS, as_text, shape_of
 from training.release.published import STORE
 
 DESCRIPTION = (
@@ -28,11 +30,25 @@ ABOUT = {
 }
 
 
+SHAPES = {
+    "latent_dim": "numbers in a latent",
+    "channels": "widths of a GAN's generator from the smallest maps to the largest, of a VAE from "
+    "the image inwards; each doubles or halves the maps, so the image's side is a multiple of 2 "
+    "to their number. Multiples of 16 are served fastest",
+    "discriminator_channels": "widths of the discriminator from the image inwards",
+}
+
+
 def _positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """An argparse type: whole numbers of at least 1, with commas between."""
+    return tuple(_positive(part) for part in text.split(","))
 
 
 def _threads(text: str) -> int:
@@ -73,6 +89,30 @@ def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    """How pictures are read, of commands that no run or checkpoint tells."""
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        choices=SIZES,
+        help="pixels a side: pictures are scaled by their shorter side and cropped to the middle "
+        "square (default: 64 for the preset signs, 32 for cifar10, else 28)",
+    )
+    parser.add_argument(
+        "--image-channels",
+        choices=("auto", "1", "3"),
+        help="1 = grey, 3 = RGB, auto = as the pictures are (default: auto)",
+    )
+    parser.add_argument(
+        "--holdout-groups",
+        metavar="PATTERN",
+        help="hold out whole groups of a folder's pictures, such as all of a person, instead of "
+        "single ones: a regular expression for the part of a picture's path, below its class "
+        "folder, that names its group, such as '^[^/]+/' for a folder a person or '^[a-z]+' for "
+        "anna-03.jpg",
+    )
+
+
 def _add_training(subparsers: Any, kind: str, preset: str) -> None:
     defaults = PRESETS[kind].get(preset) or next(iter(PRESETS[kind].values()))
     parser = subparsers.add_parser(kind, help=f"train a {ABOUT[kind]}", description=ABOUT[kind])
@@ -83,18 +123,7 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
         f"{next(iter(PRESETS[kind]))})",
     )
     _add_data(parser, DEFAULT)
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        choices=SIZES,
-        help="pixels a side: pictures are scaled by their shorter side and cropped to the middle "
-        "square (default: 32 for cifar10, else 28)",
-    )
-    parser.add_argument(
-        "--image-channels",
-        choices=("auto", "1", "3"),
-        help="1 = grey, 3 = RGB, auto = as the pictures are (default: auto)",
-    )
+    _add_pictures(parser)
     parser.add_argument(
         "--data-licence",
         metavar="TEXT",
@@ -138,6 +167,16 @@ def _add_training(subparsers: Any, kind: str, preset: str) -> None:
         action="store_true",
         help="write event files into the run folder too; needs the package tensorboard",
     )
+    shape = parser.add_argument_group("shape of the networks")
+    for name, value in shape_of(defaults).items():
+        several = isinstance(value, tuple)
+        shape.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_widths if several else _positive,
+            metavar="N,N,..." if several else "N",
+            default=argparse.SUPPRESS,
+            help=f"{SHAPES[name]} (default: {as_text(value)})",
+        )
     settings = parser.add_argument_group("run settings")
     for field in dataclasses.fields(defaults):
         if "help" in field.metadata:
@@ -258,10 +297,16 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     triton.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
     judge = subparsers.add_parser(
         "judge",
-        help="train a data set's judge anew, and compare it with the one in use",
-        description="Train the classifier whose features measure samples, by its fixed seeds, and "
-        "say how it differs from the one in use; docs/explanation/quality.md says what follows "
+        help="train a data set's judges anew, and compare them with those in use",
+        description="Train the classifiers whose features measure samples, by their fixed seeds, "
+        "and say how they differ from those in use; docs/explanation/quality.md says what follows "
         "from that",
+    )
+    judge.add_argument(
+        "--which",
+        choices=("choosing", "publishing"),
+        help="the judge that selects the best epoch of a run, or the one whose figures are "
+        "published (default: both)",
     )
     judge.add_argument(
         "--folder",
@@ -271,5 +316,27 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         "%(default)s)",
     )
     _add_data(judge, DEFAULT)
+    _add_pictures(judge)
     _add_device(judge)
     return parser
+
+
+def new_data_spec(
+    arguments: argparse.Namespace, preset_size: int = DEFAULT_SIZE, licence: str = ""
+) -> DataSpec:
+    """The data of a command that no run or checkpoint tells: what ``_add_data`` and
+    ``_add_pictures`` were given.
+
+    Args:
+        preset_size: Pixels a side that the preset is made for; if it is DEFAULT_SIZE, the data's
+            own size counts.
+        licence: Of the pictures; "" = the data's own.
+    """
+    return data_spec(
+        DEFAULT if arguments.data is None else arguments.data,
+        arguments.data_root,
+        image_size=arguments.image_size or (preset_size if preset_size != DEFAULT_SIZE else 0),
+        image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
+        licence=licence,
+        groups=arguments.holdout_groups or "",
+    )

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from training.cli.arguments import new_data_spec
 from training.cli.importing import import_generator
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.sources import DEFAULT, data_spec, load_data
 from training.evaluation.evaluate import Effort, evaluate, reference_for
 from training.evaluation.judge import judge_path, load_judge, save_weights, train_judge
+from training.evaluation.judge_networks import ChoosingJudge, Judge, PublishingJudge
+from training.evaluation.judged_reference import JudgedReference
 from training.evaluation.likelihood import check_effort
 from training.evaluation.metric_docs import plain_table, rounded
 from training.evaluation.metric_sensitivity import measure_damages, sensitivity_table
@@ -74,7 +77,7 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
         arguments.json.open("a").close()  # an unwritable file fails before minutes of work
     if arguments.damage:
         reference = reference_for(*load_data(_data_spec(arguments)), device, effort)
-        figures = measure_damages(reference.judge, reference.train, reference.test, effort)
+        figures = measure_damages(reference.judged.judge, reference.train, reference.test, effort)
         print(sensitivity_table(figures))
         _write_json(arguments.json, figures)
         return
@@ -151,28 +154,44 @@ def write_triton(arguments: argparse.Namespace) -> None:
     print(f"{arguments.folder}: {', '.join(names)}")
 
 
-def retrain_judge(arguments: argparse.Namespace) -> None:
-    """``judge``: train one with the fixed seeds, and compare it with the one in use."""
+JUDGES = {judge.name: judge for judge in (ChoosingJudge, PublishingJudge)}
+
+
+def retrain_judges(arguments: argparse.Namespace) -> None:
+    """``judge``: train one or both with the fixed seeds, and compare with those in use."""
     device = pick_device(arguments.device)
-    train, test = (part.to(device) for part in load_data(_data_spec(arguments)))
-    in_use = judge_path(train)
-    path = arguments.folder / in_use.name
-    if path.exists():
-        raise TrainingError(f"{path} exists; name another --folder, or delete it")
-    print(f"training the judge on {len(train)} images", flush=True)
-    save_weights(train_judge(train, device), path)
-    references = {path: Reference(load_judge(path, train, device), train, test)}
-    if in_use.exists() and in_use != path:
-        references[in_use] = Reference(load_judge(in_use, train, device), train, test)
-    for place, reference in references.items():
-        figures = rounded(reference.judge_figures | reference.floors)
+    train, test = (part.to(device) for part in load_data(new_data_spec(arguments)))
+    kinds = [JUDGES[arguments.which]] if arguments.which else list(JUDGES.values())
+    for kind in kinds:
+        path = arguments.folder / judge_path(kind, train).name
+        if path.exists():
+            raise TrainingError(f"{path} exists; name another --folder, or delete it")
+    for kind in kinds:
+        _retrain_judge(kind, train, test, arguments.folder, device)
+
+
+def _retrain_judge(
+    kind: type[Judge], train: Dataset, test: Dataset, folder: Path, device: torch.device
+) -> None:
+    in_use = judge_path(kind, train)
+    path = folder / in_use.name
+    print(f"training the {kind.name} judge on {len(train)} images", flush=True)
+    save_weights(train_judge(kind, train, device), path)
+    chosen = Reference(load_judge(kind, path, train, device), train, test).chosen
+    places = [path, in_use] if in_use.exists() and in_use != path else [path]
+    judged = [
+        JudgedReference(load_judge(kind, place, train, device), train, test, chosen)
+        for place in places
+    ]
+    for place, one in zip(places, judged, strict=True):
+        figures = rounded({"real_images": len(chosen)} | one.judge_figures | one.floors)
         print(f"{place}: {', '.join(f'{name} {value}' for name, value in figures.items())}")
-    if len(references) == 2:
-        one, other = (reference.judged_test for reference in references.values())
-        if torch.equal(one.features, other.features):
+    if len(judged) == 2:
+        new, old = (reference.judged_test for reference in judged)
+        if torch.equal(new.features, old.features):
             print("the two judges are equal: their figures are comparable")
         else:
-            share = float((one.classes == other.classes).double().mean())
+            share = float((new.classes == old.classes).double().mean())
             print(
                 f"the two judges differ, although they agree on {share:.2%} of the test images: "
                 "their figures are not comparable"
@@ -184,7 +203,7 @@ COMMANDS = {
     "evaluate": evaluate_published,
     "export": export,
     "export-triton": write_triton,
-    "judge": retrain_judge,
+    "judge": retrain_judges,
     "import": import_generator,
 }
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 
+from training.cli.arguments import SHAPES, new_data_spec
 from training.cli.threads import usable_cores
 from training.config import AnyRun, GanRun, VaeRun, settings_as_lines
 from training.data.dataset import DataError, Dataset, DataSpec
-from training.data.sources import DEFAULT, data_spec, load_data, relocated
+from training.data.sources import load_data, relocated
 from training.loops.dry_run import describe_run
 from training.loops.gan import PICTURED, shown_classes, train_gan
 from training.loops.heldout import held_out_count
 from training.loops.vae import train_vae
 from training.optim import distributed
 from training.optim.hardware import Hardware, check_devices, pick_hardware
-from training.presets import PRESETS
+from training.presets import PRESETS, with_shape
 from training.runs.errors import TrainingError
 from training.runs.interrupts import Stopped
 from training.runs.reporting import CURVES, LOG, summary_writer_class
@@ -80,6 +81,7 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
     fields = {field.name for field in dataclasses.fields(GanRun)}
     fields |= {field.name for field in dataclasses.fields(VaeRun)}
     given = {name: value for name, value in vars(arguments).items() if name in fields}
+    shape = {name: value for name, value in vars(arguments).items() if name in SHAPES}
 
     if arguments.resume:
         folder = arguments.resume
@@ -88,9 +90,9 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
             raise TrainingError(
                 f"{folder} is a {stored_kind} run: python -m training {stored_kind}"
             )
-        fixed = ("preset", "image_size", "image_channels", "data_licence")
+        fixed = ("preset", "image_size", "image_channels", "holdout_groups", "data_licence")
         given |= {name: True for name in fixed if getattr(arguments, name) is not None}
-        if given:
+        if given := given | shape:
             raise TrainingError(
                 f"--resume continues with the run's own settings; leave out {', '.join(given)}"
             )
@@ -99,20 +101,14 @@ def _resolve(arguments: argparse.Namespace) -> _Resolved:
         return _Resolved(kind, preset, run, spec, data, folder)
 
     preset = arguments.preset or next(iter(PRESETS[kind]))
-    defaults = PRESETS[kind][preset]
+    defaults = with_shape(PRESETS[kind][preset], **shape)
     wanted = dataclasses.replace(defaults, **given)  # refuses bad settings before images are read
     if unused := {k: why for k, why in wanted.unused(kind).items() if k in given}:
         reasons = "; ".join(
             f"--{name.replace('_', '-')} has no effect: {why}" for name, why in unused.items()
         )
         raise TrainingError(f"{kind} with preset {preset}: {reasons}. Leave out what has no effect")
-    spec = data_spec(
-        DEFAULT if arguments.data is None else arguments.data,
-        arguments.data_root,
-        image_size=arguments.image_size or 0,
-        image_channels=int((arguments.image_channels or "auto").replace("auto", "0")),
-        licence=arguments.data_licence or "",
-    )
+    spec = new_data_spec(arguments, defaults.network.image_size, arguments.data_licence or "")
     data, _ = load_data(spec)
     modes = wanted.label_modes if isinstance(wanted, GanRun) else 0
     run = dataclasses.replace(_fitted_to_data(defaults, kind, data, modes), **given)

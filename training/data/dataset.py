@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-HELD_OUT = 0.1  # fraction for the test, of a set without a test set
 
 _stub_library: Any = None  # must not be garbage-collected while torchvision is loaded
 
@@ -70,8 +67,17 @@ class DataSpec:
     digest: str = ""  # Dataset.digest() of the training images; "" = not loaded yet
     # Images of each class, to report what has changed since; () = not loaded yet.
     counts: tuple[tuple[str, int], ...] = ()
+    # Of a folder: a regular expression for the part of a picture's path that names its group, which
+    # is held out whole; "" = pictures are held out one by one.
+    groups: str = ""
 
     def __post_init__(self) -> None:
+        try:
+            re.compile(self.groups)
+        except re.error as error:
+            raise ValueError(
+                f"{self.groups!r} is not a regular expression for groups: {error}"
+            ) from error
         if len(self.licence) > 200 or not self.licence.isprintable():
             raise ValueError(
                 f"the licence {self.licence[:40]!r} is not a line of at most 200 printable "
@@ -157,21 +163,32 @@ def first_images(data: Dataset, count: int) -> Tensor:
     return data.images[torch.arange(count, device=data.images.device) % len(data)]
 
 
-def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
-    """For each image whether it belongs to the test set: a tenth of each class, at least one.
-
-    Those with the lowest keys. Keys are digests of the images, so the choice does not depend on
-    names or order, and equal images of a class stay on one side.
-    """
-    by_label: dict[int, list[bytes]] = {}
-    for key, label in sorted(zip(keys, labels, strict=True)):
-        by_label.setdefault(label, []).append(key)
-    last = {k: own[max(1, round(HELD_OUT * len(own))) - 1] for k, own in by_label.items()}
-    return [key <= last[label] for key, label in zip(keys, labels, strict=True)]
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """The order of the images in one epoch, (count,) int64 on the CPU: a function of seed and epoch
     alone, so resuming does not need earlier epochs."""
     generator = torch.Generator().manual_seed((seed << 20) + epoch)
     return torch.randperm(count, generator=generator)
+
+
+def balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """As ``epoch_order``, (N,), but with each class equally often in any stretch of it.
+
+    Images of rare classes come several times, and some of frequent ones wait for a later epoch.
+
+    Args:
+        labels: Of the images, (N,).
+    """
+    generator = torch.Generator().manual_seed((seed << 20) + epoch)
+    labels = labels.cpu()
+    classes = labels.unique()
+    each = -(-len(labels) // len(classes))
+    columns = []
+    for label in classes:
+        own = torch.where(labels == label)[0]
+        turns = [
+            own[torch.randperm(len(own), generator=generator)] for _ in range(-(-each // len(own)))
+        ]
+        columns.append(torch.cat(turns)[:each])
+    rows = torch.stack(columns, dim=1)  # (each, K): an image of each class
+    mixed = torch.stack([row[torch.randperm(len(row), generator=generator)] for row in rows])
+    return mixed.flatten()[: len(labels)]

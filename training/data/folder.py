@@ -15,8 +15,9 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import torch
 
-from training.data.dataset import UNKNOWN_LICENCE, DataError, Dataset, DataSpec, held_out
+from training.data.dataset import UNKNOWN_LICENCE, DataError, Dataset, DataSpec
 from training.data.pictures import FORMATS, Image, PictureError, read_picture
+from training.data.splits import groups_of, held_out, held_out_groups
 from training.networks.header import MAX_LABEL_CHARACTERS
 
 DEFAULT_SIZE = 28
@@ -41,7 +42,8 @@ def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dat
     ``FOLDER/<class>/**`` are the pictures of a class; links are followed, hidden files ignored.
     ``FOLDER/train`` and ``FOLDER/test``, if both exist, each contain such classes. Otherwise a
     tenth of each class becomes the test set, selected by the SHA-256 of the files, so that it does
-    not depend on file names. The images are sorted by that digest, which mixes the classes.
+    not depend on file names; with ``spec.groups`` whole groups, such as all pictures of a person.
+    The images are sorted by that digest, which mixes the classes.
 
     Unreadable files and empty class folders are left out and listed on stderr. A picture that is in
     several classes is used, and reported there.
@@ -56,6 +58,8 @@ def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dat
     folder, size = Path(spec.source), spec.image_size or DEFAULT_SIZE
     entries = {path.name.lower(): path for path in _visible(folder) if path.is_dir()}
     split = "train" in entries and "test" in entries
+    if split and spec.groups:
+        raise DataError(f"{folder} has train/ and test/: leave out --holdout-groups")
     sides = [entries["train"], entries["test"]] if split else [folder]
     if split:
         beside = [path.name for path in _visible(folder) if path not in sides]
@@ -97,14 +101,17 @@ def load_folder(spec: DataSpec, memory: int | None = None) -> tuple[Dataset, Dat
                 file=sys.stderr,
             )
     else:
-        held = held_out([p.key for p in pictures[0]], [p.label for p in pictures[0]])
+        if spec.groups:
+            paths = [picture.path.relative_to(folder) for picture in pictures[0]]
+            held = held_out_groups(groups_of(paths, spec.groups))
+        else:
+            held = held_out([p.key for p in pictures[0]], [p.label for p in pictures[0]])
         train = [picture for picture, is_test in zip(pictures[0], held, strict=True) if not is_test]
         test = [picture for picture, is_test in zip(pictures[0], held, strict=True) if is_test]
         kept = {picture.label for picture in train}
         if same := [name for label, name in enumerate(names) if label not in kept]:
-            raise DataError(
-                f"classes whose files are all copies of one: {_listed(same)}; add others"
-            )
+            why = "are all of held-out groups" if spec.groups else "are all copies of one"
+            raise DataError(f"classes whose files {why}: {_listed(same)}; add others")
     if len(train) + len(test) < MIN_PICTURES or len(test) < 2:
         raise DataError(
             f"{folder} has {len(train)} pictures for training and {len(test)} for the test; at "

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from training.data.dataset import DataError, Dataset, DataSpec, held_out, import_torchvision
+from training.data.dataset import DataError, Dataset, DataSpec, import_torchvision
 from training.data.pictures import fit
+from training.data.splits import held_out
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images (N, H, W[, 3]), labels (N,)
 Read = Callable[[Path], tuple[Split, Split]]  # data root -> training and test set

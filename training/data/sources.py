@@ -76,6 +76,8 @@ def load_data(spec: DataSpec) -> tuple[Dataset, Dataset]:
             "--data where its images are"
         )
     else:
+        if spec.groups:
+            raise DataError(f"--holdout-groups is for folders; {spec.source} has a test set")
         train, test = load_named(spec)
     if spec.digest and train.digest() != spec.digest:
         raise DataError(

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from training.data.dataset import Dataset, to_pixels
-from training.evaluation import cas, likelihood, measures
-from training.evaluation.judge import JudgedImages, judge_for
+from training.evaluation import cas, likelihood, membership
+from training.evaluation.judge import judge_for, judge_path
+from training.evaluation.judge_networks import ChoosingJudge, PublishingJudge
+from training.evaluation.judged_reference import SEED
 from training.evaluation.measures import labels_by_share
-from training.evaluation.metric_docs import rounded
-from training.evaluation.reference import SAMPLES, SEED, Reference
+from training.evaluation.metric_docs import CHOOSING, rounded
+from training.evaluation.reference import SAMPLES, Reference
 from training.importing.graph_network import GraphNetwork
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -32,9 +34,16 @@ class Effort:
 def reference_for(
     train: Dataset, test: Dataset, device: torch.device, effort: Effort | None = None
 ) -> Reference:
-    """The real images on ``device`` as a reference, with the judge of the training set."""
+    """The real images on ``device`` as a reference, with the judges of the training set.
+
+    The choosing judge only if it exists, since otherwise it has chosen nothing.
+    """
     train, test = train.to(device), test.to(device)
-    return Reference(judge_for(train, device), train, test, (effort or Effort()).samples)
+    publishing, choosing = judge_for(PublishingJudge, train, device), None
+    if judge_path(ChoosingJudge, train).exists():
+        choosing = judge_for(ChoosingJudge, train, device)
+    samples = (effort or Effort()).samples
+    return Reference(publishing, train, test, samples, choosing=choosing)
 
 
 def draw(
@@ -77,7 +86,8 @@ def evaluate(
     """Figures by name, as ``metric_docs.MEANINGS`` explains them; deterministic on one device.
 
     A name that ends in ``_floor`` or ``_real`` is the same figure of real images: the best to
-    expect. docs/explanation/quality.md explains how each is estimated.
+    expect. Those of the choosing judge are a table of their own, ``metric_docs.CHOOSING``, where
+    there is one. docs/explanation/quality.md explains how each is estimated.
 
     Args:
         network: In eval mode, on the device of the reference.
@@ -87,9 +97,13 @@ def evaluate(
         ValueError: for a VAE, as ``likelihood.check_effort``.
     """
     effort = effort or Effort()
+    by_choosing, choosing = reference.by_choosing, dict[str, Any]()
     figures: dict[str, Any] = {"samples": effort.samples, "seed": SEED}
-    figures |= reference.judge_figures
-    figures |= reference.compare(*draw(network, effort.samples, SEED, reference.shares))
+    figures |= reference.count_figures | reference.judged.judge_figures
+    levels, labels = draw(network, effort.samples, SEED, reference.shares)
+    figures |= reference.compare(levels, labels)
+    if by_choosing:
+        choosing = by_choosing.judge_figures | by_choosing.compare(levels, labels)
     if network.num_classes and effort.cas_images:
         # At most as many as real images, since both classifiers get equally many. Other noise than
         # the samples above, so that the figures are independent.
@@ -99,12 +113,22 @@ def evaluate(
         figures |= reference.compare_by_cas(levels, labels)
     if isinstance(network, VAE):
         figures |= _evaluate_vae(network, reference, effort)
-    return rounded(figures)
+        levels = _reconstructed(network, reference.test)
+        figures |= reference.compare_reconstructions(levels)
+        if by_choosing:
+            choosing |= by_choosing.compare_reconstructions(levels)
+    return rounded(figures | ({CHOOSING: choosing} if choosing else {}))
+
+
+def _reconstructed(vae: VAE, data: Dataset) -> Tensor:
+    """Images as decoded from mu: uint8 (N, C, H, W)."""
+    mu, _ = likelihood.encodings(vae, to_pixels(data.images))
+    return torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
 
 
 def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, Any]:
-    """Likelihood and reconstructions of the test images, and the use of the latent space."""
-    images, labels = to_pixels(reference.test.images), reference.test.labels
+    """Likelihood of the test images, what it gives away, and the use of the latent space."""
+    images = to_pixels(reference.test.images)
     recon, kl = likelihood.elbo_terms(vae, images, SEED)
     binary = likelihood.binarised(images, SEED)
     binary_recon, binary_kl = likelihood.elbo_terms(vae, binary, SEED)
@@ -124,18 +148,12 @@ def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, A
             "nll_samples": effort.nll_samples,
             "nll_images": estimate.images,
         }
+    members = to_pixels(reference.train.images[reference.members])
+    found = membership.attack_by_loss(vae, members, images, SEED)
     mu, logvar = likelihood.encodings(vae, images)
-    reconstructed = torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
-    judged = JudgedImages.of(reference.judge, reconstructed)
-    distance = measures.frechet_distance(judged.features, reference.judged_test.features)
     return figures | {
-        "reconstruction_mse": float((to_pixels(reconstructed) - images).square().mean()),
-        "reconstruction_ssim": likelihood.structural_similarity(to_pixels(reconstructed), images),
-        "reconstruction_accuracy": float((judged.classes == labels).double().mean()),
-        "reconstruction_frechet_test": distance,
-        "reconstruction_frechet_test_ratio": measures.ratio(
-            distance, reference.floors["frechet_test"]
-        ),
+        "membership_loss_auc": found.auc,
+        "membership_loss_tpr": found.tpr,
         "active_units": likelihood.active_units(mu),
         "latent_dimensions": vae.latent_dim,
         "kl_per_dimension_nats": likelihood.kl_per_dimension(mu, logvar),

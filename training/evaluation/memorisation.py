@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from training.evaluation import measures
-from training.evaluation.judge import JudgedImages
 
 # A sample is memorised if it is less than this times as far from the nearest training image as from
 # the second nearest. Yoon et al. 2023, "Diffusion Probabilistic Models Generalize when They Fail to
@@ -16,18 +15,16 @@ ALIKE = 16  # near-identical training images (bursts, saved copies) that are ski
 
 
 class TrainingNeighbours(NamedTuple):
-    """Distances of N images to their nearest training images."""
+    """Distances of N images to their nearest training images, in pixels."""
 
-    pixels: Tensor  # (N, at most ALIKE + 1), ascending
+    distances: Tensor  # (N, at most ALIKE + 1), ascending
     apart: Tensor  # the same shape: of each of these neighbours to the first one
-    features: Tensor  # (N,), to the nearest in the judge's features
 
 
-def training_neighbours(images: JudgedImages, train: JudgedImages) -> TrainingNeighbours:
-    """Distances of the images to their nearest training images."""
-    pixels = measures.nearest_of_alike(images.points, train.points, min(ALIKE + 1, len(train)))
-    features = measures.nearest(images.features, train.features)[:, 0]
-    return TrainingNeighbours(*pixels, features)
+def training_neighbours(points: Tensor, train: Tensor) -> TrainingNeighbours:
+    """Distances of images to their nearest training images, both as points of pixels (N, D)."""
+    k = min(ALIKE + 1, len(train))
+    return TrainingNeighbours(*measures.nearest_of_alike(points, train, k))
 
 
 def memorisation_figures(
@@ -39,14 +36,23 @@ def memorisation_figures(
         neighbours: Of the samples.
         test: Of the test images.
     """
-    pixels, features = neighbours.pixels[:, 0], neighbours.features
-    test_pixels, test_features = test.pixels[:, 0], test.features
+    nearest, real = neighbours.distances[:, 0], test.distances[:, 0]
+    memorised = _memorised_share(neighbours, float(real.median()))
+    return {"memorised": memorised} | closeness("nearest_pixels", nearest, real)
+
+
+def closeness(name: str, distances: Tensor, real: Tensor) -> dict[str, Any]:
+    """How near samples come to training images: ``<name>_ratio`` and ``<name>_closer``.
+
+    Args:
+        distances: Of samples to their nearest training images, (N,).
+        real: Of test images to theirs, (M,).
+    """
     return {
-        "memorised": _memorised_share(neighbours, float(test_pixels.median())),
-        "nearest_pixels_ratio": _ratio_of_medians(pixels, test_pixels),
-        "nearest_pixels_closer": _share_closer(pixels, test_pixels),
-        "nearest_features_ratio": _ratio_of_medians(features, test_features),
-        "nearest_features_closer": _share_closer(features, test_features),
+        # Of the medians.
+        f"{name}_ratio": measures.ratio(float(distances.median()), float(real.median())),
+        # Share of distances below the 1 % quantile of the real ones.
+        f"{name}_closer": float((distances < real.quantile(0.01)).double().mean()),
     }
 
 
@@ -60,15 +66,5 @@ def _memorised_share(neighbours: TrainingNeighbours, usual_distance: float) -> f
     different = neighbours.apart >= MEMORISED_RATIO * usual_distance
     # The last neighbour counts as different: more alike ones than ALIKE are not looked at.
     different[:, 0], different[:, -1] = False, True
-    following = neighbours.pixels.where(different, torch.inf).amin(dim=1)
-    return float((neighbours.pixels[:, 0] < MEMORISED_RATIO * following).double().mean())
-
-
-def _ratio_of_medians(distances: Tensor, real: Tensor) -> float:
-    """Median distance of samples (N,) over that of real images (M,)."""
-    return measures.ratio(float(distances.median()), float(real.median()))
-
-
-def _share_closer(distances: Tensor, real: Tensor) -> float:
-    """Share of distances below the 1 % quantile of the real ones."""
-    return float((distances < real.quantile(0.01)).double().mean())
+    following = neighbours.distances.where(different, torch.inf).amin(dim=1)
+    return float((neighbours.distances[:, 0] < MEMORISED_RATIO * following).double().mean())

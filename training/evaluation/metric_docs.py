@@ -1,7 +1,7 @@
 """What each figure means, and tables of figures for the terminal and the card."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 MEANINGS = {
     "samples": "generated samples; none rejected, no truncation",
@@ -9,7 +9,8 @@ MEANINGS = {
     "real_images": "real training images that the samples are compared with and the floors are "
     "measured on; distances between distributions use as many samples",
     "test_images": "real test images",
-    "judge_version": "version of the judge; figures of different versions are not comparable",
+    "judge_version": "version of the judge that publishes; figures of different versions are not "
+    "comparable",
     "judge_accuracy": "accuracy of the judge on real test images",
     "judge_accuracy_worst": "the same for the worst label",
     "judge_accuracy_train": "the same on training images, on which it was trained",
@@ -41,6 +42,12 @@ MEANINGS = {
     "nearest_pixels_closer": "samples closer to it than 99 % of test images are",
     "nearest_features_ratio": "the same ratio in the judge's features",
     "nearest_features_closer": "samples closer than 99 % of test images, in the judge's features",
+    "membership_auc": "area under the ROC curve of telling training from test images by the "
+    "distance to the nearest sample; 0.5 = not at all",
+    "membership_tpr": "training images found so where 1 % of test images are mistaken for some",
+    "membership_loss_auc": "the same area by the negative ELBO of the image",
+    "membership_loss_tpr": "training images found so where 1 % of test images are mistaken for "
+    "some",
     "histogram_distance": "L1 distance between the pixel histograms of samples and training "
     "images, 0 to 2",
     "black_pixels": "share of pixels that are exactly black",
@@ -77,75 +84,126 @@ BESIDE_ELSEWHERE = {
     "active_units": "latent_dimensions",
 }
 
-Row = tuple[str, str, str, str]  # name, value, what real images score, meaning
+CHOOSING = "choosing_judge"  # name of a table of figures: of the judge that chose the weights
+FIRST_VERSION = 2  # of a judge that both chose and published, before there were two
+
+Figures = Mapping[str, Any]
 
 
-def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Fractions rounded to four significant digits, also in lists; the rest unchanged."""
+class Row(NamedTuple):
+    """A figure in a table, as texts; "" = there is none."""
+
+    name: str
+    value: str
+    real: str  # what real images score
+    meaning: str
+    choosing: str  # by the judge that chose
+    choosing_real: str
+
+
+def by_judge(figures: Figures) -> tuple[Figures, Figures]:
+    """(by the judge that publishes, by the one that chose); {} = not measured by it.
+
+    A checkpoint from before there were two has the figures of one, which chose as well.
+    """
+    if figures.get("judge_version") == FIRST_VERSION:
+        return {}, figures
+    return figures, figures.get(CHOOSING, {})
+
+
+def rounded(figures: Figures) -> dict[str, Any]:
+    """Fractions rounded to four significant digits, in lists and tables too; the rest unchanged."""
 
     def short(value: Any) -> Any:
         if isinstance(value, list):
             return [short(item) for item in value]
+        if isinstance(value, dict):
+            return rounded(value)
         return float(f"{value:.4g}") if isinstance(value, float) else value
 
     return {name: short(value) for name, value in figures.items()}
 
 
-def rows(figures: Mapping[str, Any]) -> list[Row]:
-    """A row for each figure; that of real images is a column instead of a row of its own.
+def rows(figures: Figures) -> list[Row]:
+    """A row for each figure; that of real images is a column instead of a row of its own, and so
+    are those of the choosing judge.
 
     Unknown figures have a row without a meaning.
     """
-    beside: dict[str, str] = {}
-    for name in figures:
-        elsewhere = BESIDE_ELSEWHERE.get(name, "")
-        for partner in (*(name + end for end in BESIDE), elsewhere):
-            if partner in figures:
-                beside[name] = partner
-    shown_beside = {name for name in beside.values() if name.endswith(BESIDE)}
+    choosing = figures.get(CHOOSING, {})
+    partners = {name: _partner(name, figures) for name in figures}
+    shown_beside = {name for name in partners.values() if name.endswith(BESIDE)}
     return [
-        (
+        Row(
             name,
             _text(value),
-            _text(figures[beside[name]]) if name in beside else "",
+            _text(figures.get(partners[name], "")),
             MEANINGS.get(name, ""),
+            _text(choosing.get(name, "")),
+            _text(choosing.get(partners[name], "")),
         )
         for name, value in figures.items()
-        if name not in shown_beside
+        if name not in shown_beside and name != CHOOSING
     ]
+
+
+def _partner(name: str, figures: Figures) -> str:
+    """The name of a figure's counterpart for real images; "" if there is none."""
+    names = (*(name + end for end in BESIDE), BESIDE_ELSEWHERE.get(name, ""))
+    return next((partner for partner in names if partner in figures), "")
 
 
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def plain_table(figures: Mapping[str, Any], stated: Mapping[str, Any]) -> str:
-    """For a terminal: each figure as measured now, of real images, and as the checkpoint states."""
+def plain_table(figures: Figures, stated: Figures) -> str:
+    """For a terminal: each figure as measured now, of real images, and as the checkpoint states;
+    by the judge that publishes, then by the one that chose."""
+    published, chosen = by_judge(stated)
+    table, choosing = _plain_table(figures, published), figures.get(CHOOSING)
+    if not choosing:
+        return table
+    return (
+        f"By the publishing judge\n{table}\n\n"
+        f"By the choosing judge\n{_plain_table(choosing, chosen)}"
+    )
+
+
+def _plain_table(figures: Figures, stated: Figures) -> str:
     lines = [f"{'figure':34}{'value':>10}  {'real':>10}  {'stated':>10}  meaning"]
-    for name, value, real, meaning in rows(figures):
-        if isinstance(figures[name], list):
-            lines.append(f"{name:34}{meaning}:\n    {value}")
+    for row in rows(figures):
+        if isinstance(figures[row.name], list):
+            lines.append(f"{row.name:34}{row.meaning}:\n    {row.value}")
         else:
-            before = _text(stated.get(name, "-"))
-            lines.append(f"{name:34}{value:>10}  {real:>10}  {before:>10}  {meaning}")
+            before = _text(stated.get(row.name, "-"))
+            numbers = f"{row.value:>10}  {row.real:>10}  {before:>10}"
+            lines.append(f"{row.name:34}{numbers}  {row.meaning}")
     return "\n".join(lines)
 
 
-def markdown_table(figures: Mapping[str, Any]) -> str:
+def markdown_table(figures: Figures) -> str:
     """For a card."""
-    lines = ["| Figure | Value | Real images | Meaning |", "| --- | --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in rows(figures)]
+    if not figures.get(CHOOSING):
+        lines = ["| Figure | Value | Real images | Meaning |", "| --- | --- | --- | --- |"]
+        lines += [f"| {' | '.join(row[:4])} |" for row in rows(figures)]
+        return "\n".join(lines)
+    lines = ["| Figure | Value | Real images | By the choosing judge | Real images | Meaning |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for row in rows(figures):
+        cells = (row.name, row.value, row.real, row.choosing, row.choosing_real, row.meaning)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def memorisation_summary(figures: Mapping[str, Any]) -> str:
-    """Whether the samples repeat training images, in two sentences."""
+def memorisation_summary(figures: Figures) -> str:
+    """Whether the samples repeat training images, in three sentences."""
     copies, memorised = figures["training_copies"], figures["memorised"]
     real = figures["memorised_real"]
     # 0.001 more than for test images is ten of 10,000 samples: more than chance.
     repeats = copies > figures["training_copies_real"] or memorised > real + 0.001
     verdict = "It repeats training images" if repeats else "It does not repeat training images"
-    return (
+    text = (
         f"{verdict}: of {figures['samples']:,} samples {copies} equal one in every pixel, and "
         f"{100 * memorised:.3g} % (test images: {100 * real:.3g} %) are less than a third as far "
         "from the nearest training image as from the next different one. The median distance to "
@@ -153,3 +211,13 @@ def memorisation_summary(figures: Mapping[str, Any]) -> str:
         f"images in pixels, and {figures['nearest_features_ratio']:.3g} times in the judge's "
         "features."
     )
+    if "membership_auc" in figures:
+        text += (
+            " Whether an image was trained on can be told from the samples with an AUC of "
+            f"{figures['membership_auc']:.3f} (other training images in their place: "
+            f"{figures['membership_auc_real']:.3f}; 0.5 = not at all)"
+        )
+        if "membership_loss_auc" in figures:
+            text += f", and from its loss with {figures['membership_loss_auc']:.3f}"
+        text += "."
+    return text

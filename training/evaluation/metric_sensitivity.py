@@ -15,9 +15,11 @@ from torch import Tensor
 
 from training.data.dataset import Dataset, to_pixels
 from training.evaluation.evaluate import Effort, as_served
-from training.evaluation.judge import CACHE, Judge
+from training.evaluation.judge import CACHE
+from training.evaluation.judge_networks import Judge
+from training.evaluation.judged_reference import SEED
 from training.evaluation.metric_docs import rounded
-from training.evaluation.reference import SEED, Reference
+from training.evaluation.reference import Reference
 
 NOISE = 0.05  # standard deviation; the range of a pixel is 1
 
@@ -84,7 +86,7 @@ SHOWN = (
     *("conditional_accuracy", "conditional_accuracy_worst", "class_kl_to_uniform"),
     *("diversity", "diversity_worst", "exact_duplicates", "near_duplicates"),
     *("training_copies", "memorised", "nearest_pixels_ratio", "nearest_pixels_closer"),
-    *("nearest_features_ratio", "nearest_features_closer"),
+    *("nearest_features_ratio", "nearest_features_closer", "membership_auc", "membership_tpr"),
     *("histogram_distance", "black_pixels", "cas_gap_points"),
 )
 

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import GanRun
-from training.data.dataset import Dataset, epoch_order, to_pixels
+from training.data.dataset import Dataset, balanced_order, epoch_order, to_pixels
+from training.data.diffaugment import (
+    AdaptiveProbability,
+    augmented,
+    draw_amounts,
+    parse_augmentations,
+)
 from training.loops.heldout import FrechetToTraining
 from training.networks.gan import Discriminator, Generator
 from training.optim.ema import Ema
@@ -93,6 +99,9 @@ def train_gan(
     )
     if folder:
         state.load(folder / STATE)
+    names = parse_augmentations(run.augment)
+    augment = AdaptiveProbability(run.augment_probability, run.augment_target, run.augment_images)
+    augment.restore(state.carried)
 
     data = data.to(device)
     batch = min(run.batch_size, len(data))
@@ -102,6 +111,14 @@ def train_gan(
     started = time.monotonic() - state.seconds
     order, order_epoch = None, -1
     r1 = torch.tensor(state.carried.get("r1", 0.0), device=device)
+
+    def seen(images: Tensor) -> Tensor:
+        """Images as the discriminator sees them."""
+        if not names:
+            return images
+        amounts = draw_amounts(names, batch, noise)[mine].to(device)
+        return augmented(images, names, amounts, augment.value)
+
     folder = folder if hardware.rank == 0 else None  # one process writes files
     measure = FrechetToTraining(data, device) if folder and state.step < last_step else None
 
@@ -112,10 +129,14 @@ def train_gan(
             # Real images of this step: seed and epoch determine the order of each epoch.
             epoch, index = divmod(state.step, steps_per_epoch)
             if epoch != order_epoch:
-                order, order_epoch = epoch_order(len(data), run.seed, epoch).to(device), epoch
+                if run.balanced_labels:
+                    order = balanced_order(data.labels, run.seed, epoch)
+                else:
+                    order = epoch_order(len(data), run.seed, epoch)
+                order, order_epoch = order.to(device), epoch
             assert order is not None
             chosen = order[index * batch : (index + 1) * batch][mine]
-            real = to_pixels(data.images[chosen])  # (B, C, H, W)
+            real = seen(to_pixels(data.images[chosen]))  # (B, C, H, W)
             real_labels = data.labels[chosen] if labelled else None  # (B,)
 
             factor = run.learning_rate_factor(state.step, total_steps)
@@ -132,7 +153,7 @@ def train_gan(
             with hardware.autocast(run.precision):
                 with torch.no_grad():
                     fake = call_g(z, real_labels if conditional else None)
-                fake_logits, _ = call_d(fake, fake_labels)
+                fake_logits, _ = call_d(seen(fake), fake_labels)
             # R1 differentiates twice: in full precision and uncompiled, as torch.compile cannot.
             with hardware.autocast(run.precision, enabled=not penalise):
                 judge_real = discriminator.with_classes if penalise else call_d
@@ -147,6 +168,9 @@ def train_gan(
                 total_d = total_d + run.r1_gamma * run.r1_every * penalty
                 r1 = hardware.average(penalty.detach())
             update_d.minimise(total_d)
+            if run.augment_target:
+                signs = real_logits.detach().sign().float().mean()
+                augment.update(float(hardware.average(signs)), batch)
 
             # Update generator: its images must be classified as real. The gradient passes through
             # the discriminator to its input; its weights need none.
@@ -158,7 +182,7 @@ def train_gan(
             wanted = generator.chosen_modes(z) if modes else labels
             discriminator.requires_grad_(False)
             with hardware.autocast(run.precision):
-                fake_logits, fake_classes = call_d(call_g(z, labels), wanted)
+                fake_logits, fake_classes = call_d(seen(call_g(z, labels)), wanted)
             loss_g = generator_loss(run.loss, fake_logits.float())
             total_g = loss_g
             if fake_classes is not None and wanted is not None:
@@ -176,6 +200,8 @@ def train_gan(
             stop = hardware.any(reporter.stop_requested)
             if state.step % run.log_every == 0 or state.step == total_steps:
                 losses = hardware.mean({"loss_d": loss_d, "loss_g": loss_g, "r1": r1})
+                if run.augment_target:
+                    losses["augment_probability"] = augment.value
                 reporter.losses(losses)
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
             if folder and measure and ended:
@@ -186,7 +212,7 @@ def train_gan(
                 BestWeights(state, measure.name).offer(folder, ema.network, figure)
                 reporter.draw_curves()
             if folder and (state.step % run.save_every == 0 or state.step == last_step or stop):
-                state.carried["r1"] = float(r1)
+                state.carried |= {"r1": float(r1)} | (augment.carried() if names else {})
                 state.save(folder / STATE)
         if folder and state.step == last_step:
             reporter.draw_curves()

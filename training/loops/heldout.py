@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from training.data.dataset import Dataset, epoch_order, to_pixels
 from training.evaluation.evaluate import draw
 from training.evaluation.judge import CACHE, judge_for, judge_path
+from training.evaluation.judge_networks import ChoosingJudge
 from training.evaluation.likelihood import binarised, elbo_terms, importance_weights
 from training.evaluation.measures import class_shares, frechet_distance
 from training.networks.gan import Generator
@@ -43,16 +44,17 @@ def pixel_features(images: Tensor) -> Tensor:
 class FrechetToTraining:
     """Fréchet distance of samples to training images, for a generator.
 
-    In the features of the data's judge if it is shipped or cached (``frechet_judge``), else in
-    ``pixel_features`` (``frechet_pixels``), which show no detail but need no training.
+    In the features of the data's choosing judge if it is shipped or cached (``frechet_judge``),
+    else in ``pixel_features`` (``frechet_pixels``), which show no detail but need no training.
     """
 
     def __init__(self, data: Dataset, device: torch.device, cache: Path = CACHE) -> None:
         self.device = device
-        if judge_path(data, cache).exists():
+        if judge_path(ChoosingJudge, data, cache).exists():
             # Building a judge uses random numbers; a run's dropout must not depend on that.
             with torch.random.fork_rng(devices=[]):
-                self.name, self.features = "frechet_judge", judge_for(data, device, cache).features
+                self.features = judge_for(ChoosingJudge, data, device, cache).features
+            self.name = "frechet_judge"
         else:
             self.name, self.features = "frechet_pixels", pixel_features
         chosen = epoch_order(len(data), SEED, 0)[:REAL].to(data.images.device)

@@ -14,6 +14,7 @@ from training.networks.graph.config import Operation as Operation
 Curve = tuple[tuple[float, float], ...]
 MAX_KNOTS = 16
 MAX_OFFSET = 10.0  # of a mode; normal numbers do not reach further
+MOST_STAGES = 6  # of a convolutional network
 
 GAN_ARCHITECTURES = ("dense", "dcgan", "compact")
 VAE_ARCHITECTURES = ("dense", "conv", "compact")
@@ -40,6 +41,21 @@ def check_curve(curve: Curve) -> None:
             )
 
 
+def check_stages(architecture: str, widths: tuple[int, ...], size: int) -> None:
+    """Refuse widths by which a convolutional network cannot halve or double its maps.
+
+    Raises:
+        ValueError: too few or too many, or the image's side is not a multiple of 2 to their number.
+    """
+    if not 2 <= len(widths) <= MOST_STAGES:
+        raise ValueError(f"{architecture} takes 2 to {MOST_STAGES} widths, got {widths}")
+    if size % 2 ** len(widths):
+        raise ValueError(
+            f"image_size {size} is not a multiple of {2 ** len(widths)}, which the "
+            f"{len(widths)} widths {widths} halve"
+        )
+
+
 @dataclass(frozen=True)
 class GanConfig:
     """Shape of a generator."""
@@ -48,8 +64,9 @@ class GanConfig:
     latent_dim: int = 64  # length of z
     num_classes: int = 0  # label classes; 0 = unconditional
     image_channels: int = 1  # 1 = grey, 3 = RGB
-    image_size: int = 28  # pixels a side; the convolutional shapes need a multiple of 4
-    channels: tuple[int, ...] = (40, 24)  # generator widths: dense layers, or maps at H/4 and H/2
+    image_size: int = 28  # pixels a side; a multiple of 2^n for n convolutional widths
+    # Generator widths: dense layers, or maps from the smallest to those at H/2: at H/4 and H/2.
+    channels: tuple[int, ...] = (40, 24)
     tone: Curve = ()  # maps values to pixels, fitted after training; () = clamp only
     modes: int = 0  # unconditional: the first so many numbers of z select a mode; 0 = none
     # Added to these numbers, so that modes differ in frequency; () = all equally frequent.
@@ -62,10 +79,7 @@ class GanConfig:
                 f"available: {', '.join(GAN_ARCHITECTURES)}"
             )
         if self.architecture != "dense":
-            if self.image_size % 4:
-                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
-            if len(self.channels) != 2:
-                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
+            check_stages(self.architecture, self.channels, self.image_size)
         if self.modes and not 2 <= self.modes <= self.latent_dim:
             raise ValueError(
                 f"modes is {self.modes}; allowed: 0, or 2 to the {self.latent_dim} numbers of z"
@@ -91,9 +105,9 @@ class VaeConfig:
     architecture: str = "conv"  # one of VAE_ARCHITECTURES
     latent_dim: int = 32  # length of z
     image_channels: int = 1  # 1 = grey, 3 = RGB
-    image_size: int = 28  # pixels a side; conv needs a multiple of 4
-    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2 and H/4
-    blocks: tuple[int, ...] = (1, 1)  # conv: residual blocks at H/2 and H/4; dense: not used
+    image_size: int = 28  # pixels a side; a multiple of 2^n for n convolutional widths
+    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2, H/4, ...
+    blocks: tuple[int, ...] = (1, 1)  # conv: residual blocks at each of these; dense: not used
     hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
@@ -115,14 +129,12 @@ class VaeConfig:
         if self.prior_layers and self.latent_dim < 2:
             raise ValueError("a learned prior needs a latent_dim of at least 2")
         if self.architecture != "dense":
-            if self.image_size % 4:
-                raise ValueError(f"image_size {self.image_size} is not a multiple of 4")
-            if len(self.channels) != 2:
-                raise ValueError(f"{self.architecture} takes 2 widths, got {self.channels}")
-            if len(self.blocks) != 2 or not all(0 <= count <= 16 for count in self.blocks):
+            check_stages(self.architecture, self.channels, self.image_size)
+            stages = len(self.channels)
+            if len(self.blocks) != stages or not all(0 <= count <= 16 for count in self.blocks):
                 raise ValueError(
-                    f"{self.architecture} takes 2 numbers of blocks, each 0 to 16, "
-                    f"got {self.blocks}"
+                    f"{self.architecture} with {stages} widths takes {stages} numbers of blocks, "
+                    f"each 0 to 16, got {self.blocks}"
                 )
         check_curve(self.tone)
 

@@ -6,6 +6,7 @@
 (Mirza & Osindero 2014, arXiv:1411.1784).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.networks.configs import GanConfig
+from training.networks.configs import MOST_STAGES, GanConfig
 from training.networks.tone import apply_curve
 
 
@@ -22,10 +23,17 @@ from training.networks.tone import apply_curve
 class DiscriminatorConfig:
     """Shape of a discriminator, beside its generator's GanConfig. Checkpoints do not store it."""
 
-    channels: tuple[int, ...] = (32, 64, 128)  # widths from the image inwards; 3 unless dense
+    # Widths from the image inwards, each after halving the maps: H/2, H/4, H/8; at least 2.
+    channels: tuple[int, ...] = (32, 64, 128)
     spectral_norm: bool = False  # of every weight (Miyato et al. 2018, arXiv:1802.05957)
-    residual: bool = False  # compact, dcgan: one more 3x3 convolution at H/4, x + conv(x)
+    residual: bool = False  # compact, dcgan: one more 3x3 convolution before the last, x + conv(x)
     classifier: bool = False  # a second head that predicts the class (Odena et al. 2017)
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.channels) <= MOST_STAGES:
+            raise ValueError(
+                f"the discriminator takes 2 to {MOST_STAGES} widths, got {self.channels}"
+            )
 
 
 def append_label(x: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
@@ -73,37 +81,46 @@ def _dense_trunk(config: GanConfig, inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
+def _first_maps(config: GanConfig, inputs: int) -> list[nn.Module]:
+    """Rows (B, N) to the smallest maps, each side of which every later width doubles."""
+    width, side = config.channels[0], config.image_size >> len(config.channels)
+    return [
+        nn.Linear(inputs, width * side * side, bias=False),
+        nn.Unflatten(1, (width, side, side)),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
+
+
 def _dcgan_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
-    a, b = config.channels
-    side = config.image_size // 4
+    layers = _first_maps(config, inputs)
+    for before, width in itertools.pairwise(config.channels):
+        layers += [
+            nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]  # (B, width, 2 H, 2 W)
+    last = config.channels[-1]
     return nn.Sequential(
-        nn.Linear(inputs, a * side * side, bias=False),
-        nn.Unflatten(1, (a, side, side)),
-        nn.BatchNorm2d(a),
-        nn.ReLU(),
-        nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False),  # (B, b, H/2, W/2)
-        nn.BatchNorm2d(b),
-        nn.ReLU(),
-        nn.ConvTranspose2d(b, config.image_channels, 4, stride=2, padding=1),  # (B, C, H, W)
+        *layers,
+        nn.ConvTranspose2d(last, config.image_channels, 4, stride=2, padding=1),  # (B, C, H, W)
     )
 
 
 def _compact_trunk(config: GanConfig, inputs: int) -> nn.Sequential:
-    a, b = config.channels
-    side = config.image_size // 4
+    layers = [*_first_maps(config, inputs), ResidualBlock(config.channels[0])]
+    for before, width in itertools.pairwise(config.channels):
+        layers += [
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(before, width, 3, padding=1, bias=False),  # (B, width, 2 H, 2 W)
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            ResidualBlock(width),
+        ]
     return nn.Sequential(
-        nn.Linear(inputs, a * side * side, bias=False),
-        nn.Unflatten(1, (a, side, side)),
-        nn.BatchNorm2d(a),
-        nn.ReLU(),
-        ResidualBlock(a),
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(a, b, 3, padding=1, bias=False),  # (B, b, H/2, W/2)
-        nn.BatchNorm2d(b),
-        nn.ReLU(),
-        ResidualBlock(b),
+        *layers,
         # Sub-pixel output (Shi et al. 2016, arXiv:1609.05158): no layer runs at full resolution.
-        nn.Conv2d(b, 4 * config.image_channels, 3, padding=1),
+        nn.Conv2d(config.channels[-1], 4 * config.image_channels, 3, padding=1),
         nn.PixelShuffle(2),  # (B, C, H, W)
     )
 
@@ -222,30 +239,31 @@ class Discriminator(nn.Module):
         self.num_classes = config.num_classes or config.modes
         widths = own.channels
         normalise = spectral_norm if own.spectral_norm else nn.Identity()
+        layers: list[nn.Module]
         if config.architecture == "dense":
-            layers: list[nn.Module] = [nn.Flatten()]
+            layers = [nn.Flatten()]
             inputs = config.image_channels * config.image_size**2
             for width in widths:
                 layers += [normalise(nn.Linear(inputs, width)), nn.LeakyReLU(0.2), nn.Dropout(0.3)]
                 inputs = width
             self.features = nn.Sequential(*layers)
         else:
-            a, b, c = widths
-            block: list[nn.Module] = []
+            *before, last = widths
+            layers, inputs, side = [], config.image_channels, config.image_size
+            for width in before:
+                conv = nn.Conv2d(inputs, width, 4, stride=2, padding=1)
+                layers += [normalise(conv), nn.LeakyReLU(0.2)]  # (B, width, H/2, W/2)
+                inputs, side = width, side // 2
             if own.residual:
-                block = [_DiscriminatorBlock(normalise(nn.Conv2d(b, b, 3, padding=1)))]
+                layers += [_DiscriminatorBlock(normalise(nn.Conv2d(inputs, inputs, 3, padding=1)))]
             self.features = nn.Sequential(
-                normalise(nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1)),
-                nn.LeakyReLU(0.2),  # (B, a, H/2, W/2)
-                normalise(nn.Conv2d(a, b, 4, stride=2, padding=1)),
-                nn.LeakyReLU(0.2),  # (B, b, H/4, W/4)
-                *block,
+                *layers,
                 MinibatchStddev(),
-                normalise(nn.Conv2d(b + 1, c, 3, stride=2, padding=1)),
-                nn.LeakyReLU(0.2),  # (B, c, ceil(H/8), ceil(W/8))
+                normalise(nn.Conv2d(inputs + 1, last, 3, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),  # (B, last, H/2, W/2), rounded up
                 nn.Flatten(),
             )
-            inputs = c * math.ceil(config.image_size / 8) ** 2
+            inputs = last * math.ceil(side / 2) ** 2
         self.head = normalise(nn.Linear(inputs, 1))
         if self.num_classes:
             self.label_embedding = normalise(nn.Linear(self.num_classes, inputs, bias=False))

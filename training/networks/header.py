@@ -10,10 +10,11 @@ metadata of the safetensors header are text values:
 ``labels``      JSON: class names by index; ``[]`` for an unconditional network
 ``data``        JSON: name, source, digest, licence and number of the training images; ``fit`` says
                 how the service fits a picture of another shape: ``crop`` to its middle square,
-                ``mnist`` as MNIST's digits are placed, else pad it with black
+                ``mnist`` as MNIST's digits are placed, else pad it with black; optional
+                ``holdout_groups``: what named the groups of pictures that were held out whole
 ``training``    JSON: command, preset, every setting of the run, seed, images seen, seconds, which
                 weights were published, source revision, torch version
-``metrics``     JSON: name -> figure
+``metrics``     JSON: name -> figure; ``choosing_judge``: a table of those of another judge
 ``graphs``      JSON: operation -> fields of ``Graph``; ``{}`` = the network was not exported,
                 which the kind ``graph`` always is
 ``fit``         optional, of a VAE; JSON: the fields of ``training.networks.fit.FitTable``

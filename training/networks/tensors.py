@@ -5,6 +5,7 @@ never builds the network, and is to refuse the same files. tests/training/networ
 compares this with the networks themselves.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -77,15 +78,29 @@ def _generator(config: GanConfig) -> Tensors:
     if config.architecture == "dense":
         widths = (inputs, *config.channels, math.prod(config.image_shape))
         return _dense(widths)
-    a, b = config.channels
-    start = _weights("0", (a * (config.image_size // 4) ** 2, inputs)) | _norm("2", a)
+    first, *_ = widths = config.channels
+    side = config.image_size >> len(widths)
+    tensors = _weights("0", (first * side * side, inputs)) | _norm("2", first)
+    place = 4  # of the next layer in the trunk
+    if config.architecture == "compact":
+        tensors |= _residual(place, first)
+        place += 1
+    for before, width in itertools.pairwise(widths):
+        if config.architecture == "dcgan":
+            tensors |= _weights(str(place), (before, width, 4, 4)) | _norm(str(place + 1), width)
+            place += 3
+        else:  # behind an upsampling
+            tensors |= _weights(str(place + 1), (width, before, 3, 3))
+            tensors |= _norm(str(place + 2), width) | _residual(place + 4, width)
+            place += 5
     if config.architecture == "dcgan":
-        middle = _weights("4", (a, b, 4, 4)) | _norm("5", b)
-        return start | middle | _weights("7", (b, images, 4, 4), images)
-    first = _weights("4.conv", (a, a, 3, 3)) | _norm("4.norm", a)
-    middle = _weights("6", (b, a, 3, 3)) | _norm("7", b)
-    second = _weights("9.conv", (b, b, 3, 3)) | _norm("9.norm", b)
-    return start | first | middle | second | _conv("10", b, 4 * images)
+        return tensors | _weights(str(place), (widths[-1], images, 4, 4), images)
+    return tensors | _conv(str(place), widths[-1], 4 * images)
+
+
+def _residual(place: int, channels: int) -> Tensors:
+    weights = _weights(f"{place}.conv", (channels, channels, 3, 3))
+    return weights | _norm(f"{place}.norm", channels)
 
 
 def _dense(widths: tuple[int, ...], first: int = 0) -> Tensors:
@@ -115,12 +130,14 @@ def _encoder(config: VaeConfig) -> tuple[Tensors, int]:
     if config.architecture == "dense":
         widths = (images * config.image_size**2, *config.channels)
         return _dense(widths, first=1), config.channels[-1]
-    (a, b), (at_half, at_quarter) = config.channels, config.blocks
-    tensors = _conv("0", images, a, side=4) | _blocks(1, a, at_half)
-    tensors |= _conv(str(2 + at_half), a, b, side=4) | _blocks(3 + at_half, b, at_quarter)
-    last = 5 + at_half + at_quarter
-    tensors |= _linear(str(last), b * (config.image_size // 4) ** 2, config.hidden)
-    return tensors, config.hidden
+    tensors, place, before = Tensors(), 0, images
+    for width, count in zip(config.channels, config.blocks, strict=True):
+        tensors |= _conv(str(place), before, width, side=4) | _blocks(
+            config, place + 1, width, count
+        )
+        place, before = place + 2 + count, width
+    side = config.image_size >> len(config.channels)
+    return tensors | _linear(str(place + 1), before * side * side, config.hidden), config.hidden
 
 
 def _decoder(config: VaeConfig) -> Tensors:
@@ -128,19 +145,27 @@ def _decoder(config: VaeConfig) -> Tensors:
         return _dense(
             (config.latent_dim, *reversed(config.channels), math.prod(config.image_shape))
         )
-    (a, b), (at_half, at_quarter) = config.channels, config.blocks
+    widths = config.channels[::-1]
+    side = config.image_size >> len(widths)
     tensors = _linear("0", config.latent_dim, config.hidden)
-    tensors |= _linear("2", config.hidden, b * (config.image_size // 4) ** 2)
-    tensors |= _blocks(4, b, at_quarter)
-    tensors |= _conv(str(5 + at_quarter), b, 4 * a) | _blocks(7 + at_quarter, a, at_half)
-    return tensors | _conv(str(8 + at_quarter + at_half), a, 4 * config.image_channels)
+    tensors |= _linear("2", config.hidden, widths[0] * side * side)
+    place, after = 4, (*widths[1:], config.image_channels)
+    for width, count, wanted in zip(widths, config.blocks[::-1], after, strict=True):
+        tensors |= _blocks(config, place, width, count)
+        tensors |= _conv(str(place + count + 1), width, 4 * wanted)
+        place += count + 3
+    return tensors
 
 
-def _blocks(first: int, channels: int, count: int) -> Tensors:
+def _blocks(config: VaeConfig, first: int, channels: int, count: int) -> Tensors:
+    """Of ``count`` blocks and an activation, which a compact VAE has in front of them."""
     tensors: Tensors = {}
     for place in range(first, first + count):
-        tensors |= _conv(f"{place}.conv1", channels, channels)
-        tensors |= _conv(f"{place}.conv2", channels, channels)
+        if config.architecture == "compact":
+            tensors |= _conv(f"{place + 1}.conv", channels, channels)
+        else:
+            tensors |= _conv(f"{place}.conv1", channels, channels)
+            tensors |= _conv(f"{place}.conv2", channels, channels)
     return tensors
 
 

@@ -62,23 +62,19 @@ class Encoder(nn.Module):
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         pixels = config.image_channels * config.image_size**2
+        layers: list[nn.Module]
         if config.architecture == "dense":
             layers = [nn.Flatten(), *_dense((pixels, *config.channels))]
             features = config.channels[-1]
         else:
-            a, b = config.channels
-            at_half, at_quarter = config.blocks
-            side = config.image_size // 4
             activation = nn.ReLU if config.architecture == "compact" else nn.SiLU
-            layers = [
-                nn.Conv2d(config.image_channels, a, 4, stride=2, padding=1),  # (B, a, H/2, W/2)
-                *_maps(config, a, at_half),
-                nn.Conv2d(a, b, 4, stride=2, padding=1),  # (B, b, H/4, W/4)
-                *_maps(config, b, at_quarter),
-                nn.Flatten(),
-                nn.Linear(b * side * side, config.hidden),
-                activation(),
-            ]
+            layers, inputs = [], config.image_channels
+            for width, count in zip(config.channels, config.blocks, strict=True):
+                conv = nn.Conv2d(inputs, width, 4, stride=2, padding=1)
+                layers += [conv, *_maps(config, width, count)]  # (B, width, H/2, W/2)
+                inputs = width
+            side = config.image_size >> len(config.channels)
+            layers += [nn.Flatten(), nn.Linear(inputs * side * side, config.hidden), activation()]
             features = config.hidden
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(features, 2 * config.latent_dim)
@@ -110,22 +106,21 @@ class Decoder(nn.Module):
                 *_dense(widths), nn.Linear(widths[-1], math.prod(shape)), nn.Unflatten(1, shape)
             )
         else:
-            a, b = config.channels
-            at_half, at_quarter = config.blocks
-            side = config.image_size // 4
             activation = nn.ReLU if config.architecture == "compact" else nn.SiLU
-            self.trunk = nn.Sequential(
+            widths = config.channels[::-1]
+            side = config.image_size >> len(widths)
+            layers: list[nn.Module] = [
                 nn.Linear(config.latent_dim, config.hidden),
                 activation(),
-                nn.Linear(config.hidden, b * side * side),
-                nn.Unflatten(1, (b, side, side)),
-                *_maps(config, b, at_quarter),
-                nn.Conv2d(b, 4 * a, 3, padding=1),
-                nn.PixelShuffle(2),  # (B, a, H/2, W/2)
-                *_maps(config, a, at_half),
-                nn.Conv2d(a, 4 * config.image_channels, 3, padding=1),
-                nn.PixelShuffle(2),  # (B, C, H, W)
-            )
+                nn.Linear(config.hidden, widths[0] * side * side),
+                nn.Unflatten(1, (widths[0], side, side)),
+            ]
+            after = (*widths[1:], config.image_channels)
+            for width, count, wanted in zip(widths, config.blocks[::-1], after, strict=True):
+                layers += _maps(config, width, count)
+                # (B, wanted, 2 H, 2 W)
+                layers += [nn.Conv2d(width, 4 * wanted, 3, padding=1), nn.PixelShuffle(2)]
+            self.trunk = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         first, *layers = self.trunk

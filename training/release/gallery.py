@@ -10,8 +10,9 @@ from torch import Tensor
 from training.data.dataset import UNKNOWN_LICENCE, Dataset, first_images, to_pixels
 from training.evaluation.evaluate import draw
 from training.evaluation.judge import JudgedImages
+from training.evaluation.judged_reference import SEED
 from training.evaluation.measures import nearest
-from training.evaluation.reference import SEED, Reference
+from training.evaluation.reference import Reference
 from training.loops.gan import sample_grid, shown_classes
 from training.loops.vae import reconstruction_grid
 from training.networks.gan import Generator
@@ -134,10 +135,10 @@ def _morph(network: Generator | VAE, test: Dataset) -> Tensor:
 def _nearest_training(network: Generator | VAE, reference: Reference, samples: int) -> Tensor:
     """Ten of the measured samples in a row, their nearest training images below each."""
     levels, labels = draw(network, samples, SEED)
-    train = to_pixels(reference.train.images).flatten(1)
+    train = reference.train_points
     distances = nearest(to_pixels(levels).flatten(1), train)[:, 0]
     if labels is None:
-        labels = JudgedImages.of(reference.judge, levels).classes
+        labels = JudgedImages.of(reference.judged.judge, levels).classes
     # The closest of each class first, otherwise all ten could be of one simple class.
     shown = dict.fromkeys(shown_classes(reference.num_classes, COLUMNS))  # each class once
     groups = [torch.where(labels.to(levels.device) == k)[0] for k in shown]

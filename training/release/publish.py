@@ -19,7 +19,7 @@ from training.networks.files import CheckpointError
 from training.networks.graph.network import with_graphs
 from training.networks.header import NAME, Description
 from training.networks.vae import VAE
-from training.presets import PRESETS
+from training.presets import PRESETS, as_text, shape_of
 from training.release.class_frequencies import with_class_frequencies
 from training.release.fit_table import fit_table, unseen_pictures
 from training.release.gallery import Unmeasured
@@ -103,6 +103,7 @@ def publish(
             "licence": train.licence,
             "training_images": images - held_out,
             "digest": data.digest or train.digest(),
+            **({"holdout_groups": data.groups} if data.groups else {}),
         },
         training={
             "command": _training_command(kind, preset, run, data, images),
@@ -142,12 +143,22 @@ def _training_command(kind: str, preset: str, run: AnyRun, data: DataSpec, image
     shape = (data.image_size, data.image_channels)
     if data.is_folder or shape != NAMED[data.source].shape:
         options += [f"--image-size {shape[0]} --image-channels {shape[1]}"]
+    if data.groups:
+        options += [f"--holdout-groups {shlex.quote(data.groups)}"]
     preset_run = PRESETS[kind][preset]
     defaults = as_json(preset_run) | preset_run.small_set(images)
-    options += [
-        f"--{name.replace('_', '-')} {value}"
+    changed = {
+        name: as_text(value)
+        for name, value in shape_of(run).items()
+        if value != shape_of(preset_run)[name]
+    }
+    changed |= {
+        name: value
         for name, value in as_json(run).items()
         if not isinstance(value, dict) and value != defaults[name]
+    }
+    options += [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in changed.items()
     ]
     return " ".join([f"python -m training {kind} --preset {preset}", *options])
 

@@ -31,7 +31,8 @@ def data_of(
                 "store its path, for privacy. Name it with --data"
             )
     channels, side, _ = description.network.image_shape
-    return data_spec(source, data_root, image_size=side, image_channels=channels)
+    groups = str(stated.get("holdout_groups", ""))
+    return data_spec(source, data_root, image_size=side, image_channels=channels, groups=groups)
 
 
 def check_data(path: Path, description: Description, train: Dataset) -> None:

@@ -13,6 +13,7 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
         "adversarial loss",
         {"loss_d": "discriminator", "loss_g": "generator"},
     ),
+    ("probability", {"augment_probability": "of each augmentation"}),
     ("R1 penalty", {"r1": "|∇D(x)|² / 2 at real images"}),
     (
         "nats an image",

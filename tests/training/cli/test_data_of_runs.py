@@ -50,8 +50,8 @@ def test_images_that_moved_are_written_down_anew(run: Path) -> None:
 
 
 def test_the_shape_of_a_run_is_not_changed_by_resuming_it(run: Path) -> None:
-    with pytest.raises(SystemExit, match="leave out image_size, data_licence"):
-        main([*RESUME, "--image-size", "32", "--data-licence", "CC0"])
+    with pytest.raises(SystemExit, match="leave out image_size, data_licence, latent_dim"):
+        main([*RESUME, "--image-size", "32", "--data-licence", "CC0", "--latent-dim", "3"])
 
 
 def test_a_shipped_checkpoint_is_measured_on_the_set_of_its_name(

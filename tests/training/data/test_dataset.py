@@ -12,10 +12,10 @@ from training.data.dataset import (
     DataSpec,
     epoch_order,
     first_images,
-    held_out,
     import_torchvision,
     to_pixels,
 )
+from training.data.splits import held_out
 
 
 def test_torchvision_imports_here_with_what_training_uses() -> None:

@@ -76,6 +76,67 @@ def test_what_is_held_out_depends_on_the_files_contents_alone(photos: Path) -> N
     assert loaded(photos, image_size=32)[0].digest() != train.digest()
 
 
+def people(root: Path, count: int = 12, each: int = 2) -> Path:
+    """Two classes, each with ``each`` pictures of as many people: ``<class>/p03-1.png``."""
+    for label in range(2):
+        (root / f"{label}").mkdir(parents=True)
+        for person in range(count):
+            for shot in range(each):
+                data = file_of(noise(1000 * label + 10 * person + shot))
+                (root / f"{label}" / f"p{person:02}-{shot}.png").write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("pattern", [r"p\d+", r"p(\d+)-"])
+def test_pictures_of_a_group_are_held_out_together(tmp_path: Path, pattern: str) -> None:
+    root = people(tmp_path / "hands")
+    train, test = loaded(root, groups=pattern)
+    assert (len(train), len(test)) == (40, 8)  # two of twelve: the first tenth and no less
+    held = rows(test)
+    for person in range(12):
+        own = root.glob(f"*/p{person:02}-*")
+        sides = {(loaded_picture(path), path.parent.name) in held for path in own}
+        assert len(sides) == 1, person
+    again = loaded(root, groups=pattern)[1]
+    assert torch.equal(again.images, test.images)
+
+
+def loaded_picture(path: Path) -> bytes:
+    """A file's pixels as in a dataset of the default size."""
+    return read_picture(path.read_bytes(), 28).transpose(2, 0, 1).tobytes()
+
+
+def test_a_folder_a_person_is_a_group_too(tmp_path: Path) -> None:
+    for path in people(tmp_path / "flat").glob("*/*.png"):
+        folder = tmp_path / "hands" / path.parent.name / path.name[:3]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name[4:])
+    assert len(loaded(tmp_path / "hands", groups="^[^/]+/")[1]) == 8
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("q", "finds no group in 48 paths, such as 'p"),
+        (r"\.png", "finds one group, '.png', and needs at least two"),
+        ("(", "is not a regular expression for groups"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    root = people(tmp_path / "hands")
+    with pytest.raises((DataError, ValueError), match=re.escape(message)):
+        loaded(root, groups=pattern)
+
+
+def test_groups_are_for_folders_without_a_split(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--holdout-groups is for folders; mnist has a test set"):
+        load_data(data_spec("mnist", tmp_path, groups="p"))
+    people(tmp_path / "hands" / "train")
+    people(tmp_path / "hands" / "test")
+    with pytest.raises(DataError, match="has train/ and test/: leave out --holdout-groups"):
+        loaded(tmp_path / "hands", groups="p")
+
+
 def test_sub_folders_train_and_test_are_the_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

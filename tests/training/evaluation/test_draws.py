@@ -56,7 +56,8 @@ def test_draws_are_as_many_as_asked_for_and_keep_their_labels_over_batches(
     images, labels = draw(Painter(), count, seed=0)
     assert labels is not None
     assert len(images) == len(labels) == count
-    assert Oracle()(to_pixels(images))[0].argmax(1).tolist() == labels.tolist()
+    oracle = Oracle()
+    assert oracle.classify(oracle.features(to_pixels(images))).argmax(1).tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize("samples", [20, 40])

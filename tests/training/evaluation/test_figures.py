@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.training.evaluation.conftest import QUICK, Oracle, Painter, make_cgan
 from training.data.dataset import Dataset, to_pixels
 from training.evaluation import measures
 from training.evaluation.evaluate import Effort, draw, evaluate
-from training.evaluation.metric_docs import MEANINGS, markdown_table, plain_table, rows
-from training.evaluation.reference import SEED, Reference
+from training.evaluation.judged_reference import SEED
+from training.evaluation.metric_docs import (
+    CHOOSING,
+    FIRST_VERSION,
+    MEANINGS,
+    markdown_table,
+    plain_table,
+    rows,
+)
+from training.evaluation.reference import Reference
 from training.networks.configs import VaeConfig
 from training.networks.gan import Generator
 from training.networks.vae import VAE
@@ -35,7 +44,8 @@ def test_real_images_drawn_again_score_what_real_images_score(reference: Referen
     assert figures["frechet_test"] == pytest.approx(0, abs=1e-6)
     assert figures["frechet_train"] == pytest.approx(0, abs=1e-6)
     for name, value in figures.items():
-        if f"{name}_real" in figures:
+        # Real images stand in for samples in membership inference, but others than these.
+        if f"{name}_real" in figures and not name.startswith("membership"):
             assert value == figures[f"{name}_real"], name
     assert figures["precision"] == figures["recall"] == figures["coverage"] == 1
     assert figures["diversity"] == figures["diversity_worst"] == 1
@@ -71,12 +81,12 @@ def test_distances_are_of_as_many_samples_as_real_images(painted: Dataset) -> No
     few = Reference(Oracle(), painted, painted, 20)
     figures = few.compare(draw(Painter(), 400, SEED)[0], None)
     whole = measures.frechet_distance(
-        few.subsample(few.judge.features(to_pixels(draw(Painter(), 400, SEED)[0]))),
-        few.judged_test.features,
+        few.judged.subsample(few.judged.judge.features(to_pixels(draw(Painter(), 400, SEED)[0]))),
+        few.judged.judged_test.features,
     )
     assert figures["frechet_test"] == pytest.approx(whole)
-    assert len(few.subsample(torch.zeros(400, 3))) == few.judge_figures["real_images"] == 20
-    assert len(few.subsample(torch.zeros(7, 3))) == 7
+    assert len(few.judged.subsample(torch.zeros(400, 3))) == few.count_figures["real_images"] == 20
+    assert len(few.judged.subsample(torch.zeros(7, 3))) == 7
 
 
 def test_a_judge_that_errs_on_real_images_is_said_to(painted: Dataset) -> None:
@@ -182,15 +192,65 @@ def test_every_figure_has_its_meaning_and_stands_in_the_tables_once(reference: R
     for network in (make_vae(), Painter()):
         figures |= evaluate(network, reference, Effort(40, 40, 5, 10))
     shown = rows(figures)
-    assert all(meaning for *_, meaning in shown)
-    assert {name for name, *_ in shown} == set(MEANINGS)
-    real = {name: real for name, _, real, _ in shown}
+    assert all(row.meaning for row in shown)
+    assert {row.name for row in shown} == set(MEANINGS)
+    real = {row.name: row.real for row in shown}
     assert real["recall"] == str(figures["recall_real"])
     assert real["frechet_test"] == str(figures["frechet_test_floor"])
     assert real["conditional_accuracy"] == str(figures["judge_accuracy"])
+    assert real["membership_auc"] == str(figures["membership_auc_real"])
     card, plain = markdown_table(figures), plain_table(figures, {"recall": 0.125})
-    for name, value, *_ in shown:
-        assert card.count(f"| {name} | {value} |") == 1
-        assert plain.count(f"\n{name} ") == 1
-    (row,) = (line for line in plain.splitlines() if line.startswith("recall"))
-    assert row.split()[1:4] == [str(figures["recall"]), str(figures["recall_real"]), "0.125"]
+    for row in shown:
+        assert card.count(f"| {row.name} | {row.value} |") == 1
+        assert plain.count(f"\n{row.name} ") == 1
+    (line,) = (line for line in plain.splitlines() if line.startswith("recall"))
+    assert line.split()[1:4] == [str(figures["recall"]), str(figures["recall_real"]), "0.125"]
+
+
+class Careless(Oracle):
+    """Takes every image for a 0."""
+
+    name, version = "careless", 7
+
+    def classify(self, features: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.zeros(len(features)).long(), 10).float()
+
+
+@pytest.mark.parametrize("network", [Painter(), make_vae()], ids=["cgan", "vae"])
+def test_the_judge_that_chose_has_a_column_of_its_own(
+    network: Generator | VAE, painted: Dataset, tmp_path: Path
+) -> None:
+    alone = evaluate(network, Reference(Oracle(), painted, painted, 40, tmp_path), QUICK)
+    both = Reference(Oracle(), painted, painted, 40, tmp_path, choosing=Careless())
+    figures = evaluate(network, both, QUICK)
+    chosen = figures.pop(CHOOSING)
+    assert figures == alone  # the choosing judge changes nothing of what is published
+    assert (figures["judge_version"], chosen["judge_version"]) == (0, 7)
+    assert (figures["judge_accuracy"], chosen["judge_accuracy"]) == (1, 0.1)
+    of_judge = {"frechet_test", "recall", "class_kl_to_uniform", "nearest_features_ratio"}
+    if isinstance(network, VAE):
+        of_judge |= {"reconstruction_accuracy", "reconstruction_frechet_test_ratio"}
+    else:
+        of_judge |= {"conditional_accuracy", "diversity"}
+        assert (figures["conditional_accuracy"], chosen["conditional_accuracy"]) == (1, 0.1)
+    assert of_judge <= chosen.keys()
+    assert not {"training_copies", "histogram_distance", "membership_auc"} & chosen.keys()
+
+    name, value = "recall", chosen["recall"]
+    figures |= {CHOOSING: chosen}
+    head, _, *lines = markdown_table(figures).splitlines()
+    assert "By the choosing judge" in head
+    assert {line.count("|") for line in lines} == {head.count("|")}
+    (row,) = (row for row in rows(figures) if row.name == name)
+    assert (row.choosing, row.choosing_real) == (str(value), str(chosen["recall_real"]))
+    # A checkpoint of before has figures of one judge, which chose too.
+    stated = {"judge_version": FIRST_VERSION, "recall": 0.125}
+    by_one, by_other = plain_table(figures, stated).split("\n\n")
+    assert stated_beside("recall", by_one) == "-"
+    assert stated_beside("recall", by_other) == "0.125"
+    assert stated_beside("recall", plain_table(figures, figures)) == str(figures["recall"])
+
+
+def stated_beside(name: str, table: str) -> str:
+    """The third number of a figure's first line in a plain table."""
+    return next(line.split()[3] for line in table.splitlines() if line.startswith(f"{name} "))

@@ -16,7 +16,7 @@ def test_copies_of_training_images_are_counted(reference: Reference, painted: Da
     random = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 40, painted.images.shape, generator=random, dtype=torch.uint8)
     test = dataclasses.replace(painted, images=painted.images + noise)
-    apart = Reference(reference.judge, painted, test, 40)
+    apart = Reference(reference.judged.judge, painted, test, 40)
     figures = apart.compare(painted.images, painted.labels)
     assert (figures["training_copies"], figures["training_copies_real"]) == (40, 0)
     assert figures["nearest_pixels_ratio"] == pytest.approx(0, abs=0.01)

@@ -12,6 +12,7 @@ from training.data.sources import data_spec, load_data
 from training.evaluation import cas, measures
 from training.evaluation.evaluate import Effort
 from training.evaluation.judge import judge_for
+from training.evaluation.judge_networks import PublishingJudge
 from training.evaluation.metric_sensitivity import (
     BY_HEART,
     DAMAGES,
@@ -40,7 +41,8 @@ def damaged(
     cache = tmp_path_factory.mktemp("judges")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(measures, "KID_SUBSETS", 2)
-        judge = judge_for(load_data(data_spec("mnist", mnist_root))[0], torch.device("cpu"), cache)
+        whole = load_data(data_spec("mnist", mnist_root))[0]
+        judge = judge_for(PublishingJudge, whole, torch.device("cpu"), cache)
         assert not list(cache.iterdir())  # nothing was trained
         return measure_damages(judge, train, test, Effort(800, cas_images=0), cache)
 

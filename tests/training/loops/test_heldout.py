@@ -20,6 +20,7 @@ from tests.training.tiny import (
 from training.config import VaeRun
 from training.data.dataset import Dataset, epoch_order, to_pixels
 from training.evaluation import judge, likelihood
+from training.evaluation.judge_networks import ChoosingJudge
 from training.evaluation.likelihood import binarised, importance_nll
 from training.loops import heldout
 from training.loops import vae as train_vae
@@ -59,10 +60,10 @@ def test_samples_like_the_training_images_are_nearer(digits: Dataset) -> None:
 def test_the_judge_is_asked_where_one_is_cached(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "EPOCHS", 1)
+    monkeypatch.setattr(ChoosingJudge, "epochs", 1)
     monkeypatch.setattr(judge, "BATCH", 20)
     monkeypatch.setattr(judge, "LEAST_STEPS", 1)
-    trained = judge.judge_for(digits, CPU, tmp_path)
+    trained = judge.judge_for(ChoosingJudge, digits, CPU, tmp_path)
     measure = FrechetToTraining(digits, CPU, cache=tmp_path)
     assert measure.name == "frechet_judge"
     order = epoch_order(40, heldout.SEED, 0)

@@ -347,8 +347,9 @@ def test_a_vae_refuses_labels() -> None:
         ),
         ({"image_size": 30}, "image_size 30 is not a multiple of 4"),
         ({"architecture": "dcgan", "image_size": 27}, "image_size 27"),
-        ({"channels": (1, 2, 3)}, "compact takes 2 widths, got (1, 2, 3)"),
-        ({"architecture": "dcgan", "channels": (4,)}, "dcgan takes 2 widths, got (4,)"),
+        ({"channels": (1, 2, 3)}, "image_size 28 is not a multiple of 8, which the 3 widths"),
+        ({"architecture": "dcgan", "channels": (4,)}, "dcgan takes 2 to 6 widths, got (4,)"),
+        ({"channels": (4,) * 7, "image_size": 256}, "compact takes 2 to 6 widths, got (4, 4,"),
         ({"modes": 65}, "modes is 65; allowed: 0, or 2 to the 64 numbers of z"),
         ({"modes": 1}, "modes is 1; allowed: 0, or 2 to the 64 numbers of z"),
         (
@@ -369,9 +370,13 @@ def test_bad_gan_configs_are_refused_with_the_value(
     [
         ({"architecture": "flow"}, "unknown architecture 'flow'; available: dense, conv"),
         ({"image_size": 30}, "image_size 30 is not a multiple of 4"),
-        ({"channels": (1, 2, 3)}, "conv takes 2 widths, got (1, 2, 3)"),
-        ({"blocks": (1,)}, "conv takes 2 numbers of blocks, each 0 to 16, got (1,)"),
-        ({"blocks": (1, 17)}, "conv takes 2 numbers of blocks, each 0 to 16, got (1, 17)"),
+        ({"channels": (1, 2, 3)}, "image_size 28 is not a multiple of 8"),
+        ({"blocks": (1,)}, "conv with 2 widths takes 2 numbers of blocks, each 0 to 16, got (1,)"),
+        ({"blocks": (1, 17)}, "2 numbers of blocks, each 0 to 16, got (1, 17)"),
+        (
+            {"image_size": 64, "channels": (4, 5, 6)},
+            "conv with 3 widths takes 3 numbers of blocks, each 0 to 16, got (1, 1)",
+        ),
     ],
 )
 def test_bad_vae_configs_are_refused_with_the_value(
@@ -389,6 +394,31 @@ def test_a_vaes_blocks_are_at_half_and_quarter_size() -> None:
             widths = [len(weight) for name, weight in names if name.endswith(".conv1.weight")]
             assert (widths.count(4), widths.count(6)) == (at_half, at_quarter)
         assert vae.generate(randn(1, 2)).shape == (1, 1, 28, 28)
+
+
+@pytest.mark.parametrize("widths", [(7, 5), (7, 5, 4), (9, 7, 5, 4)])
+@pytest.mark.parametrize("architecture", ["compact", "dcgan"])
+def test_each_further_width_doubles_the_maps_once_more(
+    architecture: str, widths: tuple[int, ...]
+) -> None:
+    config = GanConfig(architecture, 3, 2, 3, 32, widths)
+    generator = Generator(config).eval()
+    assert generator.trunk[1].unflattened_size == (widths[0], *[32 // 2 ** len(widths)] * 2)
+    labels = torch.tensor([0, 1])
+    images = generator(randn(2, 3), labels)
+    assert images.shape == (2, 3, 32, 32)
+    discriminator = Discriminator(config, DiscriminatorConfig(widths[::-1], residual=True))
+    assert discriminator(images, labels).shape == (2,)
+    sides = [layer.kernel_size for layer in discriminator.features if hasattr(layer, "stride")]
+    assert sides == [(4, 4)] * (len(widths) - 1) + [(3, 3)]
+
+
+def test_a_vae_of_three_widths_encodes_and_decodes() -> None:
+    config = VaeConfig("conv", 3, 3, 32, (4, 5, 6), (1, 0, 2), hidden=8)
+    vae = VAE(config).eval()
+    images = rand(2, 3, 32, 32)
+    mu, _ = vae.encode(images)
+    assert vae.decode(mu).shape == images.shape
 
 
 def test_dense_networks_take_any_size_and_number_of_widths() -> None:

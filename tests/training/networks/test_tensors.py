@@ -13,7 +13,14 @@ TYPES = {torch.float32: "F32", torch.int64: "I64"}
 GANS = [
     GanConfig(architecture, 8, classes, channels, 16, widths)
     for (architecture, widths), classes, channels in itertools.product(
-        [("compact", (5, 3)), ("dcgan", (5, 3)), ("dense", (7,)), ("dense", (7, 6, 5))],
+        [
+            ("compact", (5, 3)),
+            ("compact", (5, 4, 3)),
+            ("dcgan", (5, 3)),
+            ("dcgan", (6, 5, 4, 3)),
+            ("dense", (7,)),
+            ("dense", (7, 6, 5)),
+        ],
         (0, 10),
         (1, 3),
     )
@@ -23,7 +30,11 @@ VAES = [
     for channels, blocks, layers, mixing in itertools.product(
         (1, 3), ((0, 0), (1, 2), (2, 0)), (0, 3), ("reverse", "linear")
     )
-] + [VaeConfig("dense", 7, 3, 16, (13, 9), prior_layers=2)]
+] + [
+    VaeConfig("dense", 7, 3, 16, (13, 9), prior_layers=2),
+    VaeConfig("conv", 7, 3, 32, (3, 4, 5), (1, 0, 2), 11),
+    VaeConfig("compact", 7, 3, 32, (3, 4, 5), (1, 0, 2), 11),
+]
 MODES = GanConfig(latent_dim=8, modes=3, mode_offsets=(0.1, 0.2, 0.3))
 
 

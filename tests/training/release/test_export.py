@@ -36,12 +36,12 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     ),
     "dcgan": (
         "gan",
-        GanConfig("dcgan", latent_dim=3, image_channels=3, image_size=8, channels=(6, 4)),
+        GanConfig("dcgan", latent_dim=3, image_channels=3, image_size=8, channels=(6, 5, 4)),
         ("generate",),
     ),
     "compact": (
         "cgan",
-        GanConfig(latent_dim=3, num_classes=4, image_size=8, channels=(6, 4)),
+        GanConfig(latent_dim=3, num_classes=4, image_size=8, channels=(6, 5, 4)),
         ("generate",),
     ),
     "compact-toned": (
@@ -68,7 +68,7 @@ EXPORTED: dict[str, tuple[str, Config, tuple[Operation, ...]]] = {
     ),
     "vae-compact": (
         "vae",
-        VaeConfig("compact", 3, image_size=8, channels=(4, 6), blocks=(1, 2), hidden=5),
+        VaeConfig("compact", 3, 3, 8, (4, 5, 6), blocks=(1, 0, 2), hidden=5),
         ("decode", "encode"),
     ),
     "vae-dense-flow": (
@@ -124,7 +124,7 @@ def test_folding_leaves_no_norm_and_no_addition_of_the_residual() -> None:
     model = onnx.load_from_string(export_graph(network, "generate"))
     operators = [node.op_type for node in model.graph.node]
     assert "BatchNormalization" not in operators
-    assert operators.count("Conv") == 4
+    assert operators.count("Conv") == 6
     assert operators.count("Add") <= 1  # of the output's scaling
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from training.data.dataset import UNKNOWN_LICENCE, Dataset, to_pixels
-from training.evaluation.judge import Judge
+from training.evaluation.judge_networks import PublishingJudge
 from training.evaluation.reference import Reference
 from training.loops import gan as train_gan
 from training.networks.configs import GanConfig, VaeConfig
@@ -23,7 +23,7 @@ SIDE, PADDING = 8, 2
 @pytest.fixture
 def reference(digits: Dataset, tmp_path: Path) -> Reference:
     torch.manual_seed(0)
-    judge = Judge((1, SIDE, SIDE), 10).eval().requires_grad_(False)
+    judge = PublishingJudge((1, SIDE, SIDE), 10).eval().requires_grad_(False)
     return Reference(judge, digits, digits, 20, tmp_path)
 
 

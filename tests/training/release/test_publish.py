@@ -28,6 +28,7 @@ from training.__main__ import main
 from training.data.sources import data_spec, load_data
 from training.evaluation import cas, judge, measures
 from training.evaluation.evaluate import Effort, draw
+from training.evaluation.judge_networks import ChoosingJudge, PublishingJudge
 from training.evaluation.measures import class_shares
 from training.evaluation.metric_docs import BESIDE, MEANINGS, rows
 from training.evaluation.metric_sensitivity import BY_HEART, DAMAGES
@@ -67,7 +68,8 @@ class Published:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure with a judge of one epoch, sixty samples, and twenty for CAS."""
-    monkeypatch.setattr(judge, "EPOCHS", 1)
+    monkeypatch.setattr(ChoosingJudge, "epochs", 1)
+    monkeypatch.setattr(PublishingJudge, "epochs", 1)
     monkeypatch.setattr(judge, "BATCH", 20)
     monkeypatch.setattr(judge, "LEAST_STEPS", 1)
     monkeypatch.setattr(Effort.__init__, "__defaults__", (60, 20, 3, 10))
@@ -266,7 +268,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     assert f"]({published.name}.png)" in card
     assert description.training["command"] in card
     for row in rows(description.metrics):
-        assert f"| {' | '.join(row)} |" in card
+        assert f"| {' | '.join(row[:4])} |" in card  # no other judge has chosen
     assert "repeat training images: of 60 samples" in card or "repeats training images: of" in card
     with Image.open(published.path.with_suffix(".png")) as picture:
         assert picture.size == (302, 302 if published.kind == "vae" else 242)
@@ -426,12 +428,12 @@ def test_the_judge_is_trained_once_and_kept(at_published: Published) -> None:
     kept_here = (at_published.here / "runs/judges").iterdir()
     (path,) = (path for path in kept_here if "-cas-" not in path.name)
     data, _ = load_data(data_spec("mnist", at_published.data_root))
-    assert path.name == f"mnist-{data.digest()[:12]}-v{judge.VERSION}.safetensors"
+    assert path.name == f"mnist-{data.digest()[:12]}-v{PublishingJudge.version}.safetensors"
     before = path.read_bytes()
-    kept = judge.judge_for(data, CPU)
+    kept = judge.judge_for(PublishingJudge, data, CPU)
     assert_same(kept.state_dict(), load_file(path))
     assert path.read_bytes() == before
-    fresh = judge.judge_for(data, CPU, at_published.here / "elsewhere")
+    fresh = judge.judge_for(PublishingJudge, data, CPU, at_published.here / "elsewhere")
     assert_same(kept.state_dict(), fresh.state_dict())  # data and fixed seeds alone
     assert not kept.training
     assert not any(parameter.requires_grad for parameter in kept.parameters())
@@ -445,9 +447,10 @@ def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it
 ) -> None:
     quick(monkeypatch)
     command = ["judge", "--data-root", str(made_up_mnist), "--threads", "1"]
+    command += ["--which", "publishing"]
     main(command)
     data, _ = load_data(data_spec("mnist", made_up_mnist))
-    path = judge.judge_path(data)
+    path = judge.judge_path(PublishingJudge, data)
     shown = capsys.readouterr().out
     assert path.exists()
     assert re.search(
@@ -461,7 +464,7 @@ def test_the_judge_command_trains_the_same_judge_again_and_tells_another_from_it
     assert_same(load_file(Path("again", path.name)), load_file(path))
     assert "the two judges are equal: their figures are comparable" in capsys.readouterr().out
 
-    monkeypatch.setattr(judge, "LEARNING_RATE", 0.01)
+    monkeypatch.setattr(PublishingJudge, "learning_rate", 0.01)
     main([*command, "--folder", "other"])
     shown = capsys.readouterr().out
     assert shown.count("judge_accuracy_worst") == 2
