@@ -9,8 +9,7 @@ MEANINGS = {
     "real_images": "real training images that the samples are compared with and the floors are "
     "measured on; distances between distributions use as many samples",
     "test_images": "real test images",
-    "judge_version": "version of the judge that publishes; figures of different versions are not "
-    "comparable",
+    "judge_version": "version of the judge; figures of different versions are not comparable",
     "judge_accuracy": "accuracy of the judge on real test images",
     "judge_accuracy_worst": "the same for the worst label",
     "judge_accuracy_train": "the same on training images, on which it was trained",
