@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     models_dir: Path = Field(
         default=_default_store(), description="folder of *.safetensors checkpoints to serve"
     )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="folder in which measured times of the models are kept, so that the next start "
+        "is faster; none = no file is written",
+    )
     default_model: str | None = Field(
         default=None,
         description="model of a request that names none, or its alias; none = the alias default "

@@ -158,7 +158,7 @@ def targets(r: Results) -> list[Target]:
             "1 s; 200 MiB a process",
             [
                 Figure("of the first peer's", r.over_best("start s", max), 1, None, True),
-                Figure("s", r.get("start", "start to first digit, s"), None, 1, True),
+                Figure("s", r.get("start", "the store: start to first digit, s"), None, 1, True),
                 Figure("of the least peer's", r.over_best("pss_mib", max), 1, None, True),
                 Figure("MiB a process", r.get("start", "PSS a process, MiB"), None, 200, True),
             ],

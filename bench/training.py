@@ -3,9 +3,9 @@
 The textbook loop is that of pytorch/examples: a DataLoader that reads, converts and normalises one
 image at a time, one batch at a time to the device, no averaged weights. It gets our networks,
 losses, optimisers and batch size, so that a row compares two loops and not two architectures. Where
-the CPU has AMX, which multiplies matrices of bf16, a second row has ours in that precision; the
-textbook's loop has 32 bits alone. The last line shows what the textbook's usual architecture costs
-in its own loop.
+the CPU multiplies matrices of bf16 (AMX, AVX-512 BF16), a second row has ours in that precision;
+the textbook's loop has 32 bits alone. The last line shows what the textbook's usual architecture
+costs in its own loop.
 """
 
 import argparse
@@ -194,8 +194,9 @@ def main() -> None:
     )
     print("\n| run | ours, images/s | textbook loop, same network | ratio |")
     print("| --- | --- | --- | --- |")
-    # Whether there is AMX, torch has but privately.
-    precisions = ["32", "bf16"] if torch.cpu._is_amx_tile_supported() else ["32"]
+    # Whether the CPU has instructions for bf16, torch has but privately.
+    has_bf16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    precisions = ["32", "bf16"] if has_bf16 else ["32"]
     for (kind, preset), precision in itertools.product(SHAPES, precisions):
         run = PRESETS[kind][preset]
         loops: dict[str, Loop]

@@ -6,13 +6,13 @@ The names, each of which may be left out:
 - ``hang_seed``: a model that is given this seed never returns
 - ``hung``: a file that exists when a model hangs
 - ``lost_seed``: a model that is given this seed loses its device
-- ``probes``: a file to which each process that probes the models appends a line
+- ``probes``: a file to which each process that probes models appends a line for each
 - ``silent_s``, ``dead_s``: as of ``app.process.launcher.launch``
 """
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from app.engines.backend import DeviceLostError
@@ -42,11 +42,12 @@ def install(faults: dict[str, str]) -> None:
             time.sleep(row_s * len(rows))
         return run(self, key, rows)
 
-    def faulty_probe(self: Engine) -> Findings:
+    def faulty_probe(self: Engine, names: Iterable[str] | None = None) -> Findings:
+        names = list(self.models if names is None else names)
         if "probes" in faults:
             with Path(faults["probes"]).open("a") as file:
-                file.write("probe\n")
-        findings = probe(self)
+                file.writelines(f"{name}\n" for name in names)
+        findings = probe(self, names)
         for key, costs in findings.costs.items():
             findings.costs[key] = [(size, seconds + row_s * size) for size, seconds in costs]
         return findings

@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from training.cli.allocator import keep_freed_memory
 from training.cli.threads import wait_passively
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses of a process that SIGINT or SIGPIPE ends
@@ -76,6 +77,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     wait_passively()  # before main imports torch
+    keep_freed_memory()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
         signal.signal(signal.SIGINT, _end_at_once)
     main(sys.argv[1:])

@@ -57,7 +57,7 @@ class RunConfig:
     precision: str = setting(
         "32",
         "number format of convolutions and matrix products: 32, bf16 (for GPUs since 2020 and "
-        "CPUs with AMX, shown by lscpu as amx_bf16; slower than 32 on other CPUs) or fp16 (for "
+        "CPUs that lscpu shows as amx_bf16 or avx512_bf16; slower than 32 on others) or fp16 (for "
         "older GPUs, with loss scaling)",
     )
 

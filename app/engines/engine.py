@@ -3,7 +3,7 @@
 Knows neither HTTP nor asyncio, nor which library computes (``app.engines.backend``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.engines.backend import finite_rows, to_levels
 from app.engines.batch_plan import BatchPlan
 from app.engines.probe import Findings, probe
+from app.engines.probe_cache import ProbeCache
 from app.engines.rows import OperationKey, Reproducibility, Result, Row, network_inputs
 from app.engines.store import StoredModel
 from training.networks.configs import Operation
@@ -29,17 +30,24 @@ class Engine:
         models: By name.
         max_batch: Rows of the largest batch that ``run`` will get; None = one for each operation,
             as ``BatchPlan`` chooses it.
+        cache: As of ``probe``.
 
     ``plans`` has the passes of each operation's batches, with their sizes and times.
     ``reproducibility`` and ``fingerprints``, by model, are those of ``Findings``.
     """
 
-    def __init__(self, models: Mapping[str, StoredModel], max_batch: int | None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, StoredModel],
+        max_batch: int | None,
+        cache: ProbeCache | None = None,
+    ) -> None:
         self.models = dict(models)
         self.plans: dict[OperationKey, BatchPlan] = {}
         self.reproducibility: dict[str, Reproducibility] = {}
         self.fingerprints: dict[str, str] = {}
         self._max_batch = max_batch
+        self._cache = cache
 
     def start_thread(self) -> None:
         """Make each backend's thread-local settings."""
@@ -75,9 +83,10 @@ class Engine:
         self.adopt(findings)
         return findings.failed
 
-    def probe(self) -> Findings:
-        """``app.engines.probe.probe`` of these models."""
-        return probe(self.models, self._max_batch)
+    def probe(self, names: Iterable[str] | None = None) -> Findings:
+        """``app.engines.probe.probe`` of some of these models; None = of all."""
+        some = self.models if names is None else {name: self.models[name] for name in names}
+        return probe(some, self._max_batch, self._cache)
 
     def adopt(self, findings: Findings) -> None:
         """Be ready to run by what a probe of the same models measured, here or in another

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from app.engines.backend import DeviceLostError
 from app.engines.engine import Engine
 from app.engines.probe import Findings
+from app.engines.probe_cache import ProbeCache
 from app.engines.store import load_store
 from app.errors import StartupError
 from app.settings import Settings
@@ -43,7 +44,8 @@ def load_models(settings: Settings) -> LoadedModels:
     models, refused = load_store(
         settings.models_dir, settings.engine, settings.device, settings.threads
     )
-    return LoadedModels(Engine(models, settings.max_batch), refused)
+    cache = ProbeCache(settings.cache_dir, settings.max_batch)
+    return LoadedModels(Engine(models, settings.max_batch, cache), refused)
 
 
 def adopt_findings(settings: Settings, loaded: LoadedModels, findings: Findings) -> LoadedModels:

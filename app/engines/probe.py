@@ -5,6 +5,9 @@ libraries choose another algorithm for another size. The probe runs every operat
 on fixed rows, as many as the backend's ``reference`` has, then in passes of each size. It keeps
 the sizes whose rows equal, bit for bit, those of the one pass of all of them, so that a seed's
 pixels do not depend on its batch.
+
+With times from an earlier start (``probe_cache``) one pass of each of their sizes is enough: it
+shows again that rows repeat, beside one that is not a number, and that the times are right.
 """
 
 import json
@@ -12,13 +15,14 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from app.engines.backend import DeviceLostError, Floats, GraphError, Labels, Output
 from app.engines.batch_plan import MAX_BATCH, PASS_S
+from app.engines.probe_cache import ProbeCache, Times
 from app.engines.rows import OperationKey, Reproducibility
 from app.engines.store import StoredModel
 from training.networks.configs import Operation
@@ -27,6 +31,7 @@ from training.networks.golden import golden_inputs, output_digest
 log = logging.getLogger(__name__)
 
 _TIMED = 3  # passes of a size that are timed, each beside passes of one row
+_RIGHT = 4.0  # times that differ by more than this factor are not of this machine
 _FLAT_ROWS = 16  # rows from which on larger sizes may be skipped, once two in a row save nothing
 
 
@@ -56,7 +61,20 @@ class Findings(NamedTuple):
         return cls(by_key, *others)
 
 
-def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
+def merged(parts: Iterable[Findings]) -> Findings:
+    """The findings of probes of different models."""
+    whole = Findings({}, {}, {}, {})
+    for part in parts:
+        whole.costs.update(part.costs)
+        whole.reproducibility.update(part.reproducibility)
+        whole.fingerprints.update(part.fingerprints)
+        whole.failed.update(part.failed)
+    return whole
+
+
+def probe(
+    models: Mapping[str, StoredModel], max_batch: int | None, cache: ProbeCache | None = None
+) -> Findings:
     """Run every operation of every model in passes of each size.
 
     A model whose pass raises, or returns values that are not finite, is listed as failed.
@@ -64,6 +82,7 @@ def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
     Args:
         models: By name.
         max_batch: No size beyond the first that holds so many rows is tried; None = no such bound.
+        cache: Has times of an earlier start, and gets those of this one; None = none.
 
     Raises:
         DeviceLostError: no model can be run any more.
@@ -71,7 +90,15 @@ def probe(models: Mapping[str, StoredModel], max_batch: int | None) -> Findings:
     findings = Findings({}, {}, {}, {})
     for name, model in models.items():
         try:
-            probed = {op: _OperationProbe(model, op).run(max_batch) for op in model.operations}
+            probes = {
+                operation: _OperationProbe(model, operation) for operation in model.operations
+            }
+            times = cache.times(model) if cache else None
+            probed = _confirmed(probes, times) if times else None
+            if not probed:
+                probed = {operation: each.run(max_batch) for operation, each in probes.items()}
+                if cache and all(measured.exact for measured in probed.values()):
+                    cache.keep(model, {name: measured.costs for name, measured in probed.items()})
         except DeviceLostError:
             raise
         except GraphError as error:
@@ -103,6 +130,19 @@ class _Measured(NamedTuple):
     costs: list[tuple[int, float]]
     exact: bool  # the rows of these sizes repeat, bit for bit
     digest: str  # of the reference pass's outputs
+
+
+def _confirmed(
+    probes: "Mapping[Operation, _OperationProbe]", times: Times
+) -> dict[Operation, _Measured] | None:
+    """What the probes measured at an earlier start; None = it does not hold any more."""
+    found: dict[Operation, _Measured] = {}
+    for operation, each in probes.items():
+        measured = each.confirm(times[operation])
+        if not measured:
+            return None
+        found[operation] = measured
+    return found
 
 
 def _grade(model: StoredModel, probed: Mapping[Operation, _Measured]) -> Reproducibility:
@@ -163,6 +203,20 @@ class _OperationProbe:
             return _Measured([(self._rows, self._reference_s)], False, digest)
         costs = [(size, self._one_row_s * cost) for size, cost in relative]
         return _Measured(costs, True, digest)
+
+    def confirm(self, costs: list[tuple[int, float]]) -> _Measured | None:
+        """What was measured earlier, if a pass of each size still repeats and takes about as long;
+        else None."""
+        for size, expected_s in costs:
+            for _ in range(_TIMED):  # until one is not held up
+                seconds = self._seconds_if_exact(size, 0, int(size > 1))
+                if expected_s / _RIGHT < seconds < expected_s * _RIGHT:
+                    break
+                if seconds == math.inf:
+                    return None
+            else:
+                return None
+        return _Measured(costs, True, output_digest(self._reference))
 
     def _relative_cost(self, size: int) -> float:
         """The time of a pass in passes of one row; infinity if a row differs from the reference.

@@ -1,16 +1,18 @@
-"""The models, loaded and probed before the workers are forked: once for all of them."""
+"""The models, loaded and probed before the workers are forked: once for all of them, and side by
+side."""
 
 import logging
 import os
 import signal
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from app.engines.devices import may_run_torch
 from app.engines.engine import Engine
 from app.engines.loading import LoadedModels, adopt_findings, load_models
-from app.engines.probe import Findings
+from app.engines.probe import Findings, merged
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS, end_with
+from app.process.resources import usable_cores
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,32 +35,45 @@ def load_before_fork(settings: Settings) -> "ForkedProbe | None":
     loaded = load_models(settings)
     if any(model.backend.engine != "onnx" for model in loaded.engine.models.values()):
         return None  # one has no graphs, and torch must not run before a fork
-    return ForkedProbe(settings, loaded)
+    return ForkedProbe(settings, loaded, usable_cores())
 
 
 class ForkedProbe:
-    """Loaded models, while a child process probes them.
+    """Loaded models, while child processes probe them.
 
     The probe takes about as long as the imports of the application. With a second core they run at
     the same time; a thread would not do, because an import holds the interpreter.
+
+    Args:
+        settings, loaded: As ``adopt_findings`` takes them.
+        processes: That share the models, at most.
     """
 
-    def __init__(self, settings: Settings, loaded: LoadedModels) -> None:
+    def __init__(self, settings: Settings, loaded: LoadedModels, processes: int) -> None:
         self._settings = settings
         self._loaded = loaded
         self._result: LoadedModels | None = None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, there is no status to wait for
+        self._children: list[tuple[int, BinaryIO]] = []  # process, and where its findings come from
+        # Those with many operations first, each to the next process.
+        names = sorted(loaded.engine.models, key=lambda name: -len(loaded.engine.operations(name)))
+        count = min(processes, len(names))
+        for first in range(count):
+            self._fork(names[first::count])
+
+    def _fork(self, names: list[str]) -> None:
+        """Begin to probe some of the models."""
         reading, writing = os.pipe()
         parent = os.getpid()
-        self._pid = os.fork()
-        if not self._pid:
+        pid = os.fork()
+        if not pid:
             for number in STOP_SIGNALS:  # the handlers are the parent's
                 signal.signal(number, signal.SIG_DFL)
             end_with(parent)
             os.close(reading)
-            _probe(loaded.engine, writing)
+            _probe(self._loaded.engine, names, writing)
         os.close(writing)
-        self._pipe = os.fdopen(reading, "rb")
+        self._children.append((pid, os.fdopen(reading, "rb")))
 
     def result(self) -> LoadedModels:
         """What can be served; the first call waits for the probe.
@@ -71,23 +86,27 @@ class ForkedProbe:
         return self._result
 
     def _wait(self) -> LoadedModels:
-        with self._pipe:
-            findings = self._pipe.read()
-        _, status = os.waitpid(self._pid, 0)
-        if code := os.waitstatus_to_exitcode(status):
-            how = f"signal {-code}" if code < 0 else f"status {code}"
-            where = self._settings.models_dir
-            detail = f"trying the checkpoints in {where} ended a process with {how}"
-            raise StartupError(f"{detail}; the log names those that passed before")
-        return adopt_findings(self._settings, self._loaded, Findings.from_json(findings))
+        ended: list[tuple[bytes, int]] = []  # what each found, and its status
+        for pid, pipe in self._children:
+            with pipe:
+                findings = pipe.read()
+            ended.append((findings, os.waitpid(pid, 0)[1]))
+        for _, status in ended:
+            if code := os.waitstatus_to_exitcode(status):
+                how = f"signal {-code}" if code < 0 else f"status {code}"
+                where = self._settings.models_dir
+                detail = f"trying the checkpoints in {where} ended a process with {how}"
+                raise StartupError(f"{detail}; the log names those that passed before")
+        parts = merged(Findings.from_json(findings) for findings, _ in ended)
+        return adopt_findings(self._settings, self._loaded, parts)
 
 
-def _probe(engine: Engine, pipe: int) -> NoReturn:
+def _probe(engine: Engine, names: list[str], pipe: int) -> NoReturn:
     """Probe, write the findings to the pipe, and end this process."""
     status = 1
     try:
         engine.start_thread()
-        findings = engine.probe()
+        findings = engine.probe(names)
         with os.fdopen(pipe, "w") as file:
             file.write(findings.to_json())
         status = 0

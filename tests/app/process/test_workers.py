@@ -170,7 +170,9 @@ def test_one_probe_is_enough_for_all_workers_and_for_those_that_replace_them(
         until(lambda: len(workers_of(server)) == 2)
         until(lambda: len(serving(server)) == 2)
         assert httpx.post(f"{server.url}/generate?label=7&seed=1").content == first
-        assert len(probes.read_text().split()) == 1
+        probed = probes.read_text().split()
+        assert "tiny-cgan-v1" in probed
+        assert len(probed) == len(set(probed))  # each model once
 
 
 @pytest.mark.parametrize(
