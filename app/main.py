@@ -20,6 +20,7 @@ from app import __doc__ as about
 from app import __version__
 from app.api.common import root_of
 from app.api.dispatch import Dispatcher
+from app.api.generate import query_reader
 from app.api.monitoring import livez
 from app.api.openapi.document import complete
 from app.api.router import build_router
@@ -36,7 +37,7 @@ from app.errors import (
     ServiceError,
     shown,
 )
-from app.http.access import AccessMiddleware, Hosts, Keys, route_path
+from app.http.access import Access, AccessMiddleware, Hosts, Keys, route_path
 from app.http.access_log import AccessLog
 from app.http.cors import cors_options
 from app.http.fast_path import FastPath
@@ -145,7 +146,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     hosts, keys = Hosts((settings.allowed_hosts or "").split(",")), Keys(settings.keys)
     origins = frozenset(settings.allowed_origins)
-    app.add_middleware(AccessMiddleware, hosts=hosts, keys=keys, allowed_origins=origins)
+    access = Access(hosts, keys, origins)
+    app.add_middleware(AccessMiddleware, access=access)
     app.add_middleware(RequestMiddleware, metrics=counts, access_log=access_log, tracing=tracing)
     if origins:
         app.add_middleware(CORSMiddleware, **cors_options(origins))
@@ -155,7 +157,7 @@ def create_app(
             ForwardedMiddleware, proxies=proxies, root_path=root, own=_first_segments(app)
         )
     app.state.fork_server = None  # of the codec, where one is there before the lifespan starts
-    parser = FastRequestParser(settings.max_n, hosts.allows, open_to_all=not keys)
+    parser = FastRequestParser(query_reader(operations, settings), access, proxies, root)
     app.state.fast_path = FastPath(app.state, counts, parser, root=root, tracing=tracing)
     app.state.access_log = access_log
     return app

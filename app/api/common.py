@@ -1,7 +1,6 @@
 """Steps that several endpoints share: negotiation, uploads, cached and rendered responses."""
 
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -10,18 +9,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
 from app.api.parameters.declared import RenderingOptions
-from app.batching.ticket import Timing
-from app.core.requests import RequestContext
 from app.core.service import Service
-from app.formats.media_types import FORMATS, HTML, JSON
-from app.formats.pixels import Image
+from app.formats.media_types import HTML, JSON
 from app.http.access import root_path
 from app.http.middleware import is_head
 from app.http.negotiation import choose
 from app.rendering.caching import etag_matches
 from app.rendering.lineage import ResponseMetadata
-from app.rendering.options import OFFERS, Rendering
-from app.rendering.responses import headers_only, images_response, picture_encoding
+from app.rendering.options import Rendering
+from app.rendering.responses import headers_only
 
 Endpoint = Callable[..., Awaitable[Any]]
 
@@ -39,15 +35,9 @@ def root_of(request: Request) -> str:
     return root_path(request.scope)
 
 
-def response_type(request: Request, format: str | None, offers: Sequence[str]) -> str:
-    """The media type of the response: the parameter's, else the best for the Accept header.
-
-    Raises:
-        NotAcceptableError: Accept allows none of the ``offers``.
-    """
-    if format:
-        return FORMATS[format]
-    return choose(", ".join(request.headers.getlist("accept")), offers)
+def accept_of(request: Request) -> str:
+    """The Accept header; empty = there is none."""
+    return ", ".join(request.headers.getlist("accept"))
 
 
 def rendering_of(request: Request, options: RenderingOptions) -> Rendering:
@@ -56,8 +46,7 @@ def rendering_of(request: Request, options: RenderingOptions) -> Rendering:
     Raises:
         NotAcceptableError: Accept allows none of the image types.
     """
-    format, scale, layout, frame_ms, metadata = options
-    return Rendering(response_type(request, format, OFFERS), scale, layout, metadata, frame_ms)
+    return options.rendering(accept_of(request))
 
 
 def is_pinned(model: str | None) -> bool:
@@ -86,26 +75,6 @@ def response_without_images(
     return headers_only(media, metadata, 200) if is_head(request.scope) else None
 
 
-async def render(
-    service: Service,
-    rendering: Rendering,
-    images: Sequence[Image],
-    metadata: ResponseMetadata,
-    timing: Timing,
-    context: RequestContext,
-) -> Response:
-    """The response with the images; what takes long to encode is encoded elsewhere.
-
-    Raises:
-        ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
-    """
-    started = time.perf_counter()
-    encoding = picture_encoding(rendering, images, metadata)
-    files = await service.pictures.encode(encoding, context) if encoding else None
-    encode_s = time.perf_counter() - started
-    return images_response(rendering, images, metadata, timing, files, encode_s)
-
-
 def json_response(content: BaseModel, headers: Mapping[str, str]) -> Response:
     """A document with headers of its own."""
     return Response(content.model_dump_json(), media_type=JSON, headers=dict(headers))
@@ -122,6 +91,6 @@ def document_response(
         as_page: Writes the page, given the root path as well.
     """
     headers = {"Vary": "Accept"}
-    if response_type(request, None, (JSON, HTML)) == HTML:
+    if choose(accept_of(request), (JSON, HTML)) == HTML:
         return HTMLResponse(as_page(content, root_of(request)), headers=headers)
     return JSONResponse(jsonable_encoder(content), headers=headers)

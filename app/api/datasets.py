@@ -6,7 +6,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.api.bodies.raw import refuse_body
-from app.api.common import Endpoint, not_modified, response_type, root_of, service_of
+from app.api.common import Endpoint, accept_of, not_modified, root_of, service_of
 from app.api.parameters.declared import (
     PLAIN,
     DatasetFormat,
@@ -18,8 +18,9 @@ from app.api.parameters.declared import (
 )
 from app.core.datasets.dataset import DatasetGenerator
 from app.core.datasets.files import Dataset
-from app.formats.media_types import NPZ, ZIP
+from app.formats.media_types import FORMATS, NPZ, ZIP
 from app.http.middleware import is_head
+from app.http.negotiation import choose
 from app.http.ranges import Rest, requested_rest
 from app.http.streaming import StreamedResponse
 from app.rendering.responses import dataset_headers
@@ -57,7 +58,7 @@ def dataset(settings: Settings) -> Endpoint:
         """
         service = service_of(request)
         await refuse_body(request)
-        media = response_type(request, format, (ZIP, NPZ))
+        media = FORMATS[format] if format else choose(accept_of(request), (ZIP, NPZ))
         found, index, (opened,) = service.resolve(model, label, 1, seed)
         requested = Dataset(found, index, opened, n, split or "", metadata)
         identity = service.identity(requested.model)

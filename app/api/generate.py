@@ -1,24 +1,27 @@
 """POST and GET /generate: images from seeds."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import Field
+from starlette.routing import BaseRoute
 
 from app.api.bodies.raw import refuse_body
 from app.api.common import (
     Endpoint,
-    is_pinned,
-    render,
     rendering_of,
     response_without_images,
     root_of,
     service_of,
 )
+from app.api.parameters.binding import Binding, parse_query
 from app.api.parameters.declared import (
     PLAIN,
     Label,
     ModelName,
+    RenderingOptions,
     RenderingQuery,
     Seed,
     TimeoutMs,
@@ -26,9 +29,10 @@ from app.api.parameters.declared import (
     seeds_parameter,
 )
 from app.api.parameters.lists import parse_seeds
+from app.core.requests import TIMEOUT_HEADER
 from app.http.disconnect import client_disconnected
-from app.rendering.lineage import generate_metadata
-from app.rendering.options import check_size
+from app.http.fast_request import ReadQuery
+from app.rendering.image_query import ImageQuery, render
 from app.settings import Settings
 
 
@@ -60,24 +64,37 @@ def generate(settings: Settings) -> Endpoint:
             await refuse_body(request)
             rendering = rendering_of(request, options)
             numbers = parse_seeds(seeds, request.query_params, settings.max_n)
-            to_generate = service.generate_request(
-                model, label, n, seed, context, numbers, truncation
-            )
-            check_size(rendering, to_generate.model.network.image_shape, len(to_generate.seeds))
-            metadata = generate_metadata(
-                to_generate,
-                to_generate.samples(),
-                rendering,
-                seeded=seed is not None or numbers is not None,
-                pinned=is_pinned(model),
-                identity=service.identity,
-                root=root_of(request),
-            )
+            asked = ImageQuery(model, label, n, seed, numbers, truncation, rendering)
+            checked, root = asked.request(service, context), root_of(request)
+            metadata = asked.metadata(service, checked, checked.samples(), root)
             if response := response_without_images(request, metadata, rendering.media):
                 return response
-            generated = await service.generate(to_generate)
-            return await render(
-                service, rendering, generated.images, metadata, generated.timing, context
-            )
+            generated = await service.generate(checked)
+            images, timing = generated.images, generated.timing
+            return await render(service, rendering, images, metadata, timing, context)
 
     return generate
+
+
+def query_reader(routes: Iterable[BaseRoute], settings: Settings) -> ReadQuery:
+    """What the fast path reads requests of /generate with: the compiled parameters of its route.
+
+    Args:
+        routes: Of all operations.
+        settings: Of the service.
+    """
+    route = next(each for each in routes if isinstance(each, APIRoute) and each.path == "/generate")
+    binding = Binding(route)
+
+    def read(query: bytes, accept: str, timeout: str | None) -> tuple[ImageQuery, int | None]:
+        headers = [] if timeout is None else [(TIMEOUT_HEADER, timeout)]
+        given = binding.arguments(query, headers)
+        options: RenderingOptions = given["options"]
+        numbers = parse_seeds(given["seeds"], dict(parse_query(query)), settings.max_n)
+        asked = ImageQuery(
+            *(given["model"], given["label"], given["n"], given["seed"], numbers),
+            *(given["truncation"], options.rendering(accept)),
+        )
+        return asked, given["timeout_ms"]
+
+    return read

@@ -11,7 +11,6 @@ from app.api.bodies.sources import read_sources
 from app.api.common import (
     Endpoint,
     is_pinned,
-    render,
     rendering_of,
     response_without_images,
     root_of,
@@ -33,6 +32,7 @@ from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, resolve_walk
 from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
+from app.rendering.image_query import render
 from app.rendering.lineage import fit_header, walk_metadata
 from app.rendering.options import check_size
 from app.seeds import list_text

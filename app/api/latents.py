@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
-from app.api.common import Endpoint, json_response, render, rendering_of, service_of
+from app.api.common import Endpoint, json_response, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
 from app.core.requests import check_seeds
@@ -17,6 +17,7 @@ from app.errors import InvalidParameterError
 from app.fitting.adapt import fitting_for
 from app.formats.reading.uploads import Upload, summary
 from app.http.disconnect import client_disconnected
+from app.rendering.image_query import render
 from app.rendering.lineage import fit_header, reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size
 from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -87,6 +87,8 @@ class Hosts:
             MalformedRequestError: there is not exactly one, or it is no host name.
             MisdirectedRequestError: the name is not allowed.
         """
+        if len(given) == 1 and self.allows(given[0]):
+            return
         if not given and http_version == "1.0":
             return
         if len(given) != 1 or HOST.fullmatch(given[0].lower()) is None:
@@ -96,12 +98,11 @@ class Hosts:
                 "port",
                 headers={"Connection": "close"},
             )
-        if not self.allows(given[0]):
-            raise MisdirectedRequestError(
-                f"{header} is {shown(given[0])}, which this service does not answer to; ask for it "
-                "by its IP address, localhost or a local name, or list the name in "
-                "GENSERVE_ALLOWED_HOSTS"
-            )
+        raise MisdirectedRequestError(
+            f"{header} is {shown(given[0])}, which this service does not answer to; ask for it "
+            "by its IP address, localhost or a local name, or list the name in "
+            "GENSERVE_ALLOWED_HOSTS"
+        )
 
 
 def check_site(
@@ -198,45 +199,91 @@ def needs_key(method: str, path: str) -> bool:
     return method != "OPTIONS" and path not in HEALTH and not _PAGES.fullmatch(path)
 
 
+class Access:
+    """Who may ask for what: the rules for host, origin and key together.
+
+    Args:
+        hosts: Under which the service answers.
+        keys: Of its clients; none = it is open to all.
+        allowed_origins: Those whose pages may use the service.
+    """
+
+    HEADERS = (b"host", b"sec-fetch-site", b"origin", b"authorization")  # that decide
+
+    def __init__(
+        self, hosts: Hosts, keys: Keys, allowed_origins: frozenset[str] = frozenset()
+    ) -> None:
+        self.hosts = hosts
+        self.keys = keys
+        self.allowed_origins = allowed_origins
+
+    def check(
+        self,
+        method: str,
+        path: str,
+        given: Mapping[bytes, list[bytes]],
+        *,
+        forwarded_host: str | None,
+        client: str | None,
+        http_version: str = "1.1",
+    ) -> str | None:
+        """Check a request.
+
+        Args:
+            method, path, http_version: Of the request; its path within the service.
+            given: ``HEADERS`` that it has, with all their values.
+            forwarded_host: What a trusted proxy was asked for; None = nothing else than Host.
+            client: Who sent it, by its address.
+
+        Returns:
+            Who sent it, by its key if it needs one.
+
+        Raises:
+            MalformedRequestError, MisdirectedRequestError, CrossSiteError, UnauthorizedError
+        """
+        if path in HEALTH:
+            return client
+        host = _texts(given, b"host")
+        self.hosts.check(host, http_version)
+        if forwarded_host:
+            # Beside Host: pages can set this header, and proxies may pass it on.
+            self.hosts.check([forwarded_host], "1.1", "X-Forwarded-Host")
+        if method not in SAFE:
+            site, origin = _texts(given, b"sec-fetch-site"), _texts(given, b"origin")
+            check_site(method, site, origin, forwarded_host or "".join(host), self.allowed_origins)
+        if self.keys and needs_key(method, path):
+            return self.keys.check(given.get(b"authorization", []))
+        return client
+
+
+def _texts(given: Mapping[bytes, list[bytes]], name: bytes) -> list[str]:
+    return [value.decode("latin-1") for value in given[name]] if name in given else []
+
+
 class AccessMiddleware:
-    """Checks host, origin and key, and sets ``current_client``.
+    """Checks ``Access``, and sets ``current_client``.
 
     Plain ASGI, inside ``RequestMiddleware``, which turns the errors raised here into responses.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        hosts: Hosts,
-        keys: Keys,
-        allowed_origins: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
-        self.allowed_origins = allowed_origins
-        self.hosts = hosts
-        self.keys = keys
+        self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (path := route_path(scope)) not in HEALTH:
-            given: dict[bytes, list[bytes]] = {
-                name: [] for name in (b"host", b"sec-fetch-site", b"origin", b"authorization")
-            }
+            given: dict[bytes, list[bytes]] = {}
             for name, value in scope["headers"]:
-                if name in given:
-                    given[name].append(value)
-            host, site, origin = (
-                [value.decode("latin-1") for value in given[name]]
-                for name in (b"host", b"sec-fetch-site", b"origin")
-            )
-            self.hosts.check(host, scope["http_version"])
-            if asked := scope.get(FORWARDED_HOST):
-                # Beside Host: pages can set this header, and proxies may pass it on.
-                self.hosts.check([asked], "1.1", "X-Forwarded-Host")
-            host_asked = asked or "".join(host)
-            check_site(scope["method"], site, origin, host_asked, self.allowed_origins)
+                if name in Access.HEADERS:
+                    given.setdefault(name, []).append(value)
             peer = scope.get("client")
-            client = by_address(peer[0] if peer else None)
-            if self.keys and needs_key(scope["method"], path):
-                client = self.keys.check(given[b"authorization"])
+            client = self.access.check(
+                scope["method"],
+                path,
+                given,
+                forwarded_host=scope.get(FORWARDED_HOST),
+                client=by_address(peer[0] if peer else None),
+                http_version=scope["http_version"],
+            )
             current_client.set(client)
         await self.app(scope, receive, send)

@@ -1,10 +1,9 @@
-"""Answers the plain form of /generate and /livez without ASGI.
+"""Answers requests for /generate and /livez without ASGI.
 
-A request's way through uvicorn's parser and task, Starlette and FastAPI costs more than its share
-of
-a forward pass: in process 579 µs, and 279 µs on the fast path. So the protocol first offers what it
-receives to ``FastRequestParser``; images of a fast request are asked for with a callback instead of
-a task. Both routes end in the same service and give the same response.
+A request's way through uvicorn's parser and task, the middleware and Starlette's messages costs as
+much as its share of a forward pass. So the protocol first offers what it receives to
+``FastRequestParser``; images are asked for with a callback instead of a task. Both routes read
+requests, choose, compute and write responses with the same functions.
 
 Liveness is here because it has to be reported in time however many others ask. The full route takes
 two turns of the event loop, and in an overload each of them is long.
@@ -13,9 +12,9 @@ two turns of the event loop, and in an overload each of them is long.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.datastructures import State
 
@@ -26,9 +25,8 @@ from app.core.requests import Generated, GenerateRequest
 from app.core.service import Service
 from app.core.telemetry.metrics import Metrics
 from app.core.telemetry.tracing import TRACE_HEADER, RequestTrace, Tracing
-from app.engines.rows import OperationKey, Sample
+from app.engines.rows import OperationKey
 from app.errors import ServiceError
-from app.formats.media_types import PNG
 from app.http.error_response import (
     as_service_error,
     common_headers,
@@ -37,12 +35,19 @@ from app.http.error_response import (
     path_of,
     problem,
 )
-from app.http.fast_request import PATH, FastLivez, FastRequest, FastRequestParser, Respond
+from app.http.fast_request import LIVEZ, PATH, FastRequest, FastRequestParser, Respond
 from app.http.middleware import CLIENT_LEFT, new_request_id
 from app.http.refusal_cache import RefusalCache
-from app.rendering.lineage import ResponseMetadata, generate_metadata
-from app.rendering.options import Rendering
-from app.rendering.responses import headers_only, images_response, one_png
+from app.rendering.caching import etag_matches
+from app.rendering.image_query import ImageQuery, render
+from app.rendering.responses import (
+    EncodedResponse,
+    headers_only,
+    images_response,
+    is_quick,
+    is_quick_png,
+    one_png,
+)
 
 _ALIVE = b'{"status":"alive"}'
 _ALIVE_LINES = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(_ALIVE)
@@ -55,7 +60,7 @@ class _Arrival(NamedTuple):
 
     at: float  # time.perf_counter()
     request: FastRequest
-    client: str | None
+    query: ImageQuery
     disconnected: Callable[[], bool]
     respond: Respond
     trace: RequestTrace | None = None
@@ -75,7 +80,7 @@ class FastPath:
         slice_s: Seconds in which requests are handled before the event loop does anything else.
         max_slice_s: The same, where they have waited for as long: refusing at once comes first.
         refusals: What the queue has refused just now.
-        root: Path under which clients find the service.
+        root: Path under which clients find the service, where no proxy names one.
         tracing: Of spans; None = none. What ``refusals`` repeats has none.
     """
 
@@ -97,42 +102,43 @@ class FastPath:
         self._slice_s, self._max_slice_s = slice_s, max_slice_s
         self._root = root
         self._tracing = tracing
-        self._refusals = refusals or RefusalCache(metrics, root=root)
+        self._refusals = refusals or RefusalCache(metrics)
         self._arrivals: deque[_Arrival] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()  # that encode
         self._slice_ends: float | None = None  # of requests handled on arrival, in this turn
 
-    def generate(
-        self,
-        request: FastRequest,
-        client: str | None,
-        disconnected: Callable[[], bool],
-        respond: Respond,
+    def takes(self, request: FastRequest) -> bool:
+        """Whether ``respond`` may be called. A process that is not alive says why on the full
+        route."""
+        return request.query is not None or not self._state.service.health.restart_reason()
+
+    def respond(
+        self, request: FastRequest, disconnected: Callable[[], bool], respond: Respond
     ) -> None:
         """Have a request answered, on arrival while there is time left in this turn.
 
         Args:
             request: As the parser returns it.
-            client: Who sent it, as ``app.core.clients`` names clients.
             disconnected: Whether the client has gone.
             respond: Called once, perhaps at once; never for a client that has gone.
         """
-        arrival = _Arrival(time.perf_counter(), request, client, disconnected, respond)
-        if not self._arrivals and self._has_time(arrival.at):
+        at = time.perf_counter()
+        if request.query is None:
+            self._livez(request, at, respond)
+            return
+        arrival = _Arrival(at, request, request.query, disconnected, respond)
+        if not self._arrivals and self._has_time(at):
             self._handle(arrival)
             return
         if not self._arrivals:
             asyncio.get_running_loop().call_soon(self._handle_slice)
         self._arrivals.append(arrival)
 
-    def livez(self, request: FastLivez) -> tuple[int, bytes, bytes] | None:
-        """Status, header lines and body for a process that is alive; None = the full route says why
-        it is not."""
-        at = time.perf_counter()
-        if self._state.service.health.restart_reason():
-            return None
-        self._metrics.request("GET", "/livez", 200, time.perf_counter() - at)
+    def _livez(self, request: FastRequest, at: float, respond: Respond) -> None:
+        """Report that the process is alive."""
+        self._metrics.request("GET", LIVEZ, 200, time.perf_counter() - at)
         request_id = request.request_id or new_request_id()
-        return 200, _ALIVE_LINES + common_lines(request_id.encode()), _ALIVE
+        respond(200, _ALIVE_LINES + common_lines(request_id.encode()), _ALIVE)
 
     def refused_connection(self, reason: str) -> None:
         """Count a connection that was not admitted."""
@@ -175,75 +181,115 @@ class FastPath:
                 asyncio.get_running_loop().call_soon(self._handle_slice)
 
     def _handle(self, arrival: _Arrival) -> None:
-        _, fast, client, disconnected, respond, _ = arrival
+        _, fast, query, disconnected, respond, _ = arrival
         service: Service = self._state.service
         changes = service.batcher.changes
-        if not service.stopping and self._refusals.respond(
-            *(fast, client, changes, respond, arrival.at)
-        ):
+        if not service.stopping and self._refusals.respond(fast, changes, respond, arrival.at):
             return
         request_id = fast.request_id or new_request_id()
-        trace = None
         if self._tracing:
-            trace = self._tracing.begin(fast.traceparent)
+            trace = self._tracing.begin(fast.traceparent, fast.tracestate)
             arrival = arrival._replace(trace=trace)
         fail = partial(self._fail, arrival, request_id)
         try:
-            context = service.begin_request(fast.timeout_ms, disconnected, client, trace)
+            context = service.begin_request(
+                fast.timeout_ms, disconnected, fast.client, arrival.trace
+            )
         except Exception as error:
             fail(error)
             return
         try:
-            request = service.generate_request(fast.model, fast.label, fast.n, fast.seed, context)
+            request = query.request(service, context)
+            lines = self._not_modified(service, fast, query, request)
         except Exception as error:
             service.end_request()
             fail(error)
             return
-
-        if fast.if_none_match and (lines := self._not_modified(service, fast, request)):
+        if lines is not None:
             service.end_request()
-            self._metrics.request(fast.method, PATH, 304, time.perf_counter() - arrival.at)
-            lines += common_lines(request_id.encode())
-            respond(304, _ended(trace, fast.method, 304, request_id, lines), b"")
+            self._succeed(arrival, request_id, 304, lines, b"")
             return
 
-        def finish(outcome: _Outcome) -> None:
-            service.end_request()
-            if isinstance(outcome, Exception):
-                if isinstance(outcome, ServiceError):
-                    self._remember(fast, client, request, outcome)
-                fail(outcome)
-                return
-            try:
-                lines, body = _render(service, fast, request, outcome, self._root)
-            except Exception as error:
-                fail(error)
-                return
-            self._metrics.request(fast.method, PATH, 200, time.perf_counter() - arrival.at)
-            lines += common_lines(request_id.encode())
-            respond(200, _ended(trace, fast.method, 200, request_id, lines), body)
-
-        service.start_generate(request, finish)
+        service.start_generate(request, partial(self._finish, arrival, request_id, request))
 
     def _not_modified(
-        self, service: Service, fast: FastRequest, request: GenerateRequest
+        self, service: Service, fast: FastRequest, query: ImageQuery, request: GenerateRequest
     ) -> bytes | None:
         """The header lines of a 304; None = the client does not have these images."""
-        if fast.method != "GET" or fast.seed is None:
+        if fast.if_none_match is None or fast.method != "GET" or not query.seeded:
             return None
-        metadata = _metadata(service, fast, request, request.samples(), self._root)
-        if metadata.etag is None or metadata.etag != fast.if_none_match:
+        metadata = query.metadata(service, request, request.samples(), fast.root)
+        if metadata.etag is None or not etag_matches(fast.if_none_match, metadata.etag):
             return None
-        return header_lines(headers_only(fast.media, metadata, 304).raw_headers)
+        return header_lines(headers_only(query.rendering.media, metadata, 304).raw_headers)
 
-    def _remember(
-        self, fast: FastRequest, client: str | None, request: GenerateRequest, error: ServiceError
-    ) -> None:
+    def _remember(self, fast: FastRequest, request: GenerateRequest, error: ServiceError) -> None:
         """Refuse the next requests of this kind, if the queue was full."""
         if isinstance(error.__cause__, OverloadError):
             key: OperationKey = (request.model.name, "generate")
             reason, changes = refusal_reason(error.__cause__), self._state.service.batcher.changes
-            self._refusals.add(fast, client, changes, error, key, reason)
+            self._refusals.add(fast, changes, error, key, reason)
+
+    def _finish(
+        self, arrival: _Arrival, request_id: str, request: GenerateRequest, outcome: _Outcome
+    ) -> None:
+        """The images are there, or the reason why not."""
+        service, fast, query = self._state.service, arrival.request, arrival.query
+        if isinstance(outcome, Exception):
+            service.end_request()
+            if isinstance(outcome, ServiceError):
+                self._remember(fast, request, outcome)
+            self._fail(arrival, request_id, outcome)
+            return
+        images, samples, timing = outcome
+        try:
+            if is_quick_png(query.rendering, images):
+                about = query.rendering, query.seeded, query.pinned, service.identity, fast.root
+                lines, body = one_png(request, outcome, *about)
+            else:
+                metadata = query.metadata(service, request, samples, fast.root)
+                if not is_quick(query.rendering, images, metadata):
+                    rendered = render(
+                        *(service, query.rendering, images, metadata, timing, request.context)
+                    )
+                    self._start(self._encode(arrival, request_id, rendered))
+                    return
+                response = images_response(query.rendering, images, metadata, timing)
+                lines, body = header_lines(response.raw_headers), bytes(response.body)
+        except Exception as error:
+            service.end_request()
+            self._fail(arrival, request_id, error)
+            return
+        service.end_request()
+        self._succeed(arrival, request_id, 200, lines, body)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _encode(
+        self, arrival: _Arrival, request_id: str, rendered: Awaitable[EncodedResponse]
+    ) -> None:
+        """Respond when another process has encoded the images."""
+        try:
+            response = await rendered
+        except Exception as error:
+            self._fail(arrival, request_id, error)
+        else:
+            lines = header_lines(response.raw_headers)
+            self._succeed(arrival, request_id, 200, lines, bytes(response.body))
+        finally:
+            self._state.service.end_request()
+
+    def _succeed(
+        self, arrival: _Arrival, request_id: str, status: int, lines: bytes, body: bytes
+    ) -> None:
+        """Respond with images, or that the client has them."""
+        method = arrival.request.method
+        self._metrics.request(method, PATH, status, time.perf_counter() - arrival.at)
+        lines += common_lines(request_id.encode())
+        arrival.respond(status, _ended(arrival.trace, method, status, request_id, lines), body)
 
     def _fail(self, arrival: _Arrival, request_id: str, error: Exception) -> None:
         """Respond with an error, if anyone is there."""
@@ -253,7 +299,7 @@ class FastPath:
             _ended(arrival.trace, method, CLIENT_LEFT, request_id, b"")
             return
         service_error = as_service_error(error, request_id)
-        status, headers, body = problem(service_error, request_id, PATH, self._root)
+        status, headers, body = problem(service_error, request_id, PATH, arrival.request.root)
         self._metrics.request(method, PATH, status, seconds)
         lines = header_lines(headers) + common_lines(request_id.encode())
         arrival.respond(status, _ended(arrival.trace, method, status, request_id, lines), body)
@@ -267,36 +313,3 @@ def _ended(
         return lines
     trace.end(method, PATH, status, request_id)
     return lines + f"{TRACE_HEADER}: {trace.id}\r\n".encode()
-
-
-def _render(
-    service: Service,
-    fast: FastRequest,
-    request: GenerateRequest,
-    generated: Generated,
-    root: str,
-) -> tuple[bytes, bytes]:
-    """Header lines and body, as on the full route."""
-    if fast.n == 1 and fast.media == PNG:
-        seeded, pinned = _identified(fast)
-        return one_png(request, generated, seeded, pinned, service.identity, root)
-    metadata = _metadata(service, fast, request, generated.samples, root)
-    response = images_response(Rendering(fast.media), generated.images, metadata, generated.timing)
-    return header_lines(response.raw_headers), bytes(response.body)
-
-
-def _identified(fast: FastRequest) -> tuple[bool, bool]:
-    """Whether a request names a seed, and its model's digest."""
-    return fast.seed is not None, fast.model is not None and "@" in fast.model
-
-
-def _metadata(
-    service: Service,
-    fast: FastRequest,
-    request: GenerateRequest,
-    samples: Sequence[Sample],
-    root: str,
-) -> ResponseMetadata:
-    seeded, pinned = _identified(fast)
-    rendering, identity = Rendering(fast.media), service.identity
-    return generate_metadata(request, samples, rendering, seeded, pinned, identity, root)

@@ -16,7 +16,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,7 +25,7 @@ from app.settings import ROOT_PATH, Network
 
 _FOR, _HOST, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"
 _PREFIX, _FORWARDED = b"x-forwarded-prefix", b"forwarded"
-_NAMES = (_FOR, _HOST, _PROTO, _PREFIX, _FORWARDED)
+FORWARDING = (_FOR, _HOST, _PROTO, _PREFIX, _FORWARDED)  # the headers
 _MAX_ROOT = 256  # characters
 _MAX_HOPS = 32  # addresses read from the right; longer lists are forged
 _MAX_ADDRESS = 64  # characters
@@ -111,7 +111,7 @@ def _given(headers: Headers) -> dict[bytes, str]:
     """What proxies say in the headers of a request, by header."""
     lines: dict[bytes, list[str]] = {}
     for name, value in headers:
-        if name in _NAMES:
+        if name in FORWARDING:
             lines.setdefault(name, []).append(value.decode("latin-1"))
     given = {name: ",".join(values) for name, values in lines.items()}
     return _forwarded(given.pop(_FORWARDED)) | given if _FORWARDED in given else given
@@ -140,6 +140,34 @@ def _root_path(prefixes: str) -> str:
     root = "".join(parts)
     is_path = len(root) <= _MAX_ROOT and all(map(ROOT_PATH.fullmatch, parts))
     return root if is_path else ""
+
+
+class Forwarded(NamedTuple):
+    """What proxies say of a request; None or empty = nothing."""
+
+    client: str | None = None  # address
+    scheme: str | None = None
+    host: str | None = None
+    root: str = ""  # path under which clients find the service
+
+
+def read_forwarded(proxies: TrustedProxies, peer: str, headers: Headers) -> Forwarded:
+    """What a request's headers say of it.
+
+    Args:
+        proxies: Those to believe.
+        peer: Address of the trusted proxy that is connected.
+        headers: Of the request, their names in lower case.
+    """
+    given = _given(headers)
+    forwarded_for, scheme = given.get(_FOR), _first(given.get(_PROTO, "")).lower()
+    host = _first(given.get(_HOST, "")).lower()
+    return Forwarded(
+        proxies.client(peer, forwarded_for) if forwarded_for else None,
+        scheme if scheme in ("http", "https") else None,
+        host if HOST.fullmatch(host) else None,
+        _root_path(given[_PREFIX]) if _PREFIX in given else "",
+    )
 
 
 class ForwardedMiddleware:
@@ -175,14 +203,14 @@ class ForwardedMiddleware:
         root = self._root_path
         changes: dict[str, Any] = {}
         if self._proxies and self._proxies.trusts(peer):
-            given = _given(scope["headers"])
-            if forwarded_for := given.get(_FOR):
-                changes["client"] = (self._proxies.client(peer, forwarded_for), 0)
-            if (proto := _first(given.get(_PROTO, "")).lower()) in ("http", "https"):
-                changes["scheme"] = proto
-            if HOST.fullmatch(host := _first(given.get(_HOST, "")).lower()):
-                changes[FORWARDED_HOST] = host
-            root = _root_path(given.get(_PREFIX, "")) or root
+            said = read_forwarded(self._proxies, peer, scope["headers"])
+            if said.client:
+                changes["client"] = (said.client, 0)
+            if said.scheme:
+                changes["scheme"] = said.scheme
+            if said.host:
+                changes[FORWARDED_HOST] = said.host
+            root = said.root or root
         if root:
             path = scope["path"]
             removed = path != root and not path.startswith(f"{root}/")

@@ -16,8 +16,9 @@ from app.errors import ServiceError
 from app.http.error_response import common_lines, header_lines, problem
 from app.http.fast_request import PATH, FastRequest, Respond
 from app.http.middleware import new_request_id
+from app.rendering.image_query import ImageQuery
 
-_Kind = tuple[str, str | None, str | None, int, str | None]  # method, model, label, n, client
+_Kind = tuple[str, ImageQuery, str | None, str]  # method, query without its seed, client, root
 
 
 @dataclass(slots=True)
@@ -39,12 +40,10 @@ class RefusalCache:
     Args:
         metrics: Counts the repeated refusals, all of a kind together.
         keep_s: Seconds after which refusals are forgotten, and counted, whatever happens.
-        root: Path under which clients find the service.
     """
 
-    def __init__(self, metrics: Metrics, keep_s: float = 0.02, root: str = "") -> None:
+    def __init__(self, metrics: Metrics, keep_s: float = 0.02) -> None:
         self._metrics = metrics
-        self._root = root
         self._keep_s = keep_s
         self._refusals: dict[_Kind, _Refusal] = {}
         self._changes = 0
@@ -53,7 +52,6 @@ class RefusalCache:
     def respond(
         self,
         request: FastRequest,
-        client: str | None,
         changes: int,
         respond: Respond,
         arrived: float,
@@ -62,7 +60,6 @@ class RefusalCache:
 
         Args:
             request: What came.
-            client: Who sent it, as ``app.core.clients`` names clients.
             changes: The batcher's count of changes other than new requests.
             respond: Called with the response.
             arrived: When it came, by ``time.perf_counter``.
@@ -72,7 +69,7 @@ class RefusalCache:
         if changes != self._changes:
             self.clear()
             return False
-        kind = _kind(request, client)
+        kind = _kind(request)
         refusal = self._refusals.get(kind) if kind else None
         if refusal is None:
             return False
@@ -86,7 +83,6 @@ class RefusalCache:
     def add(
         self,
         request: FastRequest,
-        client: str | None,
         changes: int,
         error: ServiceError,
         key: OperationKey,
@@ -95,12 +91,12 @@ class RefusalCache:
         """Remember a refusal.
 
         Args:
-            request, client, changes: As of ``respond``.
+            request, changes: As of ``respond``.
             error: What the request is refused with.
             key, reason: For ``Metrics.refused``. The queue's own error is not kept: its frames
                 would keep the connection.
         """
-        if (kind := _kind(request, client)) is None:
+        if (kind := _kind(request)) is None:
             return
         if changes != self._changes:
             self.clear()
@@ -108,7 +104,7 @@ class RefusalCache:
             self._changes = changes
             self._timer = asyncio.get_running_loop().call_later(self._keep_s, self.clear)
         request_id = new_request_id()
-        status, headers, body = problem(error, request_id, PATH, self._root)
+        status, headers, body = problem(error, request_id, PATH, request.root)
         before, _, after = body.partition(request_id.encode())
         refusal = _Refusal(key, reason, status, header_lines(headers), (before, after))
         self._refusals[kind] = refusal
@@ -126,10 +122,11 @@ class RefusalCache:
                 self._metrics.request(method, PATH, refusal.status, mean_s, times)
 
 
-def _kind(request: FastRequest, client: str | None) -> _Kind | None:
+def _kind(request: FastRequest) -> _Kind | None:
     """What makes requests alike; None = this one needs a response of its own."""
-    if request.timeout_ms is not None or request.request_id is not None:
+    query = request.query
+    if query is None or request.timeout_ms is not None or request.request_id is not None:
         return None
-    if request.seed is not None and request.seed + request.n - 1 > seeds.MAX_SEED:
+    if query.seed is not None and query.seed + query.n - 1 > seeds.MAX_SEED:
         return None  # it is wrong: trying again would not help
-    return request.method, request.model, request.label, request.n, client
+    return request.method, query._replace(seed=None), request.client, request.root

@@ -65,7 +65,7 @@ def permalink_start(model: str, label: str | None, path: str, root: str) -> str:
 
 
 @lru_cache(1024)
-def _permalink_end(truncation: float, rendering: Rendering, several: bool) -> str:
+def permalink_end(truncation: float, rendering: Rendering, several: bool) -> str:
     """A permalink after the seeds: options that matter and differ from their default."""
     media, scale, layout, metadata, frame_ms = rendering
     options: dict[str, str | int] = {}
@@ -101,7 +101,7 @@ def _permalink(
         address += f"&seeds={listed}"
     else:
         address += f"&seed={seeds[0]}&n={count}"
-    return address + _permalink_end(request.truncation, rendering, count > 1)
+    return address + permalink_end(request.truncation, rendering, count > 1)
 
 
 def _recipe(
@@ -207,7 +207,7 @@ def walk_metadata(
     path, parameters = address
     start = permalink_start(pinned_name(model), label, path, root)
     location = f"{start}&{urlencode(parameters, safe=',')}"
-    location += _permalink_end(walk.truncation, rendering, count > 1)
+    location += permalink_end(walk.truncation, rendering, count > 1)
     etag, cache_control = etag_and_cache_control(location, rendering.media, model, pinned, identity)
     return metadata._replace(location=location, etag=etag, cache_control=cache_control)
 

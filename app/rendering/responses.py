@@ -25,7 +25,7 @@ from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
 from app.formats.reading.uploads import summary
 from app.formats.zip_stream import ZipStream
 from app.rendering.caching import Identity, entity_tag, etag_and_cache_control
-from app.rendering.lineage import ResponseMetadata, permalink_start
+from app.rendering.lineage import ResponseMetadata, permalink_end, permalink_start
 from app.rendering.options import ANIMATION, Rendering
 from app.rendering.schemas import ImageItem, ImageList
 
@@ -105,6 +105,19 @@ def images_response(
     return EncodedResponse(body, media, headers)
 
 
+def is_quick_png(rendering: Rendering, images: Sequence[Image]) -> bool:
+    """Whether the response is one image as a PNG, quick enough for the event loop: ``one_png``."""
+    if rendering.media != PNG or len(images) != 1:
+        return False
+    return PictureEncoding(PNG, images, (b"",), rendering.scale).in_line
+
+
+def is_quick(rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata) -> bool:
+    """Whether ``images_response`` is quick enough for the event loop."""
+    encoding = picture_encoding(rendering, images, metadata)
+    return encoding is None or encoding.in_line
+
+
 def headers_only(media: str, metadata: ResponseMetadata, status: Literal[200, 304]) -> Response:
     """The headers of ``images_response`` alone: 200 for HEAD, 304 for a client that has the
     images."""
@@ -182,41 +195,55 @@ def _as_json(pngs: Sequence[bytes], metadata: ResponseMetadata) -> bytes:
 
 
 class _OnePngStart(NamedTuple):
-    """What all responses with one PNG of a model and label have in common."""
+    """What all responses with one PNG have in common that differ in the seed alone."""
 
     header_lines: bytes
     file_stem: str  # up to the seed
-    permalink: str  # up to the seed
-    recipe: str  # up to the seed
+    permalink: tuple[str, str]  # up to the seed, and after it
+    recipe: str | None  # up to the seed; None = the file has none
 
 
 @lru_cache(4096)
 def _one_png_start(
-    pin: str, model: str, digest: str, index: int | None, label: str | None, root: str
+    pin: str,
+    model: str,
+    digest: str,
+    index: int | None,
+    label: str | None,
+    root: str,
+    truncation: float,
+    rendering: Rendering,
 ) -> _OnePngStart:
+    recipe = None
+    if rendering.metadata == "full":
+        recipe = recipe_start(model, digest, index, truncation, "grid", rendering.scale)
     return _OnePngStart(
         b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\n" % model.encode(),
         _file_stem(model, label),
-        f"{permalink_start(pin, label, '/generate', root)}&seed=",
-        recipe_start(model, digest, index, 1, "grid", 1),
+        (
+            f"{permalink_start(pin, label, '/generate', root)}&seed=",
+            permalink_end(truncation, rendering, several=False),
+        ),
+        recipe,
     )
 
 
 def one_png(
     request: GenerateRequest,
     generated: Generated,
+    rendering: Rendering,
     seeded: bool,
     pinned: bool,
     identity: Identity,
     root: str,
 ) -> tuple[bytes, bytes]:
-    """The header lines and body of ``images_response`` for one untruncated image as a PNG.
+    """The header lines and body of ``images_response`` for one image as a PNG.
 
-    Every plain request passes through this: what does not depend on the seed is cached, and no
-    value is built only to be taken apart. It takes a third of the time of ``images_response``.
+    The usual request passes through this: what does not depend on the seed is cached, and no value
+    is built only to be taken apart. It takes a third of the time of ``images_response``.
 
     Args:
-        request, seeded, pinned, identity, root: As in ``generate_metadata``.
+        request, rendering, seeded, pinned, identity, root: As in ``generate_metadata``.
         generated: One image.
     """
     started = time.perf_counter()
@@ -224,12 +251,16 @@ def one_png(
     label = None if index is None else model.description.labels[index]
     digest = model.description.digest
     lines, stem, permalink, recipe = _one_png_start(
-        pinned_name(model), model.name, digest, index, label, root
+        *(pinned_name(model), model.name, digest, index, label, root),
+        *(request.truncation, rendering),
     )
     seed_text = str(seed)
-    metadata = PictureMetadata(GENERATED, recipe, seed_text)
-    body = to_png(generated.images[0], 1, metadata.png())
-    location = permalink + seed_text
+    if recipe is not None:
+        metadata = PictureMetadata(GENERATED, recipe, seed_text)
+    else:
+        metadata = PictureMetadata(GENERATED) if rendering.metadata == "mark" else PictureMetadata()
+    body = to_png(generated.images[0], rendering.scale, metadata.png())
+    location = permalink[0] + seed_text + permalink[1]
     caching = "cache-control: no-store\r\n"
     if seeded:
         etag, cache_control = etag_and_cache_control(location, PNG, model, pinned, identity)

@@ -1,9 +1,9 @@
-"""Values of every parameter, valid and not, to draw requests from."""
+"""Values of every parameter to draw requests from: the first two are valid, most others are not."""
 
 _NUMBERS = [
-    "0",
     "1",
     "2",
+    "0",
     "5",
     "64",
     "65",

@@ -14,9 +14,11 @@ from app import seeds
 from app.core.interpolation import Method
 from app.core.requests import TIMEOUT_HEADER
 from app.fitting.adapt import Tristate
+from app.formats.media_types import FORMATS
 from app.formats.provenance import MetadataLevel
 from app.formats.sheets import Layout
-from app.rendering.options import FRAME_MS
+from app.http.negotiation import choose
+from app.rendering.options import FRAME_MS, OFFERS, Rendering
 from app.rendering.schemas import MAX_ENDS
 
 # 40 digits: a number out of bounds is reported with its bounds, not as badly written.
@@ -205,6 +207,16 @@ class RenderingOptions(NamedTuple):
     layout: Layout
     frame_ms: int
     metadata: MetadataLevel
+
+    def rendering(self, accept: str) -> Rendering:
+        """The same for a request with this Accept header; empty = there is none.
+
+        Raises:
+            NotAcceptableError: Accept allows none of the image types.
+        """
+        format, scale, layout, frame_ms, metadata = self
+        media = FORMATS[format] if format else choose(accept, OFFERS)
+        return Rendering(media, scale, layout, metadata, frame_ms)
 
 
 def _rendering_options(

@@ -40,7 +40,7 @@ from app.http.connection.state import NEXT, State
 from app.http.connection.upgrades import head_without_upgrade
 from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
-from app.http.fast_request import PATH
+from app.http.fast_request import Peer
 from app.http.forwarded import TrustedProxies
 from app.http.middleware import CLIENT_LEFT, ResponseCutError
 from app.settings import Settings
@@ -206,12 +206,11 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._peer = self.client[0] if self.client else ""
-        self._client = by_address(self._peer)
-        self._from_proxy = self._shared.proxies.trusts(self._peer)
+        address = self.client[0] if self.client else ""
+        self._peer = Peer(address, by_address(address), self._shared.proxies.trusts(address))
         self._start_deadline()
         # A proxy's connections are those of many clients.
-        self._owner = None if self._from_proxy else self._client
+        self._owner = None if self._peer.trusted else self._peer.client
         self._refusal = self._shared.limit.admit(self._all, self, self.loop.time(), self._owner)
 
     def data_received(self, data: bytes) -> None:
@@ -395,9 +394,10 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def _client_of(self, cycle: RequestResponseCycle) -> str | None:
         """Whose request it is, by address."""
-        if not self._from_proxy:
-            return self._client
-        return by_address(self._shared.proxies.client_of(self._peer, cycle.scope["headers"]))
+        if not self._peer.trusted:
+            return self._peer.client
+        headers = cycle.scope["headers"]
+        return by_address(self._shared.proxies.client_of(self._peer.address, headers))
 
     def on_message_complete(self) -> None:
         if self._offers_upgrade():
@@ -428,30 +428,15 @@ class ServiceProtocol(HttpToolsProtocol):
     def _take_fast(self, data: bytes) -> bool:
         """Have the fast path answer, if it can."""
         fast_path = self._shared.fast_path
-        if request := fast_path.parser.generate(data):
-            client = self._client
-            if self._from_proxy:
-                if request.rerouted:
-                    return False
-                if request.forwarded_for:
-                    client = by_address(
-                        self._shared.proxies.client(self._peer, request.forwarded_for)
-                    )
-            self._enter(State.FAST)
-            if self._shared.access_log:
-                self._fast = client, request.method, PATH, self.loop.time()
-            self._close_after = request.closes
-            disconnected = self.transport.is_closing
-            fast_path.generate(request, client, disconnected, self._respond_fast)
-            return True
-        if (probe := fast_path.parser.livez(data)) and (response := fast_path.livez(probe)):
-            self._enter(State.FAST)
-            if self._shared.access_log:
-                self._fast = self._client, "GET", "/livez", self.loop.time()
-            self._close_after = probe.closes
-            self._respond_fast(*response)
-            return True
-        return False
+        request = fast_path.parser.parse(data, self._peer)
+        if request is None or not fast_path.takes(request):
+            return False
+        self._enter(State.FAST)
+        if self._shared.access_log:
+            self._fast = request.client, request.method, request.path, self.loop.time()
+        self._close_after = request.closes
+        fast_path.respond(request, self.transport.is_closing, self._respond_fast)
+        return True
 
     def _respond_fast(self, status: int, lines: bytes, body: bytes) -> None:
         self.server_state.total_requests += 1
@@ -535,7 +520,7 @@ class ServiceProtocol(HttpToolsProtocol):
             self._write(status, lines, body, closing=True)
             if self._shared.access_log:
                 path = path_of(self.url) or "-"
-                self._fast = self._client, "-", path, self.loop.time()
+                self._fast = self._peer.client, "-", path, self.loop.time()
                 self._log_fast(status, lines, len(body))
         self._linger()
 

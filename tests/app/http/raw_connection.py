@@ -12,9 +12,19 @@ from app.http.connection.protocol import ServiceProtocol
 
 FAST = b"GET /generate?label=7&seed=42 HTTP/1.1\r\nHost: test\r\n\r\n"
 UPLOAD_HEAD = b"POST /encode HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\n"
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: a=b\r\n\r\n"  # on the full route
+# On the full route.
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: test\r\nProxy-Connection: keep-alive\r\n\r\n"
 
 Response = tuple[int, dict[str, str], bytes]  # status, headers, body
+
+
+def headers_of(lines: list[str]) -> dict[str, str]:
+    """Header lines by name, all in lower case; repeated ones are joined with commas."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.lower().partition(": ")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 class RawConnection:
@@ -50,7 +60,7 @@ class RawConnection:
         """The next response; without Content-Length it has no body."""
         head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
         line, *lines = head.decode().split("\r\n")[:-2]
-        headers = dict(row.lower().split(": ", 1) for row in lines)
+        headers = headers_of(lines)
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(line.split()[1]), headers, body
 

@@ -11,14 +11,19 @@ import pytest
 from starlette.datastructures import State
 
 from app import seeds
+from app.api.generate import query_reader
+from app.api.router import build_router
 from app.core.requests import RequestContext
 from app.core.service import Service
 from app.core.telemetry.metrics import Metrics
-from app.http.access import Hosts
+from app.http.access import Access, Hosts, Keys
 from app.http.fast_path import FastPath
-from app.http.fast_request import FastRequestParser
+from app.http.fast_request import FastRequestParser, Peer
+from app.http.forwarded import TrustedProxies
 from app.http.refusal_cache import RefusalCache
+from app.settings import Settings
 
+CLIENT = Peer("127.0.0.1", "127.0.0.1")
 PAIR = b"POST /generate?label=7&n=2 HTTP/1.1\r\nHost: test\r\n\r\n"
 ONE = b"GET /generate?label=7&seed=1 HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -34,15 +39,18 @@ class Sender:
 
     def __init__(self, state: State, keep_s: float = 60.0, **slices: Any) -> None:
         metrics: Metrics = state.service.metrics if hasattr(state, "service") else Metrics()
-        self.parser = FastRequestParser(64, Hosts().allows, open_to_all=True)
+        settings = Settings()
+        read_query = query_reader(build_router(settings).routes, settings)
+        access = Access(Hosts(), Keys(()))
+        self.parser = FastRequestParser(read_query, access, TrustedProxies())
         self.refusals = RefusalCache(metrics, keep_s)
         self.fast_path = FastPath(state, metrics, self.parser, refusals=self.refusals, **slices)
         self.responses: asyncio.Queue[tuple[int, bytes, bytes]] = asyncio.Queue()
 
     def send(self, data: bytes) -> None:
-        request = self.parser.generate(data)
+        request = self.parser.parse(data, CLIENT)
         assert request
-        self.fast_path.generate(request, "127.0.0.1", lambda: False, self._respond)
+        self.fast_path.respond(request, lambda: False, self._respond)
 
     def _respond(self, *response: Any) -> None:
         self.responses.put_nowait(response)
@@ -106,7 +114,7 @@ async def test_requests_that_come_at_once_are_refused_each_with_its_id_and_its_c
 async def test_refused_requests_leave_nothing_for_the_garbage_collector(full: State) -> None:
     """In an overload it would stop everything for a tenth of a second, and keep connections."""
     sender = Sender(full)
-    request = sender.parser.generate(PAIR)
+    request = sender.parser.parse(PAIR, CLIENT)
     assert request
     statuses: list[int] = []
 
@@ -122,7 +130,7 @@ async def test_refused_requests_leave_nothing_for_the_garbage_collector(full: St
     gc.disable()
     try:
         for connection in connections:
-            sender.fast_path.generate(request, "127.0.0.1", connection.gone, connection.respond)
+            sender.fast_path.respond(request, connection.gone, connection.respond)
         left = [weakref.ref(connection) for connection in connections]
         del connection
         connections.clear()
