@@ -278,6 +278,15 @@ class OverShareError(ServiceError):
         )
 
     @classmethod
+    def of_datasets(cls, own: int, limit: int, retry_after_s: int) -> "OverShareError":
+        """A client has ``own`` of at most ``limit`` datasets."""
+        return cls(
+            f"{own} datasets that are being generated are yours, and this process generates "
+            f"{limit} of all clients at a time; try again in {retry_after_s} s",
+            retry_after_s=retry_after_s,
+        )
+
+    @classmethod
     def of_bodies(cls, own: int, limit: int) -> "OverShareError":
         """A client has ``own`` bytes of bodies under way, where all may have ``limit``."""
         return cls(

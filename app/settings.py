@@ -186,11 +186,11 @@ class Settings(BaseSettings):
         default=1_000_000, ge=1, le=10**8, description="maximum images of one dataset"
     )
     max_datasets: int = Field(
-        default=2,
+        default=4,
         ge=1,
         le=1000,
         description="maximum datasets generated at a time by each process; more are refused with "
-        "503",
+        "503, and those over a client's share with 429",
     )
     max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="maximum bytes of a request body"

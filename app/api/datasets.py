@@ -29,7 +29,7 @@ from app.settings import Settings
 
 def dataset(settings: Settings) -> Endpoint:
     """The endpoint, with the limits of ``settings``."""
-    datasets = DatasetGenerator(settings.max_datasets)
+    datasets = DatasetGenerator(settings.max_datasets, settings.max_share)
     default_n = min(1000, settings.max_dataset_n)
 
     async def dataset(

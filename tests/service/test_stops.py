@@ -17,6 +17,7 @@ import pytest
 from tests.live_service import connect, post, read, until
 
 ROOT = Path(__file__).parents[2]
+STOPS = int(os.environ.get("STOPS", "4"))  # under load, in all
 TARGETS = ["/generate?label=7", "/generate?n=2&format=webp", "/nothing", "/generate?label=11"]
 
 
@@ -62,7 +63,7 @@ class Busy(threading.Thread):
 def test_no_busy_client_is_reset_by_a_stop(
     start_server: Any, tiny_store: Path, workers: str
 ) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP) * (STOPS // 4):
         with start_server("--models-dir", str(tiny_store), "--workers", workers) as server:
             clients = [Busy(server.url, target) for target in TARGETS * 3]
             for client in clients:

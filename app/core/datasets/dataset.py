@@ -8,14 +8,15 @@ work and takes no memory. Rows wait for those of all other requests (``app.batch
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Hashable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
+from app.core.clients import current_client
 from app.core.datasets.files import Dataset, write_npz, write_zip
 from app.core.service import Service
 from app.engines.rows import Image, OperationKey
-from app.errors import OverloadedError
+from app.errors import OverloadedError, OverShareError
 from app.formats.media_types import ZIP
 
 _AHEAD = 2  # batches requested beside the one that is written: one in the model, one behind it
@@ -27,6 +28,7 @@ class _Job:
 
     key: OperationKey
     remaining: int  # images
+    client: Hashable
 
 
 class DatasetGenerator:
@@ -34,10 +36,13 @@ class DatasetGenerator:
 
     Args:
         limit: Most at a time.
+        max_share: Of those that other clients leave, how many one client may have (dynamic
+            thresholds, as in ``app.batching.admission``); it may always have one. 1 = all.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_share: float = 1.0) -> None:
         self._limit = limit
+        self._max_share = max_share
         self._jobs: set[_Job] = set()
 
     async def archive(
@@ -51,7 +56,8 @@ class DatasetGenerator:
             media: ZIP or NPZ.
 
         Raises:
-            OverloadedError: the limit is reached; nothing was begun.
+            OverloadedError, OverShareError: the limit is reached, or the client's share of it;
+                nothing was begun.
             ServiceError: as ``Service.generate_in_background``; the file is incomplete then.
         """
         with service.track_request(None), self._job(service, dataset) as job:
@@ -63,16 +69,21 @@ class DatasetGenerator:
 
     @contextmanager
     def _job(self, service: Service, dataset: Dataset) -> Iterator[_Job]:
-        if len(self._jobs) >= self._limit:
+        client, total = current_client.get(), len(self._jobs)
+        own = 0 if client is None else sum(job.client == client for job in self._jobs)
+        over_share = own and own + 1 > self._max_share * (self._limit - (total - own))
+        if total >= self._limit or over_share:
             rates = service.batcher.admission.rates
             soonest_s = min(job.remaining / max(rates[job.key], 1.0) for job in self._jobs)
             retry_after_s = max(1, math.ceil(soonest_s))
+            if over_share:
+                raise OverShareError.of_datasets(own, self._limit, retry_after_s)
             raise OverloadedError(
-                f"{len(self._jobs)} datasets are being generated, the most at a time; "
+                f"{total} datasets are being generated, the most at a time; "
                 f"try again in {retry_after_s} s",
                 retry_after_s=retry_after_s,
             )
-        job = _Job((dataset.model.name, "generate"), dataset.count)
+        job = _Job((dataset.model.name, "generate"), dataset.count, client)
         self._jobs.add(job)
         try:
             yield job

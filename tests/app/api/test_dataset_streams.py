@@ -17,7 +17,9 @@ Messages = list[dict[str, Any]]
 class Client:
     """One ASGI request whose client takes the answer as the test says."""
 
-    def __init__(self, app: FastAPI, query: str, range_: str = "") -> None:
+    def __init__(
+        self, app: FastAPI, query: str, range_: str = "", address: str = "127.0.0.2"
+    ) -> None:
         self.messages: Messages = []
         self.takes = asyncio.Event()
         self.left = asyncio.Event()
@@ -36,7 +38,7 @@ class Client:
                 (b"host", b"test"),
                 *([(b"range", range_.encode())] if range_ else []),
             ],
-            "client": ("test", 1),
+            "client": (address, 1),
             "server": ("test", 80),
         }
         self.task = asyncio.ensure_future(app(scope, self.receive, self.send))
@@ -86,6 +88,32 @@ async def test_a_client_that_takes_nothing_holds_up_the_work_and_a_leaving_one_e
     metrics = (await client.get("/metrics")).text
     assert 'genserve_requests_total{method="POST",route="/dataset",status="499"} 1.0' in metrics
     assert (await client.post("/dataset?n=10")).status_code == 200  # its place is free again
+
+
+async def test_one_client_leaves_a_dataset_for_others(make_client: Any, app_of: AppOf) -> None:
+    app = app_of(await make_client(max_datasets=4, max_share=0.5))
+
+    async def asked(address: str) -> Client:
+        client = Client(app, "n=100000", address=address)
+        while len(client.messages) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return client
+
+    def status(client: Client) -> int:
+        return int(client.messages[0]["status"])
+
+    clients = [await asked("127.0.0.2") for _ in range(3)]
+    assert [status(client) for client in clients] == [200, 200, 429]
+    assert b"2 datasets that are being generated are yours" in clients[2].messages[1]["body"]
+    clients += [await asked("127.0.0.3") for _ in range(2)]
+    assert [status(client) for client in clients[3:]] == [200, 429]
+    for client in clients:
+        client.left.set()
+        await client.task
+    freed = await asked("127.0.0.3")
+    assert status(freed) == 200
+    freed.left.set()
+    await freed.task
 
 
 async def test_a_client_that_leaves_before_its_part_of_the_file_is_reached_ends_the_work(
