@@ -2,6 +2,9 @@
 
 ``python -m bench.proxies --posts 3200`` sends POSTs through both, each as long after the last as
 the service keeps an idle connection, when reusing one is most likely to fail.
+
+``python -m bench.proxies --flood 10`` has one client ask on 120 connections for 64 images each, for
+so many seconds, and another for one digit after the other: what the latter gets, and how fast.
 """
 
 import argparse
@@ -169,14 +172,93 @@ async def timed_posts(url: str, posts: int, pause_s: float, seed: int = 0) -> Co
     return statuses
 
 
+_FLOOD = """
+import asyncio, sys
+
+host, port, source = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+request = b"POST /generate?n=64 HTTP/1.1\\r\\nHost: test\\r\\nContent-Length: 0\\r\\n\\r\\n"
+ready = 0
+
+async def client():
+    global ready
+    reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0))
+    while True:
+        writer.write(request)
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        ready += 1
+        if ready == 240:
+            print("flooding", flush=True)
+
+async def again():
+    while True:
+        try:
+            await client()
+        except Exception:
+            await asyncio.sleep(0.01)
+
+async def main():
+    await asyncio.gather(*(again() for _ in range(120)))
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def flooding(url: str) -> Iterator[None]:
+    """Another client, 127.0.0.2, which has been answered twice on each connection on average."""
+    where = urlsplit(url)
+    command = [sys.executable, "-c", _FLOOD, str(where.hostname), str(where.port), "127.0.0.2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "flooding\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def small_client(url: str, seconds: float) -> tuple[Counter[int], list[float]]:
+    """Statuses, and sorted milliseconds of the answers, of a client that asks for one digit after
+    the other."""
+    where = urlsplit(url)
+    statuses: Counter[int] = Counter()
+    times: list[float] = []
+    ends = time.perf_counter() + seconds
+    writer = None
+    while (begun := time.perf_counter()) < ends:
+        if writer is None:
+            reader, writer = await asyncio.open_connection(
+                where.hostname, where.port, local_addr=("127.0.0.3", 0)
+            )
+        writer.write(f"GET /generate?label=7 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        response = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", response)
+        await reader.readexactly(int(length[1]) if length else 0)
+        statuses[int(response.split()[1])] += 1
+        times.append(1e3 * (time.perf_counter() - begun))
+        if b"\r\nconnection: close\r\n" in response.lower():  # nginx, after 1,000 requests
+            writer.close()
+            writer = None
+    return statuses, sorted(times)
+
+
+def _print_small(where: str, url: str, seconds: float) -> None:
+    statuses, times = asyncio.run(small_client(url, seconds))
+    p50, p95 = (times[int(share * len(times))] for share in (0.5, 0.95))
+    print(f"{where}: {statuses}, p50 {p50:.0f} ms, p95 {p95:.0f} ms", flush=True)
+
+
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("python -m bench.proxies", description=__doc__)
     parser.add_argument("--posts", type=int, default=3200, help="through each proxy")
     parser.add_argument("proxies", nargs="*", choices=[*PROXIES, []], help="none = all")
     parser.add_argument("--keep-alive-seconds", type=float, default=2.0, help="of the service")
+    parser.add_argument("--flood", type=float, default=0, help="seconds; instead of --posts")
     options = parser.parse_args(arguments)
     limit = options.keep_alive_seconds
     command = [sys.executable, "-m", "app", "--port", "0", "--keep-alive-seconds", str(limit)]
+    command += ["--trusted-proxies", HOST]
     service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert service.stdout
@@ -187,6 +269,11 @@ def main(arguments: Sequence[str]) -> None:
                 print(f"{name}: skipped: {why}")
                 continue
             with running_proxy(name, found.group(), limit) as url:
+                if options.flood:
+                    _print_small(f"{name}, alone", url, options.flood)
+                    with flooding(url):
+                        _print_small(f"{name}, beside a flood", url, options.flood)
+                    continue
                 statuses = asyncio.run(timed_posts(url, options.posts, limit))
             failed = sum(count for status, count in statuses.items() if status != 200)
             print(f"{name}: {statuses.total()} POSTs {limit:g} s apart, {failed} failed {statuses}")

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.proxies import PROXIES, missing, running_proxy, timed_posts
+from bench.proxies import PROXIES, flooding, missing, running_proxy, timed_posts
 
 pytestmark = pytest.mark.slow
 
@@ -84,37 +84,6 @@ def test_a_page_of_the_forwarded_host_may_post_and_others_may_not(proxy: str) ->
         assert client.get(PLAIN, headers={"host": "evil.example.com"}).status_code == 421
 
 
-FLOOD = """
-import asyncio, sys
-
-host, port, source = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-request = b"POST /generate?n=64 HTTP/1.1\\r\\nHost: test\\r\\nContent-Length: 0\\r\\n\\r\\n"
-ready = 0
-
-async def client():
-    global ready
-    reader, writer = await asyncio.open_connection(host, port, local_addr=(source, 0))
-    while True:
-        writer.write(request)
-        await reader.readuntil(b"\\r\\n\\r\\n")
-        ready += 1
-        if ready == 240:
-            print("flooding", flush=True)
-
-async def again():
-    while True:
-        try:
-            await client()
-        except Exception:
-            await asyncio.sleep(0.01)
-
-async def main():
-    await asyncio.gather(*(again() for _ in range(120)))
-
-asyncio.run(main())
-"""
-
-
 @pytest.mark.parametrize("name", PROXIES)
 def test_a_flood_of_one_client_leaves_another_its_answers(
     name: str, start_server: Any, tiny_store: Any
@@ -124,20 +93,15 @@ def test_a_flood_of_one_client_leaves_another_its_answers(
     options = ["--models-dir", str(tiny_store), "--max-batch", "16", "--workers", "1"]
     options += ["--trusted-proxies", "127.0.0.1", "--max-queue-ms", "500"]
     program = ("-m", "tests.faulty_service", "row_s=0.002")
-    with start_server(*options, program=program) as server, running_proxy(name, server.url) as url:
-        port = url.rpartition(":")[2]
-        command = ["python3", "-c", FLOOD, "127.0.0.1", port, "127.0.0.2"]
-        flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert flood.stdout
-            assert flood.stdout.readline() == "flooding\n"
-            transport = httpx.HTTPTransport(local_address="127.0.0.3")
-            with httpx.Client(base_url=url, transport=transport, timeout=30) as client:
-                statuses = [client.post("/generate?label=7").status_code for _ in range(20)]
-            assert statuses == [200] * 20
-        finally:
-            flood.kill()
-            flood.communicate()
+    with (
+        start_server(*options, program=program) as server,
+        running_proxy(name, server.url) as url,
+        flooding(url),
+    ):
+        transport = httpx.HTTPTransport(local_address="127.0.0.3")
+        with httpx.Client(base_url=url, transport=transport, timeout=30) as client:
+            statuses = [client.post("/generate?label=7").status_code for _ in range(20)]
+        assert statuses == [200] * 20
 
 
 def test_curl_offering_http2_gets_the_same_answer(service: str) -> None:
