@@ -68,7 +68,8 @@ class Service(Server):
     ) -> dict[str, float]:
         """wrk's counts; and, where one process answers /metrics for all, images a forward pass."""
         before = self._counts()
-        told = loaded(self, self.path + more, connections, seconds, argument)
+        arguments = [] if argument is None else [argument]
+        told = loaded(self, self.path + more, connections, seconds, *arguments)
         images, passes = (now - then for now, then in zip(self._counts(), before, strict=True))
         if passes > 0:
             told["images_per_pass"] = images / passes
@@ -85,11 +86,16 @@ class Service(Server):
 
 
 def loaded(
-    server: Server, path: str, connections: int, seconds: int, argument: str | None = None
+    server: Server,
+    path: str,
+    connections: int,
+    seconds: int,
+    *arguments: str,
+    tolerant: bool = False,
 ) -> dict[str, float]:
     """wrk's counts; an error quotes the end of the server's log."""
     try:
-        return wrk.run(server.url + path, connections, seconds, argument)
+        return wrk.run(server.url + path, connections, seconds, *arguments, tolerant=tolerant)
     except BenchError as error:
         raise server.failure(str(error)) from error
 

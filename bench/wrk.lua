@@ -1,5 +1,5 @@
 -- Sends requests, and prints what was counted as one line of JSON. Arguments: nothing or a body of
--- JSON, to POST; "seeded", to POST with a seed of its own each; "raw" and a file, to send exactly
+-- JSON, to POST; "get"; "labels" and perhaps a body, whose 7777, or the address's, is 0 to 9 in turn; "seeded", to POST with a seed of its own each; "raw" and a file, to send exactly
 -- its bytes, but for ########, which is another number each time.
 wrk.method = "POST"
 
@@ -11,6 +11,15 @@ function init(args)
     request = function()
       seed = seed + 1
       return wrk.format(nil, path .. string.format("%d", seed))
+    end
+  elseif args[1] == "get" then
+    wrk.method = "GET"
+  elseif args[1] == "labels" then
+    local label, path, body = 0, wrk.path, args[2]
+    if body then wrk.headers["Content-Type"] = "application/json" end
+    request = function()
+      label = (label + 1) % 10
+      return wrk.format(nil, (path:gsub("7777", label)), nil, body and (body:gsub("7777", label)))
     end
   elseif args[1] == "raw" then
     local file = assert(io.open(args[2], "rb"))

@@ -20,16 +20,19 @@ def version() -> str:
     return (told.stdout + told.stderr).partition("[")[0].strip()
 
 
-def run(url: str, connections: int, seconds: int, argument: str | None = None) -> dict[str, float]:
-    """POST to ``url`` for some seconds.
+def run(
+    url: str, connections: int, seconds: int, *arguments: str, tolerant: bool = False
+) -> dict[str, float]:
+    """Ask ``url`` for some seconds.
 
     Args:
         url: With its query.
         connections: Open at a time.
         seconds: How long.
-        argument: Of wrk.lua: a body of JSON, or "seeded"; None = neither.
+        arguments: Of wrk.lua; none = POST without a body.
+        tolerant: As of ``parse``.
     """
-    return parse(_run(url, connections, seconds, *([] if argument is None else [argument])))
+    return parse(_run(url, connections, seconds, *arguments), tolerant=tolerant)
 
 
 def run_raw(
@@ -50,12 +53,14 @@ def _run(url: str, connections: int, seconds: int, *arguments: str) -> str:
     return told.stdout + told.stderr
 
 
-def parse(output: str, fails: bool = False) -> dict[str, float]:
+def parse(output: str, fails: bool = False, tolerant: bool = False) -> dict[str, float]:
     """Requests answered a second and centiles of their times, from the script's line.
 
     Args:
         output: Of wrk.
         fails: Whether each request is to get a status over 399; else none may.
+        tolerant: Count what failed, and take it off the rate, instead of raising. The times are
+            then of all replies.
 
     Raises:
         BenchError: an error status, a socket error, a timeout, or no count at all.
@@ -67,9 +72,13 @@ def parse(output: str, fails: bool = False) -> dict[str, float]:
     requests, seconds = counted["requests"], counted["duration_us"] / 1e6
     if fails:
         counted["errors"]["status below 400"] = requests - counted["errors"].pop("status over 399")
+    failed = sum(counted["errors"].values()) if tolerant else 0
+    if tolerant:
+        requests -= counted["errors"].get("status over 399", 0)
+        counted["errors"].clear()
     errors = [f"{count} x {kind}" for kind, count in counted["errors"].items() if count]
     if errors or not requests:
         seen = ", ".join(errors) or "no answer"
         raise BenchError(f"wrk saw {seen} beside {requests} requests in {seconds:.1f} s")
     counts = {"p50_ms": counted["p50_us"] / 1e3, "p99_ms": counted["p99_us"] / 1e3}
-    return {"per_s": requests / seconds, "requests": requests, **counts}
+    return {"per_s": requests / seconds, "requests": requests, "failed": failed, **counts}

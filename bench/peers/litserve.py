@@ -10,7 +10,7 @@ from typing import Any
 import litserve
 from starlette.responses import Response
 
-from bench.peers.model import MAX_BATCH, Model
+from bench.peers.model import BATCH, WAIT_MS, Model
 
 
 class Generate(litserve.LitAPI):
@@ -36,7 +36,7 @@ class Generate(litserve.LitAPI):
 if __name__ == "__main__":
     workers = int(os.environ["BENCH_WORKERS"])
     server = litserve.LitServer(
-        Generate(max_batch_size=MAX_BATCH, batch_timeout=0.001),
+        Generate(max_batch_size=BATCH, batch_timeout=WAIT_MS / 1e3),
         accelerator="cpu",
         devices=1,
         workers_per_device=workers,

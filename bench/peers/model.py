@@ -15,7 +15,10 @@ from app.formats.sheets import sheet
 from training.networks.graph.onnx_file import portable_graphs
 from training.networks.header import read
 
-MAX_BATCH = 64  # requests that a peer may join, and rows of one pass; our service's default
+MAX_BATCH = 64  # rows of one pass; our service's default
+# Requests that a peer joins at most, and milliseconds for which it waits for them: of the sweep.
+BATCH = int(os.environ.get("BENCH_BATCH", "64"))
+WAIT_MS = int(os.environ.get("BENCH_WAIT_MS", "1"))
 
 
 class Model:

@@ -1,7 +1,7 @@
 """Mosec: https://mosecorg.github.io/mosec, "Performance tuning" and the examples.
 
 A Rust front hands batches to worker processes over a Unix socket. The advice: measure batch size
-and wait, and take a wait that is short beside a pass: 1 ms, for a default of 10.
+and wait, as ``sweep`` does.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from mosec import Server, Worker
 
-from bench.peers.model import MAX_BATCH, Model
+from bench.peers.model import BATCH, WAIT_MS, Model
 
 
 class Generate(Worker):
@@ -36,5 +36,5 @@ if __name__ == "__main__":
     os.environ["MOSEC_LOG_LEVEL"] = "warning"
     server = Server()
     workers = int(os.environ["BENCH_WORKERS"])
-    server.append_worker(Generate, num=workers, max_batch_size=MAX_BATCH, max_wait_time=1)
+    server.append_worker(Generate, num=workers, max_batch_size=BATCH, max_wait_time=WAIT_MS)
     server.run()

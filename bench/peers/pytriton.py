@@ -14,7 +14,7 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.proxy.types import Request
 from pytriton.triton import Triton, TritonConfig
 
-from bench.peers.model import MAX_BATCH, Model
+from bench.peers.model import BATCH, WAIT_MS, Model
 
 
 class Generate:
@@ -47,8 +47,8 @@ if __name__ == "__main__":
             ],
             outputs=[Tensor(name="png", dtype=np.uint8, shape=(-1,))],
             config=ModelConfig(
-                max_batch_size=MAX_BATCH,
-                batcher=DynamicBatcher(max_queue_delay_microseconds=1000),
+                max_batch_size=BATCH,
+                batcher=DynamicBatcher(max_queue_delay_microseconds=1000 * WAIT_MS),
             ),
             strict=False,
         )

@@ -13,7 +13,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bench.peers.model import MAX_BATCH, Model
+from bench.peers.model import BATCH, WAIT_MS, Model
 
 
 @serve.deployment(
@@ -25,7 +25,7 @@ class Generate:
     def __init__(self) -> None:
         self.model = Model()
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.001)
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT_MS / 1e3)
     async def batch(self, wanted: list[dict[str, int]]) -> list[bytes]:
         return self.model.answer(wanted)
 

@@ -2,12 +2,10 @@
 
 import json
 import sysconfig
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bench.children import module
-
-Body = Callable[[int, int], str]  # label, n -> JSON
+from bench.peers.ways import Body
 
 
 def _plain(label: int, n: int) -> str:
@@ -33,6 +31,8 @@ class Peer:
     arguments: list[str] = field(default_factory=list)  # of Python; none = run the module
     env: dict[str, str] = field(default_factory=dict)  # {folder} = the run's own
     opens_ports: bool = False  # on all addresses, whatever it is told
+    batches: bool = True  # whether batch and wait can be set
+    needs_torch: bool = False  # itself
 
     @property
     def command(self) -> list[str]:
@@ -66,8 +66,9 @@ PEERS = {
             "/generate",
             arguments=["-m", "bentoml", "serve", "bench.peers.bentoml:Generate", *_ADDRESS],
             env={"BENTOML_DO_NOT_TRACK": "True"},
+            batches=False,
         ),
-        Peer("torchserve", "/predictions/generate"),
+        Peer("torchserve", "/predictions/generate", needs_torch=True),
         Peer(
             "pytriton",
             "/v2/models/generate/infer",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.peers.model import MAX_BATCH
+from bench.peers.model import BATCH, WAIT_MS
 
 if __name__ == "__main__":
     host, port = os.environ["BENCH_HOST"], int(os.environ["BENCH_PORT"])
@@ -24,8 +24,8 @@ if __name__ == "__main__":
         "marName": "generate.mar",
         "minWorkers": workers,
         "maxWorkers": workers,
-        "batchSize": MAX_BATCH,
-        "maxBatchDelay": 1,
+        "batchSize": BATCH,
+        "maxBatchDelay": WAIT_MS,
         "responseTimeout": 60,
     }
     others = [int(other) for other in os.environ["BENCH_OTHER_PORTS"].split()]

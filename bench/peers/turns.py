@@ -2,47 +2,50 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
 from bench import processes, rig
 from bench.children import BenchError, Server
+from bench.peers.ways import BULK, BUSIEST, Way, haproxy
 from bench.report import Result, Samples, table
 
 OURS = "ours"
-MANY, MANY_CONNECTIONS = 64, 16  # images a request, and connections that ask for them
+_FIGURES = ("per_s", "p50_ms", "p99_ms", "failed")
 
 Turn = dict[str, float]  # name of a figure -> value
-Body = Callable[[int], str]  # images a request -> JSON
 
 
-def measured(server: Server, path: str, body: Body | None, start_s: float, args: Namespace) -> Turn:
-    """Figures of a server that answers already.
+def measured(server: Server, ways: Sequence[Way], start_s: float, args: Namespace) -> Turn:
+    """Figures of a server that answers already. CPU time is of all its processes, haproxy's not
+    among them; replies that fail are counted, and are no part of a rate.
 
     Args:
         server: Ready.
-        path: Of the requests.
-        body: What they say; None = ours, whose query says it.
+        ways: To ask it.
         start_s: Seconds that the start took.
-        args: ``connections``, ``seconds``, ``label``.
+        args: ``seconds``.
     """
-    one, many = (
-        (f"{path}?label={args.label}&n={n}" if body is None else path, body(n) if body else None)
-        for n in (1, MANY)
-    )
-    server.fresh(*one)
-    rig.loaded(server, one[0], 64, 2, one[1])  # warms up
     turn: Turn = {"start s": start_s}
-    for connections in args.connections:
-        before = processes.cpu_s(server.processes())
-        told = rig.loaded(server, one[0], connections, args.seconds, one[1])
-        used = processes.cpu_s(server.processes()) - before
-        turn |= {f"{name} at {connections}": told[name] for name in ("per_s", "p50_ms", "p99_ms")}
-        turn[f"cpu_us at {connections}"] = used / told["requests"] * 1e6
+    warm = ways[0]
+    rig.loaded(server, warm.path, BUSIEST, 2, *warm.arguments, tolerant=True)
     turn["pss_mib"] = server.pss_mib()
-    told = rig.loaded(server, many[0], MANY_CONNECTIONS, args.seconds, many[1])
-    turn["images/s of 64"] = told["per_s"] * MANY
+    for way in ways:
+        with ExitStack() as stack:
+            target = haproxy(stack, rig.folder(stack), server) if way.proxied else server
+            if way.proxied:
+                target.wait("POST", way.path, *way.arguments)
+            before = processes.cpu_s(server.processes())
+            told = rig.loaded(
+                target, way.path, way.connections, args.seconds, *way.arguments, tolerant=True
+            )
+            used_s = processes.cpu_s(server.processes()) - before
+        turn |= {f"{name} at {way.name}": told[name] for name in _FIGURES}
+        turn[f"cpu_us at {way.name}"] = used_s / told["requests"] * 1e6
+        if way.name == BULK:
+            turn["images/s of 64"] = told["per_s"] * way.images
     return turn
 
 
@@ -88,23 +91,28 @@ def markdown(result: Result) -> str:
         return median(result.samples.get(f"{peer}: per_s at 64", [0.0]))
 
     peers = {name.partition(":")[0] for name in result.samples}
-    connections = sorted(
-        {int(name.rpartition(" ")[2]) for name in result.samples if ": per_s at " in name}
-    )
+    all_ways = dict.fromkeys(n.partition(" at ")[2] for n in result.samples if ": per_s at " in n)
+    loads = sorted((way for way in all_ways if way.isdecimal()), key=int)
+    others = [way for way in all_ways if not way.isdecimal() and way != BULK]
     rows = []
     for peer in sorted(peers, key=rate, reverse=True):
         rates = [
-            f"{cell(peer, f'per_s at {c}', 0)} · {cell(peer, f'p50_ms at {c}', 1)}/"
-            f"{cell(peer, f'p99_ms at {c}', 1)}"
-            for c in connections
+            f"{cell(peer, f'per_s at {way}', 0)} · {cell(peer, f'p50_ms at {way}', 1)}/"
+            f"{cell(peer, f'p99_ms at {way}', 1)} · {cell(peer, f'cpu_us at {way}', 0)}"
+            if f"{peer}: per_s at {way}" in result.samples
+            else ""
+            for way in (*loads, *others)
         ]
-        busiest = 64 if 64 in connections else connections[-1]
-        rest = [(f"cpu_us at {busiest}", 0), ("images/s of 64", 0), ("start s", 1), ("pss_mib", 0)]
-        rows.append([peer, *rates, *(cell(peer, name, digits) for name, digits in rest)])
-    heads = [f"{c}: requests/s · p50/p99 ms" for c in connections]
-    text = table(
-        ["", *heads, "CPU µs a request", "images/s, 64 a request", "start s", "PSS MiB"], rows
-    )
+        rest = [("images/s of 64", 0), ("start s", 1), ("pss_mib", 0)]
+        failed = sum(
+            sum(values)
+            for name, values in result.samples.items()
+            if name.startswith(f"{peer}: failed at ")
+        )
+        cells = [cell(peer, name, digits) for name, digits in rest]
+        rows.append([peer, *rates, *cells, f"{failed:,.0f}"])
+    heads = [f"{way}: requests/s · p50/p99 ms · CPU µs" for way in (*loads, *others)]
+    text = table(["", *heads, "images/s, 64 a request", "start s", "PSS MiB", "failed"], rows)
     failures = result.about.get("failures")
     for name, why in failures.items() if isinstance(failures, dict) else ():
         text += f"\n\n**{name}** has no figures: {why}"

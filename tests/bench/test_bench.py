@@ -18,7 +18,9 @@ from bench.__main__ import options
 from bench.children import BenchError
 from bench.peers import turns
 from bench.peers.__main__ import copy_alone
+from bench.peers.sweep import Setting, best, markdown, sweep
 from bench.peers.table import PEERS
+from bench.peers.ways import BULK, ways
 from bench.report import BARE, FASTAPI, MODEL, OURS, SEEDED, Figure, Result
 from bench.rounds import rounds
 from tests.shipped import CGAN
@@ -33,7 +35,7 @@ def wrk_line(**errors: int) -> str:
 
 def test_counts_of_wrk_become_rates_and_milliseconds() -> None:
     told = wrk.parse(wrk_line(connect=0, timeout=0))
-    assert told == {"per_s": 500, "requests": 1000, "p50_ms": 1.5, "p99_ms": 9}
+    assert told == {"per_s": 500, "requests": 1000, "failed": 0, "p50_ms": 1.5, "p99_ms": 9}
 
 
 def test_a_run_with_errors_has_no_figures() -> None:
@@ -238,8 +240,47 @@ def test_ratios_are_within_a_round() -> None:
 
 
 def peer_turn(rate: float, start_s: float) -> turns.Turn:
-    turn = {f"{name} at 64": rate for name in ("per_s", "p50_ms", "p99_ms", "cpu_us")}
+    names = ("per_s", "p50_ms", "p99_ms", "cpu_us", "failed")
+    turn = {f"{name} at {way}": rate for name in names for way in ("64", "through haproxy")}
     return {**turn, "start s": start_s, "pss_mib": 100, "images/s of 64": 10 * rate}
+
+
+def test_each_load_gets_the_setting_that_is_best_for_it() -> None:
+    rates = {8: {"1": 9.0, "64": 1.0}, 64: {"1": 2.0, "64": 4.0}}
+
+    def tried(setting: Setting) -> dict[str, float]:
+        if setting.batch == 16:
+            raise BenchError("it does not start with 16")
+        return {load: rate - setting.wait_ms / 10 for load, rate in rates[setting.batch].items()}
+
+    swept = sweep("p", (8, 16, 64), (1, 2), tried)
+    assert best(swept) == {"1": Setting(8, 1), "64": Setting(64, 1)}
+    assert "| p, batch 64, 1 ms | 2 | **4** |" in markdown(swept=swept, name="p")
+    with pytest.raises(BenchError, match="not start with 16"):
+        sweep("p", (16,), (1,), tried)
+
+
+def test_every_way_asks_for_what_it_says() -> None:
+    ours = {way.name: way for way in ways("/generate", None, 7, [1, 64], proxy=True)}
+    assert ours["64"].path == "/generate?label=7"
+    assert ours["GET"].arguments == ("get",)
+    assert (ours["labels in turn"].path, ours["labels in turn"].arguments) == (
+        "/generate?label=7777",
+        ("labels",),
+    )
+    assert ours["through haproxy"].proxied
+    assert ours[BULK].path == "/generate?label=7&n=64"
+    peer = PEERS["mosec"]
+    theirs = {way.name: way for way in ways(peer.path, peer.body, 7, [64], proxy=False)}
+    assert set(theirs) == {"64", "labels in turn", BULK}
+    assert theirs["labels in turn"].arguments == ("labels", '{"label": 7777, "n": 1}')
+
+
+def test_replies_that_fail_are_counted_and_are_no_part_of_a_rate() -> None:
+    told = wrk.parse(wrk_line(timeout=2, **{"status over 399": 30}), tolerant=True)
+    assert told["failed"] == 32
+    assert told["requests"] == wrk.parse(wrk_line())["requests"] - 30
+    assert told["per_s"] < wrk.parse(wrk_line())["per_s"]
 
 
 def test_a_peer_that_fails_is_told_and_the_others_go_on() -> None:
