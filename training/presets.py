@@ -117,7 +117,8 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
                 prior_mixing="linear",
             ),
         ),
-        # As the conditional GAN's preset of this name.
+        # As the conditional GAN's preset of this name. With ReLUs a portable graph takes 0.7 ms an
+        # image, with SiLUs in widths of 32, 48 and 64 it took 2.0.
         "signs": VaeRun(
             epochs=400,
             batch_size=32,
@@ -125,10 +126,11 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
             distorted_fraction=0.5,
             prior_fit="joint",
             network=VaeConfig(
+                architecture="compact",
                 latent_dim=64,
                 image_size=64,
                 image_channels=3,
-                channels=(16, 32, 64),
+                channels=(32, 48, 96),
                 blocks=(1, 1, 1),
                 prior_layers=8,
                 prior_mixing="linear",
