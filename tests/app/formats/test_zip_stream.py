@@ -28,7 +28,7 @@ def whole(count: int) -> bytes:
 
 # 65,535 members are the first that take the fields of ZIP64.
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [0, 1, 1000, 65_534, 65_535, 65_536, 70_001])
+@pytest.mark.parametrize("count", [0, 1, 1000, 65_534, 65_535, 65_536])
 def test_another_reader_finds_every_member(count: int, tmp_path: Path) -> None:
     data = whole(count)
     with zipfile.ZipFile(BytesIO(data)) as archive:
