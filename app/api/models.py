@@ -10,9 +10,9 @@ from app.api.common import document_response, is_pinned, not_modified, root_of, 
 from app.core.selection import pinned_name
 from app.core.service import Service
 from app.engines.rows import takes_truncation
-from app.engines.store import StoredModel
+from app.engines.store import PICTURES, StoredModel
 from app.errors import NotFoundError, shown
-from app.formats.media_types import PNG
+from app.formats.media_types import PNG, WEBP
 from app.rendering.caching import IMMUTABLE, entity_tag
 from app.rendering.schemas import LatentPart, ModelCard, ModelList
 
@@ -44,16 +44,23 @@ async def get_model(request: Request, name: str) -> Any:
 async def get_model_picture(request: Request, name: str, file: str) -> Response:
     """A picture of a model's card, at the address that the card lists."""
     model = service_of(request).selector.model(name)
-    picture = model.pictures.get(file.removesuffix(".png")) if file.endswith(".png") else None
+    served = {_picture_file(shows): picture for shows, picture in model.pictures.items()}
+    picture = served.get(file)
     if picture is None:
-        available = ", ".join(f"{shows}.png" for shows in model.pictures) or "none"
+        available = ", ".join(served) or "none"
         raise NotFoundError(f"{model.name} has no picture {shown(file)}; available: {available}")
     # Without a digest, the name may lead to another checkpoint tomorrow.
     cache = IMMUTABLE if is_pinned(name) else "no-cache"
     headers = {"Cache-Control": cache, "ETag": entity_tag(hashlib.sha256(picture).hexdigest())}
     if not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(picture, media_type=PNG, headers=headers)
+    media = WEBP if file.endswith(".webp") else PNG
+    return Response(picture, media_type=media, headers=headers)
+
+
+def _picture_file(shows: str) -> str:
+    """Name of a card's picture in its address."""
+    return shows + PICTURES[shows][PICTURES[shows].rindex(".") :]
 
 
 def _card(service: Service, model: StoredModel, root: str) -> ModelCard:
@@ -78,7 +85,7 @@ def _card(service: Service, model: StoredModel, root: str) -> ModelCard:
         training=description.training,
         metrics=description.metrics,
         pictures={
-            shows: f"{root}/models/{pinned_name(model)}/pictures/{shows}.png"
+            shows: f"{root}/models/{pinned_name(model)}/pictures/{_picture_file(shows)}"
             for shows in model.pictures
         },
     )

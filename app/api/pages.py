@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from app.errors import ServiceError
+from app.rendering.html import page
 from app.rendering.schemas import ModelCard, ModelList
 
 _KINDS = {
@@ -21,33 +22,12 @@ _CAPTIONS = {
     "images below",
     "map": "test images in the latent space",
     "curves": "losses and metrics during training",
+    "film": "the same samples during training, the first picture at the top",
 }
 _LIMITS = (
     "It can generate only what its training set shows. The figures above say whether it "
     "reproduces training images: copies, memorised, nearest."
 )
-
-
-def page(title: str, body: str, root: str) -> str:
-    """A whole page in the explorer's style.
-
-    Args:
-        title: Plain text.
-        body: HTML.
-        root: Path under which clients find the service.
-    """
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)} — Genserve</title>\n"
-        f'<link rel="icon" href="{root}/static/icon.png">\n'
-        f'<link rel="stylesheet" href="{root}/static/page.css">\n</head>\n<body class="document">\n'
-        f'<nav aria-label="Service"><a href="{root}/">Genserve</a> '
-        f'<a href="{root}/models">Models</a> <a href="{root}/problems">Problems</a> '
-        f'<a href="{root}/docs">API</a></nav>\n'
-        f"<main>\n<h1>{escape(title)}</h1>\n{body}</main>\n</body>\n</html>\n"
-    )
 
 
 def card_page(card: ModelCard, root: str) -> str:

@@ -1,6 +1,7 @@
 """Finds and checks the checkpoints in a folder, and loads each into its backend."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +31,14 @@ PICTURES = {
     "nearest": "-nearest.png",
     "map": "-map.png",
     "curves": "-curves.png",
+    "film": "-film.webp",  # of the training
 }
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+# How a file of each kind begins; "." is any byte.
+_BEGINS = {
+    ".png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    ".webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
 _MAX_PICTURE_BYTES = 4 * 2**20  # of one; the largest that is shipped has 0.2 MB
 
 # How a description says that no licence is known that lets images of the training data be shown.
@@ -54,7 +60,7 @@ class StoredModel:
     name: str  # the file's name without .safetensors
     description: Description
     backend: Backend
-    pictures: Mapping[str, bytes] = field(default_factory=dict)  # PNGs, keys of PICTURES
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # files, keys of PICTURES
 
     @property
     def network(self) -> Config:
@@ -152,8 +158,8 @@ def _pictures(path: Path, description: Description) -> dict[str, bytes]:
         try:
             with errors_naming(file):
                 data = read_regular_file(file, _MAX_PICTURE_BYTES)
-                if not data.startswith(_PNG):
-                    raise ValueError("not a PNG")
+                if not _BEGINS[file.suffix].match(data):
+                    raise ValueError(f"not a {file.suffix[1:].upper()}")
         except CheckpointError as error:
             if file.exists() or file.is_symlink():
                 log.warning("left out of the card: %s", error)

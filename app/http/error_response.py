@@ -1,4 +1,5 @@
-"""Errors as HTTP responses: RFC 9457 problem details, or the Open Inference Protocol's form."""
+"""Errors as HTTP responses: RFC 9457 problem details, a page for browsers, or the Open Inference
+Protocol's form."""
 
 import json
 import logging
@@ -7,7 +8,8 @@ from urllib.parse import unquote
 import httptools
 
 from app.errors import ServiceError
-from app.formats.media_types import JSON
+from app.formats.media_types import HTML, JSON
+from app.rendering.html import error_page
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def path_of(target: bytes) -> str:
 
 
 def problem(
-    error: ServiceError, request_id: str, path: str, root: str
+    error: ServiceError, request_id: str, path: str, root: str, as_page: bool = False
 ) -> tuple[int, Headers, bytes]:
     """Status, headers and body of an error; every error response is built here.
 
@@ -57,17 +59,22 @@ def problem(
         request_id: Of the request.
         path: Of the request, below ``root``.
         root: Path under which clients find the service.
+        as_page: Whether a person reads it, in a browser.
     """
     status, media = error.status, PROBLEM
-    content = error.problem(request_id, root)
     if is_v2(path):
         status, media = v2_status(status), JSON
-        content = {"error": error.detail}
-    body = json.dumps(content).encode()
+        body = json.dumps({"error": error.detail}).encode()
+    elif as_page:
+        media = f"{HTML}; charset=utf-8"
+        body = error_page(error, request_id, root).encode()
+    else:
+        body = json.dumps(error.problem(request_id, root)).encode()
     headers = [
         (b"content-type", media.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
+        *([(b"vary", b"Accept")] if as_page else []),
     ]
     return status, headers, body
 

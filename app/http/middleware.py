@@ -160,8 +160,10 @@ def _begin_trace(tracing: Tracing, scope: Scope) -> RequestTrace:
 
 
 async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
+    accept = dict(scope["headers"]).get(b"accept", b"")
     status, headers, body = problem(
-        error, scope["state"]["request_id"], route_path(scope), root_path(scope)
+        *(error, scope["state"]["request_id"], route_path(scope), root_path(scope)),
+        as_page=b"text/html" in accept,  # only what shows pages names it
     )
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -239,7 +239,7 @@ class ModelCard(StrictModel):
     metrics: dict[str, Any] = Field(description="measured figures")
     pictures: dict[str, str] = Field(
         description="addresses of the card's pictures, by what they show: samples, morph, nearest, "
-        "map, curves, as far as the store has them"
+        "map, curves, film (of the training), as far as the store has them"
     )
 
 

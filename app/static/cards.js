@@ -9,34 +9,11 @@ import { MAX_SEED, parseSeeds } from "./seeds.js";
 const COUNT = 16; // samples of each model
 const MAX_FIRST_SEED = MAX_SEED - COUNT + 1;
 
-const ABOUT = {
-  gan: {
-    name: "GAN",
-    text:
-      "Two networks are trained against each other. The generator turns random numbers into images; the " +
-      "discriminator learns to tell them from real ones. Samples are sharp, but you cannot choose the " +
-      "class, and the model cannot encode a given image.",
-  },
-  cgan: {
-    name: "Conditional GAN",
-    text:
-      "A GAN whose two networks also get the label. The label decides the class, so the latent is left to " +
-      "decide the style: slant, stroke, size. That is why a row of the board has one style.",
-  },
-  vae: {
-    name: "Variational autoencoder",
-    text:
-      "An encoder maps each image to a normal distribution over a latent space of a few dimensions; a " +
-      "decoder maps a sample of it back to an image. Training balances reconstruction against closeness " +
-      "to a standard normal, so points between encoded images decode to images too. Where the model is " +
-      "uncertain it averages, so its images are blurrier than a GAN's.",
-  },
-  graph: {
-    name: "Imported generator",
-    text:
-      "Trained elsewhere and imported as a graph. Its images depend on the seed alone, as those of every " +
-      "model here; what it was trained on is what its card says.",
-  },
+const KINDS = {
+  gan: ["GAN", "Draws sharp pictures of what it was trained on, of any class: no label can be asked for."],
+  cgan: ["Conditional GAN", "Draws sharp pictures of the label that is asked for, in the style of the seed."],
+  vae: ["Variational autoencoder", "Encodes a picture to numbers and decodes them. Its pictures are softer than a GAN's."],
+  graph: ["Imported generator", "Trained elsewhere and imported as a graph. What it was trained on is what its card says."],
 };
 
 // [metric of the card, name, meaning]; only those that the card has are shown.
@@ -57,6 +34,7 @@ const PICTURES = {
   nearest: "The samples closest to training images, with their nearest training images below",
   map: "Test images in the latent space, projected to two dimensions",
   curves: "Losses and metrics during training",
+  film: "The same samples during training, from the first picture to the last",
 };
 
 function facts(model) {
@@ -132,20 +110,20 @@ export function cards(app) {
   }
 
   function cardOf(model) {
-    const about = ABOUT[model.kind];
+    const [kind, about] = KINDS[model.kind] ?? [model.kind, ""];
     const img = el("img", { class: "sheet loading", alt: "", width: 336, height: 336 });
     const link = el("a", {}, img);
     sheets.set(model.pin, { img, link });
-    const board = el("button", { type: "button" }, "Show on the board");
-    board.addEventListener("click", () => app.go("board", { model: model.pin }));
+    const board = el("button", { type: "button" }, "Look at its pictures");
+    board.addEventListener("click", () => app.go("look", { model: model.pin }));
     const whole = el("a", { class: "button", href: `${root}/models/${model.name}` }, "Full card");
     return el(
       "article",
       { class: "card", "aria-label": model.name },
-      el("h3", {}, about?.name ?? model.kind),
+      el("h3", {}, kind),
       el("p", { class: "hint" }, model.name),
       link,
-      el("p", {}, about?.text ?? ""),
+      el("p", {}, about),
       facts(model),
       el("p", { class: "controls" }, board, whole),
       ...pictures(model),

@@ -1,10 +1,10 @@
 // Encode an image, decode its mean, and move through the latent space from there.
 
-import { request } from "./api.js";
+import { request, sleep } from "./api.js";
 import { bitmapOf } from "./bitmap.js";
-import { $, blobOf, el, imageOf, randomSeed } from "./dom.js";
-import { encodedImages, sourceFor } from "./encoded.js";
-import { klOf, latents, posteriorOf } from "./latents.js";
+import { $, blobOf, el, imageOf, pngAddress, randomSeed } from "./dom.js";
+import { encodedImages, groundOf, sourceFor } from "./encoded.js";
+import { RANGE, UNFOLDED, klOf, latents, posteriorOf } from "./latents.js";
 import { latest } from "./latest.js";
 import { encoder, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { showIgnored } from "./notice.js";
@@ -13,8 +13,9 @@ import { plane, planesOf } from "./plane.js";
 
 const DECIMALS = 4; // of a latent in a request
 const MAX_LATENT = 1000; // what the service decodes, either side of 0
-const ROWS = 8; // latents of a traversal
-const STEPS = 7; // values of each
+const REST_MS = 200; // without a move, before the sliders' ends are decoded
+const NEIGHBOURS = 9; // encoded samples that say what a picture looks like
+const UNKNOWN = 0.01; // a fit below is no picture that the model knows
 
 // What the service did to an image before encoding it, in words.
 function fittingText({ width, height, steps }) {
@@ -22,13 +23,18 @@ function fittingText({ width, height, steps }) {
   return `Your image of ${width} × ${height} pixels: ${done}.`;
 }
 
-// How well it fits what the model knows, in words; fit is null where that was not measured.
-function fitText(fit) {
-  if (fit === null) return "";
-  if (fit < 0.01) return " It fits nothing that the model knows, so its numbers mean little.";
-  const percent = Math.round(fit * 100);
-  return ` It fits better than ${percent} % of pictures that the model was trained for but did not see.`;
+// The label of most of the nearest encoded samples, and how many of them have it; null = there are none.
+function nearestLabel(points, z) {
+  const away = ({ mu }) => mu.reduce((sum, value, i) => sum + (value - z[i]) ** 2, 0);
+  const labelled = points.filter(({ label }) => label !== null);
+  const near = labelled.map((point) => [away(point), point.label]).sort(([a], [b]) => a - b).slice(0, NEIGHBOURS);
+  const counts = new Map();
+  for (const [, label] of near) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const [best] = [...counts].sort(([, a], [, b]) => b - a);
+  return best ? { label: best[0], count: best[1], of: near.length } : null;
 }
+
+const withArticle = (label) => `${/^(8|11|18|[aeiou])/i.test(label) ? "an" : "a"} ${label}`;
 
 // A point in an address; null = invalid, or of another number of latents.
 function placeOf(text, size) {
@@ -39,29 +45,34 @@ function placeOf(text, size) {
 export function draw(app) {
   const model = encoder();
   if (!model) {
-    $("draw-body").hidden = true;
+    for (const id of ["draw-body", "draw-sliders", "draw-lead"]) $(id).hidden = true;
     $("draw-empty").hidden = false;
     $("draw-empty").textContent = "No served model can encode: that needs a VAE.";
     return { open() {}, params: () => ({}) };
   }
 
+  $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
   const generator = sourceFor(model); // of the samples to use, and of the images on the map
   let source = { kind: "none" }; // none | strokes {strokes} | sample {name, sample} | file {file}
   let loading = null; // name of the sample that is being loaded
   let posterior = null; // {mu, logvar}
   let z = new Array(model.latent_dim).fill(0);
   let moved = false; // z is not the posterior's mean
+  let first = true; // the picture is the page's own
   let moves = 0; // times that the user moved the point
   let points = [];
   let planes = [];
   let wanted = null; // id of the plane to show
   let order = z.map((_, i) => i);
+  let fit = null; // share of unseen pictures of its training that fit worse; null = not measured
 
-  const paper = pad((strokes) => {
+  const paper = pad($("pad"), (strokes) => {
     begin({ kind: "strokes", strokes });
     encode();
   });
-  const map = plane({
+  const map = plane($("plane"), {
+    title: "plane-title",
+    hint: "plane-hint",
     onMove: (dx, dy) => userMoveTo(map.shifted(z, dx, dy)),
     onPick: (point) => take(nameOf(point)),
   });
@@ -76,6 +87,8 @@ export function draw(app) {
   function settle(next) {
     loading = null;
     source = next;
+    $("pad-hint").hidden = next.kind !== "none" && !first;
+    first = false;
     mark();
   }
 
@@ -96,7 +109,10 @@ export function draw(app) {
     map.setPosterior(given);
     $("latent-mean").disabled = !given;
     $("latent-sample").disabled = !given || given.logvar[0] === -Infinity; // a point has no spread
-    if (!given) $("draw-beside-figure").hidden = true;
+    if (!given) {
+      fit = null;
+      $("draw-beside-figure").hidden = true;
+    }
   }
 
   const encoding = latest(async (signal, { seed, kept, since }) => {
@@ -111,7 +127,8 @@ export function draw(app) {
     }
     if (signal.aborted) return;
     setPosterior(posteriorOf(item));
-    $("draw-done").textContent = fittingText(item.picture) + fitText(item.fit ?? null);
+    $("draw-done").textContent = fittingText(item.picture);
+    fit = item.fit ?? null;
     compare();
     // If the user has moved the point meanwhile, it stays there.
     if (kept || moves !== since) moveTo(z);
@@ -135,22 +152,21 @@ export function draw(app) {
 
   const rounded = () => z.map((value) => Number(value.toFixed(DECIMALS)));
 
-  // The point with one latent after the other varied, one row each.
-  const traverse = latest(async (signal, shown) => {
-    if (!$("traverse").open) return;
-    const steps = Math.min(STEPS, maxImages);
-    const axes = order.slice(0, Math.min(ROWS, Math.floor(maxImages / steps)));
-    const query = { model: model.pin, axes: axes.join(","), steps: String(steps) };
-    const options = { query, json: { z: rounded() }, as: "blob", signal, shown };
-    const { data } = await request("/traverse", options);
-    if (signal.aborted) return;
-    const image = $("traverse-image");
-    URL.revokeObjectURL(image.src);
-    image.src = URL.createObjectURL(data);
-    image.alt = `The point with latents ${axes.join(", ")} varied, one row each`;
-    image.hidden = false;
-    $("traverse-axes").textContent = `Rows: ${axes.map((i) => `z${i}`).join(", ")}, from −3 to 3.`;
-  });
+  // What each slider would give at its ends, once the point rests.
+  const ends = latest(
+    async (signal) => {
+      await sleep(REST_MS, signal);
+      const indices = order.slice(0, Math.min(UNFOLDED, Math.floor(maxImages / 2)));
+      const at = (index, value) => rounded().map((old, i) => (i === index ? value : old));
+      const json = { z: indices.flatMap((index) => [at(index, -RANGE), at(index, RANGE)]) };
+      const query = { model: model.pin, format: "json" };
+      const { data } = await request("/decode", { query, json, signal, shown: false, patient: false });
+      if (signal.aborted) return;
+      const src = (place) => pngAddress(data.items[place].image);
+      indices.forEach((index, i) => sliders.setEnds(index, src(2 * i), src(2 * i + 1)));
+    },
+    { quiet: true },
+  );
 
   const decode = latest(async (signal) => {
     const json = { z: [rounded()] };
@@ -160,6 +176,8 @@ export function draw(app) {
     const image = $("decoded");
     if (image.src) URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(data);
+    map.setPicture(image.src);
+    $("decoded-again").src = image.src;
     image.alt = alt;
     image.hidden = false;
     $("decoded-blank").hidden = true;
@@ -177,7 +195,26 @@ export function draw(app) {
       : "Reconstruction (decoded mean)";
     app.save();
     decode();
-    traverse(false);
+    ends();
+    judge();
+  }
+
+  // What the picture looks like, by its neighbours, and whether the model knows such pictures.
+  function judge() {
+    const found = nearestLabel(points, z);
+    const known = fit === null || fit >= UNKNOWN;
+    const digits = generator.labels.every((label) => /^\d$/.test(label));
+    const looks = moved || !posterior ? "The point lies near" : "This looks most like";
+    const like = found ? `${looks} ${withArticle(found.label)}.` : "";
+    const strange = `This is ${digits && found ? "no digit" : "nothing"} that I know.`;
+    const percent = Math.round(100 * (fit ?? 0));
+    $("draw-verdict").textContent = known || moved ? like : strange;
+    $("draw-why").textContent = [
+      found && (known || moved) ? `${found.count} of its ${found.of} nearest neighbours among the dots have the label ${found.label}.` : "",
+      fit === null || moved ? "" : known ? `It fits better than ${percent} of 100 pictures that the network had not seen before.` : "Fewer than 1 in 100 unseen pictures of its training fit so badly, so its numbers mean little.",
+    ].join(" ");
+    $("draw-fit").hidden = fit === null || moved;
+    $("draw-fit").value = fit ?? 0;
   }
 
   // Moved by the user, within what the service decodes.
@@ -221,9 +258,6 @@ export function draw(app) {
     sliders.build(order, kl);
     sliders.set(z);
     sliders.setPosterior(posterior);
-    $("latent-hint").textContent =
-      "The number in nats is the KL divergence from N(0, 1): how much information the latent carries. " +
-      "Below each slider is your image's posterior: the mean, and one standard deviation either side.";
   }
 
   function replan() {
@@ -234,7 +268,17 @@ export function draw(app) {
     select.value = chosen.id;
     map.show(points, chosen, generator.labels, z);
     mark();
+    judge();
+    ground();
   }
+
+  const ground = latest(
+    async (signal) => {
+      const bitmap = await groundOf(model, map, signal);
+      if (!signal.aborted) map.setGround(bitmap);
+    },
+    { quiet: true },
+  );
 
   const load = latest(async (signal) => {
     await encodedImages(model, signal, (found) => {
@@ -262,11 +306,13 @@ export function draw(app) {
       encode();
     }
   });
-  $("pad-file").addEventListener("change", ({ target }) => {
-    if (target.files.length) dropped(target.files[0]);
-    target.value = "";
-  });
-  $("traverse").addEventListener("toggle", () => traverse(true));
+  for (const id of ["pad-file", "pad-camera"]) {
+    $(id).addEventListener("change", ({ target }) => {
+      if (target.files.length) dropped(target.files[0]);
+      target.value = "";
+    });
+  }
+  $("draw-morph").addEventListener("click", () => app.go("morph", source.kind === "strokes" ? { a: `strokes:${packStrokes(source.strokes)}` } : { a: source.name }));
   $("latent-mean").addEventListener("click", () => moveTo(posterior.mu, false));
   $("latent-sample").addEventListener("click", () => encode({ seed: randomSeed() }));
   $("plane-axes").addEventListener("change", ({ target }) => {
@@ -275,7 +321,6 @@ export function draw(app) {
     app.save();
   });
   $("draw-take").append(
-    el("span", { class: "hint" }, "Use a sample of "),
     ...(generator.labels.length ? generator.labels : [null]).map((label) => {
       const button = el("button", { type: "button" }, label ?? "sample");
       button.addEventListener("click", () => take(nameOf({ model: generator, label, seed: randomSeed() })));
@@ -308,10 +353,11 @@ export function draw(app) {
     },
     close() {
       load.stop();
+      ground.stop();
       bring.stop();
       encoding.stop();
       compare.stop();
-      traverse.stop();
+      ends.stop();
       decode.stop();
     },
     params() {

@@ -4,9 +4,10 @@ import { request } from "./api.js";
 import { posteriorOf } from "./latents.js";
 import { generatorFor, maxImages, samples } from "./models.js";
 
-const PER_LABEL = 30;
+const PER_LABEL = 12;
 const FIRST_SEED = 1000;
-const UNLABELLED = 300; // images, for a generator without labels
+const UNLABELLED = 120; // images, for a generator without labels
+const GROUND = 8; // cells on a side of the map
 
 const cache = new Map(); // encoder's pinned name -> {points, done: keys of the finished parts}
 
@@ -47,4 +48,12 @@ export async function encodedImages(encoder, signal, onPoints) {
     known.done.add(key);
     onPoints([...known.points]);
   }
+}
+
+// What is decoded at the cells of a map (`plane`), as one bitmap.
+export async function groundOf(model, map, signal) {
+  const side = Math.min(GROUND, Math.floor(Math.sqrt(maxImages)));
+  const z = map.cells(side).map((cell) => cell.map((value) => Number(value.toFixed(3))));
+  const options = { query: { model: model.pin }, json: { z }, as: "blob", signal, shown: false };
+  return createImageBitmap((await request("/decode", options)).data);
 }

@@ -4,8 +4,8 @@
 import { $, el } from "./dom.js";
 
 export const DEAD_NATS = 0.01; // a latent with less KL divergence carries no information
-const RANGE = 4; // standard deviations of the prior, either side of 0
-const UNFOLDED = 16; // sliders
+export const RANGE = 4; // standard deviations of the prior, either side of 0
+export const UNFOLDED = 16; // sliders
 
 // The posterior of an encoding. Some autoencoders encode to a point, without a variance.
 export const posteriorOf = ({ mu, logvar }) => ({ mu, logvar: logvar ?? mu.map(() => -Infinity) });
@@ -46,20 +46,26 @@ export function latents(onMove) {
       el("span", { class: "middle" }),
     );
     const posteriorText = el("span", { class: "posterior-text" });
+    const ends = [0, 1].map(() => el("img", { class: "digit ink", alt: "" }));
     input.addEventListener("input", () => {
       const value = Number(input.value);
       showValue(index, value);
       onMove(index, value);
     });
-    rows.set(index, { input, output, spread, posteriorText, value: 0 });
+    rows.set(index, { input, output, spread, posteriorText, ends, value: 0 });
     return el(
       "div",
       { class: dead ? "latent dead" : "latent" },
-      el("label", { htmlFor: id }, `z${index} `, el("span", { class: "nats" }, nats === null ? "" : `${nats.toFixed(2)} nats`)),
-      el("span", { class: "track" }, input),
-      output,
-      el("span", { class: "posterior", "aria-hidden": "true" }, spread),
-      posteriorText,
+      ends[0],
+      el("span", { class: "track" }, input, el("span", { class: "posterior", "aria-hidden": "true" }, spread)),
+      ends[1],
+      el(
+        "span",
+        { class: "about" },
+        el("label", { htmlFor: id }, `z${index} `, el("span", { class: "nats" }, nats === null ? "" : `${nats.toFixed(2)} nats`)),
+        output,
+        posteriorText,
+      ),
     );
   }
 
@@ -98,6 +104,11 @@ export function latents(onMove) {
         input.value = z[index];
         showValue(index, z[index]);
       }
+    },
+    // What is decoded with the latent at the slider's ends.
+    setEnds(index, low, high) {
+      const { ends } = rows.get(index) ?? { ends: [] };
+      ends.forEach((image, i) => (image.src = i ? high : low));
     },
     // Show the encoder's mean, with a bar of one standard deviation either side; null = hide it.
     setPosterior(given) {

@@ -1,23 +1,24 @@
 // Assembles the page: tabs, the address, and the views.
 
 import { Problem } from "./api.js";
-import { board } from "./board.js";
 import { cards } from "./cards.js";
-import { cost } from "./cost.js";
 import { $ } from "./dom.js";
 import { draw } from "./draw.js";
 import { bindLock } from "./lock.js";
+import { how } from "./how.js";
+import { look } from "./look.js";
 import { loadModels } from "./models.js";
 import { morph } from "./morph.js";
 import { clear, showError, showIgnored, working } from "./notice.js";
 import { bindSnippets, showExchange } from "./snippets.js";
 import { Link, addressOf, pushAddress, readAddress, replaceAddress } from "./state.js";
+import { speed } from "./speed.js";
 import { verify } from "./verify.js";
 import { write } from "./write.js";
 
 // name -> function that creates the view: {open(link), params(), close?(), dropped?(file)}. A view is
 // created when it is first shown.
-const CREATE = { board, draw, morph, write, cost, models: cards, verify };
+const CREATE = { look, draw, write, morph, how, speed, models: cards, verify };
 const IMAGE_TYPES = ["image/png", "image/jpeg", "image/webp"]; // that the service reads
 const views = {};
 const opened = new Set(); // names of views that have opened a link
@@ -87,7 +88,7 @@ function show(name, params) {
 
 function route() {
   const { view, params } = readAddress();
-  show(Object.hasOwn(CREATE, view) ? view : "board", params);
+  show(Object.hasOwn(CREATE, view) ? view : "look", params);
 }
 
 function chooseTab(tab) {

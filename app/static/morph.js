@@ -8,6 +8,7 @@ import { latest } from "./latest.js";
 import { conditional, defaultModel, encoder, generatorFor, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { packStrokes, strokesImage, unpackStrokes } from "./pad.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
+import { TYPICAL } from "./state.js";
 
 const FRAME_MS = 80;
 const SCALE = 8; // of the saved animation
@@ -44,9 +45,9 @@ export function morph(app) {
   const generator = initialGenerator();
   const labelOf = (index) => generator.labels[Math.min(index, generator.labels.length - 1)] ?? null;
   const ends = {
-    a: { from: nameOf({ model: generator, label: labelOf(3), seed: 2 }) },
+    a: { from: nameOf({ model: generator, label: labelOf(3), seed: 2, truncation: TYPICAL }) },
     // Another label only if there is a path to it.
-    b: { from: nameOf({ model: generator, label: labelOf(encoder(generator) ? 8 : 3), seed: 4 }) },
+    b: { from: nameOf({ model: generator, label: labelOf(encoder(generator) ? 8 : 3), seed: 4, truncation: TYPICAL }) },
   };
   const boxes = {};
   let frames = []; // addresses of the images
@@ -166,13 +167,13 @@ export function morph(app) {
   }
 
   const save = latest(async (signal) => {
-    const query = { ...path.query, layout: "animation", frame_ms: String(FRAME_MS), scale: String(SCALE) };
+    const query = { ...path.query, layout: "animation", format: "webp", frame_ms: String(FRAME_MS), scale: String(SCALE) };
     const { data } = await request("/interpolate", { ...path, query, as: "blob", signal });
     if (signal.aborted) return;
-    const link = el("a", { href: URL.createObjectURL(data), download: "morph.png" });
+    const link = el("a", { href: URL.createObjectURL(data), download: "morph.webp" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    announce("Saved as morph.png");
+    announce("Saved as morph.webp");
   });
 
   // A file becomes an end once it is known to be an image.

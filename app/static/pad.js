@@ -1,6 +1,6 @@
 // A canvas to draw on, white on black like the training digits. An address can hold its strokes.
 
-import { $, el } from "./dom.js";
+import { el } from "./dom.js";
 
 const SIDE = 280; // canvas pixels
 const UNITS = 255; // coordinates of strokes are bytes, 0 to 255
@@ -80,9 +80,8 @@ export function strokesImage(strokes) {
   return pngOf(canvas);
 }
 
-// onDraw(strokes): the user changed the drawing.
-export function pad(onDraw) {
-  const canvas = $("pad");
+// onDraw(strokes): the user changed the drawing; onEnd(): a stroke has ended.
+export function pad(canvas, onDraw, onEnd) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let strokes = [];
   let current = null; // the stroke under the pointer
@@ -127,6 +126,7 @@ export function pad(onDraw) {
       if (!current || event.pointerId !== pointer) return;
       current = null;
       onDraw(strokes);
+      onEnd?.();
     });
   }
   blank(pen);

@@ -1,7 +1,8 @@
-// A map of the latent space: encoded images on a plane through it, and a point to drag.
+// A map of the latent space: a plane through it, what is decoded there, encoded images, and a point to
+// drag.
 
 import { dot, meanOf, principal, unit } from "./algebra.js";
-import { $, el } from "./dom.js";
+import { el } from "./dom.js";
 
 const HIT_PX = 11; // radius around a mark that counts as a hit
 const DRAG_PX = 4; // a press that moves less is a click
@@ -44,13 +45,18 @@ export function planesOf(order, points, size) {
 
 const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
-// onMove(dx, dy): the user moves the point along the axes. onPick(point): the user picks an image.
-export function plane({ onMove, onPick }) {
-  const frame = $("plane");
-  const canvas = $("plane-map");
-  const handle = $("plane-handle");
-  const list = $("plane-digits");
-  const tip = $("plane-tip");
+// frame: the element that holds the map. title, hint: ids of what names the point and says how it is
+// moved. dots: whether each image has a dot. onMove(dx, dy): the user moves the point along the axes. onPick(point): the user picks an image.
+export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
+  const canvas = el("canvas", { "aria-hidden": "true" });
+  const about = { "aria-labelledby": title, "aria-describedby": hint };
+  const range = { "aria-valuenow": "0", "aria-valuemin": "-4", "aria-valuemax": "4" };
+  const bubble = el("img", { alt: "", hidden: true, draggable: false });
+  const handle = el("div", { id: `${frame.id}-handle`, class: "handle", role: "slider", tabIndex: 0, ...about, ...range }, bubble);
+  const listed = { role: "listbox", "aria-label": "Images on the map", "aria-describedby": hint, hidden: true };
+  const list = el("div", { id: `${frame.id}-digits`, ...listed });
+  const tip = el("div", { id: `${frame.id}-tip`, class: "tip", hidden: true }, el("img", { alt: "", width: 56, height: 56 }), el("span"));
+  frame.append(canvas, handle, list, tip);
   let points = [];
   let places = []; // of the points, on the plane
   const options = []; // elements of the points, for the keyboard
@@ -62,6 +68,8 @@ export function plane({ onMove, onPick }) {
   let at = [0, 0]; // place of the point
   let posterior = null;
   let labels = [];
+  let means = []; // {label, place}: where the images of each label are on average
+  let ground = null; // bitmap of what is decoded at the cells
 
   const project = (vector) => axes.map((axis) => dot(vector, axis) - dot(centre, axis));
   const side = () => frame.clientWidth;
@@ -75,22 +83,28 @@ export function plane({ onMove, onPick }) {
     canvas.width = canvas.height = Math.round(size * density);
     const pen = canvas.getContext("2d");
     pen.scale(density, density);
-    pen.font = "600 13px system-ui, sans-serif";
+    if (ground) {
+      pen.globalAlpha = 0.5;
+      pen.drawImage(ground, 0, 0, size, size);
+      pen.globalAlpha = 1;
+    }
+    const colour = (label) => COLOURS[labels.indexOf(label) % COLOURS.length] ?? NO_COLOUR;
+    for (const [i, point] of dots ? points.entries() : []) {
+      pen.fillStyle = colour(point.label);
+      pen.beginPath();
+      pen.arc(...toPx(places[i]), 2.5, 0, 2 * Math.PI);
+      pen.fill();
+    }
+    pen.font = `700 ${Math.max(15, size / 26)}px system-ui, sans-serif`;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    pen.strokeStyle = "#2b2e33";
-    pen.beginPath();
-    const [ox, oy] = toPx([0, 0]);
-    pen.moveTo(ox, 0);
-    pen.lineTo(ox, size);
-    pen.moveTo(0, oy);
-    pen.lineTo(size, oy);
-    pen.stroke();
-    points.forEach((point, i) => {
-      const index = labels.indexOf(point.label);
-      pen.fillStyle = index < 0 ? NO_COLOUR : COLOURS[index % COLOURS.length];
-      pen.fillText(point.label?.length <= 2 ? point.label : "●", ...toPx(places[i]));
-    });
+    pen.lineWidth = 4;
+    pen.strokeStyle = "#0b0c0d";
+    for (const { label, place } of means) {
+      pen.fillStyle = colour(label);
+      pen.strokeText(label, ...toPx(place));
+      pen.fillText(label, ...toPx(place));
+    }
     if (posterior) drawPosterior(pen);
     placeHandle();
     if (focused !== null) placeOption();
@@ -160,7 +174,7 @@ export function plane({ onMove, onPick }) {
   frame.addEventListener("pointerdown", (event) => {
     if (event.button || !axes || press) return;
     const start = offset(event);
-    const index = event.target === handle ? null : nearest(start);
+    const index = event.target === handle || !dots ? null : nearest(start);
     const point = index === null ? null : points[index];
     press = { pointer: event.pointerId, start, point, dragging: false };
     frame.setPointerCapture(event.pointerId);
@@ -171,7 +185,7 @@ export function plane({ onMove, onPick }) {
   frame.addEventListener("pointermove", (event) => {
     const here = offset(event);
     if (!press) {
-      showTip(nearest(here));
+      if (dots) showTip(nearest(here));
       return;
     }
     if (event.pointerId !== press.pointer) return;
@@ -299,6 +313,10 @@ export function plane({ onMove, onPick }) {
       axes = chosen.axes(points);
       centre = chosen.centre(points);
       places = points.map(({ mu }) => project(mu));
+      means = labels.flatMap((label) => {
+        const own = places.filter((_, i) => points[i].label === label);
+        return own.length ? [{ label, place: meanOf(own) }] : [];
+      });
       const reach = places.flat().map(Math.abs).sort((a, b) => a - b);
       radius = Math.max(2.5, 1.08 * (reach[Math.floor(0.995 * reach.length)] ?? 0));
       if (lanes) {
@@ -307,12 +325,36 @@ export function plane({ onMove, onPick }) {
         places.forEach((place, i) => {
           place[1] = LANES_HEIGHT * radius * (1 - (2 * row(points[i].label) + 1) / rows);
         });
+        for (const mean of means) mean.place[1] = LANES_HEIGHT * radius * (1 - (2 * row(mean.label) + 1) / rows);
       }
       handle.setAttribute("aria-valuemin", (-radius).toFixed(2));
       handle.setAttribute("aria-valuemax", radius.toFixed(2));
-      fillList();
+      if (dots) fillList();
       this.move(z);
       paint();
+    },
+    // Latents at the middle of `side` x `side` cells of the map, rows from the top.
+    cells(side) {
+      const at = (index) => ((2 * index + 1) / side - 1) * radius;
+      const cell = (x, y) => centre.map((value, i) => value + x * axes[0][i] + y * (axes[1][i] ?? 0));
+      return Array.from({ length: side * side }, (_, i) => cell(at(i % side), -at(Math.floor(i / side))));
+    },
+    // Latents on a loop through the map, `count` of them.
+    tour(count) {
+      const turn = (index) => (2 * Math.PI * index) / count;
+      const [a, b] = [0.62 * radius, 0.5 * radius];
+      const on = (t) => centre.map((value, i) => value + a * Math.cos(t) * axes[0][i] + b * Math.sin(2 * t) * (axes[1][i] ?? 0));
+      return Array.from({ length: count }, (_, index) => on(turn(index)));
+    },
+    // What is decoded at the cells, as one bitmap.
+    setGround(bitmap) {
+      ground = bitmap;
+      paint();
+    },
+    // The picture at the point, shown in the handle.
+    setPicture(src) {
+      bubble.src = src;
+      bubble.hidden = false;
     },
     // Mark the image that is on the pad as selected, if it is on the map.
     mark(is) {

@@ -36,6 +36,9 @@ export class Link {
   }
 }
 
+// Truncation at first: styles near the average, which are good ones.
+export const TYPICAL = 0.7;
+
 // A truncation in an address; null = invalid.
 export function truncationIn(text) {
   const number = text.trim() ? Number(text) : NaN;

@@ -1,37 +1,50 @@
-// Server-Timing as bars: where the time of a response went.
+// Server-Timing as bars: where the time of a response went, the service's told apart from the rest.
 
 import { el } from "./dom.js";
 
 const PARTS = [
-  ["queue", "waiting for a batch"],
-  ["compute", "in the model"],
-  ["encode", "encoding the response"],
-  ["rest", "browser, network, parsing the request"],
+  ["queue", "waiting for a pass"],
+  ["compute", "in the network"],
+  ["encode", "encoding the picture"],
 ];
 
-// The parts in milliseconds; null = the response has no Server-Timing.
-export function partsOf({ timing, ms }) {
-  if (!timing || timing.compute === undefined) return null;
-  const { queue = 0, compute = 0, encode = 0 } = timing;
-  const known = queue + compute + encode;
-  return { queue, compute, encode, rest: Math.max(0, ms - known), whole: Math.max(ms, known) };
+// Queue, network and encoding of one response, in milliseconds; without Server-Timing all of it.
+export function serviceMs({ timing, ms }) {
+  if (timing?.compute === undefined) return ms;
+  return PARTS.reduce((sum, [name]) => sum + (timing[name] ?? 0), 0);
+}
+
+function bar(kind, title, ms, whole, parts) {
+  const stack = el("span", { class: "stack", "aria-hidden": "true" });
+  stack.style.width = `${Math.max(0.5, (100 * ms) / whole)}%`;
+  for (const [name, value] of parts) {
+    const share = el("span", { class: `part ${name}` });
+    share.style.width = `${(100 * value) / ms}%`;
+    stack.append(share);
+  }
+  const head = el("span", { class: "side" }, title, el("b", {}, `${ms.toFixed(ms < 10 ? 2 : 0)} ms`));
+  return el("div", { class: `spent-in ${kind}` }, head, el("span", { class: "room" }, stack));
 }
 
 export function timingBars(exchange) {
-  const parts = partsOf(exchange);
-  if (!parts) return el("p", { class: "hint" }, `Response after ${exchange.ms.toFixed(1)} ms.`);
-  const bar = el("div", { class: "stack", "aria-hidden": "true" });
+  const { timing, ms } = exchange;
+  if (timing?.compute === undefined) return el("p", { class: "hint" }, `Response after ${ms.toFixed(1)} ms.`);
+  const inService = serviceMs(exchange);
+  const rest = Math.max(0, ms - inService);
+  const whole = Math.max(inService, rest);
+  const parts = PARTS.map(([name]) => [name, timing[name] ?? 0]);
   const list = el("ul", { class: "legend" });
   for (const [name, about] of PARTS) {
-    const share = el("span", { class: `part ${name}` });
-    share.style.width = `${(100 * parts[name]) / parts.whole}%`;
-    bar.append(share);
-    const text = `${about} ${parts[name].toFixed(2)} ms`;
+    const text = `${about} ${(timing[name] ?? 0).toFixed(2)} ms`;
     list.append(el("li", {}, el("span", { class: `swatch ${name}`, "aria-hidden": "true" }), text));
   }
-  const { own, all } = exchange.timing.batch ?? {};
-  const images = all === 1 ? "one image" : `${all} images`;
-  const whose = own === all ? "all from this request" : `${own} from this request`;
-  const batch = all ? `; in a batch of ${images}, ${whose}` : "";
-  return el("div", {}, el("p", {}, `${parts.whole.toFixed(1)} ms${batch}`), bar, list);
+  const { own, all } = timing.batch ?? {};
+  if (all > 1) list.append(el("li", {}, own === all ? `${all} pictures in one pass` : `${own} of the ${all} pictures in its pass`));
+  return el(
+    "div",
+    { class: "timing" },
+    bar("service", "In the service", inService, whole, parts),
+    bar("browser", "On the way and in your browser", rest, whole, [["rest", rest || 1]]),
+    list,
+  );
 }

@@ -79,22 +79,22 @@ export function verify(app) {
     const parts = [el("h3", {}, VERDICTS[verdict]), list];
     if (verdict !== "same") parts.splice(1, 0, el("p", {}, `${detail}.`));
     if (served) {
-      const restore = el("button", { type: "button" }, "Open its settings on the board");
-      restore.addEventListener("click", () => app.go("board", settingsOf(recipe, served, label)));
+      const restore = el("button", { type: "button" }, "Look at its settings");
+      restore.addEventListener("click", () => app.go("look", settingsOf(recipe, served, label)));
       parts.push(el("p", {}, restore));
     }
     return parts;
   }
 
-  // The board with the image's rows; a single image is enlarged.
+  // Pictures of the same seeds; a single one is enlarged.
   function settingsOf(recipe, served, label) {
     const seeds = parseSeeds(recipe.seeds, MAX_SEEDS) ?? [1];
     const one = seeds.length === 1;
     return {
       model: served.pin,
       seeds: writeSeeds(seeds),
-      truncation: recipe.truncation === 1 ? undefined : String(recipe.truncation),
-      label: one && label !== null ? label : undefined,
+      truncation: String(recipe.truncation),
+      label: label ?? undefined,
       pick: one && (label !== null || !served.labels.length) ? String(seeds[0]) : undefined,
     };
   }

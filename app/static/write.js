@@ -6,14 +6,14 @@ import { latest } from "./latest.js";
 import { fillModels, modelOf, models, samples } from "./models.js";
 import { withMark } from "./png.js";
 import { parseSeeds, seedsFrom } from "./seeds.js";
-import { truncationIn } from "./state.js";
+import { TYPICAL, truncationIn } from "./state.js";
 
-const STYLES = 6; // to choose from
+const STYLES = 8; // to choose from
 const MAX_LETTERS = 16;
 const SCALE = 8; // canvas pixels for one pixel of the model
 
 // Models with labels of one character each.
-const writable = () => models.filter((m) => m.labels.some((label) => [...label].length === 1));
+export const writable = () => models.filter((m) => m.labels.some((label) => [...label].length === 1));
 
 export function write(app) {
   const offered = writable();
@@ -28,7 +28,7 @@ export function write(app) {
   let text = "2026";
   let seed = 4; // of the line
   let first = 1; // first seed of the styles to choose from
-  let truncation = 1;
+  let truncation = TYPICAL;
 
   const letters = () => [...text].filter((letter) => letter === " " || model.labels.includes(letter));
 
@@ -86,7 +86,7 @@ export function write(app) {
     const images = line.map((letter) =>
       letter === " "
         ? el("span", { class: "digit" })
-        : el("img", { class: "digit", alt: "", src: byLabel.get(letter).get(style).src }),
+        : el("img", { class: "digit ink", alt: "", src: byLabel.get(letter).get(style).src }),
     );
     const name = { "aria-label": `Style ${style}`, "aria-pressed": String(style === seed) };
     const button = el("button", { type: "button", class: "hand", ...name }, ...images);
@@ -132,7 +132,7 @@ export function write(app) {
       text = [...text].slice(0, MAX_LETTERS).join("");
       [seed] = link.take("seed", (text) => parseSeeds(text, 1)) ?? [seed];
       [first] = link.take("hands", (text) => parseSeeds(text, 1)) ?? [first];
-      truncationSlider.value = truncation = link.take("truncation", truncationIn) ?? 1;
+      truncationSlider.value = truncation = link.take("truncation", truncationIn) ?? TYPICAL;
       fillModels($("write-model"), offered, model);
       $("write-text").value = text;
       update();
@@ -143,7 +143,7 @@ export function write(app) {
       text,
       seed: String(seed),
       hands: String(first),
-      truncation: truncation === 1 ? undefined : String(truncation),
+      truncation: truncation === TYPICAL ? undefined : String(truncation),
     }),
   };
 }

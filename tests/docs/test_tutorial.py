@@ -14,7 +14,7 @@ import pytest
 
 from tests.docs.documents import ROOT, blocks
 
-TUTORIAL, README = ROOT / "docs/tutorial.md", ROOT / "README.md"
+TUTORIAL, README = ROOT / "docs/tutorial/first-steps.md", ROOT / "README.md"
 DATASET = ROOT / "docs/how-to/make-a-dataset.md"
 PROTOCOL = ROOT / "docs/reference/open-inference-protocol.md"
 HOST = "127.0.0.1:8000"  # as the documents have it

@@ -31,6 +31,9 @@ OTHERS = {
     ),
     "letters-cgan-v1": Description("cgan", replace(DENSE, num_classes=47), tuple(LETTERS)),
     "pets-cgan-v1": Description("cgan", replace(DENSE, num_classes=2), ("cat", "dog")),
+    "signs-cgan-v1": Description(
+        "cgan", replace(TINY_GAN, num_classes=10, **RGB), tuple("0123456789"), PHOTOS
+    ),
     "tiny-gan-v2": Description("gan", DENSE),
     "tiny-vae-v2": Description(
         "vae", VaeConfig(architecture="dense", latent_dim=20, channels=(8,))
@@ -41,6 +44,7 @@ STORES = {
     "vae": ["tiny-vae-v1"],
     "cgan": ["tiny-cgan-v1"],
     "photos": ["photos-cgan-v1", "photos-vae-v1"],
+    "side by side": ["signs-cgan-v1", "tiny-cgan-v1"],
     "letters": ["letters-cgan-v1", "tiny-vae-v1"],
     "several": [
         *("pets-cgan-v1", "tiny-cgan-v1", "tiny-gan-v1", "tiny-gan-v2", "tiny-vae-v1"),
@@ -105,7 +109,7 @@ def page(browser: Browser, shipped: Server) -> Iterator[Page]:
 @pytest.fixture
 def other_page(browser: Browser) -> Iterator[Page]:
     """A page for a service of the test's own, whose refusals the browser may log as errors."""
-    opened = browser.new_page()
+    opened = browser.new_page(reduced_motion="reduce")
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from playwright.sync_api import ConsoleMessage, FilePayload, Locator, Page, Request, Route, expect
 
 PNG = "image/png"
-VIEWS = ("board", "draw", "morph", "write", "cost", "models", "verify")
+VIEWS = ("look", "draw", "write", "morph", "how", "speed", "models", "verify")
 
 
 def pixels(png: bytes) -> Any:
@@ -72,10 +72,18 @@ def nothing_overflows(page: Page) -> None:
     assert width <= seen, f"{page.url} is {width} pixels wide on {seen}"
 
 
-def cell(page: Page, row: int, column: int) -> Locator:
-    found = page.locator("#board-table tbody tr").nth(row).locator("td").nth(column)
+def tile(page: Page, index: int) -> Locator:
+    """A picture of the first view, as a button, once it is there."""
+    found = page.locator(".tile").nth(index)
     expect(found.locator("img:not(.loading)")).to_be_visible()
     return found
+
+
+def look_at(page: Page, url: str, query: str) -> None:
+    """The first view with these settings; the truncation is 1 unless they have another."""
+    page.goto(f"{url}/#look?{query}{'' if 'truncation=' in query else '&truncation=1'}")
+    tile(page, 0)
+    settled(page)
 
 
 def asked(page: Page, path: str) -> list[Request]:
@@ -143,7 +151,8 @@ def broken(route: Route) -> None:
 
 @contextmanager
 def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -> Iterator[Page]:
-    """A page that throws nothing, logs no error and sends requests to no other host.
+    """A page that throws nothing, logs no error and sends requests to no other host. Nothing moves
+    on it by itself, unless the context's options want it.
 
     Args:
         browser: Opens the page in a context of its own.
@@ -151,7 +160,7 @@ def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -
         refusals: The service refuses something in this test, which the browser itself logs.
         context: Options of the context.
     """
-    opened = browser.new_context(**context)
+    opened = browser.new_context(**{"reduced_motion": "reduce", **context})
     page = opened.new_page()
     errors: list[str] = []
     hosts: set[str] = set()
@@ -194,7 +203,12 @@ def open_draw(page: Page, shipped: Any) -> None:
 
 
 def draw_a_seven(page: Page) -> None:
-    box = page.locator("#pad").bounding_box()
+    draw_on(page, "#pad")
+
+
+def draw_on(page: Page, pad: str) -> None:
+    """A seven on a pad."""
+    box = page.locator(pad).bounding_box()
     assert box
     points = [(0.3, 0.25), (0.5, 0.25), (0.72, 0.25), (0.6, 0.5), (0.5, 0.7), (0.45, 0.85)]
     for index, (x, y) in enumerate(points):

@@ -13,12 +13,12 @@ from tests.explorer.conftest import Serve
 from tests.explorer.page import (
     VIEWS,
     at_rest,
-    cell,
     hold,
     nothing_overflows,
     opened,
     pixels,
     settled,
+    tile,
     watched,
 )
 
@@ -28,9 +28,11 @@ def test_axe_finds_nothing_on_a_phone_and_nothing_overflows(
     browser: Any, shipped: Any, view: str
 ) -> None:
     """axe-core's rules (WCAG 2 A and AA, best practices); dark on every other view."""
-    dark = view in ("draw", "write", "models")
+    dark = view in ("draw", "write", "how", "models")
     page = browser.new_page(
-        viewport={"width": 360, "height": 740}, color_scheme="dark" if dark else "light"
+        viewport={"width": 360, "height": 740},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
     )
     page.goto(f"{shipped.url}/#{view}")
     expect(page.get_by_role("tabpanel")).to_be_visible()
@@ -59,7 +61,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     url = serve("letters")
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text()
     with watched(browser, url, **wish) as page:
-        for view, query in [*((view, "") for view in VIEWS), ("board", "label=Q&pick=3")]:
+        for view, query in [*((view, "") for view in VIEWS), ("look", "label=Q&pick=3")]:
             opened(page, url, view, query)
             page.evaluate(axe)
             found = page.evaluate("axe.run({resultTypes: ['violations']})")
@@ -76,7 +78,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
 def test_all_tabs_are_seen_on_a_phone(browser: Any, shipped: Any, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 740})
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     for tab in page.get_by_role("tab").all():
         expect(tab).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -102,19 +104,16 @@ def colours(page: Page, selector: str, prop: str) -> list[str]:
 
 def test_forced_colours_keep_what_only_colour_shows(forced: Page, shipped: Any) -> None:
     page = forced
-    page.goto(f"{shipped.url}/#cost")
-    page.get_by_label("Images per request").select_option("1")
-    page.get_by_role("button", name="Send 200 at once").click()
-    expect(page.locator("#cost-summary")).to_contain_text("responses in", timeout=60_000)
+    page.goto(f"{shipped.url}/#speed")
+    expect(page.locator("#speed-last .part")).to_have_count(4)
     (ground,) = colours(page, "body", "backgroundColor")
-    assert ground not in colours(page, "#cost-batches .fill", "backgroundColor")
-    parts = colours(page, "#cost-last .part", "backgroundColor")
+    parts = colours(page, "#speed-last .part", "backgroundColor")
     assert len(set(parts)) == 4
-    assert parts == colours(page, "#cost-last .swatch", "backgroundColor")
+    assert parts[:3] == colours(page, "#speed-last .swatch", "backgroundColor")
     assert ground not in parts
     # One tab is underlined, one button pressed.
     lines = colours(page, "[role=tab]", "borderBottomColor")
-    assert [line == ground for line in lines] == [view != "cost" for view in VIEWS]
+    assert [line == ground for line in lines] == [view != "speed" for view in VIEWS]
     curl, python = (
         colours(page, f"#request-{name}", "backgroundColor") for name in ("curl", "python")
     )
@@ -129,7 +128,7 @@ def test_forced_colours_keep_what_only_colour_shows(forced: Page, shipped: Any) 
     # Numerals of the map are painted for a dark ground, whatever the page's is.
     page.emulate_media(color_scheme="light", forced_colors="active")
     page.get_by_role("tab", name="Draw").click()
-    assert colours(page, ".plane", "backgroundColor") == ["rgb(11, 12, 13)"]
+    assert colours(page, ".plane", "backgroundColor") == ["rgb(11, 12, 16)"]
     strip = pixels(page.locator("#latents input").first.screenshot())[:, :12]
     assert np.ptp(strip) > 100  # a line, and the ground around it
 

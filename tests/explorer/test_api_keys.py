@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.explorer.page import cell, drop, pixels, settled, shown
+from tests.explorer.page import drop, pixels, settled, shown, tile
 from tests.shipped import CGAN
 
 KEY = "a-key-of-the-tests-alone"
@@ -34,7 +34,7 @@ def locked(start_server: Any) -> Iterator[Any]:
 
 def test_after_a_key_is_entered_every_view_works(other_page: Page, locked: Any) -> None:
     page = other_page
-    page.goto(f"{locked.url}/#board?seeds=1-6")
+    page.goto(f"{locked.url}/#look?seeds=1-6")
     lock = page.get_by_role("form", name="This service needs an API key")
     expect(lock).to_be_visible()
     expect(page.get_by_role("textbox", name="Key")).to_be_focused()
@@ -48,7 +48,7 @@ def test_after_a_key_is_entered_every_view_works(other_page: Page, locked: Any) 
     expect(lock).to_contain_text("does not accept this key")
     enter(page, KEY)
     expect(lock).to_be_hidden()
-    cell(page, 5, 9)
+    tile(page, 5)
     for view, seen in (
         ("Draw", "Reconstruction of your image"),
         ("Morph", "on the path"),
@@ -63,9 +63,9 @@ def test_after_a_key_is_entered_every_view_works(other_page: Page, locked: Any) 
     card = page.get_by_role("article", name=CGAN)
     card.get_by_text("Pictures of this model").click()
     assert shown(card.get_by_role("img", name="Uncurated samples")).max() > 200
-    page.get_by_role("tab", name="Cost").click()
-    expect(page.locator("#cost-now div")).to_have_count(9)
-    expect(page.locator("#cost-last .stack")).to_be_visible()
+    page.get_by_role("tab", name="Speed").click()
+    expect(page.locator("#speed-now div")).to_have_count(8)
+    expect(page.locator("#speed-last .stack").first).to_be_visible()
     saved = httpx.get(
         f"{locked.url}/generate?label=6&seed=31", headers={"Authorization": f"Bearer {KEY}"}
     ).content
@@ -86,9 +86,9 @@ def test_with_a_key_saving_links_and_snippets_work(
     other_page: Page, locked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = other_page
-    page.goto(locked.url)
+    page.goto(f"{locked.url}/#look?label=3&seeds=1-6&truncation=1")
     enter(page, KEY)
-    cell(page, 0, 3).click()
+    tile(page, 0).click()
     expect(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
     with page.expect_download() as saving:
         page.get_by_role("link", name="Save as PNG").click()
@@ -114,7 +114,7 @@ def test_with_a_key_saving_links_and_snippets_work(
     (item,) = json.loads((tmp_path / "response.json").read_text())["items"]
     assert (pixels(base64.b64decode(item["image"])) == expected).all()
     # A link is followed with it.
-    cell(page, 0, 3).click()
+    tile(page, 0).click()
     expect(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
     page.get_by_role("link", name="Permalink").click()
     page.wait_for_url("blob:**")
@@ -123,9 +123,9 @@ def test_with_a_key_saving_links_and_snippets_work(
 
 def test_a_revoked_key_is_requested_again_in_the_open_view(other_page: Page, locked: Any) -> None:
     page = other_page
-    page.goto(locked.url)
+    page.goto(f"{locked.url}/#look?label=3&seeds=1-6")
     enter(page, KEY)
-    cell(page, 0, 0)
+    tile(page, 0)
     settled(page)
     known: list[str] = []
 
@@ -137,7 +137,7 @@ def test_a_revoked_key_is_requested_again_in_the_open_view(other_page: Page, loc
             route.continue_()
 
     page.route("**/generate?*", taken_back)
-    cell(page, 0, 3).click()
+    tile(page, 0).click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("#lock-message")).to_contain_text("does not accept this key")
     enter(page, KEY)

@@ -15,19 +15,20 @@ from tests.explorer.page import (
     VIEWS,
     at_rest,
     broken,
-    cell,
     file_of,
+    look_at,
     opened,
     png,
     settled,
     slow,
+    tile,
     watched,
 )
 from tests.shipped import CGAN
 
 
 def refusing_once(page: Page, statuses: tuple[int, ...], wait: int) -> list[str]:
-    """Each of the board's requests is refused when it comes first, by these statuses in turn.
+    """Each of the first view's requests is refused when it comes first, by these statuses in turn.
 
     Returns:
         The addresses refused, as they come.
@@ -51,21 +52,21 @@ def refusing_once(page: Page, statuses: tuple[int, ...], wait: int) -> list[str]
 def test_an_overload_is_shown_and_retried(other_page: Page, shipped: Any) -> None:
     page = other_page
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     settled(page)
     refused = refusing_once(page, (503,), wait=1)
-    page.get_by_role("button", name="New styles").click()
+    page.get_by_role("button", name="Draw 24 others").click()
     expect(page.locator("#notice")).to_contain_text("The service is overloaded. Trying again in 1")
     settled(page)
     expect(page.locator("#notice")).to_be_hidden()
-    assert len(refused) == 10  # one a column, each asked again and answered
-    expect(page.locator("#board-table img.loading")).to_have_count(0)
+    assert len(refused) == 1  # asked again and answered
+    expect(page.locator(".tile img.loading")).to_have_count(0)
 
 
 def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
     page = other_page
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     settled(page)
     # What a screen reader is told: changes of live regions but for what is hidden from it.
     page.evaluate(
@@ -92,7 +93,7 @@ def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
         }"""
     )
     refusing_once(page, (503, 429), wait=3)  # of the service, or of this page's share
-    page.get_by_role("button", name="New styles").click()
+    page.get_by_role("button", name="Draw 24 others").click()
     expect(page.locator("#notice")).to_contain_text("Trying again in 3 s")
     expect(page.locator("#notice")).to_contain_text("Trying again in 2 s")  # seen
     settled(page)
@@ -105,17 +106,17 @@ def test_a_service_that_is_gone_is_shown_and_can_be_retried(
     page = other_page
     with start_server("--models-dir", str(tiny_store)) as server:
         page.goto(server.url)
-        cell(page, 0, 0)
+        tile(page, 0)
         settled(page)
         gone = page.url
         server.stop()
-        page.get_by_role("button", name="New styles").click()
+        page.get_by_role("button", name="Draw 24 others").click()
         notice = page.locator("#notice")
         expect(notice).to_contain_text("The service does not respond")
         again = f"--models-dir {tiny_store} --port {urlsplit(gone).port}".split()
         with start_server(*again):
             page.get_by_role("button", name="Try again").click()
-            cell(page, 5, 9)
+            tile(page, 5)
             settled(page)
             expect(notice).to_be_hidden()
 
@@ -124,11 +125,9 @@ def test_a_failure_under_an_open_dialog_is_shown_and_retried_there(
     other_page: Page, shipped: Any
 ) -> None:
     page = other_page
-    page.goto(shipped.url)
-    cell(page, 1, 7)
-    settled(page)
+    look_at(page, shipped.url, "label=7&seeds=1-6")
     page.route("**/generate?*", broken)
-    cell(page, 1, 7).click()
+    tile(page, 1).click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("#notice")).to_contain_text("Internal error: it is logged")
     large = page.locator("#detail-image")
@@ -156,11 +155,10 @@ def test_an_answer_that_cannot_be_read_is_no_fault_of_the_page(
     page.goto(shipped.url)
     settled(page)
     page.route("**/generate?*", lambda route: route.fulfill(content_type=kind, body=body))
-    page.get_by_role("button", name="New styles").click()
+    page.get_by_role("button", name="Draw 24 others").click()
     expect(page.locator("#notice")).to_contain_text("No valid response: The response is not JSON")
     # Nothing is on its way, and nothing looks as if it were.
-    expect(page.locator("#board-table")).not_to_have_attribute("aria-busy", "true")
-    expect(page.locator("#board-table .loading")).to_have_count(0)
+    expect(page.locator(".tile .loading")).to_have_count(0)
     page.get_by_role("tab", name="Models").click()
     expect(page.locator("#notice")).to_contain_text("The response is not an image")
     expect(page.locator("#model-cards .loading")).to_have_count(0)
@@ -183,7 +181,7 @@ def test_late_answers_are_waited_for_and_shown(browser: Any, serve: Serve) -> No
         for view in ASKING:
             opened(page, url, view)
             expect(page.locator("#notice")).to_be_hidden()
-            assert page.locator(f"#view-{view} img:visible").count() > 0 or view == "cost"
+            assert page.locator(f"#view-{view} img:visible").count() > 0
 
 
 def broken_html(route: Route) -> None:
@@ -221,7 +219,7 @@ def test_a_failure_is_shown_in_each_view_and_a_retry_helps(
             page.get_by_role("button", name="Try again").click()
             expect(notice).to_be_hidden()
             at_rest(page)
-            shows = "#cost-last .stack" if view == "cost" else f"#view-{view} img:visible"
+            shows = "#speed-last .stack" if view == "speed" else f"#view-{view} img:visible"
             expect(page.locator(shows).first).to_be_visible()
 
 

@@ -15,7 +15,6 @@ from playwright.sync_api import Page, expect
 from tests.explorer.page import (
     HOLD,
     PNG,
-    cell,
     draw_a_seven,
     drop,
     held,
@@ -26,6 +25,7 @@ from tests.explorer.page import (
     pixels,
     settled,
     shown,
+    tile,
     written,
 )
 
@@ -145,7 +145,7 @@ def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shi
 
 def test_nothing_is_offered_of_a_mean_that_is_not_known(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     let_go = hold(page, "/encode")
     page.get_by_role("tab", name="Draw").click()
     held(page)

@@ -12,7 +12,6 @@ from tests.explorer.page import (
     MARKUP,
     PNG,
     at_rest,
-    cell,
     file_of,
     is_shown,
     open_draw,
@@ -20,6 +19,7 @@ from tests.explorer.page import (
     png,
     settled,
     shown,
+    tile,
     watched,
 )
 
@@ -54,18 +54,18 @@ def test_a_file_that_is_no_picture_is_named_with_the_types_accepted(
 
 def test_what_is_dropped_and_is_no_picture_is_named(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     page.evaluate(
         """() => {
             const transfer = new DataTransfer();
             transfer.items.add(new File(["a,b"], "table.csv", { type: "text/csv" }));
             const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
-            document.querySelector("#board-table").dispatchEvent(new DragEvent("drop", options));
+            document.querySelector("#look-panels").dispatchEvent(new DragEvent("drop", options));
         }"""
     )
     notice = page.locator("#notice")
     expect(notice).to_contain_text("“table.csv” cannot be read here. PNG, JPEG and WebP")
-    expect(page.get_by_role("tab", name="Board")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Look")).to_have_attribute("aria-selected", "true")
 
 
 @pytest.fixture(scope="module")

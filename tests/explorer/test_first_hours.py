@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from tests.explorer.page import open_draw, pixels, settled
 from tests.shipped import VAE
@@ -28,23 +28,6 @@ def test_a_pressed_button_under_the_mouse_can_be_read(page: Page, shipped: Any) 
     pressed.hover()
     assert pressed.evaluate(colours) == before
     assert before[0] != before[1]
-
-
-def test_two_hundred_at_once_report_the_services_time_and_not_the_browsers_queue(
-    page: Page, shipped: Any
-) -> None:
-    page.goto(f"{shipped.url}/#cost")
-    settled(page)
-    timing = 'queue;dur=1, batch;desc="1 of 1", compute;dur=2, encode;dur=3'
-
-    def answer(route: Route) -> None:
-        headers = {"Content-Type": "image/png", "Server-Timing": timing}
-        route.fulfill(body=b"", headers=headers)
-
-    page.route("**/generate?*", answer)
-    page.get_by_role("button", name="Send 200 at once").click()
-    summary = page.locator("#cost-summary")
-    expect(summary).to_contain_text("In the service: median 6.0 ms, 99th percentile 6.0 ms.")
 
 
 def test_a_card_tells_images_from_times_that_they_were_seen(page: Page, shipped: Any) -> None:

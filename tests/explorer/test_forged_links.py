@@ -22,7 +22,7 @@ def each(name: str, *texts: object) -> list[str]:
 
 
 LINKS: dict[str, list[str]] = {
-    "board": [
+    "look": [
         *each("seeds", "NaN", "-1", "9-1", HUGE, f"0-{LAST}", LAST, LAST + 1, ENDLESS, LONG),
         *each("seeds", "1,1,1", f"{LAST - 2}-{LAST}", "1?model=x", "%00"),
         *each("truncation", "NaN", "-1", "2", "1e400", "0.123456", ""),
@@ -58,7 +58,7 @@ LINKS: dict[str, list[str]] = {
         *each("truncation", "-1", "1e400", "NaN"),
         *each("model", "none", GAN, "pets-cgan-v1"),
     ],
-    "cost": ["each=9999", f"x={FORGED}", "%E0%A4%A", f"x={LONG}"],
+    "speed": ["each=9999", f"x={FORGED}", "%E0%A4%A", f"x={LONG}"],
     "models": [*each("seed", "-1", "NaN", HUGE, LAST, LAST - 15, FORGED, LONG), "%"],
     "verify": [f"x={FORGED}", "file=/etc/passwd", "%E0%A4%A", f"x={LONG}"],
 }
@@ -81,18 +81,30 @@ def test_forged_links_open_the_view_and_do_nothing_else(
             expect(page.locator(f"#tab-{view}")).to_have_attribute("aria-selected", "true")
             nothing_came_of(page)
             # There is something to see, or it is said why not.
-            seen = panel.locator("img:visible, .empty:visible, #cost-last, input:visible").count()
+            seen = panel.locator("img:visible, .empty:visible, input:visible").count()
             assert seen or page.locator("#notice").is_visible()
 
 
 @pytest.mark.parametrize(
-    "view", ["none", FORGED, "__proto__", "constructor", "toString", "?", "BOARD", LONG, "%E0%A4%A"]
+    "view",
+    [
+        "none",
+        FORGED,
+        "__proto__",
+        "constructor",
+        "toString",
+        "?",
+        "LOOK",
+        "board",
+        LONG,
+        "%E0%A4%A",
+    ],
 )
-def test_a_view_that_there_is_not_is_the_board(browser: Any, serve: Serve, view: str) -> None:
+def test_a_view_that_there_is_not_is_the_first(browser: Any, serve: Serve, view: str) -> None:
     url = serve("several")
     with watched(browser, url) as page:
         page.goto(f"{url}/#{view}")
-        expect(page.locator("#board-table td img").first).to_be_visible()
+        expect(page.locator(".tile img").first).to_be_visible()
         at_rest(page)
         nothing_came_of(page)
 
@@ -100,9 +112,9 @@ def test_a_view_that_there_is_not_is_the_board(browser: Any, serve: Serve, view:
 @pytest.mark.parametrize(
     ("link", "sentence"),
     [
-        ("board?model=none", "The link was made with none. Available: pets-cgan-v1, tiny-cgan-v1"),
-        (f"board?model={FORGED}", f"The link was made with {MARKUP}. Available:"),
-        (f"board?model={CGAN}@zzz", f"another checkpoint of {CGAN} than the one served now"),
+        ("look?model=none", "The link was made with none. Available: pets-cgan-v1, tiny-cgan-v1"),
+        (f"look?model={FORGED}", f"The link was made with {MARKUP}. Available:"),
+        (f"look?model={CGAN}@zzz", f"another checkpoint of {CGAN} than the one served now"),
         ("write?model=none", "The link was made with none"),
         ("write?model=tiny-gan-v1", "no labels of one character; models that have: tiny-"),
         ("morph?a=none,1,1,1", "The link was made with none"),
@@ -127,9 +139,9 @@ def test_a_link_to_what_is_not_served_says_so_and_leads_on(
 @pytest.mark.parametrize(
     ("view", "query", "names"),
     [
-        ("board", "seeds=NaN&truncation=2", "seeds, truncation"),
-        ("board", "model=tiny-cgan-v1&pick=-1&label=3", "pick"),
-        ("board", "model=tiny-cgan-v1&pick=1&label=3&pick_truncation=x", "pick_truncation"),
+        ("look", "seeds=NaN&truncation=2", "seeds, truncation"),
+        ("look", "model=tiny-cgan-v1&pick=-1&label=3", "pick"),
+        ("look", "model=tiny-cgan-v1&pick=1&label=3&pick_truncation=x", "pick_truncation"),
         ("draw", "z=1,2&plane=none", "z, plane"),
         ("draw", "strokes=!!!", "strokes"),
         ("draw", "plane=none", "plane"),

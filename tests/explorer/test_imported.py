@@ -28,19 +28,19 @@ def url(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server.url
 
 
-def test_the_board_fills_and_truncation_is_off_where_it_has_no_meaning(
+def test_the_wall_fills_and_truncation_is_off_where_it_has_no_meaning(
     other_page: Page, url: str
 ) -> None:
     page = other_page
     for name in STORE:
-        page.goto(f"{url}/#board?model={name}")
+        page.goto(f"{url}/#look?model={name}")
         page.reload()
-        expect(page.locator("td img").first).to_be_visible()
+        expect(page.locator(".tile img").first).to_be_visible()
         settled(page)
-        slider = page.locator("#board-truncation")
+        slider = page.locator("#look-truncation")
         if name == "sphere":
             expect(slider).to_be_disabled()
-            expect(page.locator("#board-lead")).not_to_contain_text("truncation")
+            expect(page.locator("#look-typical")).to_be_hidden()
         else:
             expect(slider).to_be_enabled()
 

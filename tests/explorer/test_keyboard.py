@@ -78,17 +78,17 @@ def press(page: Page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
-def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) -> None:
+def test_all_eight_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) -> None:
     url = serve("letters")
     with watched(browser, url, viewport={"width": 1000, "height": 700}) as page:
         # Who listens only when the key is pressed may be too late for the browser to hear of it.
         page.on("filechooser", lambda _: None)
-        # The board: skip to it, enlarge a picture, another label, and back.
-        opened(page, url, "board")
+        # Skip to the pictures, enlarge one, another label, and back.
+        opened(page, url, "look", "label=1&seeds=1-6")
         press(page, "Tab", "Enter")
         expect(page.locator("#panel")).to_be_focused()
-        tab_to(page, page.locator("#board-table td").first)
-        press(page, "ArrowDown", "ArrowRight", "Enter")
+        tab_to(page, page.locator(".tile").nth(1))
+        press(page, "Enter")
         dialog = page.get_by_role("dialog", name="1 in style 2")
         expect(dialog).to_be_visible()
         tab_to(page, dialog.get_by_role("button", name="A", exact=True))
@@ -103,11 +103,17 @@ def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         press(page, "ArrowRight", "Shift+ArrowUp")
         is_shown(page.get_by_role("img", name="Decoded point"))
         page.wait_for_url(re.compile(r"#draw\?.*z="))
-        tab_to(page, page.locator("#traverse summary"))
-        press(page, "Enter")
-        is_shown(page.get_by_role("img", name="varied, one row each"))
-        # Back to the tabs, on to Morph.
+        # Back to the tabs, on to Write.
         tab_to(page, page.get_by_role("tab", name="Draw"), "Shift+Tab")
+        press(page, "ArrowRight")
+        tab_to(page, page.get_by_role("textbox", name="Text"))
+        press(page, "Control+a", "C", "A", "T")
+        is_shown(page.get_by_role("img", name="CAT in style 4"))
+        tab_to(page, page.get_by_role("button", name="Style 6"))
+        press(page, "Enter")
+        is_shown(page.get_by_role("img", name="CAT in style 6"))
+        tab_to(page, page.locator("#tab-write"), "Shift+Tab")
+        # Morph.
         press(page, "ArrowRight")
         is_shown(page.get_by_role("img", name="Image 1 of 16 on the path"))
         end = page.get_by_role("group", name="End")
@@ -120,27 +126,25 @@ def test_all_seven_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         expect(page.get_by_role("button", name="Pause")).to_be_focused()
         press(page, " ")
         tab_to(page, page.locator("#tab-morph"), "Shift+Tab")
-        # Write.
+        # How it works: judge a picture as the detective, throw the dice.
         press(page, "ArrowRight")
-        tab_to(page, page.get_by_label("Text"))
-        press(page, "Control+a", "C", "A", "T")
-        is_shown(page.get_by_role("img", name="CAT in style 4"))
-        tab_to(page, page.get_by_role("button", name="Style 6"))
-        press(page, "Enter")
-        is_shown(page.get_by_role("img", name="CAT in style 6"))
-        tab_to(page, page.locator("#tab-write"), "Shift+Tab")
-        # Cost.
+        at_rest(page)
+        tab_to(page, page.get_by_role("button", name="Throw again"))
+        with page.expect_response(re.compile("/decode")):
+            press(page, "Enter")
+        tab_to(page, page.locator("#tab-how"), "Shift+Tab")
+        # Speed.
         press(page, "ArrowRight")
-        tab_to(page, page.get_by_role("button", name="Request one image"))
+        tab_to(page, page.get_by_role("button", name="Request one picture"))
         with page.expect_response(re.compile("/generate")):
             press(page, "Enter")
-        tab_to(page, page.locator("#tab-cost"), "Shift+Tab")
-        # Models, and from a card to the board and back.
+        tab_to(page, page.locator("#tab-speed"), "Shift+Tab")
+        # Models, and from a card to its pictures and back.
         press(page, "ArrowRight")
         card = page.get_by_role("article", name="tiny-vae-v1")
-        tab_to(page, card.get_by_role("button", name="Show on the board"))
+        tab_to(page, card.get_by_role("button", name="Look at its pictures"))
         press(page, "Enter")
-        expect(page.locator("#board-lead")).to_contain_text("This model is unconditional")
+        expect(page.locator(".panel b")).to_have_text("tiny-vae-v1")
         page.go_back()
         at_rest(page)
         # Verify.

@@ -7,16 +7,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.seeds import MAX_SEED
-from tests.explorer.page import asked, cell, settled
+from tests.explorer.page import asked, settled, tile
 from tests.shipped import CGAN, GAN
 
 
 def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
-    page.goto(f"{shipped.url}/#board?model={CGAN}@{'0' * 12}&seeds=1-6")
+    page.goto(f"{shipped.url}/#look?model={CGAN}@{'0' * 12}&seeds=1-6")
     notice = page.locator("#notice")
     expect(notice).to_contain_text(f"The link was made with another checkpoint of {CGAN}")
     page.get_by_role("button", name="Open without the link's settings").click()
-    cell(page, 0, 0)
+    tile(page, 0)
     expect(notice).to_be_hidden()
 
 
@@ -74,15 +74,9 @@ def test_points_in_links_are_looked_at(page: Page, shipped: Any) -> None:
 
 
 def test_the_last_seeds_there_are(page: Page, shipped: Any) -> None:
-    page.goto(f"{shipped.url}/#board?seeds={MAX_SEED - 8}-{MAX_SEED - 2}")
-    cell(page, 6, 9)
-    more = page.get_by_role("button", name="Six more rows")
-    more.click()
-    image = cell(page, 8, 1).locator("img")
-    expect(page.locator("#board-table tbody tr")).to_have_count(9)
-    expect(image).to_have_attribute("alt", f"1, style {MAX_SEED}")
-    expect(more).to_be_disabled()
-    cell(page, 7, 1).click()
+    page.goto(f"{shipped.url}/#look?label=1&seeds={MAX_SEED - 1}-{MAX_SEED}")
+    expect(tile(page, 1).locator("img")).to_have_attribute("alt", f"1, style {MAX_SEED}")
+    tile(page, 0).click()
     after = page.get_by_role("button", name="Next style")
     after.click()
     expect(page.get_by_role("dialog", name=f"1 in style {MAX_SEED}")).to_be_visible()

@@ -10,13 +10,14 @@ from playwright.sync_api import Page, expect
 
 from tests.explorer.page import (
     PNG,
-    cell,
     draw_a_seven,
     hold,
+    look_at,
     open_draw,
     pixels,
     settled,
     shown,
+    tile,
 )
 from tests.shipped import CGAN, VAE
 
@@ -41,20 +42,22 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
     page.wait_for_function("() => document.querySelector('#morph-scrub').value < 10")
     page.get_by_role("button", name="Pause").click()
     with page.expect_download() as saving:
-        page.get_by_role("button", name="Save as animated PNG").click()
+        page.get_by_role("button", name="Save as WebP").click()
     with PillowImage.open(saving.value.path()) as film:
-        assert film.format == "PNG"
+        assert film.format == "WEBP"
         assert getattr(film, "n_frames", 1) == 16
         assert film.size == (8 * 28, 8 * 28)
     page.wait_for_url(re.compile(r"a=.*,3,2,1&b=.*,3,4,1"))
 
 
-def test_a_morph_takes_the_drawing_and_cells_of_the_board(page: Page, shipped: Any) -> None:
+def test_a_morph_takes_the_drawing_and_a_picture_of_the_first_view(
+    page: Page, shipped: Any
+) -> None:
     open_draw(page, shipped)
     draw_a_seven(page)
     settled(page)
-    page.get_by_role("tab", name="Board").click()
-    cell(page, 3, 0).click()
+    look_at(page, shipped.url, "label=0&seeds=4")
+    tile(page, 0).click()
     page.get_by_role("button", name="Morph to here").click()
     expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
     page.locator("#morph-a").get_by_role("button", name="My drawing").click()

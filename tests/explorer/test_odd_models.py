@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.explorer.page import cell, hold, middle_of, settled, shown
+from tests.explorer.page import hold, middle_of, settled, shown, tile
 
 Serving = Callable[..., Any]
 
@@ -64,13 +64,13 @@ def test_the_map_is_filled_while_a_slider_of_an_unmeasured_model_is_used(
     """What each latent carries is reckoned when the digits are there, once; the focus stays."""
     page = other_page
     with serving("tiny-vae-v1", "tiny-cgan-v1") as server:
-        page.goto(f"{server.url}/#board")
-        cell(page, 0, 0)
+        page.goto(f"{server.url}/#look")
+        tile(page, 0)
         let_go = hold(page, "/generate")
         page.get_by_role("tab", name="Draw").click()
         page.locator("#latent-1").focus()
         let_go()
-        expect(page.locator("#plane-digits [role=option]")).to_have_count(300)
+        expect(page.locator("#plane-digits [role=option]")).to_have_count(120)
         settled_draw(page)
         expect(page.locator("#latents .nats").first).to_contain_text("nats")
         expect(page.locator("#latent-1")).to_be_focused()
@@ -123,7 +123,7 @@ def test_a_vae_of_one_latent(other_page: Page, serving: Serving) -> None:
         expect(page.locator("#plane-axes option")).to_have_text(
             "the only latent, one row per label"
         )
-        expect(page.locator("#plane-digits [role=option]")).to_have_count(300)
+        expect(page.locator("#plane-digits [role=option]")).to_have_count(120)
         expect(page.locator("#latents input")).to_have_count(1)
         page.goto(f"{server.url}/#draw?z=0.50")
         settled(page)
@@ -146,7 +146,7 @@ def test_a_vae_of_two_latents_is_its_own_map(other_page: Page, serving: Serving)
         page.goto(f"{server.url}/#draw?z=1.00,0.50")
         handle = page.locator("#plane-handle")
         expect(page.locator("#plane-axes option")).to_have_text(["latents 0 and 1"])
-        expect(page.locator("#plane-digits [role=option]")).to_have_count(300)
+        expect(page.locator("#plane-digits [role=option]")).to_have_count(120)
         settled(page)
         expect(handle).to_have_attribute("aria-valuetext", "1.0 across, 0.5 up")
         handle.press("Shift+ArrowUp")
@@ -161,9 +161,9 @@ def test_a_service_with_small_requests_serves_the_whole_page(
     page = other_page
     with serving("tiny-cgan-v1", "tiny-vae-v1", options=("--max-n", "5")) as server:
         page.goto(server.url)
-        cell(page, 5, 9)  # six rows: two requests a column
+        tile(page, 23)  # five requests
         page.get_by_role("tab", name="Draw").click()
-        expect(page.locator("#plane-digits [role=option]")).to_have_count(300, timeout=30_000)
+        expect(page.locator("#plane-digits [role=option]")).to_have_count(120, timeout=30_000)
         settled_draw(page)
         page.get_by_text("Latent traversal from here").click()
         rows = page.get_by_role("img", name="varied, one row each")

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from playwright.sync_api import Locator, Page, expect
 
 from tests.explorer.conftest import STORES, Serve
-from tests.explorer.page import VIEWS, at_rest, cell, is_shown, nothing_overflows, opened, watched
+from tests.explorer.page import VIEWS, at_rest, is_shown, nothing_overflows, opened, tile, watched
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 
@@ -35,19 +35,28 @@ def everything_has_a_name(page: Page) -> None:
     assert unnamed == []
 
 
-def board_is_full(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
-    model = next(m for m in models if m["name"] == panel.locator("select").evaluate(OPTION))
-    columns = len(model["labels"]) or 10
-    images = panel.locator("td img")
-    expect(images).to_have_count(6 * columns)
-    size = model["image_shape"][1]
+def wall_is_full(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    """Pictures of every model that knows the label, side by side."""
+    conditional = [model for model in models if model["labels"]]
+    labels = panel.locator("#look-labels button")
+    known = {label for model in conditional for label in model["labels"]}
+    assert set(labels.all_inner_texts()) == known
+    if known:
+        label = panel.locator("#look-labels [aria-pressed=true]").inner_text()
+        knowing = [model["name"] for model in conditional if label in model["labels"]]
+        assert sorted(panel.locator(".panel b").all_inner_texts()) == knowing
+    images = panel.locator(".tile img")
+    assert images.count() >= 12
     widths = images.evaluate_all("all => all.map(image => image.naturalWidth)")
-    assert set(widths) == {size}
-    heads = panel.locator("thead th")
-    assert heads.all_inner_texts()[1:] == model["labels"]
+    assert set(widths) <= {model["image_shape"][1] for model in models}
 
 
-OPTION = "select => select.selectedOptions[0].textContent"
+def how_shows_what_is_there(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    kinds = {model["kind"] for model in models}
+    assert panel.locator("#how-vae").is_visible() == ("vae" in kinds)
+    assert panel.locator("#how-gan").is_visible() == bool(kinds & {"gan", "cgan"})
+    if "vae" in kinds:
+        is_shown(panel.get_by_role("img", name="What the decoder draws of them"))
 
 
 def draw_is_usable(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
@@ -78,13 +87,13 @@ def write_writes(page: Page, panel: Locator, models: list[dict[str, Any]]) -> No
         expect(panel.locator(CONTROLS)).to_have_count(0)
         return
     is_shown(panel.get_by_role("img", name="2026 in style 4"))
-    assert panel.get_by_role("button", name=re.compile(r"^Style \d")).count() == 6
+    assert panel.get_by_role("button", name=re.compile(r"^Style \d")).count() == 8
 
 
-def cost_is_told(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
-    expect(panel.locator("#cost-last .stack")).to_be_visible()
-    facts = panel.locator("#cost-now div")
-    expect(facts).to_have_count(9)
+def speed_is_told(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
+    expect(panel.locator("#speed-last .stack").first).to_be_visible()
+    facts = panel.locator("#speed-now div")
+    expect(facts).to_have_count(8)
     for text in facts.all_inner_texts():
         assert not re.search(r"undefined|NaN|null|Infinity|^$", text.split("\n")[1])
 
@@ -101,11 +110,12 @@ def verify_waits(page: Page, panel: Locator, models: list[dict[str, Any]]) -> No
 
 
 USABLE: dict[str, Callable[[Page, Locator, list[dict[str, Any]]], None]] = {
-    "board": board_is_full,
+    "look": wall_is_full,
     "draw": draw_is_usable,
     "morph": morph_plays,
     "write": write_writes,
-    "cost": cost_is_told,
+    "speed": speed_is_told,
+    "how": how_shows_what_is_there,
     "models": models_are_shown,
     "verify": verify_waits,
 }
@@ -131,7 +141,7 @@ def test_each_view_is_usable_whatever_is_served(browser: Any, serve: Serve, stor
             assert cut == []
 
 
-MANY = ("Send 200 at once",)  # test_cost.py sends them
+MANY = ("Start the race",)  # test_speed.py runs it
 
 
 @pytest.mark.parametrize("store", ["gan", "vae", "photos"])
@@ -161,7 +171,7 @@ def test_each_button_of_each_view_does_no_harm(browser: Any, serve: Serve, store
 
 @pytest.mark.parametrize("store", ["photos", "vae"])
 def test_a_picture_goes_round_in_its_colours(browser: Any, serve: Serve, store: str) -> None:
-    """Saved, verified, restored: the board shows the very pixels again."""
+    """Saved, verified, restored: the page shows the very pixels again."""
     url = serve(store)
     model = httpx.get(f"{url}/models").json()["models"][0]
     query = {"model": model["name"], "seed": "5", "label": (model["labels"] or [None])[-1]}
@@ -173,7 +183,7 @@ def test_a_picture_goes_round_in_its_colours(browser: Any, serve: Serve, store: 
             {"name": "ours.png", "mimeType": "image/png", "buffer": answer.content},
         )
         expect(page.locator("#verify-result")).to_contain_text("Verified: the recipe")
-        page.get_by_role("button", name="Open its settings on the board").click()
+        page.get_by_role("button", name="Look at its settings").click()
         expect(page.get_by_role("dialog")).to_be_visible()
         at_rest(page)
         large = page.locator("#detail-image")
@@ -202,8 +212,10 @@ def colours(image: Locator) -> Any:
 def test_what_the_served_models_cannot_do_is_said(other_page: Page, serve: Serve) -> None:
     page = other_page
     page.goto(serve("gan"))
-    expect(page.locator("#board-lead")).to_contain_text("This model is unconditional")
-    cell(page, 5, 9)
+    tile(page, 23)
+    expect(page.locator("#look-labels button")).to_have_count(0)
+    for name in ("try-write", "try-space", "try-draw"):
+        expect(page.locator(f"#{name}")).to_be_hidden()
     for tab, text in (
         ("Draw", "No served model can encode"),
         ("Write", "No served model has single characters as labels"),
@@ -219,9 +231,9 @@ def test_encoding_is_offered_where_something_encodes(
 ) -> None:
     page = other_page
     page.goto(shipped.url)
-    cell(page, 0, 0).click()
+    tile(page, 0).click()
     expect(page.get_by_role("button", name="Encode")).to_be_visible()
     page.goto(serve("cgan"))
-    cell(page, 0, 0).click()
+    tile(page, 0).click()
     expect(page.get_by_role("button", name="Morph from here")).to_be_visible()
     expect(page.get_by_role("button", name="Encode")).to_be_hidden()

@@ -5,21 +5,21 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, expect
 
-from tests.explorer.page import broken, cell, drop, pixels, shown
+from tests.explorer.page import broken, drop, pixels, shown, tile
 from tests.shipped import CGAN, STORE
 
 
 def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
-    cell(page, 0, 0)
+    tile(page, 0)
     query = f"model={CGAN}&label=6&seed=31&truncation=0.7&scale=4"
     saved = httpx.get(f"{shipped.url}/generate?{query}").content
-    drop(page, "#board-table", "six.png", saved)  # anywhere on the page
+    drop(page, "#look-panels", "six.png", saved)  # anywhere on the page
     verdict = page.locator("#verify-result")
     expect(verdict).to_contain_text("Verified: the recipe reproduces every pixel.")
     remade = page.get_by_role("img", name="The recipe's image")
     assert (shown(remade) == pixels(saved)).all()
-    page.get_by_role("button", name="Open its settings on the board").click()
+    page.get_by_role("button", name="Look at its settings").click()
     expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
     expect(page.locator("#detail-truncation-value")).to_have_text("0.70")
     page.go_back()

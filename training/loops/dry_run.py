@@ -127,7 +127,7 @@ def describe_run(
         f"             losses.jsonl       a line every {run.log_every} steps",
         f"             state.safetensors  {state_mb:.1f} MB, every {run.save_every} steps",
         "             best.safetensors   averaged weights of the epoch with the best measurement",
-        f"             samples/           a picture {often}, {pictures} in all",
+        f"             samples/           a picture {often}, {pictures} in all, and of first steps",
         "             curves.png         losses and measures against images seen",
         "",
         *settings_as_lines(run),

@@ -204,6 +204,9 @@ def train_gan(
                     losses["augment_probability"] = augment.value
                 reporter.losses(losses)
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
+            if folder and measure and (early := reporter.early_picture):
+                samples = sample_grid(ema.network, columns=PICTURED, rows=8, seed=run.seed)
+                reporter.picture(early, samples, columns=PICTURED)
             if folder and measure and ended:
                 samples = sample_grid(ema.network, columns=PICTURED, rows=8, seed=run.seed)
                 reporter.picture(f"epoch-{epoch + 1:03d}", samples, columns=PICTURED)

@@ -150,6 +150,9 @@ def train_vae(
                     losses["negative_bound"] = negative_bound(-(recon + kl).view(-1, draws)).mean()
                 reporter.losses(hardware.mean(losses))
             ended = state.step % steps_per_epoch == 0 and run.reports_after(epoch, steps_per_epoch)
+            if folder and (early := reporter.early_picture):
+                grid = reconstruction_grid(ema.network, to_pixels(first_images(data, 20)), run.seed)
+                reporter.picture(early, grid, columns=10)
             if folder and ended:
                 grid = reconstruction_grid(ema.network, to_pixels(first_images(data, 20)), run.seed)
                 reporter.picture(f"epoch-{epoch + 1:03d}", grid, columns=10)

@@ -24,10 +24,12 @@ from training.release.class_frequencies import with_class_frequencies
 from training.release.fit_table import fit_table, unseen_pictures
 from training.release.gallery import Unmeasured
 from training.release.portable.quantise import quantise
-from training.release.release_files import write_release
+from training.release.release_files import Kept, write_release
 from training.release.tone_curve import with_tone_curve
 from training.release.weights import load_averaged
 from training.runs.errors import TrainingError
+from training.runs.film import save_film
+from training.runs.reporting import CURVES
 from training.runs.run_folder import read_config, revisions
 
 
@@ -45,8 +47,8 @@ def publish(
     """Measure the run in ``folder`` and publish it as ``<store>/<name>.safetensors``.
 
     Beside it go its graphs, ``<name>.png`` and other pictures, ``<name>.md`` (the card), and the
-    run's curves as ``<name>-curves.png`` if it has drawn some. All of them are written, or none. An
-    existing version is never overwritten: it may be in use.
+    run's curves as ``<name>-curves.png`` and its film as ``<name>-film.webp``, if it kept them. All
+    of them are written, or none. An existing version is never overwritten: it may be in use.
 
     Args:
         source, data_root: Where the run's images are now; None = where they were.
@@ -119,8 +121,8 @@ def publish(
         metrics=figures,
         fit=fit,
     )
-    curves = folder / "curves.png"
-    digest = write_release(path, network, description, graphs, real, effort, curves)
+    kept = Kept(folder / CURVES, save_film(folder))
+    digest = write_release(path, network, description, graphs, real, effort, kept)
     print(f"published {path} ({path.stat().st_size / 1e6:.2f} MB), digest {digest[:12]}")
     print(f"serve it with: python -m app --models-dir {shlex.quote(str(store))}")
     print(f"and request: /generate?model={name}")

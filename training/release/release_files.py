@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.evaluation.evaluate import Effort
@@ -19,6 +20,14 @@ from training.release.gallery import Unmeasured, save_gallery
 from training.runs.errors import TrainingError
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is left of the run: pictures that are copied if they exist."""
+
+    curves: Path | None
+    film: Path | None  # of ``training.runs.film``
+
+
 def write_release(
     path: Path,
     network: Generator | VAE,
@@ -26,7 +35,7 @@ def write_release(
     portable: Mapping[Operation, bytes],
     real: Reference | Unmeasured,
     effort: Effort,
-    curves: Path,
+    kept: Kept,
 ) -> str:
     """Write a checkpoint, its graphs, pictures and card. Returns the checkpoint's digest.
 
@@ -36,7 +45,7 @@ def write_release(
         description: Its graphs are filled in.
         portable: From ``quantise``; {} = none, it is served in floating point.
         real, effort: What was measured.
-        curves: A picture of the run's curves, if it exists.
+        kept: Of the run.
 
     Raises:
         TrainingError: a file cannot be written.
@@ -46,13 +55,20 @@ def write_release(
         digest = save_with_graphs(staged, network, description, portable or None)
         served = with_graphs(network, portable)
         pictures = save_gallery(staged, served, real, effort.samples)
-        if curves.exists():
-            shutil.copyfile(curves, staged.with_name(f"{name}-curves.png"))
-            pictures.append((f"{name}-curves.png", "Losses and measures against images seen."))
+        for source, file, caption in (
+            (kept.curves, f"{name}-curves.png", "Losses and measures against images seen."),
+            (kept.film, f"{name}-film.webp", _FILM),
+        ):
+            if source and source.exists():
+                shutil.copyfile(source, staged.with_name(file))
+                pictures.append((file, caption))
         saved = read(staged).description
         page = card(name, path.parent, saved, digest, network, pictures)
         staged.with_suffix(".md").write_text(page)
     return digest
+
+
+_FILM = "The same samples during the training, from the first picture at the top to the last."
 
 
 @contextmanager

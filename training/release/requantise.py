@@ -15,7 +15,7 @@ from training.networks.vae import VAE
 from training.release.fit_table import fit_table, stated_holdout, unseen_pictures
 from training.release.gallery import Unmeasured
 from training.release.portable.quantise import quantise
-from training.release.release_files import write_release
+from training.release.release_files import Kept, write_release
 
 
 def requantise(
@@ -57,6 +57,6 @@ def requantise(
         figures = evaluate(served, real, effort)
     description = dataclasses.replace(description, metrics=figures, fit=fit)
     target.parent.mkdir(parents=True, exist_ok=True)
-    curves = source.with_name(f"{source.stem}-curves.png")
-    write_release(target, network, description, graphs, real, effort, curves)
+    beside = [source.with_name(f"{source.stem}{end}") for end in ("-curves.png", "-film.webp")]
+    write_release(target, network, description, graphs, real, effort, Kept(*beside))
     return target

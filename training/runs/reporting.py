@@ -127,6 +127,15 @@ class RunReporter:
                 if value is not None:
                     self.board.add_scalar(name, value, self.step)
 
+    @property
+    def early_picture(self) -> str | None:
+        """Name of the picture that is due after this step, besides those of epochs; None = none.
+
+        Most happens first, so they are due at powers of two.
+        """
+        due = self.step == 1 or (self.step >= 32 and self.step & (self.step - 1) == 0)
+        return f"step-{self.step:07d}" if due and self.step < self.steps_per_epoch else None
+
     def picture(self, name: str, grid: Tensor, columns: int) -> None:
         """Write ``samples/<name>.png``, and the same for TensorBoard."""
         if self.folder is None:

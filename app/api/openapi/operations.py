@@ -136,7 +136,7 @@ METRICS: Responses = {
     }
 }
 PICTURE: Responses = {
-    200: {"content": {PNG: BINARY}, "headers": _KEPT},
+    200: {"content": {PNG: BINARY, WEBP: BINARY}, "headers": _KEPT},
     304: {"description": "If-None-Match names the picture.", "headers": _KEPT},
 }
 PAGE: Responses = {

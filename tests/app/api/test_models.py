@@ -10,6 +10,7 @@ from app.engines.store import load_store
 from tests.app.api.helpers import problem
 from tests.shipped import CGAN, STORE, VAE
 
+FILM = b"RIFF\x00\x00\n\x00WEBPVP8 , as far as anybody looks"
 PNG = b"\x89PNG\r\n\x1a\n, as far as anybody looks"
 
 
@@ -20,13 +21,17 @@ async def test_a_card_lists_its_pictures_and_they_are_served(
     (store / "tiny-gan-v1.png").write_bytes(PNG)
     (store / "tiny-gan-v1-morph.png").write_bytes(PNG + b", morphing")
     (store / "tiny-gan-v1-secret.png").write_bytes(PNG)
+    (store / "tiny-gan-v1-film.webp").write_bytes(FILM)
     client = await make_client(models_dir=store)
     card = (await client.get("/models/tiny-gan-v1")).json()
     pinned = f"/models/tiny-gan-v1@{card['digest'][:12]}/pictures"
     assert card["pictures"] == {
         "samples": f"{pinned}/samples.png",
         "morph": f"{pinned}/morph.png",
+        "film": f"{pinned}/film.webp",
     }
+    film = await client.get(card["pictures"]["film"])
+    assert (film.content, film.headers["content-type"]) == (FILM, "image/webp")
     answer = await client.get(card["pictures"]["morph"])
     assert answer.content == PNG + b", morphing"
     assert answer.headers["content-type"] == "image/png"
@@ -44,11 +49,18 @@ async def test_a_card_lists_its_pictures_and_they_are_served(
     head = await client.head(str(plain.url))
     assert (head.content, head.headers["content-length"]) == (b"", str(len(PNG)))
     # Nothing but what the table names: no other file of the store, no way out of it.
-    for file in ("secret.png", "nearest.png", "samples", "..%2Ftiny-gan-v1.png", "tiny-gan-v1.png"):
+    for file in (
+        "secret.png",
+        "nearest.png",
+        "samples",
+        "film.png",
+        "..%2Ftiny-gan-v1.png",
+        "tiny-gan-v1.png",
+    ):
         answer = await client.get(f"/models/tiny-gan-v1/pictures/{file}")
         assert answer.status_code == 404, file
     detail = problem(await client.get(f"{pinned}/map.png"), 404, "not-found")["detail"]
-    assert "samples.png, morph.png" in detail
+    assert "samples.png, morph.png, film.webp" in detail
     assert (await client.get("/models/tiny-vae-v1")).json()["pictures"] == {}
 
 

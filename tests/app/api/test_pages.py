@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from app.api.pages import card_page, page
+from app.api.pages import card_page
+from app.rendering.html import page
 from app.rendering.schemas import ModelCard
 from tests.app.api.helpers import problem
 
@@ -54,6 +55,36 @@ async def test_a_browser_gets_a_page_and_others_json(client: httpx.AsyncClient, 
         assert plain.headers["content-type"] == "application/json"
         assert plain.json()
     assert (await client.get(path, headers={"accept": "image/png"})).status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/nowhere", 404, "What this means"),
+        ("/generate?label=77", 422, "label"),
+        ("/models/gone-v1", 404, "tiny-vae-v1"),
+        ("/generate?n=%3Cscript%3E", 422, "n"),
+    ],
+)
+async def test_an_error_is_a_page_to_a_browser_and_a_problem_to_others(
+    client: httpx.AsyncClient, path: str, status: int, says: str
+) -> None:
+    answer = await client.get(path, headers=BROWSER)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["vary"] == "Accept"
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    read = Reader(answer.text)
+    assert says in read.text
+    told = (await client.get(path)).json()
+    assert told["title"] in read.text
+    assert told["detail"] in read.text
+    assert answer.headers["x-request-id"] in read.text
+    for address in read.addresses:
+        assert (await client.get(address)).status_code == 200, address
+    for accept in ("*/*", "application/json", "image/avif,image/webp,*/*;q=0.8"):
+        plain = await client.get(path, headers={"accept": accept})
+        assert plain.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_card_says_what_its_json_says(client: httpx.AsyncClient) -> None:

@@ -280,7 +280,7 @@ def test_its_card_and_picture_stand_beside_it(published: Published) -> None:
     copied = published.path.with_name(f"{published.name}-curves.png")
     assert copied.read_bytes() == curves.read_bytes()
     names = {path.name for path in published.path.parent.iterdir()}
-    pictures = (".png", "-morph.png", "-nearest.png", "-curves.png")
+    pictures = (".png", "-morph.png", "-nearest.png", "-curves.png", "-film.webp")
     graphs = [f".{operation}.onnx" for operation in description.operations]
     assert names == {
         f"{published.name}{end}" for end in (".safetensors", ".md", *pictures, *graphs)
