@@ -9,32 +9,19 @@ import { latest } from "./latest.js";
 import { encoder, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { showIgnored } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
-import { plane, planesOf } from "./plane.js";
+import { plane } from "./plane.js";
+import { planesOf } from "./planes.js";
+import { showVerdict } from "./verdict.js";
 
 const DECIMALS = 4; // of a latent in a request
 const MAX_LATENT = 1000; // what the service decodes, either side of 0
 const REST_MS = 200; // without a move, before the sliders' ends are decoded
-const NEIGHBOURS = 9; // encoded samples that say what a picture looks like
-const UNKNOWN = 0.01; // a fit below is no picture that the model knows
 
 // What the service did to an image before encoding it, in words.
 function fittingText({ width, height, steps }) {
   const done = steps.length ? steps.join(", ") : "unchanged";
   return `Your image of ${width} × ${height} pixels: ${done}.`;
 }
-
-// The label of most of the nearest encoded samples, and how many of them have it; null = there are none.
-function nearestLabel(points, z) {
-  const away = ({ mu }) => mu.reduce((sum, value, i) => sum + (value - z[i]) ** 2, 0);
-  const labelled = points.filter(({ label }) => label !== null);
-  const near = labelled.map((point) => [away(point), point.label]).sort(([a], [b]) => a - b).slice(0, NEIGHBOURS);
-  const counts = new Map();
-  for (const [, label] of near) counts.set(label, (counts.get(label) ?? 0) + 1);
-  const [best] = [...counts].sort(([, a], [, b]) => b - a);
-  return best ? { label: best[0], count: best[1], of: near.length } : null;
-}
-
-const withArticle = (label) => `${/^(8|11|18|[aeiou])/i.test(label) ? "an" : "a"} ${label}`;
 
 // A point in an address; null = invalid, or of another number of latents.
 function placeOf(text, size) {
@@ -180,6 +167,7 @@ export function draw(app) {
     $("decoded-again").src = image.src;
     image.alt = alt;
     image.hidden = false;
+    ends();
     $("decoded-blank").hidden = true;
   });
 
@@ -195,27 +183,10 @@ export function draw(app) {
       : "Reconstruction (decoded mean)";
     app.save();
     decode();
-    ends();
     judge();
   }
 
-  // What the picture looks like, by its neighbours, and whether the model knows such pictures.
-  function judge() {
-    const found = nearestLabel(points, z);
-    const known = fit === null || fit >= UNKNOWN;
-    const digits = generator.labels.every((label) => /^\d$/.test(label));
-    const looks = moved || !posterior ? "The point lies near" : "This looks most like";
-    const like = found ? `${looks} ${withArticle(found.label)}.` : "";
-    const strange = `This is ${digits && found ? "no digit" : "nothing"} that I know.`;
-    const percent = Math.round(100 * (fit ?? 0));
-    $("draw-verdict").textContent = known || moved ? like : strange;
-    $("draw-why").textContent = [
-      found && (known || moved) ? `${found.count} of its ${found.of} nearest neighbours among the dots have the label ${found.label}.` : "",
-      fit === null || moved ? "" : known ? `It fits better than ${percent} of 100 pictures that the network had not seen before.` : "Fewer than 1 in 100 unseen pictures of its training fit so badly, so its numbers mean little.",
-    ].join(" ");
-    $("draw-fit").hidden = fit === null || moved;
-    $("draw-fit").value = fit ?? 0;
-  }
+  const judge = () => showVerdict({ points, labels: generator.labels, z, fit, moved: moved || !posterior });
 
   // Moved by the user, within what the service decodes.
   function userMoveTo(place) {

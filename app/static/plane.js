@@ -1,7 +1,7 @@
 // A map of the latent space: a plane through it, what is decoded there, encoded images, and a point to
 // drag.
 
-import { dot, meanOf, principal, unit } from "./algebra.js";
+import { dot, meanOf } from "./algebra.js";
 import { el } from "./dom.js";
 
 const HIT_PX = 11; // radius around a mark that counts as a hit
@@ -13,35 +13,6 @@ const COLOURS = ["#8fb8de", "#f28e2b", "#ff7b7d", "#76d7c4", "#7ed957"].concat(
   ["#f5d547", "#d9a3e0", "#ff9da7", "#d2a679", "#c9c9c9"],
 );
 const NO_COLOUR = "#c9c9c9";
-
-// The planes to choose from, at least one: {id, name, axes: (points) => [u, v], centre: (points) =>
-// latent in the middle, lanes: whether only u has a meaning}.
-export function planesOf(order, points, size) {
-  const origin = () => new Array(size).fill(0);
-  const middle = (all) => meanOf(all.map(({ mu }) => mu));
-  if (size === 1) {
-    const axes = () => [unit(1, 0), [0]];
-    return [{ id: "0", name: "the only latent, one row per label", axes, centre: origin, lanes: true }];
-  }
-  const planes = [];
-  const labels = new Set(points.map((point) => point.label));
-  if (size > 2 && labels.size > 2) {
-    const of = (all, label) => all.filter((point) => point.label === label).map(({ mu }) => mu);
-    const axes = (all) => principal([...labels].map((label) => meanOf(of(all, label))));
-    planes.push({ id: "labels", name: "separates the labels best", axes, centre: middle });
-  }
-  if (size > 2 && points.length > 2) {
-    const axes = (all) => principal(all.map(({ mu }) => mu));
-    planes.push({ id: "pca", name: "greatest variance (PCA)", axes, centre: middle });
-  }
-  const listed = size === 2 ? [0, 1] : order; // two latents: x and y as usual
-  for (let i = 0; i + 1 < Math.min(size, 12); i += 2) {
-    const [a, b] = [listed[i], listed[i + 1]];
-    const axes = () => [unit(size, a), unit(size, b)];
-    planes.push({ id: `${a}-${b}`, name: `latents ${a} and ${b}`, axes, centre: origin });
-  }
-  return planes;
-}
 
 const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
@@ -244,6 +215,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     const [x, y] = toPx(places[focused]);
     options[focused].style.left = `${x}px`;
     options[focused].style.top = `${y}px`;
+    options[focused].scrollIntoView({ block: "nearest" });
     showTip(null);
   }
 

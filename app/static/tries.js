@@ -8,7 +8,8 @@ import { latest } from "./latest.js";
 import { encoder, maxImages, samples } from "./models.js";
 import { loop } from "./motion.js";
 import { pad, strokesImage } from "./pad.js";
-import { plane, planesOf } from "./plane.js";
+import { plane } from "./plane.js";
+import { planesOf } from "./planes.js";
 import { TYPICAL } from "./state.js";
 import { writable } from "./write.js";
 

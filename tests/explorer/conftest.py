@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import TINY, TINY_GAN, MakeStore, Server
 from tests.explorer.page import watched
@@ -51,6 +51,9 @@ STORES = {
         "tiny-vae-v2",
     ],
 }
+
+# A busy machine needs longer than Playwright's five seconds to start a page's modules.
+expect.set_options(timeout=20_000)
 
 Serve = Callable[[str], str]
 

@@ -25,6 +25,7 @@ from tests.shipped import CGAN
 def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shipped: Any) -> None:
     open_draw(page, shipped)
     requests = asked(page, "/decode")
+    page.locator("#plane").scroll_into_view_if_needed()
     box = page.locator("#plane").bounding_box()
     handle = page.locator("#plane-handle").bounding_box()
     assert box
@@ -91,6 +92,7 @@ def test_the_map_shows_an_image_and_a_click_loads_it(page: Page, shipped: Any) -
     expect(page.locator("#plane-axes")).to_contain_text(
         "latents {} and {}".format(*liveliest(shipped))
     )
+    page.locator("#plane").scroll_into_view_if_needed()
     box = page.locator("#plane").bounding_box()
     assert box
     # Walk over the map until a digit is hit, as one does who looks for one.

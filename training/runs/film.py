@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -16,12 +16,12 @@ from training.runs.reporting import LOG, read_log
 from training.runs.run_folder import read_config
 
 FILM = "film.webp"
-FRAMES = 30  # of a film at most
+FRAMES = (30, 20, 12, 6)  # of a film at most; with each all qualities are tried
 ROWS, COLUMNS = 2, 10  # of a frame, out of a run's picture: its last rows, which are samples
 GAP = 2  # pixels between images of a run's picture (``reporting.write_grid``)
 POINTS = 150  # of each loss
 MAX_BYTES = 200_000
-QUALITIES = (92, 85, 75, 60, 45, 30)  # of WebP; the first that fits is taken
+QUALITIES = (92, 85, 75, 60, 45, 30)  # of WebP; the first file that fits is taken
 
 # Name in the log -> name in the film.
 _LOSSES = {
@@ -53,24 +53,37 @@ def save_film(folder: Path) -> Path | None:
     shots = _shots(folder / "samples", log)
     if len(shots) < 2:
         return None
-    if len(shots) > FRAMES:  # the first ones differ most: all early steps, then evenly
-        last = len(shots) - 1
-        chosen = sorted({round(last * (i / (FRAMES - 1)) ** 1.5) for i in range(FRAMES)})
-        shots = [shots[index] for index in chosen]
-    pictures = [_rows(path, data.image_size) for _, path in shots]
-    width, height = pictures[0].size
-    reel = Image.new("RGB", (width, height * len(pictures)))
-    for place, picture in enumerate(pictures):
-        reel.paste(picture, (0, place * height))
     chance = _CHANCE if getattr(run, "loss", "") == "nonsaturating" else {}
-    notes = {"frames": [seen for seen, _ in shots], **_losses(log), "chance": chance}
+    notes = {**_losses(log), "chance": chance}
     path = folder / FILM
     with write_errors(path):
-        for quality in QUALITIES:
-            reel.save(path, "WEBP", quality=quality, method=6, xmp=_xmp(notes))
+        for frames, quality in product(FRAMES, QUALITIES):
+            kept = _spread(shots, frames)
+            xmp = _xmp({"frames": [seen for seen, _ in kept], **notes})
+            reel = _reel([_rows(picture, data.image_size) for _, picture in kept])
+            reel.save(path, "WEBP", quality=quality, method=6, xmp=xmp)
             if path.stat().st_size <= MAX_BYTES:
                 break
     return path
+
+
+def _spread(shots: Sequence[tuple[int, Path]], count: int) -> Sequence[tuple[int, Path]]:
+    """At most ``count`` of them: more of the first, which differ most, and the last."""
+    if len(shots) <= count:
+        return shots
+    last = len(shots) - 1
+    return [
+        shots[i] for i in sorted({round(last * (k / (count - 1)) ** 1.5) for k in range(count)})
+    ]
+
+
+def _reel(frames: Sequence[Image.Image]) -> Image.Image:
+    """Frames one under the other."""
+    width, height = frames[0].size
+    reel = Image.new("RGB", (width, height * len(frames)))
+    for place, frame in enumerate(frames):
+        reel.paste(frame, (0, place * height))
+    return reel
 
 
 def _shots(folder: Path, log: Sequence[Mapping[str, Any]]) -> list[tuple[int, Path]]:

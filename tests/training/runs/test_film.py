@@ -80,14 +80,12 @@ def test_a_long_film_keeps_the_first_steps_and_fits_its_limit(tmp_path: Path) ->
     film = save_film(folder)
     assert film
     notes = notes_of(film)
-    assert len(notes["frames"]) <= FRAMES
+    assert 10 < len(notes["frames"]) <= FRAMES[0]
     assert notes["frames"][0] == 3200
-    assert notes["frames"][1] < 10_000
+    assert notes["frames"][1] < 20_000
     assert notes["frames"][-1] == 320_000
     assert notes["chance"] == {}
-    with Image.open(film) as picture:
-        noise_at_worst = picture.width * picture.height / 8
-    assert film.stat().st_size <= max(MAX_BYTES, noise_at_worst * 2)
+    assert film.stat().st_size <= MAX_BYTES  # noise, which compresses worst
 
 
 def test_a_run_without_pictures_has_no_film(tmp_path: Path) -> None:
