@@ -23,7 +23,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
   const about = { "aria-labelledby": title, "aria-describedby": hint };
   const range = { "aria-valuenow": "0", "aria-valuemin": "-4", "aria-valuemax": "4" };
   const bubble = el("img", { alt: "", hidden: true, draggable: false });
-  const handle = el("div", { id: `${frame.id}-handle`, class: "handle", role: "slider", tabIndex: 0, ...about, ...range }, bubble);
+  const handle = el("div", { id: `${frame.id}-handle`, class: "handle", role: "slider", tabIndex: 0, hidden: true, ...about, ...range }, bubble);
   const listed = { role: "listbox", "aria-label": "Images on the map", "aria-describedby": hint, hidden: true };
   const list = el("div", { id: `${frame.id}-digits`, ...listed });
   const tip = el("div", { id: `${frame.id}-tip`, class: "tip", hidden: true }, el("img", { alt: "", width: 56, height: 56 }), el("span"));
@@ -77,6 +77,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
       pen.fillText(label, ...toPx(place));
     }
     if (posterior) drawPosterior(pen);
+    handle.hidden = false;
     placeHandle();
     if (focused !== null) placeOption();
   }

@@ -10,13 +10,14 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.explorer.page import (
     HOLD,
     PNG,
     draw_a_seven,
     drop,
+    file_of,
     held,
     hold,
     liveliest,
@@ -26,6 +27,7 @@ from tests.explorer.page import (
     settled,
     shown,
     tile,
+    watched,
     written,
 )
 
@@ -79,6 +81,46 @@ def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
     assert encoding.value.json() == expected.json()
     said = page.locator("#draw-beside-figure figcaption")
     expect(said).to_contain_text("Your image of 28 × 28 pixels: unchanged.")
+
+
+def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
+    with watched(browser, shipped.url, has_touch=True, is_mobile=True) as page:
+        open_draw(page, shipped)
+        expect(page.get_by_text("Take a photo")).to_be_visible()
+        assert page.locator("#pad-camera").get_attribute("capture") == "environment"
+        photo = BytesIO()
+        digit = httpx.get(f"{shipped.url}/generate?label=5&seed=9&scale=8").content
+        PillowImage.open(BytesIO(digit)).save(photo, "JPEG")
+        file = file_of("photo.jpg", photo.getvalue(), "image/jpeg")
+        page.set_input_files("#pad-camera", file)
+        said = page.locator("#draw-beside-figure figcaption")
+        expect(said).to_contain_text("Your image of 224 × 224 pixels")
+        expect(page.locator("#pad-hint")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("fit", "verdict", "why"),
+    [
+        (None, "This looks most like a 3.", r"^\d of its 9 nearest neighbours .* label 3\.$"),
+        (0.82, "This looks most like a 3.", "It fits better than 82 of 100 pictures"),
+        (0.004, "This is no digit that I know.", "Fewer than 1 in 100"),
+    ],
+)
+def test_it_is_said_what_a_picture_looks_like_and_whether_the_model_knows_it(
+    page: Page, shipped: Any, fit: float | None, verdict: str, why: str
+) -> None:
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        told = response.json()
+        for item in told["items"]:
+            item["fit"] = fit
+        route.fulfill(response=response, json=told)
+
+    page.route("**/encode?*", answer)
+    open_draw(page, shipped)  # with a first 3
+    expect(page.locator("#draw-verdict")).to_have_text(verdict)
+    expect(page.locator("#draw-why")).to_have_text(re.compile(why))
+    assert page.locator("#draw-fit").is_visible() == (fit is not None)
 
 
 # What comes late

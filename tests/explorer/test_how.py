@@ -1,0 +1,138 @@
+"""How it works: the real numbers, the visitor as the detective, the film of a training."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.explorer.page import draw_a_seven, open_draw, settled, shown, watched
+from tests.training.runs.test_film import run_with
+from training.runs.film import save_film
+
+
+def numbers(page: Page, canvas: str) -> Any:
+    """Red and blue of a square of numbers, (N, 2)."""
+    found = page.locator(canvas).evaluate(
+        """canvas => {
+            const { width, height } = canvas;
+            return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];
+        }"""
+    )
+    return np.array(found).reshape(-1, 4)[:, [0, 2]].astype(int)
+
+
+def test_the_squares_are_the_encoders_numbers_and_a_throw_changes_the_sample(
+    page: Page, shipped: Any
+) -> None:
+    page.goto(f"{shipped.url}/#how?label=3&seed=1")
+    expect(page.locator("#how-throws img")).to_have_count(8)
+    expect(page.locator("#how-prior img")).to_have_count(8)
+    settled(page)
+    digit = httpx.get(f"{shipped.url}/generate?label=3&seed=1").content
+    headers = {"content-type": "image/png"}
+    (item,) = httpx.post(f"{shipped.url}/encode", content=digit, headers=headers).json()["items"]
+    mu, sigma = np.array(item["mu"]), np.exp(np.array(item["logvar"]) / 2)
+    mean = numbers(page, "#how-mean")
+    strong = np.abs(mu) > 0.3
+    assert ((mean[:, 0] > mean[:, 1]) == (mu > 0))[strong].all()  # orange above 0, blue below
+    spread = numbers(page, "#how-spread")[:, 0]
+    assert spread == pytest.approx(255 * np.minimum(1, sigma), abs=1)
+    said = page.locator("#how-sure").inner_text()
+    assert f"±{sigma.min():.2f}" in said
+    assert f"±{sigma.max():.2f}" in said
+    before = numbers(page, "#how-sample")
+    page.get_by_role("button", name="Throw again").click()
+    settled(page)
+    assert (numbers(page, "#how-sample") != before).any()
+    assert (numbers(page, "#how-mean") == mean).all()
+
+
+def test_the_picture_is_the_visitors_own_if_there_is_one(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    draw_a_seven(page)
+    settled(page)
+    page.get_by_role("tab", name="How it works").click()
+    picture = page.get_by_role("img", name="Your picture")
+    expect(picture).to_be_visible()
+    assert shown(picture).shape == (280, 280)
+
+
+def test_the_visitor_is_the_detective(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#how")
+    suspects = page.locator(".suspect")
+    expect(suspects).to_have_count(8)
+    expect(page.locator("#detective-credit")).to_contain_text("CC BY-SA 3.0")
+    for number in range(1, 9):
+        page.get_by_role("button", name=f"Picture {number} is real").click()
+        expect(suspects.nth(number - 1)).to_contain_text(re.compile("Right: real|Wrong: forged"))
+    # Half of them are real, so half of the guesses are right.
+    expect(page.locator("#detective-score")).to_have_text("4 of 8 right. Guessing gives half.")
+
+
+@pytest.fixture(scope="module")
+def filmed(
+    start_server: Any, tiny_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A service whose conditional model has the film of a run of three pictures."""
+    folder = tmp_path_factory.mktemp("filmed")
+    for path in tiny_store.glob("tiny-cgan-v1.*"):
+        shutil.copy(path, folder)
+    pictures = {"step-0000001": 0, "epoch-002": 120, "epoch-040": 240}
+    film = save_film(run_with(tmp_path_factory.mktemp("run"), pictures))
+    assert film
+    shutil.copy(film, folder / "tiny-cgan-v1-film.webp")
+    with start_server("--models-dir", str(folder), "--workers", "1") as server:
+        yield server.url
+
+
+def test_a_training_is_a_film_that_is_scrubbed_by_hand(browser: Any, filmed: str) -> None:
+    with watched(browser, filmed) as page:
+        page.goto(f"{filmed}/#how")
+        frame = page.locator("#film-frame")
+        expect(frame).to_be_visible()
+        assert page.locator("#how-vae").is_hidden()
+
+        def grey() -> float:
+            pixels = frame.evaluate(
+                "one => [...one.getContext('2d').getImageData(0, 0, 280, 56).data]"
+            )
+            return float(np.array(pixels).reshape(-1, 4)[:, 0].mean())
+
+        scrub = page.get_by_role("slider", name="Moment of the training")
+        for key, seen, expected in (
+            ("Home", "32", 0),
+            ("ArrowRight", "6,400", 120),
+            ("End", "128,000", 240),
+        ):
+            scrub.press(key)
+            expect(page.locator("#film-when")).to_have_text(f"after {seen} pictures")
+            assert grey() == pytest.approx(expected, abs=4)
+        page.get_by_role("button", name="Play").click()
+        expect(page.locator("#film-when")).to_have_text("after 128,000 pictures")
+        # Both losses are drawn, and where they would be by chance.
+        painted = page.locator("#film-losses").evaluate(
+            """one => {
+                const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+                const colours = new Set();
+                for (let at = 0; at < data.length; at += 4)
+                    if (data[at + 3] === 255) colours.add(`${data[at]} ${data[at + 2]}`);
+                return colours.size;
+            }"""
+        )
+        assert painted >= 3
+
+
+def test_without_a_film_the_curves_are_shown(page: Page, shipped: Any) -> None:
+    models = httpx.get(f"{shipped.url}/models").json()["models"]
+    if any("film" in model["pictures"] for model in models):
+        pytest.skip("a shipped model has its film")
+    page.goto(f"{shipped.url}/#how")
+    curves = page.get_by_role("img", name="Losses and measures during training")
+    expect(curves).to_be_visible()
+    assert shown(curves).shape[1] > 300
