@@ -110,7 +110,7 @@ LIBRARIES = {
         "numpy": {"data", "importing", "networks", "release"},
         "onnx": {"importing", "release"},
         "onnxruntime": {"importing", "release"},
-        "PIL": {"data", "importing"},
+        "PIL": {"data", "importing", "runs"},
         "safetensors": {
             "__main__",
             "evaluation",
