@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,17 +48,19 @@ class Use(NamedTuple):
 
 
 def use(pid: int) -> Use:
-    """Of a process and all below it."""
+    """Of a process and all below it. Those that end meanwhile, as the codec's do, are left out."""
     pids, found = [pid], []
-    while pids:
-        found.append(one := pids.pop())
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            pids += map(int, task.read_text().split())
     kilobytes = descriptors = 0
-    for one in found:
-        rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
-        kilobytes += int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1])  # type: ignore[index]
-        descriptors += len(list(Path(f"/proc/{one}/fd").iterdir()))
+    while pids:
+        one = pids.pop()
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{one}/task").glob("*/children"):
+                pids += map(int, task.read_text().split())
+            rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
+            if pss := re.search(r"^Pss:\s+(\d+)", rollup, re.M):  # a zombie has none
+                kilobytes += int(pss[1])
+                descriptors += len(list(Path(f"/proc/{one}/fd").iterdir()))
+                found.append(one)
     return Use(kilobytes / 1024, descriptors, tuple(sorted(found)))
 
 
@@ -180,6 +182,7 @@ async def run(given: argparse.Namespace, url: str, pid: int, stack: ExitStack) -
         if name == "soak":
             grown = growth(watch.samples[begun:-1])
             print(f"\nGrowth in the soak after its first third: {grown:.1f} MB an hour")
+    assert not sampling.done(), sampling
     sampling.cancel()
     print("\n".join(failures))
 

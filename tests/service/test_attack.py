@@ -1,12 +1,13 @@
 """``make attack`` reports what it is to report."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.attack.__main__ import Use, growth
+from tests.attack.__main__ import Use, growth, use
 from tests.attack.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,17 @@ def test_a_leak_of_a_megabyte_an_hour_is_seen_and_a_start_that_grows_is_none() -
 
     assert growth(samples(0.0)) == pytest.approx(0.0, abs=1e-6)
     assert growth(samples(1.0)) == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_processes_that_have_ended_do_not_end_the_measuring() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+        seen = use(os.getpid())
+    assert os.getpid() in seen.processes
+    assert child.pid not in seen.processes
+    assert seen.megabytes > 1
+    assert use(child.pid) == Use(0.0, 0, ())
 
 
 @pytest.mark.slow
