@@ -16,7 +16,7 @@ from bench.rounds import rounds
 
 OFFERED = (1.2, 2.0)  # of the capacity that the closed loop has just shown
 QUEUE_S = 0.25  # more than an answer takes, even for a burst's length
-CLOSED = 256  # connections that keep its batches full
+CLOSED = 128  # connections that keep its batches full, and wait for less than its target
 MOST_CONNECTIONS = 8192
 PROBES_PER_S = 100  # of /livez: enough in few seconds for a p99 that is no maximum
 
