@@ -9,7 +9,7 @@ import { latest } from "./latest.js";
 import { posteriorOf } from "./latents.js";
 import { encoder, maxImages, models, samples } from "./models.js";
 import { strokesImage } from "./pad.js";
-import { parseSeeds, seedsFrom } from "./seeds.js";
+import { MAX_SEED, parseSeeds, seedsFrom } from "./seeds.js";
 
 const THROWS = 8; // samples of the posterior, and of the prior
 const SUSPECTS = 4; // real pictures that the visitor has to tell from as many forged ones
@@ -166,7 +166,7 @@ export function how(app) {
         const button = el("button", { type: "button" }, name ?? "another");
         button.addEventListener("click", () => {
           label = name;
-          seed += 1;
+          seed = seed < MAX_SEED ? seed + 1 : 0;
           app.save();
           encode();
         });
@@ -178,8 +178,7 @@ export function how(app) {
 
   return {
     open(link) {
-      const wanted = link.take("label");
-      if (wanted && source?.labels.includes(wanted)) label = wanted;
+      label = link.take("label", (text) => (source?.labels.includes(text) ? text : null)) ?? label;
       [seed] = link.take("seed", (text) => parseSeeds(text, 1)) ?? [seed];
       app.save();
       if (vae) encode();

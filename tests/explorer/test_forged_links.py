@@ -58,6 +58,11 @@ LINKS: dict[str, list[str]] = {
         *each("truncation", "-1", "1e400", "NaN"),
         *each("model", "none", GAN, "pets-cgan-v1"),
     ],
+    "how": [
+        *each("label", "none", FORGED, LONG),
+        *each("seed", "-1", "NaN", HUGE, LAST),
+        "%",
+    ],
     "speed": ["each=9999", f"x={FORGED}", "%E0%A4%A", f"x={LONG}"],
     "models": [*each("seed", "-1", "NaN", HUGE, LAST, LAST - 15, FORGED, LONG), "%"],
     "verify": [f"x={FORGED}", "file=/etc/passwd", "%E0%A4%A", f"x={LONG}"],
@@ -147,6 +152,7 @@ def test_a_link_to_what_is_not_served_says_so_and_leads_on(
         ("draw", "plane=none", "plane"),
         ("morph", "steps=0&method=none&at=-1", "steps, method, at"),
         ("write", "seed=-1&hands=x&truncation=%20", "seed, hands, truncation"),
+        ("how", "label=none&seed=NaN", "label, seed"),
         ("models", "seed=NaN", "seed"),
     ],
 )
