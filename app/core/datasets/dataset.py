@@ -76,7 +76,7 @@ class DatasetGenerator:
             rates = service.batcher.admission.rates
             soonest_s = min(job.remaining / max(rates[job.key], 1.0) for job in self._jobs)
             retry_after_s = max(1, math.ceil(soonest_s))
-            if over_share:
+            if total < self._limit:
                 raise OverShareError.of_datasets(own, self._limit, retry_after_s)
             raise OverloadedError(
                 f"{total} datasets are being generated, the most at a time; "
