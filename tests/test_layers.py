@@ -51,8 +51,8 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         # The public names, loaded when they are asked for.
         "": {"config", "data", "importing", "loops", "optim"},
         "networks": set(),
-        "importing": {"networks"},
         "data": {"networks"},
+        "importing": {"networks", "data"},
         "optim": {"networks"},
         "config": {"networks", "data", "optim"},
         "presets": {"networks", "config"},

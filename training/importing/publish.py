@@ -1,5 +1,6 @@
 """Makes a checkpoint of a generator from elsewhere: tried, described, with a picture and a card."""
 
+import contextlib
 import dataclasses
 import inspect
 import shutil
@@ -120,8 +121,7 @@ def import_torch(
     check_layers(module)
     noise = _named_noise(options.latent)
     inputs = _torch_inputs(noise, options, _label_place(module, method))
-    decoder = Method(module, method, ["image"], encodes=False)
-    (images,) = check_pass(decoder, list(inputs.values()))
+    decoder, images = _decoder_pass(module, method, inputs, options)
     name = type(module).__name__
     say(f"{name}: {method} gives {list(images.shape[1:])} for each latent; exporting it")
     model = export(decoder, inputs, ["image"], f"{name}.{method}")
@@ -129,7 +129,7 @@ def import_torch(
     other = None
     if encode is not None:
         shape = image_shape(tuple(images.shape[1:]), options)[0]
-        encoder = Method(module, encode, [], encodes=True)
+        encoder = Method(module, encode, encodes=True)
         pictures, outputs = _encoder_pass(encoder, shape)
         names = ["mu", "logvar"][: len(outputs)] if len(outputs) == 2 else ["latent"]
         say(f"{name}: {encode} gives {', '.join(names)}; exporting it")
@@ -137,6 +137,23 @@ def import_torch(
         references["encode"] = _in_torch(encoder, ["picture"])
     options = dataclasses.replace(options, latent=noise)
     return _publish(model, other, options, say, name, references)
+
+
+def _decoder_pass(
+    module: nn.Module, method: str, inputs: Mapping[str, Tensor], options: Options
+) -> tuple[Method, Tensor]:
+    """The method, which takes a one-hot label as a row or as an image of one pixel; its images."""
+    rows = list(inputs.values())
+    decoder = Method(module, method, encodes=False)
+    try:
+        return decoder, check_pass(decoder, rows)[0]
+    except GeneratorError:
+        if options.label_form == "one_hot":
+            at = list(inputs).index("label")
+            decoder = Method(module, method, encodes=False, as_image=at)
+            with contextlib.suppress(GeneratorError):  # then something else is wrong
+                return decoder, check_pass(decoder, rows)[0]
+        raise
 
 
 def _encoder_pass(

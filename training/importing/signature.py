@@ -12,6 +12,7 @@ from training.importing.errors import GeneratorError
 from training.importing.options import Options
 from training.networks.graph.config import RANGES, LabelInput, Noise
 
+TOLERANCE = 1e-3  # of a range: an engine's tanh may exceed 1 by a few roundings
 MOST_CLAMPED = 0.5  # share of values outside of their range from which the range is taken as wrong
 
 
@@ -158,7 +159,7 @@ def checked_range(
     low, high = float(raw.min()), float(raw.max())
     if said is None:
         for text, (least, most) in RANGES.items():
-            tolerance = (most - least) * 1e-3
+            tolerance = (most - least) * TOLERANCE
             if least - tolerance <= low and high <= most + tolerance:
                 say(f"the samples run from {low:.3g} to {high:.3g}: taken as {text} (--range)")
                 return text
@@ -167,7 +168,8 @@ def checked_range(
             f"{', '.join(RANGES)}: say which is meant with --range, and values outside are clamped"
         )
     least, most = RANGES[said]
-    outside = float(((raw < least) | (raw > most)).mean())
+    tolerance = (most - least) * TOLERANCE
+    outside = float(((raw < least - tolerance) | (raw > most + tolerance)).mean())
     if outside > MOST_CLAMPED:
         raise GeneratorError(
             f"{name}: the samples run from {low:.3g} to {high:.3g}, {outside:.0%} of them outside "

@@ -28,15 +28,24 @@ _FIXED_BATCH = (
 
 
 class Method(nn.Module):
-    """One method of a module as a module whose outputs are tensors."""
+    """One method of a module as a module whose outputs are tensors.
 
-    def __init__(self, module: nn.Module, method: str, names: Sequence[str], encodes: bool) -> None:
+    Args:
+        as_image: The input that the method takes as an image of one pixel, (B, C, 1, 1) for (B, C).
+    """
+
+    def __init__(
+        self, module: nn.Module, method: str, *, encodes: bool, as_image: int | None = None
+    ) -> None:
         super().__init__()
         self.module = module
-        self._method, self._names, self._encodes = method, tuple(names), encodes
+        self._method, self._encodes, self._as_image = method, encodes, as_image
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs that are served: images, or a latent, or mean and log-variance."""
+        if self._as_image is not None:
+            at, label = self._as_image, inputs[self._as_image]
+            inputs = (*inputs[:at], label[:, :, None, None], *inputs[at + 1 :])
         result = getattr(self.module, self._method)(*inputs)
         return _latents(result) if self._encodes else (_image(result),)
 

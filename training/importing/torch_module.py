@@ -11,13 +11,16 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from training.data.dataset import import_torchvision
 from training.importing.errors import GeneratorError
+
+T = TypeVar("T")
 
 # Where training scripts keep a network's weights in a file with others, best first.
 _KEYS = ("g_ema", "ema", "netG", "generator", "G", "state_dict", "model_state_dict", "model")
@@ -57,9 +60,20 @@ def load_module(path: str, arguments: Mapping[str, Any], argv: Sequence[str] = (
     return module.cpu().eval().requires_grad_(False)
 
 
+def _with_torchvision(run: Callable[[], T]) -> T:
+    """Run the user's code; again, if torchvision's compiled operators alone stood in its way."""
+    try:
+        return run()
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    import_torchvision()
+    return run()
+
+
 def _imported(place: str) -> Any:
     try:
-        return pkgutil.resolve_name(place)
+        return _with_torchvision(lambda: pkgutil.resolve_name(place))
     except SystemExit as error:
         raise GeneratorError(
             f"{place} ended while it was imported: it is a script. Name its file, as in "
@@ -71,7 +85,7 @@ def _imported(place: str) -> Any:
 
 def _built(path: str, found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
-        return found(**arguments)
+        return _with_torchvision(lambda: found(**arguments))
     except Exception as error:
         try:
             wants = f"{found.__name__}{inspect.signature(found)}"
@@ -87,7 +101,7 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     """A module with ``name`` of a script and whatever of the script it needs.
 
     The statements that bind a name which is needed are run in their order, and calls of methods of
-    such names, as of a parser of arguments.
+    such names, as of a parser of arguments. Nothing under ``if __name__ == "__main__"`` is.
     """
     try:
         tree = ast.parse(path.read_text(), str(path))
@@ -98,6 +112,8 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     while changed:
         changed = False
         for index, statement in enumerate(tree.body):
+            if _is_main_guard(statement):
+                continue
             if index in kept or not (_binds(statement) & needed or _touches(statement, needed)):
                 continue
             kept.add(index)
@@ -110,7 +126,8 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     sys.modules[path.stem] = module  # dataclasses and others look their module up
     try:
         code = compile(ast.Module(body, type_ignores=[]), str(path), "exec")
-        exec(code, module.__dict__)  # noqa: S102  # the user's own code, as the command says
+        # The user's own code, as the command says.
+        _with_torchvision(lambda: exec(code, module.__dict__))  # noqa: S102
     except (Exception, SystemExit) as error:
         raise GeneratorError(
             f"{path}: what {name} needs of it fails: {_said(error)}; options of its command line "
@@ -119,6 +136,16 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
+
+
+def _is_main_guard(statement: ast.stmt) -> bool:
+    """Whether a statement is ``if __name__ == "__main__"``."""
+    test = statement.test if isinstance(statement, ast.If) else None
+    return (
+        isinstance(test, ast.Compare)
+        and isinstance(test.left, ast.Name)
+        and test.left.id == "__name__"
+    )
 
 
 def _binds(statement: ast.stmt) -> set[str]:

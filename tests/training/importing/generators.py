@@ -115,3 +115,14 @@ class Unbounded(Flat):
 class NoImage(Flat):
     def forward(self, z: Tensor) -> Tensor:
         return super().forward(z)[:, :7]
+
+
+class LabelAsImage(nn.Module):
+    """Latents (2, 1, 1) and one-hot labels (3, 1, 1), as conditional DCGANs take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise, self.label = nn.ConvTranspose2d(2, 4, 4), nn.ConvTranspose2d(3, 4, 4)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh((self.noise(z) + self.label(y))[:, :1])

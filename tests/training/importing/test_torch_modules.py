@@ -90,6 +90,16 @@ def test_a_module_in_memory_is_published_with_labels_and_batch_norm(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_one_hot_label_may_be_taken_as_an_image_of_one_pixel(tmp_path: Path) -> None:
+    labels = ["a", "b", "c"]
+    options = {"latent": (2, 1, 1), "labels": labels, "label_form": "one_hot"}
+    config = published(tmp_path, generators.LabelAsImage(), **options)
+    assert config.label is not None
+    assert config.label.form == "one_hot"
+    assert config.image_shape == (1, 4, 4)
+
+
+@pytest.mark.slow
 def test_a_label_is_given_to_the_argument_that_is_called_so(tmp_path: Path) -> None:
     config = published(tmp_path, generators.LabelFirst(), latent=2, labels=["a", "b"])
     assert config.label is not None
@@ -195,6 +205,30 @@ def test_of_a_script_only_what_the_class_needs_is_run(
         load_module("train.py:Generator", {})
     with pytest.raises(GeneratorError, match=r"train.py has no Discriminator"):
         load_module("train.py:Discriminator", {})
+
+
+def test_nothing_under_a_scripts_main_guard_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "guarded.py").write_text(
+        "from torch import nn\nG = nn.Linear(2, 4)\n"
+        "if __name__ == '__main__':\n    import nowhere\n    G = nowhere.train(G)\n"
+    )
+    assert isinstance(load_module("guarded.py:G", {}), nn.Linear)
+
+
+def test_code_that_imports_torchvision_is_read_though_its_operators_are_of_another_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unmatched.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\nif not Path('tried').exists():\n"
+        "    Path('tried').touch()\n"
+        "    raise RuntimeError('operator torchvision::nms does not exist')\nG = nn.Linear(2, 4)\n"
+    )
+    assert isinstance(load_module("unmatched:G", {}), nn.Linear)
+    assert "torchvision" in sys.modules
 
 
 def test_a_path_that_names_no_module_is_told() -> None:
