@@ -13,7 +13,7 @@ OLDEST_PYTHON = (3, 11)  # as in pyproject.toml
 
 
 def main(arguments: "list[str]") -> NoReturn:
-    """Serve until SIGTERM, SIGINT or SIGHUP, and exit."""
+    """Serve until a signal to stop, and exit."""
     if sys.version_info < OLDEST_PYTHON:
         found, needed = sys.version.split()[0], ".".join(map(str, OLDEST_PYTHON))
         fail(

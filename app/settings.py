@@ -124,6 +124,12 @@ class Settings(BaseSettings):
         "none = one for each usable core, fewer where the memory limit requires it (Linux), one "
         "on a GPU",
     )
+    reload: Literal["signal", "watch"] | None = Field(
+        default=None,
+        description="when the store, its aliases and the API keys are loaded anew (Linux): signal "
+        "= at SIGHUP, watch = also when a file of the store changes; none = at SIGHUP, where there "
+        "are several workers",
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of one forward pass")
     max_batch: int | None = Field(
         default=None,
@@ -358,6 +364,16 @@ class Settings(BaseSettings):
         if self.api_keys_file is not None:
             given += self.api_keys_file.read_text().splitlines()
         return tuple(dict.fromkeys(key.strip() for key in given if key.strip()))
+
+    def with_keys_read_anew(self) -> "Settings":
+        """The same with the present keys of ``api_keys_file``.
+
+        Raises:
+            ValueError: they cannot be read, or are no keys.
+        """
+        fresh = self.model_copy()
+        vars(fresh).pop("keys", None)
+        return fresh._keys_are_keys()
 
     @model_validator(mode="after")
     def _keys_are_keys(self) -> "Settings":

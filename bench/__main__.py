@@ -1,6 +1,7 @@
 """``python -m bench [MODE ...]``: measure, then tables and files of results.
 
-``python -m bench failover`` and ``simulate`` are commands of their own (``bench.cluster``).
+``python -m bench failover``, ``reload`` and ``simulate`` are commands of their own
+(``bench.cluster``).
 """
 
 import argparse
@@ -25,7 +26,7 @@ from bench import (
 )
 from bench import wrk as wrk_
 from bench.children import BenchError
-from bench.cluster import failover, simulate
+from bench.cluster import failover, reload, simulate
 from bench.report import Result
 from bench.results import RESULTS, save
 
@@ -43,6 +44,7 @@ LONG = ("requests", "pictures")  # run when they are named
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "failover": failover.main,
+    "reload": reload.main,
     "simulate": simulate.main,
 }
 

@@ -108,13 +108,16 @@ async def drain(
         forced: Return at once when this is true.
     """
     service.health.draining = True
-    await _wait(delay_s, forced)
+    await wait(delay_s, forced)
     service.stopping = True
-    await _wait(limit_s, lambda: not service.in_flight or forced())
+    await wait(limit_s, lambda: not service.in_flight or forced())
 
 
-async def _wait(limit_s: float, until: Callable[[], bool]) -> None:
-    """Poll, as uvicorn does, since what is waited for changes in signal handlers."""
+async def wait(limit_s: float, until: Callable[[], bool]) -> None:
+    """Wait until something is true, at most so long.
+
+    Polls, as uvicorn does, since what is waited for changes in signal handlers.
+    """
     ends = time.monotonic() + limit_s
     while time.monotonic() < ends and not until():  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)

@@ -5,6 +5,8 @@ import os
 import signal
 from enum import IntEnum
 
+from app.process.hangup import terminal_has_closed
+
 
 class ExitStatus(IntEnum):
     """Why the service ended."""
@@ -25,6 +27,8 @@ def from_wait(code: int) -> int:
 
 def stop_before_ready(number: int, _: object) -> None:
     """A handler of signals, as long as there is nothing to stop: Ctrl-C gives one line."""
+    if number == getattr(signal, "SIGHUP", None) and not terminal_has_closed():
+        return  # to load anew what is just being loaded
     if number == signal.SIGINT:
         with contextlib.suppress(OSError):
             os.write(2, b"genserve: stopped before it was ready\n")

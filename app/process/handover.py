@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from app.process.channel import WorkerChannel
+from app.process.workers.channel import WorkerChannel
 
 
 def protocol_factory(server: uvicorn.Server) -> Callable[[], asyncio.Protocol]:

@@ -10,17 +10,21 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.core.telemetry import logs
+from app.engines.store_watch import StoreWatch
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS
-from app.process.channel import WorkerChannel
 from app.process.exit_status import stop_before_ready
 from app.process.resources import codec_memory, default_workers, memory_shortage
 from app.process.sockets import bind, raise_descriptor_limit, url
-from app.process.supervisor import SILENT_S, Supervisor, places
+from app.process.workers.channel import WorkerChannel
+from app.process.workers.generation import Work
+from app.process.workers.supervisor import SILENT_S, Supervisor, never
+from app.process.workers.worker import places
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.codec.fork_server import ForkServer
+    from app.core.telemetry.metrics import Metrics
 
 DEAD_S = 30.0  # with a red /livez
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
@@ -31,7 +35,7 @@ _KILL_AFTER_S = 5  # beyond the drain
 
 
 def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_S) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP.
+    """Serve until SIGTERM or SIGINT, or until the terminal closes.
 
     Numpy, FastAPI and what needs them are imported here when it is time, not with this module.
 
@@ -62,7 +66,8 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
     workers = settings.workers or (default_workers() if sys.platform == "linux" else 1)
     if settings.codec_memory_bytes is None:
         settings = settings.model_copy(update={"codec_memory_bytes": codec_memory(workers)})
-    if workers == 1 or sys.platform != "linux":
+    alone = workers == 1 and settings.reload is None
+    if alone or sys.platform != "linux":
         return _serve_alone(settings, sockets, dead_s)
     return _supervise(settings, sockets, workers, silent_s)
 
@@ -90,32 +95,44 @@ def _serve_alone(settings: Settings, sockets: list[socket.socket], dead_s: float
 def _supervise(
     settings: Settings, sockets: list[socket.socket], workers: int, silent_s: float
 ) -> int:
-    """Serve in workers, forked from this process."""
-    # All that can be is loaded before the forks, so that the workers share it; the probe runs while
-    # the application is imported.
-    from app.process.preload import load_before_fork
+    """Serve in workers, forked from this process, or from one that has loaded the store anew."""
+    metrics: Metrics | None = None
 
-    probe = load_before_fork(settings)
+    def prepare(anew: bool) -> Work:
+        """Load all that can be before the forks, so that workers share it."""
+        nonlocal metrics
+        # The probe runs while the application is imported.
+        from app.process.preload import load_before_fork, load_unless_refused
 
-    from app.core.telemetry.metrics import Metrics
-    from app.main import create_app
-    from app.process.server import serve
+        present = _with_present_keys(settings) if anew else settings
+        probe = load_before_fork(settings)
 
-    metrics = Metrics(places(workers))
-    app = create_app(settings, metrics, probe.result if probe else None)
-    if probe:
-        probe.result()  # fails here, once, and not in every worker
+        from app.core.telemetry.metrics import Metrics
+        from app.main import create_app
+        from app.process.server import serve
 
-    def work(channel: WorkerChannel, place: int) -> int:
-        metrics.use(place)
-        app.state.fork_server = _fork_server()
-        return serve(app, settings, [], channel=channel)
+        counts = metrics = metrics or Metrics(places(workers))
+        load = probe.result if probe else None
+        if anew:
+            load = load_unless_refused(settings, probe)
+        app = create_app(present, counts, load)
+        if probe and load:
+            load()  # fails here, once, and not in every worker
+
+        def work(channel: WorkerChannel, place: int) -> int:
+            counts.use(place)
+            app.state.fork_server = _fork_server()
+            return serve(app, settings, [], channel=channel)
+
+        return work
 
     def on_ready(on_gpu: bool) -> None:
         if not on_gpu:
             _log_shortage(settings)
         _print_ready(sockets)
 
+    work = prepare(anew=False)
+    assert metrics
     return Supervisor(
         sockets,
         workers=workers,
@@ -125,7 +142,16 @@ def _supervise(
         on_ready=on_ready,
         on_exit=metrics.ended,
         silent_s=silent_s,
+        prepare=lambda: prepare(anew=True),
+        changed=StoreWatch(settings.models_dir).changed if settings.reload == "watch" else never,
     ).run()
+
+
+def _with_present_keys(settings: Settings) -> Settings:
+    try:
+        return settings.with_keys_read_anew()
+    except ValueError as error:
+        raise StartupError(str(error)) from error
 
 
 def _fork_server() -> "ForkServer | None":

@@ -4,11 +4,12 @@ side."""
 import logging
 import os
 import signal
+from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
 from app.engines.devices import may_run_torch
 from app.engines.engine import Engine
-from app.engines.loading import LoadedModels, adopt_findings, load_models
+from app.engines.loading import LoadedModels, adopt_findings, load_and_probe, load_models
 from app.engines.probe import Findings, merged
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS, end_with
@@ -16,6 +17,8 @@ from app.process.resources import usable_cores
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT = ".safetensors"
 
 
 def load_before_fork(settings: Settings) -> "ForkedProbe | None":
@@ -36,6 +39,25 @@ def load_before_fork(settings: Settings) -> "ForkedProbe | None":
     if any(model.backend.engine != "onnx" for model in loaded.engine.models.values()):
         return None  # one has no graphs, and torch must not run before a fork
     return ForkedProbe(settings, loaded, usable_cores())
+
+
+def load_unless_refused(
+    settings: Settings, probe: "ForkedProbe | None"
+) -> Callable[[], LoadedModels]:
+    """How a running service loads its store anew: stricter than at its start, since what it serves
+    already is better than a part of the store.
+
+    The function that is returned raises StartupError also where a single checkpoint is refused.
+    """
+
+    def load() -> LoadedModels:
+        loaded = probe.result() if probe else load_and_probe(settings)
+        damaged = {name: why for name, why in loaded.refused.items() if name.endswith(CHECKPOINT)}
+        if damaged:
+            raise StartupError("; ".join(f"{name}: {why}" for name, why in damaged.items()))
+        return loaded
+
+    return load
 
 
 class ForkedProbe:

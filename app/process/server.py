@@ -16,20 +16,24 @@ from typing import NoReturn, cast
 import uvicorn
 from fastapi import FastAPI
 
-from app.core.lifecycle import drain
+from app.core.lifecycle import drain, wait
 from app.core.service import Service
 from app.fork import STOP_SIGNALS
 from app.http.connection.protocol import ServiceProtocol, service_protocol
 from app.http.cors import default_headers
-from app.process.channel import WorkerChannel
 from app.process.exit_status import ExitStatus
 from app.process.handover import HandedOver, protocol_factory
+from app.process.hangup import terminal_has_closed
 from app.process.startup_errors import OneLineStartupErrors
 from app.process.watchdog import answer_waiting, start_watchdog
+from app.process.workers.channel import EXCHANGE, WorkerChannel
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_ALONE = "one process serves alone; start it with --reload signal, or with several --workers"
+_EXCHANGE_S = 2.0  # that clients of an exchanged worker have to send what they meant to send
 _HEARTBEAT_S = 1.0
 _SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
 _LAST_S = 1.0  # for the supervisor to hand over the last connections
@@ -45,7 +49,7 @@ def serve(
     channel: WorkerChannel | None = None,
     dead_s: float = math.inf,
 ) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP, and drain.
+    """Serve until SIGTERM or SIGINT, or until the terminal closes, and drain.
 
     Args:
         app: From ``create_app``.
@@ -75,7 +79,7 @@ def serve(
     server = DrainingServer(config, app, settings, on_ready, channel, dead_s)
     # uvicorn replaces these handlers while it serves, and at the end raises the signal again for
     # them. With ours an ordered stop ends with status 0, and an early signal is not lost.
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, *([EXCHANGE] if channel else ())):
         signal.signal(number, server.handle_exit)
     try:
         server.run(sockets)
@@ -128,6 +132,7 @@ class DrainingServer(uvicorn.Server):
         self._dead_s = dead_s
         self._clock = clock
         self._stopped_at = -math.inf  # when the last signal to stop came
+        self._exchanged = False  # another worker takes its place
         self.dead = False  # it ends because it could not go on
 
     @property
@@ -146,13 +151,18 @@ class DrainingServer(uvicorn.Server):
         os._exit(ExitStatus.HUNG if self.hung else 0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == _HANGUP and not terminal_has_closed():  # the supervisor loads anew
+            if not self._channel:
+                log.warning("not reloaded: %s", _ALONE)
+            return
         now = self._clock()
         if self._channel and now - self._stopped_at < _SAME_STOP_S:
             return
         self._stopped_at = now
+        self._exchanged = sig == EXCHANGE
         super().handle_exit(sig, frame)  # a second SIGINT does not wait
         self._app.state.fast_path.draining = True
-        if self.service:
+        if self.service and not self._exchanged:
             self.service.health.draining = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -176,6 +186,9 @@ class DrainingServer(uvicorn.Server):
         connections = cast(set[ServiceProtocol], self.server_state.connections)
         for connection in connections:
             connection.close_after_response()
+        if self._exchanged:  # the service goes on: no request of these clients is refused
+            await asyncio.sleep(_BETWEEN_S)  # some may just have been handed over
+            await wait(_EXCHANGE_S, lambda: not connections or not self._exchanged)
         if self.service:
             await drain(self.service, delay_s, limit_s, lambda: self.force_exit)
         if self._channel:

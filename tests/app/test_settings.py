@@ -144,3 +144,17 @@ def test_help_lists_every_setting() -> None:
     assert ended.returncode == 0
     for name in Settings.model_fields:
         assert f"--{name.replace('_', '-')}" in ended.stdout
+
+
+def test_keys_are_read_anew_only_if_they_are_keys(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a-key-of-the-first-day")
+    settings = Settings(api_keys_file=file)
+    assert settings.keys == ("a-key-of-the-first-day",)
+    file.write_text("a-key-of-the-second-day")
+    assert settings.with_keys_read_anew().keys == ("a-key-of-the-second-day",)
+    assert settings.keys == ("a-key-of-the-first-day",)
+    for text, reason in (("", "has no key"), ("short", "is not 16 to 256")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            settings.with_keys_read_anew()

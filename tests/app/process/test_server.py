@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app.process.channel import open_channel
 from app.process.server import DrainingServer
+from app.process.workers.channel import open_channel
 from app.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix sockets")

@@ -6,10 +6,14 @@ they may arrive several at a time.
 
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
+
+# The supervisor sends it to a worker that another replaces: it serves the connections that it has.
+EXCHANGE = getattr(signal, "SIGUSR1", None)
 
 READY = b"r"  # the worker takes connections, and runs its models on the CPU
 READY_ON_GPU = b"g"  # the same, on a GPU

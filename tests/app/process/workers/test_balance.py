@@ -1,6 +1,6 @@
 """Which worker gets the next connection."""
 
-from app.process.balance import Load, least_connections
+from app.process.workers.balance import Load, least_connections
 
 
 def handed_over(workers: list[Load], count: int, now: float) -> list[int]:

@@ -3,7 +3,9 @@
 A connection goes to the worker that has fewest open: sockets that share a port (SO_REUSEPORT) are
 chosen by a hash, and left a worker idle where connections were few. The supervisor answers nothing,
 runs no model and has no thread, so it can fork at any time. Workers share the memory of what was
-loaded before ``run``. Knows neither HTTP nor asyncio nor what a worker does. Unix only.
+loaded before ``run``, or by a later ``Generation``: one worker of that has to serve before the
+others are exchanged, one after the other, so a failure leaves all as it was. Knows neither HTTP nor
+asyncio nor what a worker does. Unix only.
 
 Long, since one loop waits for connections, workers and signals alike.
 """
@@ -21,77 +23,40 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.fork import STOP_SIGNALS, fork
-from app.process.balance import Load, least_connections
-from app.process.channel import (
+from app.process.exit_status import ExitStatus, from_wait
+from app.process.hangup import terminal_has_closed
+from app.process.workers.balance import least_connections
+from app.process.workers.channel import (
     CLOSED,
     CLOSING,
+    EXCHANGE,
     FAILED,
     READY,
     READY_ON_GPU,
-    SupervisorChannel,
-    WorkerChannel,
     open_channel,
 )
-from app.process.exit_status import ExitStatus, from_wait
+from app.process.workers.generation import Generation, Work, adopt_orphans
+from app.process.workers.worker import Backoff, Worker, places
 
 log = logging.getLogger(__name__)
 
 SILENT_S = 15.0  # without a heartbeat: the event loop of the worker is blocked
 _TICK_S = 0.5
 _SUSPENDED_S = 5  # between two ticks: this process itself was suspended
-_STEADY_S = 30  # a worker that lived so long did not fail because of its start
-_MAX_DELAY_S = 10.0
 _BACKLOG = 2048
 _FORCED_S = 1.0  # that workers have to end after a second Ctrl-C
+_LOAD_S = 300.0  # that a store may take to be loaded anew, with its first worker
 _ACCEPTS = 64  # connections accepted in a row, before workers are heard again
 
 
-class Backoff:
-    """When the next worker may start: later and later while workers fail soon after their start.
-
-    ``next_start`` is a time on the clock of ``failed``; 0 = at once.
-    """
-
-    def __init__(self) -> None:
-        self.next_start = 0.0
-        self._failures = 0  # since a worker was steady
-
-    def failed(self, started: float, now: float) -> None:
-        """A worker failed.
-
-        Args:
-            started: When it was forked.
-            now: When its failure became known; it may drain for long after that.
-        """
-        self._failures = 1 if now - started > _STEADY_S else self._failures + 1
-        self.next_start = now + min(_MAX_DELAY_S, 0.1 * 2 ** min(self._failures - 1, 10))
-
-    def could_not_fork(self, now: float) -> None:
-        self.next_start = now + _MAX_DELAY_S
-
-
-def places(workers: int) -> int:
-    """How many of so many workers may live at a time, those among them that are being replaced and
-    have not ended yet."""
-    return 2 * workers + 2
-
-
-@dataclass(eq=False, kw_only=True)
-class Worker(Load):
-    """What the supervisor knows of a worker; times are monotonic, in s."""
-
-    pid: int
-    place: int  # no other worker has it as long as this one lives
-    channel: SupervisorChannel
-    started: float
-    ready: bool = False  # takes connections
-    ending: bool = False  # was sent SIGTERM
-    kill_at: float = float("inf")
+def never() -> bool:
+    """No."""
+    return False
 
 
 @dataclass
 class Supervisor:
-    """Runs workers until SIGTERM, SIGINT or SIGHUP.
+    """Runs workers until SIGTERM or SIGINT; loads anew at SIGHUP, unless its terminal has closed.
 
     Args:
         sockets: Bound, to listen on.
@@ -102,16 +67,23 @@ class Supervisor:
         on_ready: Called when the first worker can serve, with whether it runs on a GPU.
         on_exit: Called with the place of each worker that has ended.
         silent_s: A worker without a heartbeat for so long is replaced.
+        prepare: Loads what is served anew, in a process of its own.
+        changed: Whether that is to be done without a signal; asked again and again.
     """
 
     sockets: list[socket.socket]
     workers: int
     workers_on_gpu: int
-    work: Callable[[WorkerChannel, int], int]
+    work: Work
     stop_s: float
     on_ready: Callable[[bool], None]
     on_exit: Callable[[int], None]
     silent_s: float = SILENT_S
+    prepare: Callable[[], Work] | None = None
+    changed: Callable[[], bool] = never
+    _generation: Generation | None = None  # whose workers serve; None = this process's
+    _loading: Generation | None = None  # the next one, until one of its workers serves
+    _loading_since: float = 0.0
     _workers: list[Worker] = field(default_factory=list)
     _wanted: int = 1  # workers; until the first is ready, it alone
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -131,6 +103,7 @@ class Supervisor:
         # What is loaded now stays shared: no worker's collector writes to it. Not collected before:
         # there is hardly any garbage yet, and looking for it would delay the start.
         gc.freeze()
+        adopt_orphans()
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
@@ -152,22 +125,30 @@ class Supervisor:
                         woken.recv(4096)
                 elif isinstance(key.data, Worker):
                     self._hear(key.data)
+                elif isinstance(key.data, Generation):
+                    self._hear_generation(key.data)
                 else:
                     self._accept(key.fileobj)  # type: ignore[arg-type]
             while self._signals:
-                self._stop(self._signals.pop(0))
+                number = self._signals.pop(0)
+                if number != signal.SIGHUP or terminal_has_closed():
+                    self._stop(number)
+                else:
+                    self._reload()
             self._reap()
             self._check()
             if self._accepted:
                 self._hand_over()
         for number in STOP_SIGNALS:  # a late one is not to change the status
             signal.signal(number, signal.SIG_IGN)
+        for generation in filter(None, (self._generation, self._loading)):
+            self._close_generation(generation)
         return self._status
 
     # Workers: started, heard, stopped, reaped.
 
-    def _start(self) -> None:
-        """Fork a worker.
+    def _start(self, generation: Generation | None = None) -> None:
+        """Fork a worker from a generation; None = from this process.
 
         Raises:
             OSError: there may be no more processes or file descriptors, or no memory.
@@ -181,35 +162,39 @@ class Supervisor:
         ours, theirs = open_channel()
 
         def run() -> int:
-            self._become_worker(ours)
+            self._forget()
+            ours.close()
             return self.work(theirs, place)
 
         try:
-            pid = fork(run, "a worker")
+            pid = generation.fork_worker(theirs, place) if generation else fork(run, "a worker")
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
         now = time.monotonic()
-        worker = Worker(pid=pid, place=place, channel=ours, started=now, heard=now)
+        worker = Worker(
+            pid=pid, place=place, channel=ours, started=now, heard=now, generation=generation
+        )
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
-    def _become_worker(self, ours: SupervisorChannel) -> None:
+    def _forget(self) -> None:
         """Close and undo, in a child, what is the supervisor's."""
         signal.set_wakeup_fd(-1)
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._selector.close()
-        ours.close()
         for worker in self._workers:
             worker.channel.close()
         for listener in self.sockets:
             listener.close()
         if self._accepted:  # left open here, it would outlive its end elsewhere
             self._accepted.close()
+        for generation in filter(None, (self._generation, self._loading)):
+            generation.forget()
 
     def _hear(self, worker: Worker) -> None:
         """Act on a worker's messages."""
@@ -231,21 +216,26 @@ class Supervisor:
                 on_gpu = READY_ON_GPU in messages
                 self._wanted = self.workers_on_gpu if on_gpu else self.workers
                 self._listen(on_gpu)
+            if worker.ready and self._loading and worker.generation is self._loading:
+                self._take_over(on_gpu=READY_ON_GPU in messages)
         if FAILED in messages and not worker.ending:
             log.error("worker %d reports that it cannot go on; it is replaced", worker.pid)
             self._backoff.failed(worker.started, time.monotonic())
             self._end(worker)
 
-    def _end(self, worker: Worker, ready: bool = False) -> None:
-        """Send a worker SIGTERM.
+    def _end(
+        self, worker: Worker, ready: bool = False, by: signal.Signals = signal.SIGTERM
+    ) -> None:
+        """Send a worker a signal to end.
 
         Args:
             worker: Which.
             ready: Hand connections to it until it is done: it answers that it is stopping.
+            by: SIGTERM, or EXCHANGE.
         """
         worker.ending, worker.ready = True, worker.ready and ready
         worker.kill_at = time.monotonic() + self.stop_s
-        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, by)
 
     def _stop(self, number: int) -> None:
         """End all workers, and start none. A second SIGINT does not wait for what they do."""
@@ -260,10 +250,16 @@ class Supervisor:
                 self._end(worker, ready=True)
 
     def _reap(self) -> None:
-        """Notice the workers that have ended."""
-        for worker in list(self._workers):
-            pid, code = os.waitpid(worker.pid, os.WNOHANG)
+        """Notice the workers that have ended, and the orphans of any."""
+        workers = {worker.pid: worker for worker in self._workers}
+        while True:
+            try:
+                pid, code = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if not pid:
+                return
+            if (worker := workers.get(pid)) is None:
                 continue
             status = os.waitstatus_to_exitcode(code)
             self._workers.remove(worker)
@@ -271,12 +267,14 @@ class Supervisor:
             self.on_exit(worker.place)
             if worker.ending:
                 # One that the signal itself ended had not begun to serve.
-                expected = status in (0, *(-number for number in STOP_SIGNALS))
+                expected = status in (0, *(-number for number in (*STOP_SIGNALS, EXCHANGE)))
                 if self._stopping and not expected and not self._forced:
                     self._status = from_wait(status)
                 continue
             log.error("worker %d ended with status %d", worker.pid, status)
-            if self._was_ready:
+            if self._loading and worker.generation is self._loading:
+                self._give_up("the first worker with it ended; the log says why")
+            elif self._was_ready:
                 self._backoff.failed(worker.started, time.monotonic())
             else:  # the next one would fail in the same way
                 self._status = from_wait(status) or 1
@@ -305,14 +303,99 @@ class Supervisor:
             if self._listening and not any(worker.ready for worker in self._workers):
                 self._close_listeners()
             return
-        if not self._was_ready or now < self._backoff.next_start:
+        if not self._was_ready:
             return
-        if sum(not worker.ending for worker in self._workers) < self._wanted:
+        if self.changed():
+            log.info("the store has changed")
+            self._reload()
+        if self._loading and now - self._loading_since > _LOAD_S:
+            self._give_up(f"it took over {_LOAD_S:g} s")
+        if self._exchange() and now >= self._backoff.next_start:
             try:
-                self._start()
+                self._start(self._generation)
             except OSError as error:
                 log.error("cannot start a worker: %s", error.strerror)
                 self._backoff.could_not_fork(now)
+                if self._generation and self._generation.fileno() < 0 and not self._loading:
+                    self._reload()
+
+    # Loading anew: a generation is loaded, tried by one worker, then takes over.
+
+    def _reload(self) -> None:
+        """Begin to load anew; what is being loaded already is given up for it."""
+        if self._stopping or not self._was_ready or not self.prepare:
+            log.warning("not reloaded: the service is starting or stopping")
+            return
+        if self._loading:
+            self._give_up("it is to be loaded once more")
+        log.info("loading the store anew")
+        try:
+            self._loading = Generation(self.prepare, self._forget)
+        except OSError as error:
+            log.error("not reloaded: %s", error.strerror)
+            return
+        self._loading_since = time.monotonic()
+        self._selector.register(self._loading, selectors.EVENT_READ, self._loading)
+
+    def _hear_generation(self, generation: Generation) -> None:
+        try:
+            refused = generation.outcome()
+            if refused is None:
+                self._start(generation)
+        except EOFError:
+            refused = "the process that loaded it ended"
+        except OSError as error:
+            refused = f"cannot start a worker: {error.strerror}"
+        if refused is None:
+            return
+        if generation is self._loading:
+            self._give_up(refused)
+        else:  # loaded once more when a worker has to be replaced
+            log.error("the process that workers are forked from ended")
+            self._close_generation(generation)
+
+    def _give_up(self, reason: str) -> None:
+        """Leave all as it was."""
+        assert self._loading
+        log.error("not reloaded, what was served goes on: %s", reason)
+        for worker in self._workers:
+            if worker.generation is self._loading and not worker.ending:
+                self._end(worker)
+        self._close_generation(self._loading)
+        self._loading = None
+
+    def _take_over(self, on_gpu: bool) -> None:
+        """A worker of the next generation serves: all others are exchanged from now on."""
+        if self._generation:
+            self._close_generation(self._generation)
+        self._generation, self._loading = self._loading, None
+        self._wanted = self.workers_on_gpu if on_gpu else self.workers
+        self._backoff = Backoff()
+        seconds = time.monotonic() - self._loading_since
+        log.info("the store is loaded anew after %.1f s; workers are exchanged", seconds)
+
+    def _close_generation(self, generation: Generation) -> None:
+        if generation.fileno() >= 0:
+            self._selector.unregister(generation)
+            generation.close()
+
+    def _exchange(self) -> bool:
+        """End an old worker if as many as wanted serve without it; whether to start a new one."""
+        living = [worker for worker in self._workers if not worker.ending]
+        trial = sum(worker.generation is self._loading for worker in living if self._loading)
+        old = [
+            worker
+            for worker in living
+            if worker.generation is not self._generation
+            and not (self._loading and worker.generation is self._loading)
+        ]
+        if old and sum(worker.ready for worker in living) > self._wanted:
+            ended = old.pop(0)
+            self._end(ended, by=EXCHANGE)
+            living.remove(ended)
+        starting = any(not worker.ready for worker in living)
+        spare = 1 if old and not starting else 0
+        return len(living) - trial < self._wanted + spare
 
     # Connections: listened for, accepted, handed over.
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from app.process.supervisor import Backoff
+from app.process.workers.worker import Backoff
 from tests.live_service import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks into /proc")
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 # What the programs below have in common. Each worker prints its process id when it starts.
 COMMON = """
 import os, select, signal, sys, time
 from app.process.sockets import bind
-from app.process.supervisor import Supervisor
+from app.process.workers.supervisor import Supervisor
 
 def supervise(work, workers, sockets=None, **more):
     def say_and_work(channel, place):
@@ -34,7 +34,8 @@ def supervise(work, workers, sockets=None, **more):
 
 def serve_until_stopped(channel, beats=True):
     stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: stopped.append(True))
     while not stopped:
         if beats:
             channel.send_heartbeat(True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.process.channel import (
+from app.process.workers.channel import (
     CLOSED,
     CLOSING,
     FAILED,
