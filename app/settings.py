@@ -373,13 +373,18 @@ class Settings(BaseSettings):
         """
         fresh = self.model_copy()
         vars(fresh).pop("keys", None)
-        return fresh._keys_are_keys()
+        fresh._check_keys()
+        return fresh
 
     @model_validator(mode="after")
     def _keys_are_keys(self) -> "Settings":
+        self._check_keys()
+        return self
+
+    def _check_keys(self) -> None:
         """Error messages name the setting, never a key."""
         if self.api_keys is None and self.api_keys_file is None:
-            return self
+            return
         name = "api_keys" if self.api_keys_file is None else "api_keys_file"
         try:
             keys = self.keys
@@ -393,7 +398,6 @@ class Settings(BaseSettings):
                 f"a key of {name} is not 16 to 256 letters, digits and -._~+/=; generate one with: "
                 "openssl rand -hex 32"
             )
-        return self
 
     @field_validator("trusted_proxies")
     @classmethod

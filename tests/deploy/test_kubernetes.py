@@ -1,7 +1,7 @@
-"""Manifests of Kubernetes and KServe, validated offline; no cluster has run them.
+"""Manifests of Kubernetes, KServe and KEDA, validated offline; no cluster has run them.
 
 kubernetes-validate has the schemas of Kubernetes and is large: ``make deploy-tools`` installs it in
-an environment of its own. KServe's are in ``kserve.schema.json``, as far as they are used.
+an environment of its own. KServe's and KEDA's are beside this file, as far as they are used.
 """
 
 import copy
@@ -22,11 +22,17 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from app.settings import PREFIX, Settings
 from tests.conftest import ROOT
 
-FOLDERS = ROOT / "deploy/kubernetes", ROOT / "deploy/kserve"
+FOLDERS = ROOT / "deploy/kubernetes", ROOT / "deploy/kserve", ROOT / "deploy/keda"
 TOOLS = os.pathsep.join([f"{sys.prefix}/deploy/bin", os.environ["PATH"]])
 VALIDATE = shutil.which("kubernetes-validate", path=TOOLS)
 KUBECTL = shutil.which("kubectl")
-SCHEMAS = json.loads((Path(__file__).parent / "kserve.schema.json").read_text())
+SCHEMAS = {
+    kind: schema
+    for name in ("kserve", "keda")
+    for kind, schema in json.loads(
+        (Path(__file__).parent / f"{name}.schema.json").read_text()
+    ).items()
+}
 
 needs_validator = pytest.mark.skipif(
     VALIDATE is None, reason="no kubernetes-validate: make deploy-tools"
@@ -42,7 +48,7 @@ def manifests(folder: Path) -> dict[str, Any]:
     }
 
 
-KUBERNETES, KSERVE = map(manifests, FOLDERS)
+KUBERNETES, KSERVE, KEDA = map(manifests, FOLDERS)
 
 
 def refused(folder: Path, documents: dict[str, Any]) -> set[str]:
@@ -98,8 +104,8 @@ def test_kubernetes_accepts_every_manifest_and_refuses_each_typo(tmp_path: Path)
     assert set(planted) - refused(tmp_path, planted) == set()
 
 
-def test_kserve_accepts_every_manifest_and_refuses_each_typo() -> None:
-    for document in KSERVE.values():
+def test_kserve_and_keda_accept_every_manifest_and_refuse_each_typo() -> None:
+    for document in (KSERVE | KEDA).values():
         schema = Draft202012Validator(SCHEMAS[document["kind"]])
         assert not list(schema.iter_errors(document))
         for way in typos(document["spec"]):
@@ -122,6 +128,27 @@ def test_kustomize_builds_all_manifests_and_refuses_a_typo(tmp_path: Path) -> No
     file = tmp_path / "wrong/kustomization.yaml"
     file.write_text(file.read_text().replace("resources:", "resourcesx:"))
     assert build(tmp_path / "wrong").returncode
+
+
+@pytest.mark.skipif(KUBECTL is None, reason="no kubectl")
+def test_keda_takes_the_place_of_the_autoscaler_and_scales_alike() -> None:
+    done = subprocess.run(
+        [KUBECTL or "", "kustomize", str(FOLDERS[2])], capture_output=True, text=True, timeout=60
+    )
+    built = {d["kind"]: d for d in yaml.safe_load_all(done.stdout)}
+    assert "HorizontalPodAutoscaler" not in built
+    keda, hpa = built["ScaledObject"]["spec"], KUBERNETES["hpa.yaml"]["spec"]
+    assert keda["scaleTargetRef"]["name"] == built["Deployment"]["metadata"]["name"]
+    assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (
+        *(hpa["minReplicas"], hpa["maxReplicas"]),
+    )
+    trigger = keda["triggers"][0]["metadata"]
+    assert hpa["metrics"][0]["pods"]["metric"]["name"] in trigger["query"]
+    assert (
+        f"{float(trigger['threshold']) * 1e3:g}m"
+        == (hpa["metrics"][0]["pods"]["target"]["averageValue"])
+    )
 
 
 def test_the_manifests_choose_the_deployments_pods_and_its_port() -> None:

@@ -9,11 +9,12 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 # The supervisor sends it to a worker that another replaces: it serves the connections that it has.
-EXCHANGE = getattr(signal, "SIGUSR1", None)
+EXCHANGE: Any = getattr(signal, "SIGUSR1", None)  # Windows has none
 
 READY = b"r"  # the worker takes connections, and runs its models on the CPU
 READY_ON_GPU = b"g"  # the same, on a GPU
