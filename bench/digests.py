@@ -9,12 +9,16 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from training.networks.configs import GRAPH
 from training.networks.golden import golden_inputs
+from training.networks.graph.config import GraphConfig
 from training.networks.graph.onnx_file import read_graph
+from training.networks.graph.rows import decoder_feed
 from training.networks.header import read
 
 CHUNK = 64  # rows whose inputs are drawn at once
@@ -48,14 +52,19 @@ def main() -> None:
         description = read(checkpoint).description
         for operation, graph in description.graphs.items():
             session = onnxruntime.InferenceSession(
-                read_graph(checkpoint, operation, graph), options, ["CPUExecutionProvider"]
+                read_graph(checkpoint, operation, graph, description.kind == GRAPH),
+                options,
+                ["CPUExecutionProvider"],
             )
             names = [value.name for value in session.get_inputs()]
             parts = []
             for first in range(0, arguments.count, CHUNK):
                 size = min(CHUNK, arguments.count - first)
                 inputs = golden_inputs(description.network, operation, size, first)
-                parts.append(dict(zip(names, inputs, strict=False)))
+                feed: dict[str, Any] = dict(zip(names, inputs, strict=False))
+                if isinstance(description.network, GraphConfig):
+                    feed = decoder_feed(description.network, *inputs)
+                parts.append(feed)
             for rows in map(int, arguments.batches.split(",")):
                 found = {
                     "model": checkpoint.stem,

@@ -59,7 +59,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "runs": RUN_BASE,
         "evaluation": RUN_BASE | {"runs", "importing"},
         "loops": RUN_BASE | {"runs", "evaluation"},
-        "release": RUN_BASE | {"runs", "evaluation", "loops"},
+        "release": RUN_BASE | {"runs", "evaluation", "loops", "importing"},
         "cli": RUN_BASE | {"runs", "evaluation", "loops", "importing", "release"},
         "__main__": RUN_BASE | {"runs", "cli"},
     },

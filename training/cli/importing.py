@@ -52,6 +52,7 @@ def add_import(subparsers: Any) -> None:
     add("--classes", type=int, help="instead of --labels: so many, called 0, 1, …")
     add("--label-form", choices=LABEL_FORMS, help="of a module's label (default: index)")
     add("--no-truncation", action="store_true", help="the latent has no mean to be moved to")
+    add("--portable", action="store_true", help="quantise it: the same bytes on every machine")
     add("--fit", choices=FITS, default="pad", help="how other pictures are fitted (default: pad)")
     add("--data", default="unknown", help="what it was trained on, for the card")
     add("--licence", default="unknown", help="licence of that, for the card")
@@ -110,6 +111,11 @@ def import_generator(arguments: argparse.Namespace) -> None:
     """``import``."""
     from training.importing import publish, torch_module
 
+    quantise = None
+    if arguments.portable:
+        from training.release.portable.imported import portable_graph
+
+        quantise = portable_graph
     options = options_of(arguments)
     source: str = arguments.source
     if source.endswith(".onnx"):
@@ -118,7 +124,7 @@ def import_generator(arguments: argparse.Namespace) -> None:
         ]
         if unused:
             raise GeneratorError(f"--{unused[0]} is of torch modules; {source} is an ONNX file")
-        publish.import_onnx(Path(source), arguments.encoder, options)
+        publish.import_onnx(Path(source), arguments.encoder, options, quantise=quantise)
         return
     if source.endswith((".pth", ".pt", ".safetensors", ".ckpt")):
         raise GeneratorError(
@@ -136,7 +142,7 @@ def import_generator(arguments: argparse.Namespace) -> None:
         print("no --weights: the module is imported with those it was built with", flush=True)
     if options.labels and options.label_form is None:
         options = dataclasses.replace(options, label_form="index")
-    publish.import_torch(module, arguments.method, arguments.encode, options)
+    publish.import_torch(module, arguments.method, arguments.encode, options, quantise=quantise)
 
 
 def _arguments(pairs: list[str]) -> dict[str, Any]:

@@ -37,6 +37,12 @@ def card(name: str, description: Description, digest: str, trial: Trial) -> str:
     )
     rows = "the same bits" if trial.difference == EXACT else f"within {trial.difference:.1e}"
     note = f"{_escaped(str(training['note']))}\n\n" if training["note"] else ""
+    machines = "not asked for: another processor may round some pixels otherwise"
+    if description.portable:
+        graph = next(iter(description.graphs.values()))
+        machines = (
+            f"the same bytes (portable); quantised, at {graph.mean_difference:.2g} levels a pixel"
+        )
     shape = " x ".join(map(str, config.image_shape))
     return f"""# {name}
 
@@ -53,6 +59,7 @@ Samples of the seeds from 0 on, none chosen.
 | image | {shape} (channels, height, width), {config.output.range} |
 | labels | {_escaped(", ".join(description.labels)) or "none"} |
 | rows alone and among others | {rows} |
+| on other machines | {machines} |
 | time | {trial.milliseconds:.3g} ms an image on one core, where it was imported |
 | digest | `{digest}` |
 

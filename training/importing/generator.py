@@ -15,6 +15,7 @@ from training.importing.options import Options
 from training.importing.signature import assigned_inputs, checked_range, ends_of, image_shape
 from training.importing.trial import Trial, run, session_of, try_graph
 from training.networks.configs import Operation
+from training.networks.golden import golden_inputs, output_digest
 from training.networks.graph.config import MAX_BATCH, GraphConfig, Pixels
 from training.networks.graph.rows import Feed, decoder_feed, from_graph, to_graph
 from training.networks.header import Graph
@@ -22,6 +23,7 @@ from training.networks.noise import latents_of_seeds
 
 Say = Callable[[str], object]
 Floats = NDArray[np.float32]
+Quantise = Callable[[bytes, GraphConfig], bytes]
 InTorch = Callable[[Feed], list[Floats]]  # what torch computes of a graph's inputs
 
 MAX_DIFFERENCE = 1e-3  # from torch, of a pixel's range
@@ -93,6 +95,39 @@ class Decoder:
                 "first axis has to be the batch"
             )
         return output.shape[1:]
+
+    def quantised(self, quantise: Quantise, say: Say, before: Floats) -> tuple[Trial, Floats]:
+        """Make it portable; tells what that costs in likeness. As ``tried``.
+
+        Args:
+            quantise: Makes the graph portable.
+            say: Gets the cost.
+            before: Images of the same seeds, in floating point.
+        """
+        self.data = quantise(self.data, self.config)
+        self._session = session_of(self.data, self._source)
+        output = dataclasses.replace(self.config.output, range="0..255")
+        self.config = dataclasses.replace(self.config, output=output)
+        self._options = dataclasses.replace(self._options, range="0..255")
+        trial, images = self.tried(lambda _: None, None)
+        count = min(len(before), len(images))
+        apart = np.abs(np.rint(before[:count] * 255) - images[:count] * 255)
+        golden, labels = golden_inputs(self.config, self.operation, self.config.max_batch)
+        rows = decoder_feed(self.config, golden, labels)
+        (raw,) = run(self._session, [self._output], rows, self._source)
+        self.graph = Graph(
+            hashlib.sha256(self.data).hexdigest(),
+            count,
+            float(apart.max() / 255),
+            float((apart > 0).mean()),
+            float(apart.mean()),
+            output_digest([from_graph(raw, self.config, len(raw))]),
+        )
+        say(
+            f"portable: of {count} images the pixels differ by {apart.mean():.2g} of 255 levels on "
+            f"average, at most {apart.max():.0f}; {(apart > 1).mean():.1%} by more than one"
+        )
+        return trial, images
 
     def tried(self, say: Say, reference: InTorch | None) -> tuple[Trial, Floats]:
         """What the trial found, and images (n, C, H, W) in [0, 1]. Sets the config and graph."""

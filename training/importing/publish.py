@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.importing.card import card, write_picture
 from training.importing.errors import GeneratorError
-from training.importing.generator import Decoder, Floats, InTorch, Say, with_encoder
+from training.importing.generator import Decoder, Floats, InTorch, Quantise, Say, with_encoder
 from training.importing.onnx_file import read_onnx
 from training.importing.options import Options, parse_noise
 from training.importing.signature import image_shape
@@ -32,7 +32,13 @@ from training.networks.header import NAME, Description
 _LABEL_NAMES = ("label", "labels", "y", "c", "cls", "class_labels", "class_label", "classes")
 
 
-def import_onnx(path: Path, encoder: Path | None, options: Options, say: Say = print) -> Path:
+def import_onnx(
+    path: Path,
+    encoder: Path | None,
+    options: Options,
+    say: Say = print,
+    quantise: Quantise | None = None,
+) -> Path:
     """Import an exported graph.
 
     Args:
@@ -40,6 +46,7 @@ def import_onnx(path: Path, encoder: Path | None, options: Options, say: Say = p
         encoder: Of ``encode``; None = none.
         options: What the file does not say.
         say: Gets what was found, line by line.
+        quantise: Makes a graph portable (``training.release.portable.imported``); None = as it is.
 
     Returns:
         The checkpoint.
@@ -49,7 +56,7 @@ def import_onnx(path: Path, encoder: Path | None, options: Options, say: Say = p
     """
     model = read_onnx(path)
     other = None if encoder is None else read_onnx(encoder)
-    return _publish(model, other, options, say, path.name, {})
+    return _publish(model, other, options, say, path.name, {}, quantise)
 
 
 def publish_module(
@@ -114,7 +121,12 @@ def publish_module(
 
 
 def import_torch(
-    module: nn.Module, method: str, encode: str | None, options: Options, say: Say = print
+    module: nn.Module,
+    method: str,
+    encode: str | None,
+    options: Options,
+    say: Say = print,
+    quantise: Quantise | None = None,
 ) -> Path:
     """Import a torch module: export it, and compare it with torch. As ``import_onnx``."""
     module = module.cpu().eval()
@@ -136,7 +148,7 @@ def import_torch(
         other = export(encoder, {"picture": pictures}, names, f"{name}.{encode}")
         references["encode"] = _in_torch(encoder, ["picture"])
     options = dataclasses.replace(options, latent=noise)
-    return _publish(model, other, options, say, name, references)
+    return _publish(model, other, options, say, name, references, quantise)
 
 
 def _decoder_pass(
@@ -221,6 +233,7 @@ def _publish(
     say: Say,
     source: str,
     references: Mapping[Operation, InTorch],
+    quantise: Quantise | None,
 ) -> Path:
     """Try the graphs, describe them, and write the checkpoint."""
     path = options.store / f"{options.name}.safetensors"
@@ -240,6 +253,12 @@ def _publish(
             encoder, config, options, source, images, references.get("encode"), say
         )
         files["encode"], graphs["encode"] = data, graph
+    if quantise is not None:
+        if encoder is not None:
+            raise GeneratorError("--portable is for images alone; leave the encoder out")
+        trial, images = generator.quantised(quantise, say, images)
+        config, files = generator.config, {generator.operation: generator.data}
+        graphs = {generator.operation: generator.graph}
     _say_trial(say, trial)
     description = Description(
         kind=GRAPH,
