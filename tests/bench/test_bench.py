@@ -33,6 +33,13 @@ def wrk_line(**errors: int) -> str:
     return f"Running 2s test\n\nbench-json {json.dumps({**counted, 'errors': errors})}\n"
 
 
+def test_where_requests_are_to_fail_none_may_succeed() -> None:
+    output = wrk_line(**{"connect": 0, "status over 399": 0})
+    with pytest.raises(BenchError, match="status below 400"):
+        wrk.parse(output, fails=True)
+    wrk.parse(output)
+
+
 def test_counts_of_wrk_become_rates_and_milliseconds() -> None:
     told = wrk.parse(wrk_line(connect=0, timeout=0))
     assert told == {"per_s": 500, "requests": 1000, "failed": 0, "p50_ms": 1.5, "p99_ms": 9}
