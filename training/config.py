@@ -137,7 +137,7 @@ class GanRun(RunConfig):
     classifier_weight: float = setting(
         0.2,
         "weight of the cross-entropy of the discriminator's class head, which the presets "
-        "published and lite have; 0 = off",
+        "published and signs have; 0 = off",
     )
     label_modes: int = setting(
         0,
@@ -194,7 +194,7 @@ class GanRun(RunConfig):
             reasons["r1_every"] = "r1_gamma is 0; set --r1-gamma too"
         if self.classifier_weight and not self.discriminator.classifier:
             reasons["classifier_weight"] = (
-                "its discriminator has no class head; use --preset published or lite"
+                "its discriminator has no class head; use --preset published or signs"
             )
         elif self.classifier_weight and kind == "gan" and not self.label_modes:
             reasons["classifier_weight"] = "it trains without labels; set --label-modes 1"

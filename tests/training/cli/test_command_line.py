@@ -28,7 +28,6 @@ from tests.training.tiny import (
     usage_error,
 )
 from training.__main__ import main
-from training.config import as_json
 from training.data import folder
 from training.data.pictures import Image, PictureError
 from training.data.sources import data_spec, load_data
@@ -210,16 +209,6 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
     assert multiply_adds(layers, torch.zeros(1, 3, 4, 4)) == 16 * 5 * 3 * 9 + 80 * 7
 
 
-@pytest.mark.parametrize("kind", ["gan", "cgan"])
-def test_lite_is_published_with_a_generator_of_less_than_half_the_cost(kind: str) -> None:
-    lite, published = PRESETS[kind]["lite"], PRESETS[kind]["published"]
-    costs, others = networks_of(lite), networks_of(published)
-    assert 1.4e6 < costs["generator"][1] < 1.65e6
-    assert costs["generator"][1] < others["generator"][1] / 2
-    assert costs["discriminator"] == others["discriminator"]
-    assert as_json(lite) | {"network": 0} == as_json(published) | {"network": 0}
-
-
 @pytest.mark.parametrize(
     ("kind", "preset"), [(kind, preset) for kind in PRESETS for preset in PRESETS[kind]]
 )
@@ -302,7 +291,7 @@ def test_help_without_a_command_names_them_all(
         (
             "cgan --classifier-weight .5",
             "cgan with preset compact: --classifier-weight has no effect: its discriminator has no "
-            "class head; use --preset published or lite. Leave out what has no effect",
+            "class head; use --preset published or signs. Leave out what has no effect",
         ),
         (
             "gan --preset published --label-modes 0 --classifier-weight 1",
