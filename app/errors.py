@@ -121,8 +121,8 @@ class UnknownModelError(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
     about = "No model of this name is loaded. GET /models lists the names."
     example = (
-        "unknown model 'mnist-cgan'; available: mnist-cgan-v6, mnist-vae-v5; did you "
-        "mean mnist-cgan-v6?"
+        "unknown model 'mnist-cgan'; available: mnist-cgan-v7, mnist-vae-v5; did you "
+        "mean mnist-cgan-v7?"
     )
 
 
@@ -231,7 +231,7 @@ class NoRecipeError(ServiceError):
 class WrongModelError(ServiceError):
     status, slug, title = 422, "wrong-model", "This model cannot do that"
     about = "Labels need a conditional model; encoding and decoding need a VAE."
-    example = "mnist-gan-v7 is unconditional and takes no label; models that do: mnist-cgan-v6"
+    example = "mnist-gan-v8 is unconditional and takes no label; models that do: mnist-cgan-v7"
 
 
 class HeadersTooLargeError(ServiceError):
@@ -302,7 +302,7 @@ class ModelFailureError(ServiceError):
     about = (
         "The forward pass raised an error for this request's rows. Other requests are not affected."
     )
-    example = "mnist-cgan-v6 failed to generate (RuntimeError)"
+    example = "mnist-cgan-v7 failed to generate (RuntimeError)"
 
 
 class NotFiniteError(ServiceError):

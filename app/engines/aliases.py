@@ -1,6 +1,6 @@
 """``aliases.txt`` in the store: other names of models.
 
-One a line, ``default -> mnist-cgan-v6``; ``#`` begins a comment. ``default`` is the model of
+One a line, ``default -> mnist-cgan-v7``; ``#`` begins a comment. ``default`` is the model of
 requests that name none, ``encoder`` that of pictures and latents; all others are names that clients
 may use. Pointing one at another checkpoint promotes that, or rolls it back.
 """
@@ -46,7 +46,7 @@ def read_aliases(folder: Path) -> dict[str, str]:
         found = _LINE.fullmatch(line)
         if found is None or not (NAME.fullmatch(found[1]) and NAME.fullmatch(found[2])):
             raise StartupError(
-                f"{path}, line {number}, is no alias such as: default -> mnist-cgan-v6"
+                f"{path}, line {number}, is no alias such as: default -> mnist-cgan-v7"
             )
         if found[1] in aliases:
             raise StartupError(f"{path}, line {number}: {found[1]} is there twice")

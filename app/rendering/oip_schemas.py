@@ -51,7 +51,7 @@ class TensorMetadata(StrictModel):
 class ModelMetadata(StrictModel):
     """What a model takes and returns."""
 
-    name: str = Field(examples=["mnist-cgan-v6"])
+    name: str = Field(examples=["mnist-cgan-v7"])
     versions: list[str] = Field(examples=[["1"]])
     platform: str = Field(examples=["onnx_onnxv1"])
     inputs: list[TensorMetadata]

@@ -183,7 +183,7 @@ def main() -> None:
     add("--seconds", type=whole(1, 120), default=5, help="length of each measurement")
     add("--label", type=whole(0, 9999), default=7, help="class index asked for")
     add("--engine", choices=["onnx", "torch"], default="onnx", help="of all, ours too")
-    add("--model", default="mnist-cgan-v6", help="checkpoint in the store")
+    add("--model", default="mnist-cgan-v7", help="checkpoint in the store")
     add("--models-dir", type=Path, help="as of python -m app")
     add("--workers", type=whole(1, 1024), help="processes with the model; ours: passed on if given")
     add("--install-only", action="store_true", help="make the environments and end")

@@ -59,7 +59,7 @@ assert images.dataset(n=3, seed=1).startswith(b"PK")
 try:
     images.generate_get(label="12")
 except ApiException as error:
-    assert error.data.detail == "label is '12'; mnist-cgan-v6 knows 0 to 9", error
+    assert error.data.detail == "label is '12'; mnist-cgan-v7 knows 0 to 9", error
 print("made, verified, encoded and decoded")
 """
 

@@ -20,23 +20,23 @@ from kserve.protocol.infer_type import RequestedOutput
 async def main():
     client = InferenceRESTClient(RESTConfig(protocol="v2"))
     assert await client.is_server_live(sys.argv[1])
-    assert await client.is_model_ready(sys.argv[1], "mnist-cgan-v6")
+    assert await client.is_model_ready(sys.argv[1], "mnist-cgan-v7")
     found = []
     for binary in (False, True):
         seed, label = InferInput("seed", [2], "INT64"), InferInput("label", [2], "INT64")
         seed.set_data_from_numpy(np.array([42, 7]), binary_data=binary)
         label.set_data_from_numpy(np.array([7, 3]), binary_data=binary)
         wanted = [RequestedOutput("image", parameters={"binary_data": binary})]
-        request = InferRequest("mnist-cgan-v6", [seed, label], request_outputs=wanted)
-        answer = await client.infer(sys.argv[1], request, model_name="mnist-cgan-v6")
-        assert answer.model_name == "mnist-cgan-v6"
+        request = InferRequest("mnist-cgan-v7", [seed, label], request_outputs=wanted)
+        answer = await client.infer(sys.argv[1], request, model_name="mnist-cgan-v7")
+        assert answer.model_name == "mnist-cgan-v7"
         (image,) = [output.as_numpy() for output in answer.outputs]
         assert (image.shape, image.dtype) == ((2, 28, 28), np.uint8), (image.shape, image.dtype)
         found.append(image)
     np.testing.assert_array_equal(*found)
-    other = InferRequest("mnist-gan-v7", [seed])
+    other = InferRequest("mnist-gan-v8", [seed])
     try:
-        await client.infer(sys.argv[1], other, model_name="mnist-cgan-v6")
+        await client.infer(sys.argv[1], other, model_name="mnist-cgan-v7")
     except Exception as error:
         assert "400" in repr(error), repr(error)
     else:
@@ -58,7 +58,7 @@ for binary in (False, True):
     seed = InferInput("seed", [2], "INT64")
     seed.set_data_from_numpy(np.array([42, 7]), binary_data=binary)
     wanted = [InferRequestedOutput("image", binary_data=binary)]
-    found.append(client.infer("mnist-cgan-v6", [seed], outputs=wanted).as_numpy("image"))
+    found.append(client.infer("mnist-cgan-v7", [seed], outputs=wanted).as_numpy("image"))
 np.testing.assert_array_equal(*found)
 print("inferred")
 """

@@ -235,7 +235,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
         description="Figures of published checkpoints, each beside what real images score and what "
         "the header states; docs/explanation/quality.md says what they mean",
     )
-    measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v6")
+    measure.add_argument("names", nargs="*", metavar="NAME", help="such as mnist-cgan-v7")
     measure.add_argument("--all", action="store_true", help="every checkpoint in the store")
     measure.add_argument(
         "--damage",
@@ -268,7 +268,7 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     export = subparsers.add_parser(
         "export", help="copy a published checkpoint with the graphs that ONNX Runtime serves"
     )
-    export.add_argument("name", help="name in the store, such as mnist-cgan-v6")
+    export.add_argument("name", help="name in the store, such as mnist-cgan-v7")
     export.add_argument("folder", type=Path, help="folder of the copy; another than the store")
     export.add_argument("--store", type=Path, default=STORE, help="(default: models_store)")
     export.add_argument(

@@ -55,7 +55,7 @@ _ANY_IMAGES = {
         "immutable: the address names the model's digest."
     ),
     "Vary": _header("Accept"),
-    "Content-Disposition": _header("inline, and a name for the file: mnist-cgan-v6-7-42.png."),
+    "Content-Disposition": _header("inline, and a name for the file: mnist-cgan-v7-7-42.png."),
 }
 _SEEDED = _ANY_IMAGES | {
     "X-Seed": _header("Seed of the first image.", "integer"),

@@ -57,7 +57,7 @@ ModelName = Annotated[
     Query(
         max_length=_NAME_AND_DIGEST,
         description="Model, as GET /models lists them. Append @ and 12 or more digits of its "
-        "digest to pin the checkpoint (mnist-cgan-v6@ae2f504ba156): 404 if another is served. "
+        "digest to pin the checkpoint (mnist-cgan-v7@a99d8d06b407): 404 if another is served. "
         "Default: the service's default model; with a label, the default conditional model or one "
         "that has a class of this name.",
     ),

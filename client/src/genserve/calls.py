@@ -78,7 +78,7 @@ def generate(
     """Sample images, of one class if ``label`` is given.
 
     Args:
-        model: A name, or a name pinned to its checkpoint: ``mnist-cgan-v6@ae2f504ba156``.
+        model: A name, or a name pinned to its checkpoint: ``mnist-cgan-v7@a99d8d06b407``.
         label: A class's name or index.
         n: Images, 1 if left out.
         seed: Image i has seed + i. The same seed gives the same image; random if left out.

@@ -22,7 +22,7 @@ def test_aliases_are_read_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("default", "line 1, is no alias such as: default -> mnist-cgan-v6"),
+        ("default", "line 1, is no alias such as: default -> mnist-cgan-v7"),
         ("a -> b\nc = d", "line 2"),
         ("a -> b -> c", "line 1"),
         ("A -> b", "line 1"),
@@ -51,5 +51,5 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_shipped_aliases_name_shipped_models() -> None:
     aliases = read_aliases(STORE)
-    assert aliases["default"] == "mnist-cgan-v6"
+    assert aliases["default"] == "mnist-cgan-v7"
     assert all((STORE / f"{name}.safetensors").is_file() for name in aliases.values())

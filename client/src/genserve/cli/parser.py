@@ -115,7 +115,7 @@ EXAMPLES = {
     "traverse": ("genserve traverse photo.jpg --axes 0-3 -o axes.png",),
     "dataset": ("genserve dataset --n 10000 --seed 0 --split train -o digits.zip",),
     "verify": ("genserve verify seven.png",),
-    "models": ("genserve models", "genserve models mnist-cgan-v6", "genserve models --json"),
+    "models": ("genserve models", "genserve models mnist-cgan-v7", "genserve models --json"),
     "status": ("genserve status --url 127.0.0.1:8400",),
 }
 
