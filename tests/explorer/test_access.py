@@ -125,10 +125,11 @@ def test_forced_colours_keep_what_only_colour_shows(forced: Page, shipped: Any) 
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.locator("#announce")).to_have_text("Request copied")
     assert np.ptp(pixels(page.locator("#announce").screenshot())[4:-4, 16:-16]) > 100
-    # Numerals of the map are painted for a dark ground, whatever the page's is.
+    # Numerals of both maps, the first view's too, are painted for a dark ground, whatever the
+    # page's is.
     page.emulate_media(color_scheme="light", forced_colors="active")
     page.get_by_role("tab", name="Draw").click()
-    assert colours(page, ".plane", "backgroundColor") == ["rgb(11, 12, 16)"]
+    assert colours(page, ".plane", "backgroundColor") == ["rgb(11, 12, 16)"] * 2
     strip = pixels(page.locator("#latents input").first.screenshot())[:, :12]
     assert np.ptp(strip) > 100  # a line, and the ground around it
 

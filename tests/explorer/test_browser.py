@@ -58,7 +58,7 @@ def test_below_a_prefix_each_view_and_the_documentation_stay_below_it(
     options = ("--models-dir", str(tiny_store), "--workers", "1", "--root-path", "/api")
     with start_server(*options) as server, watched(browser, server.url) as page:
         page.on("response", note)
-        for view in ("board", "draw", "models", "verify"):
+        for view in ("look", "draw", "models", "verify"):
             opened(page, f"{server.url}/api", view)
         saved = httpx.get(f"{server.url}/generate?label=6&seed=31").content
         drop(page, "#verify-drop", "six.png", saved)

@@ -32,7 +32,8 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
     expect(page.locator("#morph-how")).to_contain_text(CGAN)  # one label: by seeds
     assert start.locator("h3").inner_text() == "Start: 3, style 2"
     path = httpx.get(
-        f"{shipped.url}/interpolate?label=3&seeds=2,4&steps=16&method=slerp&format=json"
+        f"{shipped.url}/interpolate?label=3&seeds=2,4&truncation=0.7&steps=16&method=slerp"
+        "&format=json"
     ).json()["items"]
     page.locator("#morph-scrub").focus()
     page.keyboard.press("End")
@@ -47,7 +48,7 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
         assert film.format == "WEBP"
         assert getattr(film, "n_frames", 1) == 16
         assert film.size == (8 * 28, 8 * 28)
-    page.wait_for_url(re.compile(r"a=.*,3,2,1&b=.*,3,4,1"))
+    page.wait_for_url(re.compile(r"a=.*,3,2,0\.7&b=.*,3,4,0\.7"))
 
 
 def test_a_morph_takes_the_drawing_and_a_picture_of_the_first_view(
