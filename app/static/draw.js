@@ -146,8 +146,7 @@ export function draw(app) {
       const indices = order.slice(0, Math.min(UNFOLDED, Math.floor(maxImages / 2)));
       const at = (index, value) => rounded().map((old, i) => (i === index ? value : old));
       const json = { z: indices.flatMap((index) => [at(index, -RANGE), at(index, RANGE)]) };
-      const query = { model: model.pin, format: "json" };
-      const { data } = await request("/decode", { query, json, signal, shown: false, patient: false });
+      const { data } = await request("/decode", { query: { model: model.pin, format: "json" }, json, signal, shown: false });
       if (signal.aborted) return;
       const src = (place) => pngAddress(data.items[place].image);
       indices.forEach((index, i) => sliders.setEnds(index, src(2 * i), src(2 * i + 1)));
@@ -260,6 +259,7 @@ export function draw(app) {
     if (!klOf(model, [])) {
       arrange(); // all images are here: compute the KL of each latent from them
       replan();
+      ends(); // the sliders are new
     }
     if (wanted && !planes.some(({ id }) => id === wanted)) {
       wanted = null;

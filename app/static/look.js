@@ -4,7 +4,7 @@ import { request } from "./api.js";
 import { detail } from "./detail.js";
 import { $, el, pngAddress, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { conditional, defaultModel, fillModels, modelOf, models, partsOfName, samples } from "./models.js";
+import { conditional, defaultModel, fillModels, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
 import { bindPause, mayMove } from "./motion.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { TYPICAL, truncationIn } from "./state.js";
@@ -167,7 +167,7 @@ export function look(app) {
         model: model.pin,
         label: labelFor(model),
         seeds: `${tile.seed},${to}`,
-        steps: String(STEPS),
+        steps: String(Math.min(STEPS, maxImages)),
         truncation: model.truncation && truncation !== 1 ? String(truncation) : undefined,
         format: "json",
       };

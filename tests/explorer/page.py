@@ -67,6 +67,11 @@ def written(page: Page) -> None:
     expect(page.locator("body:not([data-unsaved])")).to_have_count(1)
 
 
+def shows(view: str) -> str:
+    """What a view shows once it is there: pictures, or bars of a request's time."""
+    return "#speed-last .stack" if view == "speed" else f"#view-{view} img:visible"
+
+
 def nothing_overflows(page: Page) -> None:
     width, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= seen, f"{page.url} is {width} pixels wide on {seen}"

@@ -20,6 +20,7 @@ from tests.explorer.page import (
     opened,
     png,
     settled,
+    shows,
     slow,
     tile,
     watched,
@@ -181,7 +182,7 @@ def test_late_answers_are_waited_for_and_shown(browser: Any, serve: Serve) -> No
         for view in ASKING:
             opened(page, url, view)
             expect(page.locator("#notice")).to_be_hidden()
-            assert page.locator(f"#view-{view} img:visible").count() > 0
+            assert page.locator(shows(view)).count() > 0
 
 
 def broken_html(route: Route) -> None:
@@ -219,8 +220,7 @@ def test_a_failure_is_shown_in_each_view_and_a_retry_helps(
             page.get_by_role("button", name="Try again").click()
             expect(notice).to_be_hidden()
             at_rest(page)
-            shows = "#speed-last .stack" if view == "speed" else f"#view-{view} img:visible"
-            expect(page.locator(shows).first).to_be_visible()
+            expect(page.locator(shows(view)).first).to_be_visible()
 
 
 def test_offline_is_shown_in_each_view(browser: Any, serve: Serve) -> None:
