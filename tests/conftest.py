@@ -40,6 +40,9 @@ from training.networks.header import Description
 from training.release.export import save_with_graphs
 from training.release.portable.quantise import quantise
 
+# Under nohup it is ignored, and what tests start would ignore it, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "models_store"
 

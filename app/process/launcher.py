@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.core.telemetry import logs
-from app.engines.store_watch import StoreWatch
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS
 from app.process.exit_status import stop_before_ready
@@ -143,7 +143,7 @@ def _supervise(
         on_exit=metrics.ended,
         silent_s=silent_s,
         prepare=lambda: prepare(anew=True),
-        changed=StoreWatch(settings.models_dir).changed if settings.reload == "watch" else never,
+        changed=_changed(settings),
     ).run()
 
 
@@ -173,3 +173,11 @@ def _log_shortage(settings: Settings) -> None:
 def _print_ready(sockets: list[socket.socket]) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         print(f"Genserve is ready: open {url(sockets)}", flush=True)
+
+
+def _changed(settings: Settings) -> Callable[[], bool]:
+    if settings.reload != "watch":
+        return never
+    from app.engines.store_watch import StoreWatch  # numpy comes with it
+
+    return StoreWatch(settings.models_dir).changed

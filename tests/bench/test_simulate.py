@@ -45,9 +45,9 @@ def test_in_an_overload_the_replicas_are_kept_busy_and_no_queue_stands(
 ) -> None:
     """What is accepted takes longer than the target where other clients' turns are earlier: they
     come later, and go first."""
-    cluster = simulate(scenario, 2, 4, images, seed=4)
-    tally = cluster.tally
-    assert tally.answered > 0.95 * 4 * 2 * images * capacity(images)
+    seconds = 8  # of so few that it has, a client's share varies by chance
+    tally = simulate(scenario, 2, seconds, images, seed=4).tally
+    assert tally.answered > 0.95 * seconds * 2 * images * capacity(images)
     assert centile(tally.durations, 50) < 0.15
     assert centile(tally.durations, 99) < p99_s
     assert jain([given / asked for asked, given in tally.by_client.values()]) > 0.97

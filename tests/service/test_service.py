@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter
 
 from app.formats.png import to_png
+from tests.live_service import until
 from tests.shipped import CGAN, GAN, STORE, VAE
 
 
@@ -188,8 +189,8 @@ def test_nothing_is_computed_for_clients_that_have_left(shipped: Any) -> None:
         connection.sendall(request)
     for connection in connections:
         connection.close()
-    answer = httpx.post(f"{shipped.url}/generate?label=7&seed=42", timeout=30)
-    assert answer.status_code == 200
+    # Refused until the service has noticed that they left.
+    until(lambda: httpx.post(f"{shipped.url}/generate?label=7&seed=42").status_code == 200)
     assert counted(shipped.url, "genserve_images_total") - images < 150 * 64 / 4
     left = [line for line in httpx.get(f"{shipped.url}/metrics").text.splitlines() if "499" in line]
     assert left

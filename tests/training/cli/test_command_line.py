@@ -54,7 +54,7 @@ def test_python_m_training_trains_on_mnist_files(made_up_mnist: Path, here: Path
     assert "publish it with: python -m training publish runs/cgan-compact-001" in done.stdout
     (results,) = (line for line in done.stdout.splitlines() if "losses: " in line)
     places = [here / place for place in re.findall(r": (\S+)", results)]
-    assert places[0] == folder / "losses.jsonl"  # no epoch has ended: no pictures yet
+    assert places[:2] == [folder / "samples", folder / "losses.jsonl"]
     assert all(place.exists() for place in places)
     assert [line["step"] for line in lines(folder)] == [1, 2]
     config = json.loads((folder / "config.json").read_text())

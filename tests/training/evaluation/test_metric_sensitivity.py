@@ -68,7 +68,7 @@ MOVES: dict[str, dict[str, float]] = {
         "histogram_distance": 0.06,
     },
     "noise 0.05": {
-        "frechet_train_ratio": 2,
+        "frechet_train_ratio": 1.5,
         "kid_train": 0.03,
         "histogram_distance": 0.3,
         "black_pixels": -0.13,

@@ -242,7 +242,8 @@ def test_many_short_epochs_leave_few_pictures_whether_or_not_they_were_resumed(
     train(settings, digits, tmp_path / "parts", 37)
     train(settings, digits, tmp_path / "parts")
     names = sorted(path.name for path in (tmp_path / "whole/samples").iterdir())
-    assert names == [f"epoch-{epoch:03d}.png" for epoch in (5, 10, 15, 20, 23)]
+    epochs = [f"epoch-{epoch:03d}.png" for epoch in (5, 10, 15, 20, 23)]
+    assert names == [*epochs, "step-0000001.png"]
     assert names == sorted(path.name for path in (tmp_path / "parts/samples").iterdir())
     whole, parts = measured(tmp_path / "whole"), measured(tmp_path / "parts")
     assert whole == parts

@@ -57,12 +57,13 @@ def test_every_loop_trains_to_its_end(name: str, digits: Dataset, tmp_path: Path
 
 @pytest.mark.parametrize(("name", "size"), [("gan-dense", (102, 82)), ("cgan", (102, 82)),
                                             ("vae-conv", (102, 102))])  # fmt: skip
-def test_each_epoch_leaves_a_picture(
+def test_each_epoch_and_the_first_step_leave_a_picture(
     name: str, size: tuple[int, int], digits: Dataset, tmp_path: Path
 ) -> None:
     train(RUNS[name], digits, tmp_path)
     pictures = sorted((tmp_path / "samples").iterdir())
-    assert [path.name for path in pictures] == [f"epoch-00{n}.png" for n in (1, 2, 3)]
+    epochs = [f"epoch-00{n}.png" for n in (1, 2, 3)]
+    assert [path.name for path in pictures] == [*epochs, "step-0000001.png"]
     for path in pictures:
         with Image.open(path) as image:
             assert image.size == size

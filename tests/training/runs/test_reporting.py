@@ -141,7 +141,7 @@ def test_tensorboard_gets_losses_measures_and_pictures(digits: Dataset, tmp_path
     assert [step for step, _ in by_step] == [step for step, _ in expected]
     assert [v for _, v in by_step] == pytest.approx([v for _, v in expected], rel=1e-5)
     assert [event.step for event in events.Scalars("frechet_pixels")] == [4, 8, 12]
-    assert [event.step for event in events.Images("samples")] == [4, 8, 12]
+    assert [event.step for event in events.Images("samples")] == [1, 4, 8, 12]
 
 
 def test_tensorboard_without_its_package_says_how_to_get_it(
