@@ -52,6 +52,16 @@ log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 
 
+class _PageFiles(StaticFiles):
+    """Files of the page, asked for anew each time, which costs a 304: kept by age, modules of two
+    versions would meet after an upgrade."""
+
+    def file_response(self, *args: Any, **more: Any) -> Response:
+        response = super().file_response(*args, **more)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
@@ -100,7 +110,7 @@ def create_app(
     routers = build_router(settings), build_oip_router(settings)
     for router in routers:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", _PageFiles(directory=STATIC), name="static")
 
     for path in ("/health", "/healthz"):  # what some platforms ask instead of /livez
         app.add_api_route(path, livez, include_in_schema=False)

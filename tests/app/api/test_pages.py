@@ -116,3 +116,13 @@ async def test_pages_forbid_foreign_hosts(client: httpx.AsyncClient) -> None:
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert "unsafe-inline" not in (await client.get("/")).headers["content-security-policy"]
+
+
+async def test_files_of_the_page_are_asked_for_anew(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/static/page.css")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-cache"
+    same = {"if-none-match": answer.headers["etag"]}
+    again = await client.get("/static/page.css", headers=same)
+    assert again.status_code == 304
+    assert again.headers["cache-control"] == "no-cache"
