@@ -119,7 +119,7 @@ def create_app(
     async def page(request: Request) -> Response:
         if root := root_of(request):
             return HTMLResponse(_page_below(root))
-        return FileResponse(STATIC / "index.html")
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

@@ -140,6 +140,9 @@ class FastRequestParser:
         timeout_ms: int | None = None
         if path == PATH:
             accept = headers.get(_ACCEPT, b"").decode("latin-1")
+            # A long one is parsed when its client's turn comes; browsers get errors as pages.
+            if len(accept) > _MAX_CACHED or "text/html" in accept:
+                return None
             timeout = headers[_TIMEOUT].decode("latin-1") if _TIMEOUT in headers else None
             asked, timeout_ms = self._query(query, accept, timeout)
         elif method != "GET" or query:

@@ -125,7 +125,8 @@ class RefusalCache:
 def _kind(request: FastRequest) -> _Kind | None:
     """What makes requests alike; None = this one needs a response of its own."""
     query = request.query
-    if query is None or request.timeout_ms is not None or request.request_id is not None:
+    own = request.timeout_ms, request.request_id, request.if_none_match
+    if query is None or any(value is not None for value in own):
         return None
     if query.seed is not None and query.seed + query.n - 1 > seeds.MAX_SEED:
         return None  # it is wrong: trying again would not help

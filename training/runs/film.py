@@ -21,6 +21,7 @@ ROWS, COLUMNS = 2, 10  # of a frame, out of a run's picture: its last rows, whic
 GAP = 2  # pixels between images of a run's picture (``reporting.write_grid``)
 POINTS = 150  # of each loss
 MAX_BYTES = 200_000
+MAX_SIDE = 16_383  # of a WebP
 QUALITIES = (92, 85, 75, 60, 45, 30)  # of WebP; the first file that fits is taken
 
 # Name in the log -> name in the film.
@@ -58,6 +59,8 @@ def save_film(folder: Path) -> Path | None:
     path = folder / FILM
     with write_errors(path):
         for frames, quality in product(FRAMES, QUALITIES):
+            if min(frames, len(shots)) * ROWS * data.image_size > MAX_SIDE:
+                continue
             kept = _spread(shots, frames)
             xmp = _xmp({"frames": [seen for seen, _ in kept], **notes})
             reel = _reel([_rows(picture, data.image_size) for _, picture in kept])

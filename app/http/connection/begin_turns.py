@@ -59,11 +59,14 @@ class BeginTurns:
         elif self._room < self._most:
             self._room += 1
         self._left = self._room
-        while self._left and self._ring:
-            client, waiting = self._ring.popitem(last=False)
-            self._left -= waiting.popleft()()
-            if waiting:
-                self._ring[client] = waiting
-        self._awake = self._left < self._room
-        if self._awake:
-            self._call_soon(self._next)
+        try:
+            while self._left and self._ring:
+                client, waiting = self._ring.popitem(last=False)
+                begin = waiting.popleft()
+                if waiting:
+                    self._ring[client] = waiting
+                self._left -= begin()
+        finally:  # one that fails stops no other
+            self._awake = self._left < self._room or bool(self._ring)
+            if self._awake:
+                self._call_soon(self._next)

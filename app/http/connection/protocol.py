@@ -5,6 +5,7 @@ which three parties call: the transport, uvicorn's parser, and who answers.
 """
 
 import asyncio
+import contextvars
 import logging
 import re
 import select
@@ -116,7 +117,10 @@ def service_protocol(
             max_share=settings.max_share,
             on_refused=fast_path.refused_connection,
         ),
-        BeginTurns(lambda call: asyncio.get_running_loop().call_soon(call)),
+        # In a context of its own: it is asked for within a request, too, whose context is its own.
+        BeginTurns(
+            lambda call: asyncio.get_running_loop().call_soon(call, context=contextvars.Context())
+        ),
         KeepAlive(settings.keep_alive_seconds, ServiceProtocol.close),
         {
             State.NEW: settings.header_seconds,

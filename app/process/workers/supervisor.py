@@ -96,6 +96,7 @@ class Supervisor:
     _status: int = 0
     _handed_over: int = 0
     _ticked: float = 0.0
+    _looked: float = 0.0  # whether what is served has changed
     _accepted: socket.socket | None = None  # and not handed over yet
 
     def run(self) -> int:
@@ -305,9 +306,11 @@ class Supervisor:
             return
         if not self._was_ready:
             return
-        if self.changed():
-            log.info("the store has changed")
-            self._reload()
+        if now - self._looked >= _TICK_S:
+            self._looked = now
+            if self.changed():
+                log.info("the store has changed")
+                self._reload()
         if self._loading and now - self._loading_since > _LOAD_S:
             self._give_up(f"it took over {_LOAD_S:g} s")
         if self._exchange() and now >= self._backoff.next_start:
@@ -340,7 +343,9 @@ class Supervisor:
     def _hear_generation(self, generation: Generation) -> None:
         try:
             refused = generation.outcome()
-            if refused is None:
+            if refused is None and self._stopping:
+                self._close_generation(generation)  # loaded too late: no worker starts any more
+            elif refused is None:
                 self._start(generation)
         except EOFError:
             refused = "the process that loaded it ended"

@@ -145,3 +145,25 @@ def alive(pid: str) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_stop_while_a_store_is_loaded_ends_all_though_workers_drain_longer() -> None:
+    prepare = """
+def first(channel, place):
+    channel.send_ready(on_gpu=False)
+    status = serve_until_stopped(channel)
+    time.sleep(1)
+    return status
+
+def prepare():
+    print('loading', flush=True)
+    time.sleep(0.5)
+    return working('new')
+"""
+    with running(start(prepare)) as process:
+        assert lines(process, 1) == ["ready"]
+        reload(process)
+        assert lines(process, 1) == ["loading"]
+        rest, log = end(process)
+        assert "new" not in rest
+        assert process.returncode == 0, log
