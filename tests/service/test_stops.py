@@ -140,6 +140,8 @@ def test_ctrl_c_at_any_time_of_the_start_is_no_traceback(tiny_store: Path) -> No
             time.sleep(after_s)  # any time is one that a user may choose
             os.killpg(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=30)
+            if process.returncode == -signal.SIGINT and not errors:
+                continue  # on a busy machine Python itself had not begun to hear signals
             assert process.returncode == 0, errors
             assert len(errors.splitlines()) <= 1, errors
 
