@@ -55,7 +55,7 @@ def test_everything_that_a_fast_request_may_say_is_read() -> None:
     )
     request: Any = parse(
         b"GET /generate?seeds=3,1-2&truncation=0.5&scale=2&metadata=none&label=%37 HTTP/1.1\r\n"
-        b"Host: a\r\nAccept: text/html, image/*;q=0.1, image/webp\r\n\r\n"
+        b"Host: a\r\nAccept: text/plain, image/*;q=0.1, image/webp\r\n\r\n"
     )
     rendering = Rendering(WEBP, scale=2, metadata="none")
     seeds = (3, 1, 2)
