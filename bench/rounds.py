@@ -15,5 +15,5 @@ def rounds(kinds: Sequence[T], args: Namespace) -> Iterator[tuple[int, T, int]]:
     """
     for number in range(args.rounds + 1):
         for kind in kinds[:: 1 if number % 2 else -1]:
-            print(f"round {number}: {kind}", file=sys.stderr, flush=True)
+            print(f"round {number}: {getattr(kind, 'name', kind)}", file=sys.stderr, flush=True)
             yield number, kind, args.seconds if number else 1

@@ -1,6 +1,7 @@
 """One request on its way through the service, and what it may not ask."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from app.batching.ticket import Timing
@@ -10,6 +11,9 @@ from app.errors import InvalidParameterError
 from app.seeds import MAX_SEED
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
+
+# Seconds that the present request had waited for its turn before it began; they count.
+waited_s: ContextVar[float] = ContextVar("waited_s", default=0.0)
 
 
 class RequestContext(NamedTuple):

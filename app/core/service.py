@@ -31,6 +31,7 @@ from app.core.requests import (
     RequestContext,
     check_seeds,
     check_truncation,
+    waited_s,
 )
 from app.core.selection import ModelSelector
 from app.core.telemetry.logs import dropped_lines
@@ -147,6 +148,7 @@ class Service:
         disconnected: Callable[[], bool] | None,
         client: str | None = None,
         trace: RequestTrace | None = None,
+        waited: float | None = None,
     ) -> RequestContext:
         """``track_request`` without a with statement: the caller calls ``end_request``.
 
@@ -154,6 +156,7 @@ class Service:
             timeout_ms, disconnected: As in ``track_request``.
             client: Whose request it is; None = ``clients.current_client``.
             trace: Its span; None = ``tracing.current_trace``.
+            waited: Seconds since it arrived; None = ``requests.waited_s``.
         """
         if self.stopping:
             raise NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
@@ -161,7 +164,8 @@ class Service:
         if timeout_ms is not None:
             allowed_ms = min(timeout_ms, allowed_ms)
         self.in_flight += 1
-        deadline = self.batcher.clock() + allowed_ms / 1e3
+        before_s = waited_s.get() if waited is None else waited
+        deadline = self.batcher.clock() + allowed_ms / 1e3 - before_s
         client, trace = client or current_client.get(), trace or current_trace.get()
         return RequestContext(deadline, disconnected, client, trace)
 

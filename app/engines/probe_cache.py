@@ -1,8 +1,9 @@
 """Times of passes from the last start, in a folder, so that a start need not measure them again.
 
-What is remembered are times alone. That rows repeat is shown at each start, by passes that count
-(``app.engines.probe``): no file here, whoever wrote it, can make a seed's pixels depend on their
-batch. Times that are not those of this machine are measured anew.
+What is remembered are times alone. That all rows repeat was shown when they were measured, on this
+processor with these libraries; a start that uses them shows it at each size with the first rows,
+the last, and some beside one that is no number (``app.engines.probe``). Times that are not those
+of this machine are measured anew.
 """
 
 import functools

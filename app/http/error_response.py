@@ -49,6 +49,12 @@ def path_of(target: bytes) -> str:
     return unquote(path.decode("latin-1"))
 
 
+def shows_pages(accept: bytes) -> bool:
+    """Whether an Accept header is a browser's that opens an address. Programs whose libraries send
+    text/html with everything, such as Java's URLConnection, do not name this type."""
+    return b"application/xhtml+xml" in accept
+
+
 def problem(
     error: ServiceError, request_id: str, path: str, root: str, as_page: bool = False
 ) -> tuple[int, Headers, bytes]:
@@ -70,11 +76,12 @@ def problem(
         body = error_page(error, request_id, root).encode()
     else:
         body = json.dumps(error.problem(request_id, root)).encode()
+    varies = [] if is_v2(path) else [(b"vary", b"Accept")]
     headers = [
         (b"content-type", media.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
-        *([(b"vary", b"Accept")] if as_page else []),
+        *varies,
     ]
     return status, headers, body
 

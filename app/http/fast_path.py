@@ -193,7 +193,8 @@ class FastPath:
         fail = partial(self._fail, arrival, request_id)
         try:
             context = service.begin_request(
-                fast.timeout_ms, disconnected, fast.client, arrival.trace
+                *(fast.timeout_ms, disconnected, fast.client, arrival.trace),
+                waited=time.perf_counter() - arrival.at,
             )
         except Exception as error:
             fail(error)

@@ -17,6 +17,7 @@ from app.core.clients import by_address
 from app.core.requests import TIMEOUT_HEADER
 from app.errors import ServiceError
 from app.http.access import Access
+from app.http.error_response import shows_pages
 from app.http.forwarded import FORWARDING, Forwarded, TrustedProxies, read_forwarded
 from app.http.middleware import REQUEST_ID
 from app.rendering.image_query import ImageQuery
@@ -139,10 +140,10 @@ class FastRequestParser:
         asked: ImageQuery | None = None
         timeout_ms: int | None = None
         if path == PATH:
-            accept = headers.get(_ACCEPT, b"").decode("latin-1")
             # A long one is parsed when its client's turn comes; browsers get errors as pages.
-            if len(accept) > _MAX_CACHED or "text/html" in accept:
+            if len(given := headers.get(_ACCEPT, b"")) > _MAX_CACHED or shows_pages(given):
                 return None
+            accept = given.decode("latin-1")
             timeout = headers[_TIMEOUT].decode("latin-1") if _TIMEOUT in headers else None
             asked, timeout_ms = self._query(query, accept, timeout)
         elif method != "GET" or query:

@@ -11,12 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.batching.ticket import ClientDisconnectedError
 from app.core.clients import by_address, current_client
+from app.core.requests import waited_s
 from app.core.telemetry.metrics import Metrics
 from app.core.telemetry.tracing import TRACE_HEADER, RequestTrace, Tracing, current_trace
 from app.errors import STOPPED_RETRY_S, NotReadyError, ServiceError
 from app.http.access import root_path, route_path
 from app.http.access_log import AccessLog
-from app.http.error_response import as_service_error, common_headers, problem
+from app.http.error_response import as_service_error, common_headers, problem, shows_pages
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -32,6 +33,7 @@ _CSP_DOCS = (
 )
 CLIENT_LEFT = 499  # the client disconnected; in the metrics alone, since nothing is sent
 _HEAD = "genserve.head"  # in the scope of a HEAD request, which runs as GET
+WAITED = "waited_s"  # in the scope's state: seconds for which it had waited for its turn
 _AT_END = "at_end"  # in the scope's state: what is to be called
 DOCS_PATHS = ("/docs", "/redoc")
 
@@ -97,7 +99,9 @@ class RequestMiddleware:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status, size, timing = 0, 0, b""
-        started = time.perf_counter()
+        waited = scope["state"].get(WAITED, 0.0)
+        waited_s.set(waited)
+        started = time.perf_counter() - waited
         trace = _begin_trace(self.tracing, scope) if self.tracing else None
 
         async def send_with_headers(message: Message) -> None:
@@ -163,7 +167,7 @@ async def _send_error(send: Send, error: ServiceError, scope: Scope) -> None:
     accept = dict(scope["headers"]).get(b"accept", b"")
     status, headers, body = problem(
         *(error, scope["state"]["request_id"], route_path(scope), root_path(scope)),
-        as_page=b"text/html" in accept,  # only what shows pages names it
+        as_page=shows_pages(accept),
     )
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -131,6 +131,7 @@ def _supervise(
             _log_shortage(settings)
         _print_ready(sockets)
 
+    changed = _changed(settings)  # looks now: a change while the store is loaded counts
     work = prepare(anew=False)
     assert metrics
     return Supervisor(
@@ -143,7 +144,7 @@ def _supervise(
         on_exit=metrics.ended,
         silent_s=silent_s,
         prepare=lambda: prepare(anew=True),
-        changed=_changed(settings),
+        changed=changed,
     ).run()
 
 

@@ -18,7 +18,7 @@ from tests.live_service import connect, post, read, until
 
 ROOT = Path(__file__).parents[2]
 STOPS = int(os.environ.get("STOPS", "4"))  # under load, in all
-TARGETS = ["/generate?label=7", "/generate?n=2&format=webp", "/nothing", "/generate?label=11"]
+TARGETS = ["/generate?label=7", "/interpolate?label=7&steps=3", "/nothing", "/generate?label=11"]
 
 
 class Busy(threading.Thread):

@@ -48,6 +48,9 @@ class Judge(nn.Module):
 
 
 class _Block(nn.Module):
+    """As ``training.networks.gan.ResidualBlock`` and yet not that: what changes there may change no
+    figure."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)

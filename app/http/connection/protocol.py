@@ -10,6 +10,7 @@ import logging
 import re
 import select
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from app.http.error_response import header_lines, path_of
 from app.http.fast_path import FastPath
 from app.http.fast_request import Peer
 from app.http.forwarded import TrustedProxies
-from app.http.middleware import CLIENT_LEFT, ResponseCutError
+from app.http.middleware import CLIENT_LEFT, WAITED, ResponseCutError
 from app.settings import Settings
 
 MAX_URL = 65536  # bytes
@@ -389,11 +390,13 @@ class ServiceProtocol(HttpToolsProtocol):
         """Called by uvicorn when a request is the connection's oldest: have it wait its turn."""
 
         def begin() -> bool:
-            if not cycle.disconnected:
-                start(cycle, app)
-            return not cycle.disconnected
+            if cycle.disconnected:
+                return False
+            cycle.scope["state"][WAITED] = time.perf_counter() - asked
+            start(cycle, app)
+            return True
 
-        start = super()._start_asgi_task
+        start, asked = super()._start_asgi_task, time.perf_counter()
         self._shared.turns.ask(self._client_of(cycle), begin)
 
     def _client_of(self, cycle: RequestResponseCycle) -> str | None:

@@ -119,7 +119,7 @@ def _fork_on_demand(orders: socket.socket, prepare: Callable[[], Work]) -> int:
     try:
         work = prepare()
     except StartupError as error:
-        orders.send(json.dumps(str(error)[: _MESSAGE_BYTES // 8]).encode())
+        orders.send(json.dumps(str(error)[: _MESSAGE_BYTES // 16]).encode())
         return 1
     except Exception as error:
         log.exception("loading the store anew failed")
@@ -165,6 +165,9 @@ def _fork_orphan(run: Callable[[], int], orders: socket.socket) -> int:
 
     try:
         between = fork(parent, "forking a worker")
+    except OSError:
+        os.close(reading)
+        raise
     finally:
         os.close(writing)
     with open(reading, "rb") as pipe:

@@ -142,6 +142,8 @@ class Supervisor:
                 self._hand_over()
         for number in STOP_SIGNALS:  # a late one is not to change the status
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)  # before what it writes to is closed
         for generation in filter(None, (self._generation, self._loading)):
             self._close_generation(generation)
         return self._status

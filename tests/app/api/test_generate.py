@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 
 from tests.app.api.helpers import AppOf, pixels
+from tests.app.full_route import FULL_ROUTE
 
 FOR_EVER = "public, max-age=31536000, immutable"
-UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route
 
 
 async def arrays(client: httpx.AsyncClient, query: str) -> Any:
@@ -178,7 +178,7 @@ async def test_only_an_address_with_the_models_digest_is_kept_for_ever(
     client: httpx.AsyncClient,
 ) -> None:
     digest = (await client.get("/models/tiny-cgan-v1")).json()["digest"]
-    for path in ({}, UNUSUAL):
+    for path in ({}, FULL_ROUTE):
         by_name = await client.get("/generate?label=7&seed=42", headers=path)
         assert by_name.headers["cache-control"] == "no-cache"
         for digits in (12, 13, 64):
@@ -239,7 +239,7 @@ async def test_a_model_that_does_not_repeat_itself_gives_no_tag(
 ) -> None:
     grades = app_of(client).state.service.engine.reproducibility
     monkeypatch.setitem(grades, "tiny-cgan-v1", "visual")
-    for path in ({}, UNUSUAL):
+    for path in ({}, FULL_ROUTE):
         place = (await client.get("/generate?seed=1", headers=path)).headers["content-location"]
         answer = await client.get(place, headers=path)
         assert "etag" not in answer.headers

@@ -82,9 +82,11 @@ async def test_an_error_is_a_page_to_a_browser_and_a_problem_to_others(
     assert answer.headers["x-request-id"] in read.text
     for address in read.addresses:
         assert (await client.get(address)).status_code == 200, address
-    for accept in ("*/*", "application/json", "image/avif,image/webp,*/*;q=0.8"):
+    java = "text/html, image/gif, image/jpeg, */*; q=0.2"
+    for accept in ("*/*", "application/json", "image/avif,image/webp,*/*;q=0.8", java):
         plain = await client.get(path, headers={"accept": accept})
         assert plain.headers["content-type"] == "application/problem+json"
+        assert plain.headers["vary"] == "Accept"
 
 
 async def test_a_card_says_what_its_json_says(client: httpx.AsyncClient) -> None:

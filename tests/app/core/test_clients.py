@@ -9,10 +9,10 @@ from pydantic import SecretStr
 
 from app.core.clients import by_address, by_key, current_client
 from app.errors import OverShareError
+from tests.app.full_route import FULL_ROUTE
 
 KEYS = ("k" * 16, "another-key-0123")
 PLAIN = "/generate?label=7&seed=42"
-FULL = {"accept": "image/png;q=0.9"}  # takes the full route
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def clients_of(app_of: Callable[[Any], Any]) -> Callable[[Any], list[str | None]
     return watch
 
 
-@pytest.mark.parametrize("how", [{}, FULL])
+@pytest.mark.parametrize("how", [{}, FULL_ROUTE])
 async def test_without_keys_it_is_the_address_on_both_ways(
     make_wire: Any, clients_of: Any, how: dict[str, str]
 ) -> None:

@@ -7,13 +7,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.app.full_route import FULL_ROUTE
+
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
 PLAIN = {"accept": "image/png"}  # takes the fast path, over a socket
-UNUSUAL = {"accept": "image/png;q=0.9"}  # takes the full route of /generate
 
 
 async def test_a_deadline_that_is_no_whole_number_is_refused(wire: httpx.AsyncClient) -> None:
-    for path in (PLAIN, UNUSUAL):
+    for path in (PLAIN, FULL_ROUTE):
         for value in ("0", "-1", "+5", "1.5", "1e3", "", "soon", "007", "9" * 5000):
             answer = await wire.post("/generate?label=7", headers={"x-timeout-ms": value, **path})
             assert answer.status_code == 422, value
@@ -24,7 +25,7 @@ async def test_a_deadline_that_is_no_whole_number_is_refused(wire: httpx.AsyncCl
 
 
 async def test_a_deadline_given_twice_is_refused(wire: httpx.AsyncClient) -> None:
-    for path in (PLAIN, UNUSUAL):
+    for path in (PLAIN, FULL_ROUTE):
         headers = [("x-timeout-ms", "500"), ("x-timeout-ms", "900"), *path.items()]
         answer = await wire.post("/generate?label=7", headers=headers)
         assert answer.status_code == 422
@@ -44,7 +45,7 @@ async def test_the_deadline_is_the_headers_but_never_over_the_services_own(
         return honest(key, rows, then, deadline, *more)
 
     monkeypatch.setattr(batcher, "begin", spy)
-    for path in (PLAIN, UNUSUAL):
+    for path in (PLAIN, FULL_ROUTE):
         for value in ("7000", "999999999999", None):
             given = {} if value is None else {"x-timeout-ms": value}
             answer = await client.get("/generate?label=7&seed=1", headers=given | path)

@@ -9,10 +9,10 @@ from pydantic import SecretStr, ValidationError
 
 from app.http.access import Hosts
 from app.settings import Settings
+from tests.app.full_route import FULL_ROUTE
 
 KEY, OTHER = "k" * 16, "Another-key_0123456789"
 PLAIN = "/generate?label=7&seed=42"
-FULL = {"accept": "image/png;q=0.9"}  # takes the full route
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> Any:
@@ -78,7 +78,7 @@ def test_listed_names_are_answered_to() -> None:
 
 async def test_a_public_name_is_misdirected_on_both_ways(make_wire: Any) -> None:
     wire = await make_wire(allowed_hosts="api.example.com")
-    for extra in ({}, FULL):
+    for extra in ({}, FULL_ROUTE):
         for host in ("test", "api.example.com", "127.0.0.1:9"):
             assert (await wire.get(PLAIN, headers={"host": host, **extra})).status_code == 200
         answer = await wire.get(PLAIN, headers={"host": "evil.example.com", **extra})
@@ -164,7 +164,7 @@ async def test_with_keys_set_a_request_needs_one(make_wire: Any) -> None:
     wire = await make_wire(api_keys=f"{KEY}, {OTHER}")
     answers = []
     for headers in WRONG:
-        for extra in ([], list(FULL.items())):
+        for extra in ([], list(FULL_ROUTE.items())):
             answer = await wire.get(PLAIN, headers=[*headers, *extra])
             problem(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == 'Bearer realm="genserve"'

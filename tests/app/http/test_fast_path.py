@@ -13,12 +13,13 @@ from fastapi.routing import APIRoute
 from app.api.parameters.binding import Binding
 from app.api.router import build_router
 from app.settings import Settings
+from tests.app.full_route import FULL_ROUTE
 from tests.app.http.raw_connection import RawConnection, headers_of
 from tests.app.parameters import query_values
 from tests.hostile import CASES as ALL_CASES
 from tests.hostile import Case
 
-FULL = b"Proxy-Connection: keep-alive"  # has a request take the full route, and changes nothing
+(FULL,) = (f"{name}: {value}".encode() for name, value in FULL_ROUTE.items())
 KEYS = ("first-key-of-a-client", "second-key-of-a-client")
 (NAMES,) = {
     tuple(Binding(route).query)
@@ -29,6 +30,8 @@ KEYS = ("first-key-of-a-client", "second-key-of-a-client")
 LINES = [
     *(f"Accept: {media}".encode() for media in ("*/*", "image/*", "image/png", "text/html", "")),
     *(b"Accept: application/json", b"Accept: image/webp;q=0.9, application/x-npy;q=1"),
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8",
+    b"Accept: text/html, image/gif, image/jpeg, */*; q=0.2",  # Java's URLConnection
     *(b"accept: image/avif,image/webp,image/apng,*/*;q=0.8", b"ACCEPT:application/zip"),
     *(b"Host: again", b"Host: public.example.com", b"Cookie: a=b; \xe9=\xff", b"X-Empty:"),
     *(b"Origin: http://test", b"Origin: null", b"Origin: http://elsewhere", b"DNT: 1"),

@@ -15,6 +15,7 @@ from app.http.forwarded import TrustedProxies
 from app.rendering.image_query import ImageQuery
 from app.rendering.options import Rendering
 from app.settings import Settings
+from tests.app.full_route import FULL_ROUTE
 
 REQUEST = b"POST /generate?label=7&seed=1 HTTP/1.1\r\nHost: test\r\n\r\n"
 READ_QUERY = query_reader(build_router(Settings()).routes, Settings())
@@ -243,3 +244,10 @@ def test_a_seed_is_read_as_if_nothing_were_cached(
     header = b"GET /generate HTTP/1.1\r\nHost: a\r\nUser-Agent: x?seed=%b \r\n\r\n"
     found: Any = parser.parse(header % b"7", CLIENT)
     assert found.query.seed is None
+
+
+def test_what_tests_of_the_full_route_send_takes_it() -> None:
+    assert parse(REQUEST)
+    for name, value in FULL_ROUTE.items():
+        line = f"{name}: {value}\r\n\r\n".encode()
+        assert parse(REQUEST.removesuffix(b"\r\n") + line) is None

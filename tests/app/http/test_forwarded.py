@@ -16,12 +16,12 @@ from app.core.clients import current_client
 from app.http.access import FORWARDED_HOST
 from app.http.forwarded import ForwardedMiddleware, TrustedProxies
 from app.settings import Settings
+from tests.app.full_route import FULL_ROUTE
 from tests.app.http.raw_connection import RawConnection
 
 PROXY = "10.1.2.3"
 NETWORKS = Settings(trusted_proxies="10.0.0.0/8, 127.0.0.1,fd00::/8").proxy_networks
 PLAIN = "/generate?label=7&seed=42"
-FULL = {"accept": "image/png;q=0.9"}  # takes the full route
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ async def test_every_address_in_headers_and_json_is_below_the_root(
             "/traverse?seed=1&axes=0",
             "/dataset?n=3&seed=1",
         ):
-            for extra in (headers, headers | FULL | {"accept": "*/*;q=0.9"}):
+            for extra in (headers, headers | FULL_ROUTE | {"accept": "*/*;q=0.9"}):
                 answer = await behind.get(path, headers=extra)
                 assert answer.status_code == 200, answer.text
                 location = answer.headers["content-location"]
@@ -325,12 +325,13 @@ async def test_the_client_of_a_request_is_the_forwarded_one_on_both_ways(
             *trace: Any,
             begin: Any = begin,
             to: Any = clients,
+            **more: Any,
         ) -> Any:
             to.append(client or current_client.get())
-            return begin(timeout, gone, client, *trace)
+            return begin(timeout, gone, client, *trace, **more)
 
         monkeypatch.setattr(service, "begin_request", seen)
-        for headers in ({}, FULL):
+        for headers in ({}, FULL_ROUTE):
             forwarded = {
                 "x-forwarded-for": "198.51.100.1, 203.0.113.9",
                 "x-forwarded-proto": "https",

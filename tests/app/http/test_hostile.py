@@ -2,7 +2,6 @@
 service as it was."""
 
 import asyncio
-import html
 import http.client
 import json
 import re
@@ -95,11 +94,6 @@ def check(answer: Answer, case: Case) -> None:
     assert answer.status == case.status, answer.body[:500]
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["x-request-id"])
     if not case.slug:
-        return
-    if answer.headers["content-type"].startswith("text/html"):
-        assert "text/html" in str(case.headers)
-        assert f"/problems/{case.slug}" in answer.body.decode()
-        assert html.escape(case.says) in answer.body.decode()
         return
     assert answer.headers["content-type"] == "application/problem+json"
     problem = json.loads(answer.body)

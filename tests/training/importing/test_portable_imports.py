@@ -112,6 +112,46 @@ def test_a_layer_without_an_exact_form_is_refused_by_name(tmp_path: Path) -> Non
     assert not (tmp_path / "store/mine.safetensors").exists()
 
 
+def with_sum(shape: tuple[int, ...], constant_first: bool = False) -> Any:
+    """A chain whose last convolution is followed by the sum with a constant."""
+    model = chain()
+    constant = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(constant), "more"))
+    model.graph.node[-2].output[0] = "apart"
+    inputs = ["more", "apart"] if constant_first else ["apart", "more"]
+    model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Add", inputs, ["sums"]))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("shape", "constant_first"),
+    [((), False), ((1,), True), ((1, 1, 1), False), ((1, 1, 1, 1), True)],
+)
+def test_what_is_added_to_a_map_is_its_bias(
+    tmp_path: Path, shape: tuple[int, ...], constant_first: bool
+) -> None:
+    model = with_sum(shape, constant_first)
+    path, _ = imported(tmp_path, model, "mine", quantise=portable_graph)
+    assert 0 < read(path).description.graphs["generate"].mean_difference < 2
+
+
+def test_what_is_added_to_a_pixel_is_none(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match="--portable: Add has no exact form"):
+        imported(tmp_path, with_sum((4,)), "mine", quantise=portable_graph)
+
+
+def test_a_layer_may_be_read_twice(tmp_path: Path) -> None:
+    model = chain()
+    model.graph.node[4].output[0] = "rest"
+    model.graph.node.insert(5, helper.make_node("LeakyRelu", ["h"], ["raw"], alpha=0.5))
+    model.graph.node.insert(6, helper.make_node("Concat", ["rest", "raw"], ["wide"], axis=1))
+    fold = numpy_helper.from_array(np.tile(np.eye(48, dtype=np.float32) / 2, (2, 1)), "fold")
+    model.graph.initializer.append(fold)
+    model.graph.node.insert(7, helper.make_node("MatMul", ["wide", "fold"], ["a"]))
+    path, _ = imported(tmp_path, model, "mine", quantise=portable_graph)
+    assert 0 < read(path).description.graphs["generate"].mean_difference < 2
+
+
 def read_config(folder: Path) -> Any:
     path, _ = imported(folder, chain(), "plain")
     return read(path).description.network

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from training.networks.vae import ShortBlock
 from training.release.portable.exact_graph import ExactGraph
-from training.release.portable.folding import FoldedResidual
+from training.release.portable.folding import FoldedResidual, with_identity
 from training.release.portable.layers import Sums, bias_of
 
 # The last convolution is computed in copies, each for a part of its range, as one has 8 bits only.
@@ -98,7 +98,7 @@ def as_convolutions(layers: Iterable[nn.Module]) -> list[Convolution]:
         if isinstance(layer, FoldedResidual):
             found.append(Convolution(layer.conv.weight, bias_of(layer.conv)))
         elif isinstance(layer, ShortBlock):
-            found.append(Convolution(_with_identity(layer.conv.weight), bias_of(layer.conv)))
+            found.append(Convolution(with_identity(layer.conv.weight), bias_of(layer.conv)))
         elif isinstance(layer, nn.Upsample):
             doubled = True
         elif isinstance(layer, nn.ConvTranspose2d):
@@ -115,14 +115,6 @@ def as_convolutions(layers: Iterable[nn.Module]) -> list[Convolution]:
         else:
             assert isinstance(layer, nn.ReLU | nn.BatchNorm2d | nn.Unflatten), layer
     return found
-
-
-def _with_identity(weight: Tensor) -> Tensor:
-    """The weights of x + conv(x)."""
-    channels, middle = range(len(weight)), weight.shape[-1] // 2
-    weight = weight.clone()
-    weight[channels, channels, middle, middle] += 1
-    return weight
 
 
 # For each half of a doubled side: (offset of the input, place in the kernel) pairs.

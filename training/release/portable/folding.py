@@ -7,15 +7,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from training.networks.gan import ResidualBlock
 
 
+def with_identity(weight: Tensor) -> Tensor:
+    """The weights (C, C, h, h) of x + conv(x)."""
+    channels, middle = range(len(weight)), weight.shape[-1] // 2
+    weight = weight.detach().clone()
+    weight[channels, channels, middle, middle] += 1
+    return weight
+
+
 class FoldedResidual(nn.Module):
     """``ResidualBlock`` in eval mode as one convolution: relu(conv(x))."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.conv = fuse_conv_bn_eval(block.conv, block.norm)
-        channels, middle = self.conv.out_channels, self.conv.kernel_size[0] // 2
-        with torch.no_grad():
-            self.conv.weight[range(channels), range(channels), middle, middle] += 1
+        self.conv.weight = nn.Parameter(with_identity(self.conv.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x))

@@ -47,6 +47,9 @@ def portable_graph(data: bytes, config: GraphConfig) -> bytes:
     return _Builder(model, feed, config).built()
 
 
+_Layer = tuple[str, Tensor, Tensor, dict[str, Any]]  # input, weight, bias, attributes
+
+
 class _Builder:
     """One graph, node by node."""
 
@@ -56,7 +59,7 @@ class _Builder:
         ends = {end.name: end for end in model.graph.input}
         self._exact = ExactGraph({name: torch.from_numpy(feed[name].copy()) for name in ends})
         self._names: dict[str, str] = {name: name for name in ends}
-        self._affine: dict[str, tuple[str, Tensor, Tensor, dict[str, Any]]] = {}  # not yet added
+        self._affine: dict[str, _Layer] = {}  # added where one is needed
 
     def built(self) -> bytes:
         """The model."""
@@ -95,8 +98,8 @@ class _Builder:
 
     def _value(self, name: str) -> str:
         """The exact graph's name of a value; a layer that waited for its norm is added now."""
-        if name in self._affine:
-            x, weight, bias, attributes = self._affine.pop(name)
+        if name not in self._names:
+            x, weight, bias, attributes = self._affine[name]
             self._names[name] = self._exact.affine(x, weight, bias, **attributes)
         return self._names[name]
 
@@ -112,11 +115,11 @@ class _Builder:
             raise self._refusal(node, "of constants alone")
         if kind in ("Gemm", "MatMul", "Conv"):
             self._layer(node, attributes, constants)
-        elif kind == "Add" and node.input[0] in self._affine and constants[1] is not None:
-            x, weight, bias, more = self._affine.pop(node.input[0])
-            self._affine[out] = (x, weight, bias + torch.from_numpy(constants[1].copy()), more)
+        elif kind == "Add" and (added := self._as_bias(node, constants)):
+            (x, weight, bias, more), constant = added
+            self._affine[out] = (x, weight, bias + constant, more)
         elif kind == "BatchNormalization" and node.input[0] in self._affine:
-            x, weight, bias, more = self._affine.pop(node.input[0])
+            x, weight, bias, more = self._affine[node.input[0]]
             scale, shift, mean, variance = (
                 torch.from_numpy(np.array(c, np.float64)) for c in constants[1:5]
             )
@@ -138,6 +141,20 @@ class _Builder:
             self._names[out] = self._exact.add("Concat", *parts, axis=attributes["axis"])
         else:
             raise self._refusal(node)
+
+    def _as_bias(self, node: Any, constants: list[Any]) -> tuple[_Layer, Tensor] | None:
+        """A layer and what is added to each of its outputs, (O,) or (); None = it is no such sum,
+        as where each pixel of a map gets its own."""
+        for layer, constant in ((node.input[0], constants[1]), (node.input[1], constants[0])):
+            if layer not in self._affine or constant is None:
+                continue
+            axes = self._affine[layer][1].ndim  # of weights and outputs alike
+            sizes = (1,) * (axes - constant.ndim) + constant.shape
+            if constant.ndim <= axes and all(n == 1 for k, n in enumerate(sizes) if k != 1):
+                return self._affine[layer], torch.from_numpy(np.array(constant, np.float64)).view(
+                    -1
+                )
+        return None
 
     def _layer(self, node: Any, attributes: dict[str, Any], constants: list[Any]) -> None:
         """A linear layer or convolution, which waits for a norm that may follow."""

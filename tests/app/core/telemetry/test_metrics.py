@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from app import __version__
 from app.core.telemetry.metrics import Metrics
+from tests.app.full_route import FULL_ROUTE
 from tests.conftest import MakeClient
 
 PROCESS = (
@@ -77,12 +78,14 @@ async def test_series_are_there_at_zero_before_their_first_event(make_client: Ma
     assert found[f'genserve_build_info{{python="{python}",version="{version}"}}'] == 1
 
 
-@pytest.mark.parametrize("query", ["label=7", "label=7&format=json"])  # fast path, full path
-async def test_requests_are_timed_on_both_paths(make_wire: MakeClient, query: str) -> None:
+@pytest.mark.parametrize("route", [{}, FULL_ROUTE], ids=["fast path", "full route"])
+async def test_requests_are_timed_on_both_paths(
+    make_wire: MakeClient, route: dict[str, str]
+) -> None:
     client = await make_wire()
     for _ in range(3):
-        assert (await client.get(f"/generate?{query}")).status_code == 200
-    assert (await client.get(f"/generate?{query}0")).status_code == 422
+        assert (await client.get("/generate?label=7", headers=route)).status_code == 200
+    assert (await client.get("/generate?label=70", headers=route)).status_code == 422
     found = series((await client.get("/metrics")).text)
     of = 'model="tiny-cgan-v1",operation="generate"'
     for status, count in ((200, 3), (422, 1)):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -115,6 +116,39 @@ def test_fewer_begin_while_turns_take_long_and_more_again_when_they_do_not() -> 
     assert begun_after(100 * TURN_S) == 1
     assert begun_after(100 * TURN_S) == 1
     assert [begun_after(TURN_S / 2) for _ in range(17)] == [*range(2, 17), 16, 16]
+
+
+def test_one_that_fails_stops_no_other(requests: Requests) -> None:
+    def fails() -> bool:
+        raise RuntimeError("no request")
+
+    for number in range(3):
+        requests.ask("a", number)
+    requests.turns.ask("a", fails)
+    requests.ask("a", 4)
+    requests.new()
+    with pytest.raises(RuntimeError):
+        requests.loop.turn()
+    requests.loop.turn()
+    assert requests.new() == ["a4"]
+
+
+async def test_the_wait_for_a_turn_counts(make_wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a deadline, and in the metrics."""
+    held: list[Callable[[], bool]] = []
+    wire = await make_wire()
+    with monkeypatch.context() as patch:
+        patch.setattr(BeginTurns, "ask", lambda self, client, begin: held.append(begin))
+        path = "/interpolate?seeds=1,2&label=7&steps=3"
+        asked = asyncio.create_task(wire.get(path, headers={"X-Timeout-Ms": "40"}))
+        async with asyncio.timeout(30):
+            while not held:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # as a turn would take to come
+    held[0]()
+    answer = await asked
+    assert answer.status_code in (503, 504), answer.text
+    assert (await wire.get(path, headers={"X-Timeout-Ms": "9000"})).status_code == 200
 
 
 async def test_requests_of_one_client_beyond_a_turn_are_all_answered(

@@ -15,7 +15,9 @@ from tests.hostile import picture
 SLOW = (
     b"POST /encode HTTP/1.1\r\nHost: test\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 )
-SEVERAL = b"GET /generate?n=3&format=webp HTTP/1.1\r\nHost: test\r\n\r\n"
+SEVERAL = (
+    b"GET /generate?n=3&format=webp HTTP/1.1\r\nHost: test\r\nProxy-Connection: keep-alive\r\n\r\n"
+)
 DATASET = b"POST /dataset?n=300 HTTP/1.1\r\nHost: test\r\n\r\n"
 PLAIN = {
     "fast": FAST,
