@@ -73,7 +73,7 @@ async def test_requests_that_share_a_batch_are_linked_from_one_span(
     exporter: Any, make_wire: MakeClient
 ) -> None:
     client = await make_wire(traces="otlp", max_wait_ms=200)
-    routes = [{}] * 4 + [FULL_ROUTE] * 4  # eight rows fill a batch
+    routes: list[dict[str, str]] = [{}] * 4 + [FULL_ROUTE] * 4  # eight rows fill a batch
     await asyncio.gather(*(client.get(FAST, headers=route) for route in routes))
     requests, batches = split(await spans(exporter, 9))
     (batch,) = batches
