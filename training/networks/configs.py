@@ -106,9 +106,9 @@ class VaeConfig:
     latent_dim: int = 32  # length of z
     image_channels: int = 1  # 1 = grey, 3 = RGB
     image_size: int = 28  # pixels a side; a multiple of 2^n for n convolutional widths
-    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; conv: maps at H/2, H/4, ...
-    blocks: tuple[int, ...] = (1, 1)  # conv: residual blocks at each of these; dense: not used
-    hidden: int = 256  # conv: width of the layer between maps and latent; dense: not used
+    channels: tuple[int, ...] = (24, 40)  # dense: hidden widths; else: maps at H/2, H/4, ...
+    blocks: tuple[int, ...] = (1, 1)  # conv, compact: residual blocks at each of these
+    hidden: int = 256  # conv, compact: width of the layer between maps and latent
     prior_layers: int = 0  # couplings of the learned prior; 0 = N(0, I)
     prior_hidden: int = 128  # width of their layers
     prior_mixing: str = "reverse"  # between couplings, one of PRIOR_MIXINGS
