@@ -75,8 +75,8 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
     "cgan": {**_GAN_PRESETS, "signs": _SIGNS},
     "vae": {
         "compact": VaeRun(epochs=15, batch_size=128, network=VaeConfig(prior_layers=8)),
-        # For samples and reconstructions in grey. Its portable graphs take about the time that those
-        # of SiLUs in widths of 16 and 32 take in floating point.
+        # For samples and reconstructions in grey. Portable, it takes about the time that SiLUs in
+        # widths of 16 and 32 take in floating point.
         "published": VaeRun(
             epochs=100,
             lr=1.5e-3,
