@@ -55,13 +55,16 @@ export function showIgnored(names) {
 export function showError(error, retry, label = "Try again") {
   const known = error instanceof Problem;
   if (!known) console.error(error);
-  const text = known ? `${error.title}: ${error.message}` : "The page failed. The browser's console has the details.";
+  const sentence = error.message === error.title ? error.title : `${error.title}: ${error.message}`;
+  const text = known ? sentence : "The page failed. The browser's console has the details.";
   return show("error", text, retry && { label, run: retry });
 }
 
 // A refusal pending overload: count down to the retry. The count is hidden from screen readers and the
-// sentence stays until all work is done, so that it is announced once.
+// sentence stays until all work is done, so that it is announced once. An error matters more: its
+// retry would be gone when the wait is over.
 events.addEventListener("busy", ({ detail: seconds }) => {
+  if (current?.kind === "error") return;
   let remaining = Math.ceil(seconds);
   const count = () => (remaining > 0 ? ` in ${remaining} s…` : " now…");
   show("busy", "The service is overloaded. Trying again", undefined, count());

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 import pytest
@@ -42,6 +43,21 @@ def call(request: pytest.FixtureRequest) -> Call:
 
 
 @contextmanager
+def serving(server: TCPServer) -> Iterator[str]:
+    """The address of a server that answers in a thread until the block ends: its loop is told to
+    stop between two connections. A thread in ``accept`` would not notice that its socket is closed,
+    or would fail."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
 def _other_program(
     status: int, body: bytes, media_type: str = "application/json", **headers: str
 ) -> Iterator[tuple[str, list[Any]]]:
@@ -61,15 +77,8 @@ def _other_program(
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, requests
 
 
 @pytest.fixture

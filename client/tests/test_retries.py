@@ -2,15 +2,16 @@
 
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
 
 import pytest
 
+from client.tests.conftest import serving
 from genserve import ProblemError, UnreachableError
 from genserve.errors import parse_problem
 from genserve.retries import BusyRetries
@@ -89,21 +90,20 @@ def closing(kinds: list[str]) -> Iterator[tuple[str, list[bytes]]]:
     body = b'{"models": [], "default": "m", "default_encoder": null, "max_n": 1, "refused": {}}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
-    def serve() -> None:
-        for kind in [*kinds, "whole"]:
-            with listener.accept()[0] as connection:
-                requests.append(connection.recv(65536))
-                if kind == "rst":
-                    linger = struct.pack("ii", 1, 0)
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                elif kind != "fin":
-                    whole = head % len(body) + body
-                    connection.sendall(whole if kind == "whole" else whole[:-9])
+    class Closing(BaseRequestHandler):
+        def handle(self) -> None:
+            kind = kinds[len(requests)] if len(requests) < len(kinds) else "whole"
+            requests.append(self.request.recv(65536))
+            if kind == "rst":
+                linger = struct.pack("ii", 1, 0)
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.request.close()  # at once: the server ends a connection with a FIN
+            elif kind != "fin":
+                whole = head % len(body) + body
+                self.request.sendall(whole if kind == "whole" else whole[:-9])
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
+    with serving(TCPServer(("127.0.0.1", 0), Closing)) as url:
+        yield url, requests
 
 
 @pytest.mark.parametrize("kind", ["fin", "rst"])

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from app.core.datasets.seed_streams import stream_seeds
+from client.tests.conftest import serving
 from genserve import Client, ProblemError, Progress, UnreachableError
 from genserve.download import dataset
 from tests.client.conftest import Call
@@ -59,8 +61,8 @@ def interrupt_at(size: int) -> Callable[[Progress], None]:
     return check
 
 
-class Proxy:
-    """Between client and service: hands on, and cuts as many answers as it is check to.
+class Proxy(TCPServer):
+    """Between client and service: hands on, and cuts as many answers as it is told to.
 
     Args:
         url: Of the service.
@@ -68,49 +70,35 @@ class Proxy:
     """
 
     def __init__(self, url: str, cuts: list[int]) -> None:
+        super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         self._host, port = urlsplit(url).netloc.split(":")
         self._port = int(port)
         self._cuts = cuts
         self.requests: list[str] = []
         self.carried = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self.url = ""  # once it is serving
 
-    def _run(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with socket.create_connection((self._host, self._port)) as service:
+            head = request.recv(65536)
+            if not head:
                 return
-            with client, socket.create_connection((self._host, self._port)) as service:
-                head = client.recv(65536)
-                if not head:
-                    continue
-                self.requests.append(head.decode())
-                head = head.replace(b"Connection: keep-alive", b"Connection: close")
-                service.sendall(head)
-                cut = self._cuts.pop(0) if self._cuts else 10**12
-                with suppress(OSError):
-                    while cut > 0 and (data := service.recv(min(65536, cut))):
-                        client.sendall(data)
-                        cut -= len(data)
-                        self.carried += len(data)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
+            self.requests.append(head.decode())
+            head = head.replace(b"Connection: keep-alive", b"Connection: close")
+            service.sendall(head)
+            cut = self._cuts.pop(0) if self._cuts else 10**12
+            with suppress(OSError):
+                while cut > 0 and (data := service.recv(min(65536, cut))):
+                    request.sendall(data)
+                    cut -= len(data)
+                    self.carried += len(data)
 
 
 @contextmanager
 def cutting(url: str, *cuts: int) -> Iterator[Proxy]:
     proxy = Proxy(url, list(cuts))
-    try:
+    with serving(proxy) as proxy.url:
         yield proxy
-    finally:
-        proxy.close()
 
 
 @pytest.mark.parametrize(("call", "form"), [("sync", "zip"), ("async", "npz")], indirect=["call"])
