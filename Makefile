@@ -67,8 +67,8 @@ docs: $(DEV)     ## write docs/openapi.json and the tables of docs/reference fro
 bench: $(DEV)    ## rates, latencies, overload, start beside floors and targets (needs wrk)
 	$(BIN)/python -m bench
 
-attack: $(DEV)   ## every kind of attack on a service, and a soak of SOAK seconds (60); LEAK=1 makes it leak
-	$(BIN)/python -m tests.attack --soak $(SOAK) $(if $(LEAK),--seconds 0 --leak)
+attack: $(DEV)   ## every kind of attack on a service, and a soak of SOAK seconds (60) at RATE a second; LEAK=1: a leak
+	$(BIN)/python -m tests.attack --soak $(SOAK) $(if $(RATE),--soak-rate $(RATE)) $(if $(LEAK),--seconds 0 --leak)
 
 bench-peers: $(DEV)  ## the same load on six other servers, installed on first use (needs wrk, Java)
 	$(BIN)/python -m bench.peers

@@ -11,6 +11,7 @@ has to report its growth, or it would not report any.
 import argparse
 import asyncio
 import json
+import math
 import re
 import signal
 import subprocess
@@ -172,7 +173,10 @@ async def run(given: argparse.Namespace, url: str, pid: int, stack: ExitStack) -
     failures: list[str] = []
     for name, kinds, at_a_time, seconds in rounds:
         begun, target.attacks = len(watch.samples), 0
-        await (attack(target, kinds, at_a_time, seconds) if kinds else asyncio.sleep(seconds))
+        per_s = given.soak_rate if name == "soak" else math.inf
+        await (
+            attack(target, kinds, at_a_time, seconds, per_s) if kinds else asyncio.sleep(seconds)
+        )
         seen = watch.seen()
         await asyncio.sleep(given.rest)  # what it held is to be given back
         watch.samples.append((time.monotonic(), use(pid)))
@@ -191,6 +195,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10, help="of each attack; 0 = none")
     parser.add_argument("--soak", type=float, default=60, help="seconds of the soak; 0 = none")
+    parser.add_argument(
+        "--soak-rate", type=float, default=math.inf, help="attacks a second in the soak, at most"
+    )
     parser.add_argument("--rest", type=float, default=3, help="seconds between two attacks")
     names = sorted(one.__name__ for one, _ in KINDS.values())
     parser.add_argument(

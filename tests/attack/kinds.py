@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import socket
 import struct
@@ -238,16 +239,19 @@ SOAK: tuple[Attack, ...] = (
 )
 
 
-async def attack(target: Target, kinds: list[Attack], at_a_time: int, seconds: float) -> None:
-    """Attack for so long."""
-    ends = asyncio.get_running_loop().time() + seconds
+async def attack(
+    target: Target, kinds: list[Attack], at_a_time: int, seconds: float, per_s: float = math.inf
+) -> None:
+    """Attack for so long, and at most so often a second."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + seconds
 
     async def repeat() -> None:
-        while asyncio.get_running_loop().time() < ends:
+        while (begun := clock()) < ends:
             with contextlib.suppress(OSError, TimeoutError):
                 await random.choice(kinds)(target)
             target.attacks += 1
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(max(0.001, min(begun + at_a_time / per_s, ends) - clock()))
 
     tasks = [asyncio.create_task(repeat()) for _ in range(at_a_time)]
     _, late = await asyncio.wait(tasks, timeout=seconds + 30)
