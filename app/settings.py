@@ -254,7 +254,8 @@ class Settings(BaseSettings):
         default=2,
         ge=1,
         le=64,
-        description="processes of each worker that decode large uploads and encode large pictures",
+        description="processes of each worker that decode large uploads, parse large JSON "
+        "bodies and encode large pictures",
     )
     codec_memory_bytes: int | None = Field(
         default=None,

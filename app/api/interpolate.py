@@ -30,6 +30,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import parse_end_seeds
 from app.core.interpolation import path
 from app.core.latent_walk import LatentSource, resolve_walk
+from app.core.requests import RequestContext
 from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.image_query import render
@@ -72,7 +73,7 @@ def interpolate(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             rendering = rendering_of(request, options)
-            ends = await _ends(request, seeds, settings)
+            ends = await _ends(request, seeds, settings, context)
             found = resolve_walk(service, model, label, ends, truncation)
             check_size(rendering, found.model.network.image_shape, steps)
 
@@ -102,9 +103,12 @@ def interpolate(settings: Settings) -> Endpoint:
     return interpolate
 
 
-async def _ends(request: Request, seeds: str | None, settings: Settings) -> Sequence[LatentSource]:
+async def _ends(
+    request: Request, seeds: str | None, settings: Settings, context: RequestContext
+) -> Sequence[LatentSource]:
     """The ends, from the body or from the parameter ``seeds``."""
     if seeds is None and request.method == "POST" and has_body(request):
-        return await read_sources(request, settings.max_body_bytes)
+        codec = service_of(request).pictures
+        return await read_sources(request, settings.max_body_bytes, codec, context)
     await refuse_body(request, "the ends are seeds in the query or the body of a POST; give either")
     return parse_end_seeds(seeds)

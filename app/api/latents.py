@@ -45,7 +45,8 @@ def encode(settings: Settings) -> Endpoint:
                     errors=[{"pointer": "?seed", "detail": "not for this model"}],
                 )
             how = fitting_for(encoder.description.data, *fitting)
-            files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
+            limit, codec = settings.max_body_bytes, service.pictures
+            files = await read_pictures(request, limit, settings.max_n, codec, context)
             shape = encoder.network.image_shape
             uploads = await service.pictures.read_uploads(files, shape, how, context)
             if seed is not None:
@@ -76,9 +77,9 @@ def decode(settings: Settings) -> Endpoint:
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             decoder = service.selector.decoder(model)
             rendering = rendering_of(request, options)
-            latents = await read_latents(
-                request, settings.max_body_bytes, decoder.network.latent_dim, settings.max_n
-            )
+            limit, dim = settings.max_body_bytes, decoder.network.latent_dim
+            codec = service.pictures
+            latents = await read_latents(request, limit, dim, settings.max_n, codec, context)
             check_size(rendering, decoder.network.image_shape, len(latents))
             images, timing = await service.decode(decoder, latents, context)
             metadata = seedless_metadata(decoder, len(images), rendering)
@@ -118,7 +119,8 @@ def reconstruct(settings: Settings) -> Endpoint:
             encoder = service.selector.encoder(model)
             rendering = rendering_of(request, options)
             how = fitting_for(encoder.description.data, *fitting)
-            files = await read_pictures(request, settings.max_body_bytes, settings.max_n)
+            limit, codec = settings.max_body_bytes, service.pictures
+            files = await read_pictures(request, limit, settings.max_n, codec, context)
             shape = encoder.network.image_shape
             uploads = await service.pictures.read_uploads(files, shape, how, context)
             tiles = len(uploads) * (columns or 1)

@@ -31,6 +31,7 @@ from app.api.parameters.declared import (
 from app.api.parameters.lists import check_traversal, parse_axes
 from app.core.interpolation import traversal
 from app.core.latent_walk import LatentSource, liveliest_axes, resolve_walk
+from app.core.requests import RequestContext
 from app.fitting.adapt import fitting_for
 from app.http.disconnect import client_disconnected
 from app.rendering.image_query import render
@@ -75,7 +76,7 @@ def traverse(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             rendering = rendering_of(request, options)
-            source = await _source(request, seed, settings)
+            source = await _source(request, seed, settings, context)
             found = resolve_walk(service, model, label, [source], truncation, always_z=True)
             if axes is None:
                 chosen = liveliest_axes(found.model, min(DEFAULT_AXES, settings.max_n // steps))
@@ -116,10 +117,13 @@ def traverse(settings: Settings) -> Endpoint:
     return traverse
 
 
-async def _source(request: Request, seed: int | None, settings: Settings) -> LatentSource:
+async def _source(
+    request: Request, seed: int | None, settings: Settings, context: RequestContext
+) -> LatentSource:
     """Where the latent comes from: the body, the parameter ``seed``, or a seed drawn here."""
     if seed is None and request.method == "POST" and has_body(request):
-        return await read_source(request, settings.max_body_bytes)
+        codec = service_of(request).pictures
+        return await read_source(request, settings.max_body_bytes, codec, context)
     await refuse_body(
         request, "the latent is a seed in the query or the body of a POST; give either"
     )

@@ -1,4 +1,4 @@
-"""What codec processes do: three kinds of jobs, each a value with what it takes and returns."""
+"""What codec processes do: four kinds of jobs, each a value with what it takes and returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 
 from app.codec.messages import Message
 from app.fitting.adapt import Fitting
+from app.formats import compact_json
 from app.formats.encoding import PictureEncoding
 from app.formats.pixels import Image, pixel_bytes
 from app.formats.reading.comparison import PixelComparison, check_comparable, compare_pixels
@@ -19,6 +20,10 @@ Result = TypeVar("Result", covariant=True)
 # A picture that is decoded in a thread of the process that serves: at most this large. 32 KB and
 # 256 x 256 pixels take up to 4 ms on one slow core, with all that is done to the pixels.
 _CHEAP_BYTES, _CHEAP_PIXELS = 32 * 2**10, 2**16
+
+# Bytes of memory for each byte of a JSON text: a number of four bytes becomes an object of 24, its
+# place in a list, and its place in an array. A text of empty lists takes more, and is refused.
+_JSON_BYTES, _JSON_FIXED = 12, 16 * 2**20
 
 
 class Job(Protocol, Generic[Result]):
@@ -218,7 +223,50 @@ class EncodingJob:
         return [bytes(part) for part in message.parts]
 
 
-_KINDS = (UploadJob, ComparisonJob, EncodingJob)
+@dataclass(frozen=True)
+class JsonJob:
+    """A large JSON text to its value; see ``compact_json``.
+
+    Args:
+        text: Of the body.
+        most: Bytes of memory that one job may take at all.
+    """
+
+    kind: ClassVar[str] = "parse"
+    text: bytes
+    most: int
+
+    @property
+    def memory(self) -> int:
+        return min(_JSON_FIXED + _JSON_BYTES * len(self.text), self.most)
+
+    @property
+    def cheap(self) -> bool:
+        """Never: whoever parses JSON holds up all other threads."""
+        return False
+
+    @property
+    def size(self) -> int:
+        return len(self.text)
+
+    def run(self) -> Any:
+        return compact_json.parse(self.text)
+
+    def message(self) -> Message:
+        return Message({}, [self.text])
+
+    @staticmethod
+    def run_message(message: Message) -> Message:
+        """``run`` in another process."""
+        skeleton, parts = compact_json.packed(bytes(message.parts[0]))
+        return Message({"value": skeleton}, parts)
+
+    @staticmethod
+    def result_of(message: Message) -> Any:
+        return compact_json.unpacked(message.header["value"], message.parts)
+
+
+_KINDS = (UploadJob, ComparisonJob, EncodingJob, JsonJob)
 JOBS: dict[str, Callable[[Message], Message]] = {
     kind.kind: cast(Any, kind).run_message for kind in _KINDS
 }

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from app.batching.ticket import ClientDisconnectedError
 from app.codec.codec_process import MEMORY, TRACEBACK
 from app.codec.fork_server import ForkServer
-from app.codec.jobs import EncodingJob, Job
+from app.codec.jobs import EncodingJob, Job, JsonJob
 from app.codec.messages import BrokenMessageError, Message
 from app.codec.processes import CodecProcesses, NotAcceptedError
 from app.codec.turns import FullError, Turn, Turns
@@ -175,7 +175,7 @@ class CodecPool:
                 raise ClientDisconnectedError("the client has gone away") from error
             verb = "written" if isinstance(job, EncodingJob) else "read"
             raise DeadlineExceededError(
-                f"the picture was not {verb} in the time that the request has"
+                f"the {_input(job)} was not {verb} in the time that the request has"
             ) from error
         except ServiceError:
             outcome = "refused"
@@ -211,11 +211,13 @@ class CodecPool:
     def _died(self, job: Job[Result]) -> ServiceError:
         if self._closed:
             return NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
-        log.warning("a codec process ended while it was to %s a picture", job.kind)
+        log.warning("a codec process ended while it was to %s a %s", job.kind, _input(job))
         if isinstance(job, EncodingJob):
             return OverloadedError(
                 "the process that wrote the picture has ended; try again in 1 s", retry_after_s=1
             )
+        if isinstance(job, JsonJob):
+            return _too_much_memory(job)
         return UnreadableImageError(
             "the picture ended the process that decoded it: it is damaged, or takes more memory "
             f"than the {job.memory >> 20} MiB that its header lets expect"
@@ -276,8 +278,12 @@ def _result(job: Job[Result], answer: Message) -> Result:
         raise _too_much_memory(job)
     if error == TRACEBACK:
         log.error("a codec process failed to %s: %s", job.kind, answer.header["detail"])
-        raise ServiceError(f"the service failed to {job.kind} a picture; it is logged")
+        raise ServiceError(f"the service failed to {job.kind} a {_input(job)}; it is logged")
     raise PROBLEMS[error](answer.header["detail"])
+
+
+def _input(job: Job[Result]) -> str:
+    return "body" if isinstance(job, JsonJob) else "picture"
 
 
 def _too_much_memory(job: Job[Result]) -> ServiceError:
@@ -287,6 +293,10 @@ def _too_much_memory(job: Job[Result]) -> ServiceError:
             f"the picture takes over {mebibytes} MiB to write: ask for fewer images or a smaller "
             "scale",
             retry_after_s=1,
+        )
+    if isinstance(job, JsonJob):
+        return BodyTooLargeError(
+            f"the body's JSON takes over {mebibytes} MiB of memory to parse: send fewer values"
         )
     return BodyTooLargeError(
         f"the picture takes more memory to decode than the {mebibytes} MiB that its header lets "

@@ -1,12 +1,13 @@
-"""Uploaded pictures and large responses through the codec."""
+"""Uploaded pictures, large JSON bodies and large responses through the codec."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from app.codec.jobs import ComparisonJob, EncodingJob, Job, UploadJob
+from app.codec.jobs import ComparisonJob, EncodingJob, Job, JsonJob, UploadJob
 from app.codec.pool import CodecPool, PoolLimits, job_bytes
 from app.core.requests import RequestContext
 from app.fitting.adapt import Fitting
+from app.formats import compact_json
 from app.formats.encoding import PictureEncoding
 from app.formats.pixels import Image
 from app.formats.reading.comparison import PixelComparison
@@ -103,6 +104,17 @@ class Pictures:
         if encoding.in_line:
             return encoding.files()
         return await self._run(EncodingJob(encoding), context)
+
+    async def parse_json(self, text: bytes, context: RequestContext) -> Any:
+        """The value of a JSON body, as ``compact_json.parse``; base64 in it may be decoded.
+
+        Raises:
+            MalformedBodyError, InvalidParameterError: as ``compact_json.packed``.
+            ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
+        """
+        if compact_json.is_quick(text):
+            return compact_json.parse(text)
+        return await self._run(JsonJob(text, self._limits.job_bytes), context)
 
     async def _run(self, job: Job[Result], context: RequestContext) -> Result:
         who = context.disconnected, context.client

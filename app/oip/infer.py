@@ -25,7 +25,13 @@ from app.formats.provenance import GENERATED, PictureMetadata
 from app.http.disconnect import client_disconnected
 from app.oip.models import ProtocolModel
 from app.oip.signature import Array
-from app.oip.tensors import VERSION, ParsedRequest, encode_response, parse_request
+from app.oip.tensors import (
+    VERSION,
+    ParsedRequest,
+    encode_response,
+    json_end,
+    parse_request,
+)
 from app.rendering.lineage import image_recipes
 from app.rendering.oip_schemas import InferenceRequest, InferenceResponse
 from app.rendering.options import AS_PNG
@@ -35,8 +41,7 @@ from app.settings import Settings
 
 BINARY = "application/octet-stream"
 JSON_SIZE_HEADER = "Inference-Header-Content-Length"
-_LARGE = 2**16  # bytes of body from which parsing would hold up the event loop: it gets a thread
-_PARSERS = CapacityLimiter(2)  # threads; few, for parsed JSON can take twenty times its bytes
+_INFLATERS = CapacityLimiter(2)  # threads
 
 JsonSize = Annotated[
     Annotated[int, Field(ge=0), PLAIN] | None,
@@ -120,7 +125,7 @@ async def infer_response(
     """Run a model on the tensors of a request's body."""
     service = service_of(request)
     with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
-        wanted = await _read(request, model, json_size, settings)
+        wanted = await _read(request, model, json_size, settings, context)
         result = await _run(service, model, wanted, context)
         outputs = [
             (output, binary, result.values[output.name]) for output, binary in wanted.outputs
@@ -136,7 +141,11 @@ async def infer_response(
 
 
 async def _read(
-    request: Request, model: ProtocolModel, json_size: int | None, settings: Settings
+    request: Request,
+    model: ProtocolModel,
+    json_size: int | None,
+    settings: Settings,
+    context: RequestContext,
 ) -> ParsedRequest:
     """Read and check the request's body.
 
@@ -148,13 +157,11 @@ async def _read(
     body, coding = await read_any_body(request, limit)
     names = (str(request.path_params["model"]), model.name)
 
-    def parse() -> ParsedRequest:
-        whole = inflate(body, coding, limit) if coding else body
-        return parse_request(whole, json_size, signature, max_rows, names)
-
-    if coding or len(body) > _LARGE:
-        return await to_thread.run_sync(parse, limiter=_PARSERS)
-    return parse()
+    if coding:
+        body = await to_thread.run_sync(inflate, body, coding, limit, limiter=_INFLATERS)
+    end = json_end(body, json_size)
+    parsed = await service_of(request).pictures.parse_json(body[:end], context)
+    return parse_request(parsed, body, end, signature, max_rows, names)
 
 
 async def _run(

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from app.errors import MalformedBodyError, shown
-from app.formats import strict_json
 from app.oip.signature import BYTES, DTYPES, Array, Input, Output, Signature
 
 VERSION = "1"  # the only version of every model: another checkpoint has another name
@@ -68,6 +67,8 @@ def _same(head: dict[str, Any], model: tuple[str, ...]) -> None:
 
 
 def _list(value: Any, what: str) -> list[Any]:
+    if isinstance(value, np.ndarray):  # of numbers, where objects belong: the first is refused
+        return list(value[:1])
     if not isinstance(value, list):
         _refuse(f"{what} must be a list")
     return value
@@ -91,9 +92,25 @@ def _id(value: Any) -> str | None:
     return value
 
 
+def json_end(body: bytes, json_size: int | None) -> int:
+    """Where the JSON part of an infer request's body ends.
+
+    Args:
+        body: The whole body.
+        json_size: Bytes of the JSON part; None = the whole body is JSON.
+
+    Raises:
+        MalformedBodyError: it is longer than the body.
+    """
+    if json_size is not None and json_size > len(body):
+        _refuse(f"Inference-Header-Content-Length is {json_size}; the body has {len(body)} bytes")
+    return len(body) if json_size is None else json_size
+
+
 def parse_request(
+    parsed: Any,
     body: bytes,
-    json_size: int | None,
+    start: int,
     signature: Signature,
     max_rows: int,
     model: tuple[str, ...] = ("",),
@@ -101,8 +118,9 @@ def parse_request(
     """Parse the body of an infer request.
 
     Args:
+        parsed: Its JSON part, by ``compact_json``.
         body: The whole body.
-        json_size: Bytes of the JSON part; None = the whole body is JSON.
+        start: Where its binary part begins, as ``json_end`` says.
         signature: The model's inputs and outputs.
         max_rows: Most rows that a tensor may have.
         model: Names that the body may give the model: as the address has it, and its own.
@@ -110,11 +128,8 @@ def parse_request(
     Raises:
         MalformedBodyError: the body does not fit; the message says where and what is allowed.
     """
-    if json_size is not None and json_size > len(body):
-        _refuse(f"Inference-Header-Content-Length is {json_size}; the body has {len(body)} bytes")
-    start = len(body) if json_size is None else json_size
     head = _object(
-        strict_json.parse(body[:start]),
+        parsed,
         "the request",
         ("id", "model_name", "model_version", "parameters", "inputs", "outputs"),
     )
@@ -210,7 +225,7 @@ def _tensor(
     if (size is None) == ("data" not in tensor):
         _refuse(f"{what}: give either data or parameters.binary_data_size, not both")
     if size is None:
-        array = np.array(_numbers(tensor["data"], spec, shape, dtype.kind), dtype)
+        array = _numbers(tensor["data"], spec, shape, dtype.kind).astype(dtype)
     elif type(size) is not int or size != count * dtype.itemsize:
         _refuse(f"{what}: binary_data_size must be {count * dtype.itemsize}, by its shape")
     elif start + size > len(body):
@@ -224,7 +239,8 @@ def _tensor(
     return array.reshape(shape[0], *spec.row), start
 
 
-def _shape(shape: Any, spec: Input, max_rows: int) -> list[int]:
+def _shape(given: Any, spec: Input, max_rows: int) -> list[int]:
+    shape = given.tolist() if isinstance(given, np.ndarray) else given
     sides = ", ".join(["n", *map(str, spec.row)])
     wanted = f"input {spec.name}: the shape must be [{sides}], n from 1 to {max_rows}"
     if (
@@ -238,25 +254,34 @@ def _shape(shape: Any, spec: Input, max_rows: int) -> list[int]:
     return shape
 
 
-def _numbers(data: Any, spec: Input, shape: list[int], kind: str) -> list[Any]:
+def _numbers(data: Any, spec: Input, shape: list[int], kind: str) -> Array:
     """Numbers of a JSON tensor, row-major, from a flat list or one nested like the shape."""
     what = f"input {spec.name}"
-    numbers = _list(data, f"{what}: data")
-    if numbers and isinstance(numbers[0], list):
-        level: list[Any] = [numbers]
-        for side in shape:
-            if not all(isinstance(part, list) and len(part) == side for part in level):
-                _refuse(f"{what}: the lists in data do not have the shape {shape}")
-            level = [inner for part in level for inner in part]
-        numbers = level
-    if len(numbers) != math.prod(shape):
-        _refuse(f"{what}: data must have {math.prod(shape)} numbers; it has {len(numbers)}")
-    if not set(map(type, numbers)) <= ({int, float} if kind == "f" else {int}):
-        _refuse(f"{what}: data must be {'numbers' if kind == 'f' else 'whole numbers'} alone")
-    # Checked before numpy, which rejects some large numbers and turns others into infinity.
-    if not (spec.low <= min(numbers) and max(numbers) <= spec.high):
+    if not isinstance(data, np.ndarray):  # ``compact_json`` has made no array of it
+        _irregular(_list(data, f"{what}: data"), spec, kind)
+    array: Array = data
+    if array.ndim > 1 and array.shape != tuple(shape):
+        _refuse(f"{what}: the lists in data do not have the shape {shape}")
+    if array.size != math.prod(shape):
+        _refuse(f"{what}: data must have {math.prod(shape)} numbers; it has {array.size}")
+    if kind != "f" and array.dtype.kind != "i":
+        _refuse(f"{what}: data must be whole numbers alone")
+    # Checked before it is brought into the tensor's type, which would turn some into infinity.
+    if not bool(((array >= spec.low) & (array <= spec.high)).all()):
         _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
-    return numbers
+    return array
+
+
+def _irregular(data: list[Any], spec: Input, kind: str) -> NoReturn:
+    """Say what is wrong with a list that is no array."""
+    what = f"input {spec.name}"
+    if not data:
+        _refuse(f"{what}: data must not be empty")
+    if any(isinstance(part, list | np.ndarray) for part in data):
+        _refuse(f"{what}: the lists in data do not have the tensor's shape, or hold other values")
+    if all(type(number) in (int, float) for number in data):
+        _refuse(f"{what}: every number must be {spec.low} to {spec.high}")
+    _refuse(f"{what}: data must be {'numbers' if kind == 'f' else 'whole numbers'} alone")
 
 
 def encode_response(

@@ -1,13 +1,14 @@
 """Values of a JSON body, checked one by one up to the first fault."""
 
-import base64
-import binascii
 from typing import Any, NoReturn
+
+import numpy as np
 
 from app.errors import (
     InvalidParameterError,
     shown,
 )
+from app.formats import compact_json
 
 
 def refuse(pointer: str, detail: str) -> NoReturn:
@@ -30,25 +31,23 @@ def only_list(value: Any, key: str, max_n: int, least: int = 1) -> list[Any]:
         other = next(name for name in value if name != key)
         refuse(f"/{shown(other)[1:-1]}", f"unknown; the object has {key!r} alone")
     rows = value[key]
-    if not isinstance(rows, list):
+    if not isinstance(rows, list | np.ndarray):
         refuse(f"/{key}", "must be a list")
     check_count(len(rows), max_n, f"/{key}", least)
-    return rows
+    return list(rows)
 
 
-def from_base64(text: Any, pointer: str) -> bytes:
-    """The bytes that a base64 string stands for: with or without ``data:image/png;base64,`` before
-    it, as canvases give it, and in one line or several."""
-    if not isinstance(text, str):
+def from_base64(value: Any, pointer: str) -> bytes:
+    """The bytes that a string stands for, as ``compact_json.from_base64``; they may be there
+    already."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
         refuse(pointer, "must be a string")
-    if text.startswith("data:"):
-        head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            refuse(pointer, "a data: address must have ;base64, before its data")
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        refuse(pointer, "must be base64")
+    data = compact_json.from_base64(value)
+    if data is None:
+        refuse(pointer, "must be base64; a data: address must have ;base64, before its data")
+    return data
 
 
 def check_count(count: int, max_n: int, pointer: str, least: int = 1) -> None:

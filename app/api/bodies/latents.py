@@ -8,21 +8,37 @@ from starlette.requests import Request
 
 from app.api.bodies.json_values import check_count, only_list, refuse
 from app.api.bodies.raw import media_type, read_body
+from app.core.pictures import Pictures
+from app.core.requests import RequestContext
 from app.engines.rows import Latent
 from app.errors import (
     InvalidParameterError,
     MalformedBodyError,
     shown,
 )
-from app.formats import strict_json
 from app.formats.media_types import JSON, NPY
 
 MAX_LATENT = 1000  # far beyond the prior, but every activation stays finite
 LATENT_TYPES = (JSON, NPY)
 
 
-async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int) -> list[Latent]:
+async def read_latents(
+    request: Request,
+    limit: int,
+    latent_dim: int,
+    max_n: int,
+    codec: Pictures,
+    context: RequestContext,
+) -> list[Latent]:
     """Latents of a model with ``latent_dim`` dimensions, from JSON or npy.
+
+    Args:
+        request: Its body has not been read.
+        limit: Bytes of the body.
+        latent_dim: Of the model.
+        max_n: Latents at most.
+        codec: Parses a large body.
+        context: From ``Service.track_request``.
 
     Raises:
         ServiceError: 400, 413, 415 or 422, depending on what is wrong.
@@ -32,21 +48,26 @@ async def read_latents(request: Request, limit: int, latent_dim: int, max_n: int
     body = await read_body(request, min(limit, 1000 + 32 * latent_dim * max_n))
     if media == NPY:
         return list(_npy(body, latent_dim, max_n))
-    rows = only_list(strict_json.parse(body), "z", max_n)
+    rows = only_list(await codec.parse_json(body, context), "z", max_n)
     for index, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != latent_dim:
+        if not isinstance(row, list | np.ndarray) or len(row) != latent_dim:
             refuse(f"/z/{index}", f"must be a list of {latent_dim} numbers, this model's latent")
     return [parse_latent(row, f"/z/{index}") for index, row in enumerate(rows)]
 
 
 def parse_latent(row: Any, pointer: str) -> Latent:
-    """A latent (Z,) float32; Z is not checked."""
-    if not isinstance(row, list) or not row:
+    """A latent (Z,) float32 of a row of ``compact_json``; Z is not checked."""
+    if not isinstance(row, list | np.ndarray) or not len(row):
         refuse(pointer, "must be a list of numbers, the model's latent")
-    for place, number in enumerate(row):
-        # In this form a NaN fails the check too.
-        if type(number) not in (int, float) or not -MAX_LATENT <= number <= MAX_LATENT:
-            refuse(f"{pointer}/{place}", f"must be a number, -{MAX_LATENT} to {MAX_LATENT}")
+    if isinstance(row, list):  # not numbers alone, or one too large for an array
+        fit: Any = [type(one) in (int, float) and -MAX_LATENT <= one <= MAX_LATENT for one in row]
+    elif row.ndim > 1:
+        fit = [False]
+    else:
+        fit = (row >= -MAX_LATENT) & (row <= MAX_LATENT)
+    if not bool(np.all(fit)):
+        place = int(np.argmin(fit))
+        refuse(f"{pointer}/{place}", f"must be a number, -{MAX_LATENT} to {MAX_LATENT}")
     return np.array(row, dtype=np.float32)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.api.bodies.forms import MULTIPART, form_file, form_files
@@ -11,7 +10,8 @@ from app.api.bodies.latents import parse_latent
 from app.api.bodies.pictures import PICTURE_TYPES
 from app.api.bodies.raw import media_type, read_body
 from app.core.latent_walk import LatentSource
-from app.formats import strict_json
+from app.core.pictures import Pictures
+from app.core.requests import RequestContext
 from app.formats.media_types import JSON
 from app.rendering.schemas import MAX_ENDS
 from app.seeds import MAX_SEED
@@ -19,9 +19,11 @@ from app.seeds import MAX_SEED
 _ENDS_TYPES = (JSON, MULTIPART)
 
 
-async def read_sources(request: Request, limit: int) -> list[LatentSource]:
+async def read_sources(
+    request: Request, limit: int, codec: Pictures, context: RequestContext
+) -> list[LatentSource]:
     """The ends of a path: ``{"ends": [{"seed": 3}, {"z": [...]}, {"image": base64}]}``, or a form
-    with a picture file for each, all in fields named ``file``.
+    with a picture file for each, all in fields named ``file``. Arguments as in ``read_pictures``.
 
     Raises:
         ServiceError: 400, 413, 415 or 422, depending on what is wrong.
@@ -30,14 +32,16 @@ async def read_sources(request: Request, limit: int) -> list[LatentSource]:
     body = await read_body(request, limit)
     if media == MULTIPART:
         return list(await form_files(request, body, 2, MAX_ENDS))
-    parsed = await run_in_threadpool(strict_json.parse, body)
+    parsed = await codec.parse_json(body, context)
     ends = only_list(parsed, "ends", MAX_ENDS, least=2)
     return [_source(end, f"/ends/{index}") for index, end in enumerate(ends)]
 
 
-async def read_source(request: Request, limit: int) -> LatentSource:
+async def read_source(
+    request: Request, limit: int, codec: Pictures, context: RequestContext
+) -> LatentSource:
     """One source: a raw picture, a form's field ``file``, or JSON: ``{"z": [...]}``,
-    ``{"image": base64}`` or ``{"seed": 3}``.
+    ``{"image": base64}`` or ``{"seed": 3}``. Arguments as in ``read_pictures``.
 
     Raises:
         ServiceError: 400, 413, 415 or 422, depending on what is wrong.
@@ -48,7 +52,7 @@ async def read_source(request: Request, limit: int) -> LatentSource:
         return await form_file(request, body)
     if media != JSON:
         return body
-    return _source(await run_in_threadpool(strict_json.parse, body), "")
+    return _source(await codec.parse_json(body, context), "")
 
 
 def _source(value: Any, pointer: str) -> LatentSource:

@@ -130,19 +130,19 @@ class Metrics(Collector):
         )
         self._codec_jobs = self._counter(
             "genserve_codec_jobs",
-            "Pictures decoded, compared or encoded; outcome: done, refused (the picture), deadline "
-            "or left (the work was ended), failed",
+            "Pictures decoded, compared or encoded, and large JSON bodies parsed; outcome: done, "
+            "refused (the input), deadline or left (the work was ended), failed",
             ("kind", "outcome"),
         )
         self._codec_seconds = self._histogram(
             "genserve_codec_seconds",
-            "Seconds of decoding, comparing or encoding one picture",
+            "Seconds of decoding, comparing or encoding one picture, or of parsing a body",
             ("kind",),
             (0.001, 0.004, 0.016, 0.064, 0.25, 1, 4, 16),
         )
         self._codec_refused = self._counter(
             "genserve_codec_refused_jobs",
-            "Pictures for which there was no room: in the queue, or in the client's share of it",
+            "Pictures and bodies without room: in the queue, or in the client's share of it",
             ("kind", "reason"),
         )
         self._codec_processes = self._gauge(

@@ -16,14 +16,16 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF: a frame of so
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # A marker behind entropy-coded data: neither a stuffed zero nor a restart (B.1.1.5).
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# Fill bytes and the 0xFF of a marker (B.1.1.2): no program writes more than some.
+_FILL = re.compile(rb"\xff{1,65536}")
 
 
 class Segment(NamedTuple):
     """A marker segment of a JPEG; of a scan, with its entropy-coded data."""
 
     marker: int
-    content: bytes  # after the length; of a scan its header alone
-    whole: bytes
+    content: memoryview  # after the length; of a scan its header alone
+    whole: memoryview
 
 
 def png_chunks(data: bytes, most: int) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -83,28 +85,30 @@ def jpeg_segments(data: bytes, most: int, head: bool = False) -> Iterator[Segmen
     Raises:
         UnreadableImageError: it ends before EOI, or has more segments.
     """
-    place = 2
+    view, place = memoryview(data), 2
     for _ in range(most):
-        while data[place + 1 : place + 2] == b"\xff":  # fill bytes (B.1.1.2)
-            place += 1
-        if data[place : place + 1] != b"\xff" or place + 2 > len(data):
+        filled = _FILL.match(data, place)
+        if not filled or filled.end() >= len(data):
             break
+        place = filled.end() - 1
         marker = data[place + 1]
+        if marker == 0xFF:
+            break
         if marker == EOI:
             return
         size = int.from_bytes(data[place + 2 : place + 4], "big")
         end = place + 2 + size
         if size < 2 or end > len(data):
             break
-        content = data[place + 4 : end]
+        content = view[place + 4 : end]
         if marker == SOS and head:
-            yield Segment(marker, content, data[place:end])
+            yield Segment(marker, content, view[place:end])
             return
         if marker == SOS:
             following = _MARKER.search(data, end)
             if following is None:
                 break
             end = following.start()
-        yield Segment(marker, content, data[place:end])
+        yield Segment(marker, content, view[place:end])
         place = end
     raise UnreadableImageError(f"the picture is not a whole JPEG of at most {most} segments")

@@ -221,7 +221,8 @@ def _inflated_size(kind: bytes, content: bytes, most: int) -> int:
 
 
 def _cleaned_jpeg(data: bytes, limits: DecodingLimits) -> tuple[bytes, int]:
-    kept, turn, scans = [bytes((0xFF, SOI))], 1, 0
+    kept: list[bytes | memoryview] = [bytes((0xFF, SOI))]
+    turn, scans = 1, 0
     for marker, content, whole in jpeg_segments(data, limits.max_chunks):
         if marker == SOS:
             scans += 1
@@ -230,8 +231,8 @@ def _cleaned_jpeg(data: bytes, limits: DecodingLimits) -> tuple[bytes, int]:
                     f"the JPEG has over {limits.max_scans} scans, which is the most that are read: "
                     "save it anew, or as baseline JPEG"
                 )
-        elif marker == APP1 and content.startswith(_EXIF):
-            turn = orientation(content)
+        elif marker == APP1 and content[: len(_EXIF)] == _EXIF:
+            turn = orientation(bytes(content))
         if marker == COM or (APP0 < marker <= APP0 + 15 and marker != APP14):
             continue  # profiles, texts, previews
         kept.append(whole)
