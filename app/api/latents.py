@@ -1,26 +1,28 @@
 """POST /encode, /decode and /reconstruct: pictures to latents and back, on a VAE."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request, Response
 
 from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
-from app.api.common import Endpoint, json_response, rendering_of, service_of
+from app.api.common import Endpoint, rendering_of, service_of
 from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
 from app.core.interpolation import draw
+from app.core.pieces import joined
 from app.core.requests import check_seeds
 from app.core.service import fits_of
 from app.engines.rows import Latent, Posterior, has_posterior
 from app.errors import InvalidParameterError
 from app.fitting.adapt import fitting_for
+from app.formats.media_types import JSON
 from app.formats.reading.uploads import Upload, summary
 from app.http.disconnect import client_disconnected
 from app.rendering.image_query import render
 from app.rendering.lineage import fit_header, reconstruction_metadata, seedless_metadata
 from app.rendering.options import check_size
-from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList
+from app.rendering.schemas import PictureNote, PosteriorItem, PosteriorList, list_parts
 from app.settings import Settings
 
 
@@ -57,8 +59,10 @@ def encode(settings: Settings) -> Endpoint:
             fits = await service.fits(encoder, images, means, context)
             headers = {"X-Model": encoder.name, "X-Picture": summary(uploads), **fit_header(fits)}
             items = _posterior_items(posteriors, uploads, fits, seed)
-            posterior_list = PosteriorList(model=encoder.name, seed=seed, items=items)
-            return json_response(posterior_list, headers | {"Cache-Control": "no-store"})
+            whole = PosteriorList(model=encoder.name, seed=seed, items=[])
+            body = await joined(list_parts(whole, items), context, service.batcher.clock)
+            headers["Cache-Control"] = "no-store"
+            return Response(body, media_type=JSON, headers=headers)
 
     return encode
 
@@ -141,20 +145,16 @@ def _posterior_items(
     uploads: Sequence[Upload],
     fits: Sequence[float] | None,
     seed: int | None,
-) -> list[PosteriorItem]:
+) -> Iterator[PosteriorItem]:
     """The response of /encode; z is drawn with the noise of ``seed`` + index, None = the mean."""
-    items = []
     for index, ((mu, logvar), upload) in enumerate(zip(posteriors, uploads, strict=True)):
         z: Latent = mu
         if seed is not None and logvar is not None:
             z = draw(mu, logvar, seed + index)
-        items.append(
-            PosteriorItem(
-                mu=mu.tolist(),
-                logvar=None if logvar is None else logvar.tolist(),
-                z=z.tolist(),
-                picture=PictureNote.of(upload),
-                fit=fits[index] if fits else None,
-            )
+        yield PosteriorItem(
+            mu=mu.tolist(),
+            logvar=None if logvar is None else logvar.tolist(),
+            z=z.tolist(),
+            picture=PictureNote.of(upload),
+            fit=fits[index] if fits else None,
         )
-    return items

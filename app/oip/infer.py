@@ -15,12 +15,13 @@ from app.api.bodies.raw import CODINGS, content_coding, inflate, media_type, rea
 from app.api.common import service_of
 from app.api.parameters.declared import PLAIN
 from app.batching.ticket import Timing
+from app.core.pieces import joined
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
 from app.engines.rows import Sample
-from app.formats.media_types import JSON
+from app.formats.encoding import PictureEncoding
+from app.formats.media_types import JSON, PNG
 from app.formats.pixels import Image
-from app.formats.png import to_png
 from app.formats.provenance import GENERATED, PictureMetadata
 from app.http.disconnect import client_disconnected
 from app.oip.models import ProtocolModel
@@ -28,9 +29,9 @@ from app.oip.signature import Array
 from app.oip.tensors import (
     VERSION,
     ParsedRequest,
-    encode_response,
     json_end,
     parse_request,
+    response_parts,
 )
 from app.rendering.lineage import image_recipes
 from app.rendering.oip_schemas import InferenceRequest, InferenceResponse
@@ -130,14 +131,16 @@ async def infer_response(
         outputs = [
             (output, binary, result.values[output.name]) for output, binary in wanted.outputs
         ]
-        body, size = encode_response(model.name, VERSION, wanted.id, outputs)
+        parts, raw = response_parts(model.name, VERSION, wanted.id, outputs)
+        head = await joined(parts, context, service.batcher.clock)
     headers = {
         "Cache-Control": "no-store",
         "Server-Timing": server_timing(result.timing, time.perf_counter() - result.finished_at),
     }
-    if size is None:
-        return Response(body, media_type=JSON, headers=headers)
-    return Response(body, media_type=BINARY, headers=headers | {JSON_SIZE_HEADER: str(size)})
+    if not raw:
+        return Response(head, media_type=JSON, headers=headers)
+    headers[JSON_SIZE_HEADER] = str(len(head))
+    return Response(b"".join((head, *raw)), media_type=BINARY, headers=headers)
 
 
 async def _read(
@@ -181,7 +184,8 @@ async def _run(
     if served.operation == "decode":
         images, timing = await service.decode(model, list(inputs["z"]), context)
         finished_at = time.perf_counter()
-        values = _image_outputs(images, names, lambda: [PictureMetadata(GENERATED)] * len(images))
+        marks = [PictureMetadata(GENERATED)] * len(images)
+        values = await _image_outputs(service, images, names, lambda: marks, context)
         return _Result(values, timing, finished_at)
     numbers: Sequence[int]
     if "seed" in inputs:
@@ -196,22 +200,26 @@ async def _run(
         samples = to_generate.samples()
     images, timing = await service.sample(model, samples, context)
     finished_at = time.perf_counter()
-    values = _image_outputs(images, names, partial(image_recipes, to_generate, samples, AS_PNG))
+    recipes = partial(image_recipes, to_generate, samples, AS_PNG)
+    values = await _image_outputs(service, images, names, recipes, context)
     values["seed"] = np.array(numbers)
     if model.network.num_classes:
         values["label"] = np.array([sample.label for sample in samples])
     return _Result(values, timing, finished_at)
 
 
-def _image_outputs(
-    images: Sequence[Image], names: set[str], metadata: Callable[[], Sequence[PictureMetadata]]
+async def _image_outputs(
+    service: Service,
+    images: Sequence[Image],
+    names: set[str],
+    metadata: Callable[[], Sequence[PictureMetadata]],
+    context: RequestContext,
 ) -> Values:
     """The outputs ``image`` and ``png``, if requested; a PNG is byte for byte that of /generate."""
     values: Values = {}
     if "image" in names:
         values["image"] = np.stack(images)
     if "png" in names:
-        values["png"] = [
-            to_png(image, chunks=own.png()) for image, own in zip(images, metadata(), strict=True)
-        ]
+        encoding = PictureEncoding(PNG, images, tuple(own.png() for own in metadata()))
+        values["png"] = await service.pictures.encode(encoding, context)
     return values

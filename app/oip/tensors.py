@@ -11,7 +11,8 @@ stops at the first fault.
 
 import json
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -21,6 +22,8 @@ from app.oip.signature import BYTES, DTYPES, Array, Input, Output, Signature
 
 VERSION = "1"  # the only version of every model: another checkpoint has another name
 _CONTENT_TYPE = "content_type"
+_LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
+_NUMBERS = 2048  # in one part of a response's JSON
 MAX_ID = 128  # characters of a request's own identifier
 
 
@@ -284,13 +287,14 @@ def _irregular(data: list[Any], spec: Input, kind: str) -> NoReturn:
     _refuse(f"{what}: data must be {'numbers' if kind == 'f' else 'whole numbers'} alone")
 
 
-def encode_response(
+def response_parts(
     model: str,
     version: str,
     request_id: str | None,
     tensors: Sequence[tuple[Output, bool, Array | list[bytes]]],
-) -> tuple[bytes, int | None]:
-    """The body of an infer response, and the bytes of its JSON part (None = the whole body).
+) -> tuple[Iterator[bytes], list[bytes]]:
+    """The body of an infer response: its JSON in parts, each computed when it is asked for, and the
+    tensors that follow it as bytes.
 
     Args:
         model, version: Which model ran.
@@ -298,7 +302,8 @@ def encode_response(
         tensors: For each output: its spec, whether to encode it as binary, and its value (n, *row).
             A BYTES output is a list and must be binary.
     """
-    outputs, raw = [], []
+    raw = []
+    outputs: list[tuple[dict[str, Any], Array | None]] = []
     for spec, binary, value in tensors:
         described: dict[str, Any] = {
             "name": spec.name,
@@ -306,19 +311,35 @@ def encode_response(
             "shape": [len(value), *spec.row],
         }
         if isinstance(value, list):
-            data = b"".join(
-                part for item in value for part in (len(item).to_bytes(4, "little"), item)
-            )
+            raw.append(b"".join(p for item in value for p in (_LENGTH.pack(len(item)), item)))
         elif binary:
-            data = value.astype(DTYPES[spec.datatype], copy=False).tobytes()
-        else:
-            described["data"] = value.ravel().tolist()
+            raw.append(value.astype(DTYPES[spec.datatype], copy=False).tobytes())
         if binary:
-            described["parameters"] = {"binary_data_size": len(data)}
-            raw.append(data)
-        outputs.append(described)
-    head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+            described["parameters"] = {"binary_data_size": len(raw[-1])}
+        outputs.append((described, None if binary or isinstance(value, list) else value))
+    head: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id is not None:
         head["id"] = request_id
-    text = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
-    return b"".join((text, *raw)), len(text) if raw else None
+    return _json_parts(head, outputs), raw
+
+
+def _json_parts(
+    head: dict[str, Any], outputs: Sequence[tuple[dict[str, Any], Array | None]]
+) -> Iterator[bytes]:
+    """An object with ``outputs`` as its last member, and in each output its numbers as ``data``."""
+    before = _json(head)[:-1] + b',"outputs":['
+    for described, numbers in outputs:
+        yield before + _json(described)[:-1]
+        if numbers is not None:
+            flat, between = numbers.ravel(), b',"data":['
+            for start in range(0, len(flat), _NUMBERS):
+                yield between + _json(flat[start : start + _NUMBERS].tolist())[1:-1]
+                between = b","
+            yield b"]"
+        yield b"}"
+        before = b","
+    yield b"]}"
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.batching.ticket import Timing
+from app.core.pieces import joined
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
 from app.engines.rows import Sample
 from app.formats.pixels import Image
 from app.rendering.lineage import ResponseMetadata, generate_metadata
 from app.rendering.options import Rendering, check_size
-from app.rendering.responses import EncodedResponse, images_response, picture_encoding
+from app.rendering.responses import EncodedResponse, body_parts, finished, picture_encoding
 
 
 class ImageQuery(NamedTuple):
@@ -69,13 +70,14 @@ async def render(
     timing: Timing,
     context: RequestContext,
 ) -> EncodedResponse:
-    """The response with the images; what takes long to encode is encoded elsewhere.
+    """The response with the images; what takes long to encode is encoded elsewhere, or in pieces.
 
     Raises:
         ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
     """
     started = time.perf_counter()
     encoding = picture_encoding(rendering, images, metadata)
-    files = await service.pictures.encode(encoding, context) if encoding else None
-    encode_s = time.perf_counter() - started
-    return images_response(rendering, images, metadata, timing, files, encode_s)
+    files = await service.pictures.encode(encoding, context) if encoding else ()
+    parts = body_parts(rendering, images, metadata, files)
+    body = await joined(parts, context, service.batcher.clock)
+    return finished(rendering, images, metadata, timing, body, time.perf_counter() - started)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -27,7 +27,7 @@ from app.formats.zip_stream import ZipStream
 from app.rendering.caching import Identity, entity_tag, etag_and_cache_control
 from app.rendering.lineage import ResponseMetadata, permalink_end, permalink_start
 from app.rendering.options import ANIMATION, Rendering
-from app.rendering.schemas import ImageItem, ImageList
+from app.rendering.schemas import ImageItem, ImageList, list_parts
 
 
 class EncodedResponse(Response):
@@ -70,38 +70,54 @@ def picture_encoding(
 
 
 def images_response(
-    rendering: Rendering,
-    images: Sequence[Image],
-    metadata: ResponseMetadata,
-    timing: Timing,
-    files: Sequence[bytes] | None = None,
-    encode_s: float = 0.0,
+    rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata, timing: Timing
 ) -> EncodedResponse:
-    """Images in the format that was asked for.
+    """Images in the format that was asked for, where ``is_quick``.
 
     Args:
         rendering, images, metadata: Of the response.
         timing: Of the model.
-        files: What ``picture_encoding(...).files()`` returned; None = call it here.
-        encode_s: Seconds that this took.
     """
     started = time.perf_counter()
-    media = rendering.media
     encoding = picture_encoding(rendering, images, metadata)
-    if encoding is None:
-        body = to_npy(images)
-    else:
-        files = encoding.files() if files is None else files
-        if media == ZIP:
-            body = _as_zip(files, metadata)
-        elif media == JSON:
-            body = _as_json(files, metadata)
-        else:
-            (body,) = files
-            media = APNG if media == PNG and encoding.animated else media
+    parts = body_parts(rendering, images, metadata, encoding.files() if encoding else ())
+    body = b"".join(parts)
+    return finished(rendering, images, metadata, timing, body, time.perf_counter() - started)
+
+
+def body_parts(
+    rendering: Rendering,
+    images: Sequence[Image],
+    metadata: ResponseMetadata,
+    files: Sequence[bytes],
+) -> Iterable[bytes]:
+    """The body of a response in parts, each computed when it is asked for.
+
+    Args:
+        rendering, images, metadata: Of the response.
+        files: What ``picture_encoding(...).files()`` returned, if there are pictures.
+    """
+    if rendering.media == NPY:
+        return [to_npy(images)]
+    if rendering.media == ZIP:
+        return _zip_parts(files, metadata)
+    return _json_parts(files, metadata) if rendering.media == JSON else files
+
+
+def finished(
+    rendering: Rendering,
+    images: Sequence[Image],
+    metadata: ResponseMetadata,
+    timing: Timing,
+    body: bytes,
+    encode_s: float,
+) -> EncodedResponse:
+    """A response whose body is there; ``encode_s``: seconds that it took to write."""
+    media = rendering.media
+    if media == PNG and rendering.layout == ANIMATION and len(images) > 1:
+        media = APNG
     headers = _headers(metadata, media)
-    header = server_timing(timing, encode_s + time.perf_counter() - started)
-    headers.append((b"server-timing", header.encode()))
+    headers.append((b"server-timing", server_timing(timing, encode_s).encode()))
     return EncodedResponse(body, media, headers)
 
 
@@ -166,21 +182,22 @@ def _headers(metadata: ResponseMetadata, media: str) -> list[tuple[bytes, bytes]
     return headers
 
 
-def _as_zip(pngs: Sequence[bytes], metadata: ResponseMetadata) -> bytes:
+def _zip_parts(pngs: Sequence[bytes], metadata: ResponseMetadata) -> Iterator[bytes]:
     manifest, classes = Manifest(metadata.classes), metadata.classes
     labels = [None if label is None else classes.index(label) for label in metadata.labels]
     paths = [manifest.path(index, label).encode() for index, label in enumerate(labels)]
     archive = ZipStream([*paths, MANIFEST_NAME].__getitem__)
-    members = [archive.member(png) for png in pngs]
+    for png in pngs:
+        yield archive.member(png)
     rows = [
         manifest.row(*row) for row in zip(range(len(pngs)), labels, metadata.seeds, strict=True)
     ]
-    members.append(archive.member(MANIFEST_HEADER + "".join(rows).encode()))
-    return b"".join((*members, *archive.close()))
+    yield archive.member(MANIFEST_HEADER + "".join(rows).encode())
+    yield from archive.close()
 
 
-def _as_json(pngs: Sequence[bytes], metadata: ResponseMetadata) -> bytes:
-    items = [
+def _json_parts(pngs: Sequence[bytes], metadata: ResponseMetadata) -> Iterator[bytes]:
+    items = (
         ImageItem(
             image=base64.b64encode(png).decode(),
             digest=hashlib.sha256(png).hexdigest(),
@@ -190,8 +207,8 @@ def _as_json(pngs: Sequence[bytes], metadata: ResponseMetadata) -> bytes:
             **(metadata.items[index] if metadata.items else {}),
         )
         for index, png in enumerate(pngs)
-    ]
-    return ImageList(model=metadata.model, items=items).model_dump_json(exclude_unset=True).encode()
+    )
+    return list_parts(ImageList(model=metadata.model, items=[]), items, exclude_unset=True)
 
 
 class _OnePngStart(NamedTuple):

@@ -4,6 +4,7 @@ The names of classes are the names of components there. Those of the Open Infere
 ``oip_schemas``.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
@@ -115,6 +116,26 @@ class PosteriorList(StrictModel):
     model: str
     seed: int | None = Field(default=None, description="seed of z's noise for the first picture")
     items: list[PosteriorItem]
+
+
+def list_parts(
+    whole: ImageList | PosteriorList,
+    items: Iterable[ImageItem | PosteriorItem],
+    exclude_unset: bool = False,
+) -> Iterator[bytes]:
+    """The JSON of a list in parts, an item each.
+
+    Args:
+        whole: Without items, which are its last member.
+        items: Asked for one by one.
+        exclude_unset: Leave out what was not given.
+    """
+    yield whole.model_dump_json(exclude_unset=exclude_unset).encode().removesuffix(b"]}")
+    between = b""
+    for item in items:
+        yield between + item.model_dump_json(exclude_unset=exclude_unset).encode()
+        between = b","
+    yield b"]}"
 
 
 _Finite = Annotated[float, Field(ge=-1000, le=1000)]

@@ -19,7 +19,7 @@ from app.formats.png import to_png
 from app.formats.provenance import GENERATED, MetadataLevel, PictureMetadata, recipe_start
 from app.formats.zip_stream import ZipStream
 
-_SLICE = 16  # images encoded before the event loop may run other tasks: about half a millisecond
+_SLICE = 2**14  # bytes of images encoded in one turn of the event loop: about half a millisecond
 _ROWS = 1024  # lines of the list in one part of the file
 _NUMBERS = 65536  # labels or seeds in one part
 
@@ -86,12 +86,14 @@ async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
     # that it need not be kept.
     listed, checksum, size = 0, zlib.crc32(MANIFEST_HEADER), len(MANIFEST_HEADER)
     async for images in batches:
-        members = []
+        members, size_of_slice = [], 0
         seeds = dataset.seeds(listed, listed + len(images)).tolist()
         for index, (image, seed) in enumerate(zip(images, seeds, strict=True), listed):
             png = to_png(image, chunks=dataset.picture_metadata(index, seed).png())
             members.append(archive.member(png))
-            if index % _SLICE == 0:
+            size_of_slice += image.size
+            if size_of_slice >= _SLICE:
+                size_of_slice = 0
                 await asyncio.sleep(0)
         text = rows(listed, listed + len(images))
         listed += len(images)

@@ -10,6 +10,10 @@ from fastapi import FastAPI
 from tests.app.full_route import FULL_ROUTE
 
 AppOf = Callable[[httpx.AsyncClient], FastAPI]
+INFER = {
+    "inputs": [{"name": "seed", "shape": [64], "datatype": "INT64", "data": list(range(64))}],
+    "outputs": [{"name": "image"}],
+}
 PLAIN = {"accept": "image/png"}  # takes the fast path, over a socket
 
 
@@ -62,3 +66,34 @@ async def test_every_operation_that_computes_states_the_header_and_504(
             (header,) = [p for p in operation["parameters"] if p["in"] == "header"]
             assert header["name"] == "X-Timeout-Ms"
             assert {"503", "504"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate?n=64&scale=8&format=json", None),
+        ("/generate?n=64&scale=8&format=zip", None),
+        ("/v2/models/tiny-cgan-v1/infer", INFER),
+    ],
+)
+async def test_the_deadline_is_that_of_writing_a_large_response_too(
+    make_client: Any, app_of: AppOf, monkeypatch: pytest.MonkeyPatch, path: str, body: object
+) -> None:
+    client = await make_client()
+    service = app_of(client).state.service
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 200
+    honest, late = service.batcher.clock, 0.0
+    submit = service.batcher.submit
+
+    async def then_late(*given: Any) -> Any:
+        nonlocal late
+        found = await submit(*given)
+        late = 31.0
+        return found
+
+    monkeypatch.setattr(service.batcher, "submit", then_late)
+    monkeypatch.setattr(service.batcher, "clock", lambda: honest() + late)
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 504, answer.text[:200]
+    assert "was not written in the time" in answer.text

@@ -21,7 +21,7 @@ from app.errors import InvalidParameterError, MalformedBodyError
 from app.formats import compact_json
 from app.oip import tensors
 from app.oip.signature import BYTES, DTYPES, Input, Output, Signature
-from app.oip.tensors import ParsedRequest, encode_response, json_end
+from app.oip.tensors import ParsedRequest, json_end, response_parts
 
 MAX_ROWS = 5
 SEED = Input("seed", ("INT64", "UINT64"), (), 0, 2**53 - 1, required=False)
@@ -115,12 +115,14 @@ def test_what_is_written_is_what_tritonclient_reads(
             arrays.arrays(np.float32, (n, 3), elements=floats(-(2.0**100), 2.0**100, width=32))
         ),
     }
-    tensors = [
+    sent_back = [
         (spec, chosen or spec.datatype == BYTES, values[spec.name])
         for spec, chosen in zip(OUTPUTS, binary, strict=True)
     ]
-    body, size = encode_response("a-model", "1", request_id, tensors)
-    result = InferResult.from_response_body(body, header_length=size)
+    parts, raw = response_parts("a-model", "1", request_id, sent_back)
+    head = b"".join(parts)
+    size = len(head) if raw else None
+    result = InferResult.from_response_body(b"".join((head, *raw)), header_length=size)
     told = result.get_response()
     assert (told["model_name"], told["model_version"]) == ("a-model", "1")
     assert told.get("id") == request_id
