@@ -1,6 +1,7 @@
 """What a stranger or a broken client sends, and what it has to be answered: a table that drives
 tests/app/test_hostile.py, in process and over sockets. The model is a VAE of 3 latents; the limits
-are the defaults but for 2 MiB a body and a million pixels.
+are the defaults but for 2 MiB a body and a million pixels. Long, since it is one table; pictures
+that are made of chunks and segments are in ``tests.hostile_pictures``.
 """
 
 import base64
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from app.formats.png import png_chunk, to_png
+from tests.hostile_pictures import PICTURES
 
 MAX_BODY_BYTES = 2 * 2**20
 MAX_PIXELS = 1_000_000
@@ -99,7 +101,9 @@ _REFUSED_QUERIES = [
     ("seed=1&seed=1&seed=2", "3 times"),
     ("%00=1", "unknown parameter"),
     ("a" * 50_000 + "=1", "unknown parameter"),
-    ("&".join(f"x{i}=1" for i in range(5000)), "unknown parameter"),
+    ("&".join(f"y{i}=1" for i in range(90)), "unknown parameter"),
+    ("&".join(f"x{i}=1" for i in range(5000)), "5000 parameters; at most 100"),
+    ("&" * 60_000, "60001 parameters"),
 ]
 _UNKNOWN_MODELS = [
     ("model=tiny-cgan-v1@000000000000", "served is tiny-cgan-v1@"),
@@ -460,6 +464,73 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
     ("npy, 65", NPY, "decode", npy(np.zeros((65, 3), np.float32)), 422, INVALID),
     ("npy, inf", NPY, "decode", npy(np.full((1, 3), np.inf, "<f4")), 422, INVALID),
     ("npy, objects", NPY, "decode", npy(np.array([[{}]], object)), 422, INVALID),
+    # What a header of numpy could be made to evaluate.
+    *(
+        (
+            *(f"npy of {name}", NPY, "decode"),
+            npy_header(b"{'descr': %b, 'fortran_order': False, 'shape': %b}" % (dtype, shape)),
+            *(status, slug),
+        )
+        for name, dtype, shape, status, slug in (
+            ("a call", b"__import__('os').system('true')", b"(1, 3)", 400, MALFORMED),
+            ("a large power", b"9**9**9", b"(1, 3)", 400, MALFORMED),
+            ("a large text", b"'a'*10**9", b"(1, 3)", 400, MALFORMED),
+            ("a large side", b"'<f4'", b"(9**9**9, 3)", 400, MALFORMED),
+            ("a negative side", b"'<f4'", b"(-1, 3)", 400, MALFORMED),
+            ("lists", b"[" * 200 + b"]" * 200, b"(1, 3)", 400, MALFORMED),
+            ("large records", b"[('a', '<f4', (10000, 10000))]", b"(1, 3)", 422, INVALID),
+            ("large items", b"'|V2147483647'", b"(1, 3)", 422, INVALID),
+            ("references", b"'|O'", b"(1, 3)", 422, INVALID),
+        )
+    ),
+    ("npy of version 3", NPY, "decode", b"\x93NUMPY\3\0\2\0\0\0{}", 400, MALFORMED),
+    ("npy, header of 2 GB", NPY, "decode", b"\x93NUMPY\2\0\xff\xff\xff\x7f{}", 400, MALFORMED),
+    ("npz", "application/x-npz", "decode", b"PK\3\4", 415, TYPE),
+    # JSON that takes long to parse, or more memory than it has bytes.
+    ("500,000 lists", JSON, "encode", b'{"images":[' + b"[]," * 500_000 + b"[]]}", 413, LARGE),
+    ("500,000 objects", JSON, "encode", b'{"images":[' + b"{}," * 500_000 + b"{}]}", 413, LARGE),
+    (
+        *("one name 60,000 times", JSON, "encode"),
+        *(b"{" + b'"a":1,' * 60_000 + b'"a":2}', 400, MALFORMED),
+    ),
+    (
+        *("60,000 names", JSON, "encode"),
+        *(b"{" + b",".join(b'"%d":1' % i for i in range(60_000)) + b"}", 422, INVALID),
+    ),
+    (
+        *("integers of 4,300 digits", JSON, "encode"),
+        *(b'{"images":[' + b",".join([b"9" * 4300] * 300) + b"]}", 422, INVALID),
+    ),
+    (
+        "exponent of 60,000 digits",
+        JSON,
+        "encode",
+        b'{"images":[1e' + b"9" * 60_000 + b"]}",
+        422,
+        INVALID,
+    ),
+    (
+        *("many deep lists", JSON, "encode"),
+        *(b'{"images":[' + b",".join([b"[" * 90 + b"]" * 90] * 9000) + b"]}", 413, LARGE),
+    ),
+    ("900 lists in lists", JSON, "encode", b"[" * 900 + b"]" * 900, 400, MALFORMED),
+    ("a text of 1 MB", JSON, "encode", b'{"images":["' + b"%" * 10**6 + b'"]}', 422, INVALID),
+    ("a lone surrogate", JSON, "encode", b'{"images":["\\ud800"]}', 422, INVALID),
+    ("NUL", JSON, "encode", b'{"images":["\\u0000"]}', 422, INVALID),
+    ("__proto__", JSON, "encode", b'{"__proto__":1,"images":[]}', 422, INVALID),
+    ("-2^63", JSON, "decode", b'{"z":[[-9223372036854775808,0,0]]}', 422, INVALID),
+    ("z of z", JSON, "interpolate", b'{"ends":[{"z":[[0,0,0]]},{"seed":1}]}', 422, INVALID),
+    ("seed 1.0", JSON, "traverse", b'{"seed":1.0}', 422, INVALID),
+    # Forms whose parts are searched for long.
+    ("a form of CR", FORM, "encode", form((_FILE[0], b"\r" * 10**6)), 422, UNREADABLE),
+    ("near boundaries", FORM, "encode", form((_FILE[0], b"\r\n--y" * 10**5)), 422, UNREADABLE),
+    ("a form in a form", FORM, "encode", form((_FILE[0], form(_FILE))), 422, INVALID),
+    ("text before the form", FORM, "encode", b"Hello.\r\n" + form(_FILE), 200, ""),
+    (
+        *("1,000 lines before the file", FORM, "encode"),
+        *(b"--x\r\n" + b"A: b\r\n" * 1000 + form(_FILE)[5:], 200, ""),
+    ),
+    ("a type of quotes", FORM + "; " + '";' * 30_000, "encode", form(_FILE), 400, MALFORMED),
     # What is no picture of ours.
     ("verify text", PNG, "verify", b"hello", 422, UNREADABLE),
     ("verify nothing", PNG, "verify", b"", 422, UNREADABLE),
@@ -470,7 +541,8 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
 
 def bodies() -> Iterator[Case]:
     """Uploads, latents, forms."""
-    for name, kind, operation, body, status, slug in _BODIES:
+    pictures = [(name, kind, "encode", *rest) for name, kind, *rest in PICTURES]
+    for name, kind, operation, body, status, slug in [*_BODIES, *pictures]:
         headers: tuple[tuple[str, str], ...] = (("Content-Type", kind),) if kind else ()
         yield Case(name, f"/{operation}", status, slug, headers=headers, body=body)
     for coding in ("gzip", "br", "deflate", "gzip, identity", "x" * 5000):

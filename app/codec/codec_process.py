@@ -64,7 +64,7 @@ def _do(message: Message) -> Message:
     try:
         with _at_most(memory):
             return JOBS[kind](message)
-    except MemoryError:
+    except (MemoryError, SystemError):  # the latter is Python's, where it has no memory left
         return Message({"error": MEMORY})
     except ServiceError as error:
         return Message({"error": error.slug, "detail": error.detail})

@@ -18,6 +18,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from app.api.parameters.checks import check_names, invalid_parameters, query_errors
+from app.errors import InvalidParameterError
+
+_MAX_PARAMETERS = 100
 
 Given = Mapping[str, str]  # a request's parameters, each given once
 
@@ -141,8 +144,16 @@ class Binding:
 
 
 def parse_query(query: bytes) -> list[tuple[str, str]]:
-    """The parameters of a query."""
-    return parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
+    """The parameters of a query.
+
+    Raises:
+        InvalidParameterError: there are more than any request needs.
+    """
+    if not query:
+        return []
+    if (count := query.count(b"&") + 1) > _MAX_PARAMETERS:
+        raise InvalidParameterError(f"{count} parameters; at most {_MAX_PARAMETERS} are read")
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True)
 
 
 def _names(pairs: Iterable[tuple[str, str]]) -> list[str]:

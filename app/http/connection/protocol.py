@@ -28,6 +28,7 @@ from app.core.clients import by_address
 from app.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
+    OverShareError,
     RequestTimeoutError,
     ServiceError,
     UnsupportedTransferCodingError,
@@ -51,6 +52,9 @@ MAX_URL = 65536  # bytes
 MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
+_MAX_PIPELINED = 256  # requests that wait, since one packet can hold thousands
+# Pieces of a body that the parser reports, and bytes for each more: each costs a call.
+_MAX_PIECES, _PIECE_BYTES = 4096, 64
 _MAX_UNREAD = 24  # requests of one connection that wait for the one before: some 64 KiB
 _PROBE_S = 0.05  # after a client's FIN: a usual response is out by then, and shows as well
 _MAX_PROBE_S = 1.0  # between two looks for a reset
@@ -157,6 +161,8 @@ class ServiceProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # received of a head that is not whole
         self._header_lines = 0
         self._header_bytes = 0
+        self._pieces = 0  # of the body, and their bytes
+        self._body_bytes = 0
         self._held = b""  # received while the fast path works
         self._close_after = False  # the fast path's response
         # Client, method, path and arrival, for the access log.
@@ -346,7 +352,7 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._state is not State.HEAD:
             self._enter(State.HEAD)
-        self._header_lines = self._header_bytes = 0
+        self._header_lines = self._header_bytes = self._pieces = self._body_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -371,8 +377,15 @@ class ServiceProtocol(HttpToolsProtocol):
             return
         if self._refusal:
             self._shared.limit.check(self._refusal, path_of(self.url))
-        if [name for name, _ in self.headers].count(b"transfer-encoding") > 1:
+        codings = [name for name, _ in self.headers].count(b"transfer-encoding")
+        if codings > 1:
             raise MalformedRequestError("Transfer-Encoding is given more than once")
+        if codings and self.parser.get_http_version() != "1.1":  # RFC 9112, section 6.1
+            raise MalformedRequestError("Transfer-Encoding is given in a request of HTTP/1.0")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            raise OverShareError(
+                f"{_MAX_PIPELINED} requests of this connection wait; read the responses first"
+            )
         self._take_authority()
         super().on_headers_complete()
         self._cycles.append(self.cycle)
@@ -385,6 +398,16 @@ class ServiceProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         if self._shared.fast_path.draining:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces += 1
+        self._body_bytes += len(body)
+        if self._pieces > _MAX_PIECES + self._body_bytes // _PIECE_BYTES:
+            raise MalformedRequestError(
+                f"the body comes in over {_MAX_PIECES} pieces of under {_PIECE_BYTES} bytes: send "
+                "larger chunks"
+            )
+        super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Called by uvicorn when a request is the connection's oldest: have it wait its turn."""

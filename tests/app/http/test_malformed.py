@@ -38,7 +38,28 @@ BROKEN: list[tuple[bytes, int, str]] = [
         UPLOAD_HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         *(400, "malformed-request"),
     ),
-    (UPLOAD_HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "malformed-request"),
+    *(
+        (UPLOAD_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + rest, 400, "malformed-request")
+        for rest in (
+            *(b"xyz\r\n", b"-1\r\n", b"0x1\r\nx\r\n0\r\n\r\n", b"1\nx\n0\n\n", b"f" * 18 + b"\r\n"),
+            b"1\r\nx\r\n" * 5000,  # tiny chunks, each a call
+            b"1;" + b"e" * 200 + b"\r\nx\r\n" * 5000,
+        )
+    ),
+    (
+        UPLOAD_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 10_000,
+        *(431, "headers-too-large"),
+    ),
+    (
+        UPLOAD_HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")
+        + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        *(400, "malformed-request"),
+    ),
+    (FAST[:-2] + b"X-A: b\r\n c\r\n\r\n", 400, "malformed-request"),  # folded
+    (FAST[:-2] + b"X-A: b\rc\r\n\r\n", 400, "malformed-request"),
+    (FAST.replace(b"\r\n", b"\n"), 400, "malformed-request"),
+    (b"A" * 5000 + FAST, 400, "malformed-request"),
+    (b"\r\n" * 200_000, 431, "headers-too-large"),
     (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414, "uri-too-long"),
     (b"GET /generate?seeds=" + b"1," * 40_000, 414, "uri-too-long"),
     (FAST[:-2] + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", 431, "headers-too-large"),
@@ -183,3 +204,13 @@ async def test_a_refusal_under_v2_has_its_form_however_the_path_is_written(
         status, headers, body = await connection.response()
     assert (status, headers["content-type"]) == (431, "application/json")
     assert list(json.loads(body)) == ["error"]
+
+
+async def test_no_packet_begins_any_number_of_requests(wire: httpx.AsyncClient) -> None:
+    """256 wait at most; the others have to be sent again."""
+    request = b"GET /models HTTP/1.1\r\nHost: test\r\n\r\n"
+    async with RawConnection(wire) as connection:
+        connection.send(request * 1000)
+        answered = (await connection.rest()).count(b"HTTP/1.1 200 OK")
+    assert 256 <= answered < 300
+    await assert_serves(wire)

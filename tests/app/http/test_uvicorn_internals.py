@@ -26,6 +26,7 @@ PROTOCOL = {
     "connection_lost",
     "data_received",
     "eof_received",
+    "on_body",
     "on_header",
     "on_headers_complete",
     "on_message_begin",
