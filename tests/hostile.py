@@ -541,7 +541,9 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
 
 def bodies() -> Iterator[Case]:
     """Uploads, latents, forms."""
-    pictures = [(name, kind, "encode", *rest) for name, kind, *rest in PICTURES]
+    pictures = [
+        (name, kind, "encode", data, status, slug) for name, kind, data, status, slug in PICTURES
+    ]
     for name, kind, operation, body, status, slug in [*_BODIES, *pictures]:
         headers: tuple[tuple[str, str], ...] = (("Content-Type", kind),) if kind else ()
         yield Case(name, f"/{operation}", status, slug, headers=headers, body=body)

@@ -52,7 +52,7 @@ MAX_URL = 65536  # bytes
 MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
 _MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
-_MAX_PIPELINED = 256  # requests that wait, since one packet can hold thousands
+_MAX_PIPELINED = 512  # requests that wait, since one packet can hold thousands
 # Pieces of a body that the parser reports, and bytes for each more: each costs a call.
 _MAX_PIECES, _PIECE_BYTES = 4096, 64
 _MAX_UNREAD = 24  # requests of one connection that wait for the one before: some 64 KiB
