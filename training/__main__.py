@@ -23,8 +23,14 @@ def main(argv: list[str]) -> None:
     130; a closed pipe on stdout (``| head``) is silent, status 141.
     """
     # Imported here because torch takes seconds, and Ctrl-C during the import is one line too.
-    import torch
-    from safetensors import SafetensorError
+    try:
+        import torch
+        from safetensors import SafetensorError
+    except ModuleNotFoundError as error:  # the service's wheel has this package, not what it needs
+        raise SystemExit(
+            f"error: {sys.executable} has no package '{error.name}'; in the project's folder, run "
+            "`make dev`, or `pip install '.[train]'` and this again"
+        ) from error
 
     from training.cli import commands
     from training.cli.arguments import parser_for

@@ -9,6 +9,7 @@ from app.api.bodies.raw import refuse_body
 from app.api.common import Endpoint, accept_of, not_modified, root_of, service_of
 from app.api.parameters.declared import (
     PLAIN,
+    Compress,
     DatasetFormat,
     DatasetLabel,
     DatasetSeed,
@@ -46,6 +47,7 @@ def dataset(settings: Settings) -> Endpoint:
         split: DatasetSplit = None,
         format: DatasetFormat = None,
         metadata: Metadata = "mark",
+        compress: Compress = False,
     ) -> Response:
         """Sample a labelled dataset, sent as one file while it is generated.
 
@@ -60,7 +62,7 @@ def dataset(settings: Settings) -> Endpoint:
         await refuse_body(request)
         media = FORMATS[format] if format else choose(accept_of(request), (ZIP, NPZ))
         found, index, (opened,) = service.resolve(model, label, 1, seed)
-        requested = Dataset(found, index, opened, n, split or "", metadata)
+        requested = Dataset(found, index, opened, n, split or "", metadata, compress)
         identity = service.identity(requested.model)
         headers = dataset_headers(media, requested, seed is not None, identity, root_of(request))
         rest = None

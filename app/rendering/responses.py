@@ -310,7 +310,8 @@ def dataset_headers(
     suffix = SHORT[media]
     start = permalink_start(pinned_name(dataset.model), label, "/dataset", root)
     split = f"&split={dataset.split}" if dataset.split else ""
-    location = f"{start}&seed={seed}{split}&n={count}{metadata}&format={suffix}"
+    compress = "&compress=true" if dataset.compress else ""
+    location = f"{start}&seed={seed}{split}&n={count}{metadata}{compress}&format={suffix}"
     stem = "-".join(filter(None, (name, f"seed{seed}", dataset.split, f"n{count}")))
     headers = {
         "X-Model": name,
@@ -326,6 +327,6 @@ def dataset_headers(
             location, media, identity, ENCODER_VERSIONS, __version__, "streams"
         )
         headers["Accept-Ranges"] = "bytes"
-    if media == NPZ:
-        headers["Content-Length"] = str(npz_size(dataset))
+    if media == NPZ and (size := npz_size(dataset)) is not None:
+        headers["Content-Length"] = str(size)
     return headers

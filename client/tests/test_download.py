@@ -58,6 +58,12 @@ def test_the_rest_is_requested_from_the_last_byte_on(path: Path) -> None:
     assert path.read_bytes() == b"abcd"
 
 
+def test_compressing_is_asked_for_and_not_by_default(path: Path) -> None:
+    asked = dataset(path, seed=5, compress=True).query
+    assert asked == {"seed": "5", "compress": "true", "format": "zip"}
+    assert dataset(path, seed=5).query == {"seed": "5", "format": "zip"}
+
+
 def test_a_changed_file_starts_anew(path: Path) -> None:
     begun(path, b"abcdef")
     with dataset(path, n=2, seed=5) as download:

@@ -47,6 +47,7 @@ _WORDS = {
     "metadata": ["full", "mark", "none", "all"],
     "method": ["slerp", "lerp", "x"],
     "show": ["reconstruction", "beside", "error", "x"],
+    "compress": ["true", "false", "True", "1", ""],
     "split": ["train", "validation", "test", "x"],
     "invert": ["auto", "true", "false", "on", "x"],
     "center": ["auto", "true", "false", "on", "x"],

@@ -122,7 +122,18 @@ def test_a_dataset_is_summed_up_in_one_line(served: Server, capsysbinary: Output
     with zipfile.ZipFile("digits.zip") as archive:
         assert archive.testzip() is None
         assert len(archive.namelist()) == 41
-    run("dataset", "--n", "4", "--model", "tiny-gan-v1", "--format", "npz", "-o", "digits")
+    run(
+        "dataset",
+        "--n",
+        "4",
+        "--model",
+        "tiny-gan-v1",
+        "--format",
+        "npz",
+        "--compress",
+        "-o",
+        "digits",
+    )
     with np.load("digits", allow_pickle=False) as arrays:
         assert len(arrays["images"]) == 4
 

@@ -127,6 +127,15 @@ def test_serve_starts_the_installed_service_and_not_the_project_s_app(
             assert server.stop() == 0  # SIGTERM reached the service
 
 
+def test_training_says_how_to_install_what_it_needs_where_the_service_alone_is(
+    wheels: Wheels, tmp_path: Path
+) -> None:
+    done = run("-m", "training", "--help", path=[wheels.service], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    needs = r"error: .* has no package 'torch'; .*`make dev`, or `pip install '.\[train\]'`.*\n"
+    assert re.fullmatch(needs, done.stderr), done.stderr
+
+
 def test_ctrl_c_ends_serve_as_it_ends_the_service(
     wheels: Wheels, project: Path, tiny_store: Path
 ) -> None:

@@ -50,6 +50,12 @@ def _signed(value: object) -> object:
     return value
 
 
+def _true_or_false(value: object) -> object:
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value
+
+
 PLAIN = BeforeValidator(_whole_number)  # stands after the bounds, or the OpenAPI loses them
 
 ModelName = Annotated[
@@ -178,6 +184,14 @@ FormatName = Literal["png", "webp", "json", "npy", "zip"]
 DatasetFormat = Annotated[
     Literal["zip", "npz"] | None,
     Query(description="Overrides the Accept header. Default without either: zip."),
+]
+Compress = Annotated[
+    bool,
+    BeforeValidator(_true_or_false),
+    Query(
+        description="Deflate the file's members. It takes a quarter (npz) to a half (zip) of the "
+        "bytes, and an npz no longer says its length beforehand.",
+    ),
 ]
 Metadata = Annotated[
     MetadataLevel,

@@ -22,6 +22,7 @@ from app.formats.zip_stream import ZipStream
 _SLICE = 2**14  # bytes of images encoded in one turn of the event loop: about half a millisecond
 _ROWS = 1024  # lines of the list in one part of the file
 _NUMBERS = 65536  # labels or seeds in one part
+_PIECE = 65536  # bytes of pixels compressed before other tasks may run: half a millisecond
 
 Batches = AsyncIterator[list[Image]]
 
@@ -36,6 +37,7 @@ class Dataset:
     count: int  # of images
     split: str = ""  # one of ``SPLITS``
     metadata: MetadataLevel = "mark"
+    compress: bool = False  # the members of its file
 
     def seeds(self, start: int, stop: int) -> NDArray[np.int64]:
         """The seeds of images ``start`` to ``stop``, as far as there are any."""
@@ -81,7 +83,7 @@ async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
         ]
         return "".join(lines).encode()
 
-    archive = ZipStream(path)
+    archive = ZipStream(path, dataset.compress)
     # The list is made twice: here for its checksum, which precedes it, and again at the end, so
     # that it need not be kept.
     listed, checksum, size = 0, zlib.crc32(MANIFEST_HEADER), len(MANIFEST_HEADER)
@@ -99,9 +101,10 @@ async def write_zip(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes,
         listed += len(images)
         checksum, size = zlib.crc32(text, checksum), size + len(text)
         yield b"".join(members)
-    yield archive.begin(size, checksum) + MANIFEST_HEADER
+    yield archive.begin(size, checksum) + archive.write(MANIFEST_HEADER)
     for start in range(0, count, _ROWS):
-        yield rows(start, start + _ROWS)
+        yield archive.write(rows(start, start + _ROWS))
+    yield archive.end(checksum)
     for piece in archive.close():
         yield piece
 
@@ -138,8 +141,10 @@ def _arrays(dataset: Dataset) -> list[_Array]:
     return arrays
 
 
-def npz_size(dataset: Dataset) -> int:
-    """Bytes of a dataset's NPZ file."""
+def npz_size(dataset: Dataset) -> int | None:
+    """Bytes of a dataset's NPZ file; None = compressed, so it is known only at the end."""
+    if dataset.compress:
+        return None
     arrays = _arrays(dataset)
     archive = ZipStream(lambda number: arrays[number].path)
     for array in arrays:
@@ -151,26 +156,31 @@ def npz_size(dataset: Dataset) -> int:
 
 
 async def write_npz(dataset: Dataset, batches: Batches) -> AsyncGenerator[bytes, None]:
-    """Arrays as numpy's ``savez`` writes them."""
+    """Arrays as numpy's ``savez`` writes them, or its ``savez_compressed``."""
     arrays = _arrays(dataset)
-    archive = ZipStream(lambda number: arrays[number].path)
+    archive = ZipStream(lambda number: arrays[number].path, dataset.compress)
     images, *others = arrays
     checksum = zlib.crc32(images.header)
-    yield archive.begin(images.size) + images.header
+    yield archive.begin(images.size) + archive.write(images.header)
     async for batch in batches:
         part = pixel_bytes(batch)
         checksum = zlib.crc32(part, checksum)
-        yield part
+        if not dataset.compress:
+            yield part
+            continue
+        for start in range(0, len(part), _PIECE):
+            yield archive.write(part[start : start + _PIECE])
+            await asyncio.sleep(0)
     yield archive.end(checksum)
     for array in others:
         numbers = Dataset.seeds if array.path == b"seeds.npy" else _labels
         checksum = zlib.crc32(array.header)
-        yield archive.begin(array.size) + array.header
+        yield archive.begin(array.size) + archive.write(array.header)
         for start in range(0, dataset.count, _NUMBERS):
             stop = min(start + _NUMBERS, dataset.count)
             part = numbers(dataset, start, stop).astype("<i8").tobytes()
             checksum = zlib.crc32(part, checksum)
-            yield part
+            yield archive.write(part)
         yield archive.end(checksum)
     for piece in archive.close():
         yield piece

@@ -6,7 +6,8 @@ is ``genserve`` (``python -m genserve``). Needs httpx, numpy and Pillow, and not
 
 from genserve import calls
 from genserve.client import AsyncClient, Client
-from genserve.download import Dataset, Progress
+from genserve.dataset import Dataset
+from genserve.download import Progress
 from genserve.errors import (
     AnswerError,
     GenserveError,

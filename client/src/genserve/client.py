@@ -12,7 +12,8 @@ import httpx
 
 from genserve import calls, download
 from genserve.connection import Connection, problem_in
-from genserve.download import Dataset, Download
+from genserve.dataset import Dataset
+from genserve.download import Download
 from genserve.request import Request
 from genserve.responses import Response
 from genserve.retries import BusyRetries, DownloadRetries, closed_before_response

@@ -11,20 +11,17 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from errno import EISDIR
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from genserve.calls import Metadata
+from genserve.dataset import Dataset
 from genserve.errors import InvalidResponseError
 from genserve.files import naming, open_exclusively
 
@@ -40,59 +37,8 @@ class Progress:
     """How much has arrived."""
 
     bytes: int
-    images: int
+    images: int  # 0 until a compressed .npz is complete: it does not say its length
     n: int  # images in all
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A complete file, or its arrays in memory. ``dataset[i]`` is image i, uint8 (H, W) or
-    (H, W, 3), with its label where the model has classes; PyTorch's DataLoader takes it as it is.
-    """
-
-    path: Path | None  # None = in memory
-    bytes: int
-    model: str
-    seed: int
-    n: int
-    permalink: str  # GET returns the same file
-    held: dict[str, NDArray[Any]] | None = field(default=None, repr=False)
-
-    @cached_property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """``images`` (n, H, W), ``seeds``, and ``labels`` where the model has classes.
-
-        Raises:
-            ValueError: the file is a ZIP of pictures.
-        """
-        if self.held is not None or self.path is None:
-            return self.held or {}
-        with np.load(self.path, allow_pickle=False) as arrays:
-            if "images" not in arrays.files:
-                raise ValueError(f"{self.path} holds pictures; a file .npz holds arrays")
-            return {name: arrays[name] for name in arrays.files}
-
-    @property
-    def images(self) -> NDArray[np.uint8]:
-        """(n, H, W)."""
-        return self.arrays["images"]
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """(n,); None of a model without classes."""
-        return self.arrays.get("labels")
-
-    @property
-    def seeds(self) -> NDArray[np.int64]:
-        """(n,): each image's own."""
-        return self.arrays["seeds"]
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, index: int) -> Any:
-        image = self.images[index]
-        return image if self.labels is None else (image, int(self.labels[index]))
 
 
 class Download:
@@ -320,6 +266,7 @@ def dataset(
     seed: int | None = None,
     split: Literal["train", "validation", "test"] | None = None,
     metadata: Metadata | None = None,
+    compress: bool = False,
     format: Literal["zip", "npz"] | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> Download:
@@ -337,6 +284,7 @@ def dataset(
         seed: Opens a stream of seeds, one an image, which the file lists; random if left out.
         split: A part of the stream; no image is in two.
         metadata: As for ``generate``, in each PNG of a ZIP.
+        compress: Deflate the file: a quarter (.npz) to a half (.zip) of the bytes.
         format: If the path's suffix does not say.
         progress: Called with what has arrived.
 
@@ -355,5 +303,7 @@ def dataset(
     given = {"model": model, "label": label, "n": n, "seed": seed, "split": split}
     given["metadata"] = metadata
     query = {name: str(value) for name, value in given.items() if value is not None}
+    if compress:
+        query["compress"] = "true"
     query["format"] = chosen
     return MemoryDownload(query, progress) if path is None else Download(path, query, progress)

@@ -67,6 +67,28 @@ async def test_an_npz_has_the_same_and_says_its_length(client: httpx.AsyncClient
             np.testing.assert_array_equal(image, pixels(archive.read(row["file_name"])))
 
 
+@pytest.mark.parametrize("form", ["zip", "npz"])
+async def test_a_compressed_file_has_the_same_members_in_fewer_bytes(
+    client: httpx.AsyncClient, form: str
+) -> None:
+    query = f"/dataset?n=43&seed=100&format={form}"
+    plain, packed = await client.get(query), await client.get(f"{query}&compress=true")
+    assert len(packed.content) < len(plain.content)  # of an untrained network: noise
+    assert "content-length" not in packed.headers
+    assert "compress=true" in packed.headers["content-location"]
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert (await client.get(packed.headers["content-location"])).content == packed.content
+    with (
+        zipfile.ZipFile(BytesIO(plain.content)) as stored,
+        zipfile.ZipFile(BytesIO(packed.content)) as deflated,
+    ):
+        assert deflated.testzip() is None
+        assert {member.compress_type for member in deflated.infolist()} == {zipfile.ZIP_DEFLATED}
+        assert deflated.namelist() == stored.namelist()
+        for name in stored.namelist():
+            assert deflated.read(name) == stored.read(name)
+
+
 async def test_one_label_and_no_labels(client: httpx.AsyncClient) -> None:
     seven = await client.get("/dataset?n=20&seed=1&label=7")
     assert "label=7" in seven.headers["content-location"]
@@ -135,6 +157,7 @@ async def test_the_same_seed_gives_the_same_file_whatever_other_requests_run(
         ("model=tiny-gan-v1&label=1", 422, "unconditional"),
         ("model=none", 404, "unknown model"),
         ("seed=9007199254740992", 422, "less than or equal to 9007199254740991"),
+        ("compress=1", 422, "true or false"),
         ("split=all", 422, "'train', 'validation' or 'test'"),
         ("scale=2", 422, "unknown parameter"),
     ],

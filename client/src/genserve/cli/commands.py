@@ -101,7 +101,9 @@ def traverse(client: Client, options: Options) -> int:
 def dataset(client: Client, options: Options) -> int:
     """Many images in one file."""
     bar = ProgressBar(Path(options.output).name) if sys.stderr.isatty() else None
-    given = _given(options, "n", "label", "model", "seed", "split", "metadata", "format")
+    given = _given(
+        options, "n", "label", "model", "seed", "split", "metadata", "compress", "format"
+    )
     try:
         file = client.dataset(options.output, **given, progress=bar)
     finally:

@@ -206,6 +206,7 @@ def build_parser() -> Parser:
     _add_seed(sub)
     sub.add_argument("--split", choices=SPLITS, help="a part of the seed's images; none is in two")
     sub.add_argument("--metadata", choices=get_args(Metadata))
+    sub.add_argument("--compress", action="store_true", help="fewer bytes; FILE is deflated")
 
     sub = command("verify", commands.verify, "check pictures against their recipes")
     _add_pictures(sub, "PNG or WebP")
