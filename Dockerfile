@@ -3,8 +3,11 @@
 #   docker build -t genserve .                         for CPUs: ONNX Runtime, no PyTorch
 #   docker build -t genserve --build-arg TORCH=cuda .  with PyTorch for GPUs, several GB larger
 #   docker run --rm -p 127.0.0.1:8000:8000 --read-only --cap-drop ALL genserve
+#
+# A release names the base by its digest, and says what it is: docs/how-to/release.md.
 
-FROM python:3.11-slim AS build
+ARG BASE=python:3.11-slim
+FROM ${BASE} AS build
 
 # uv installs the dependency list of pyproject.toml as it stands. pip would want the project as
 # well, and then app would be in the image twice.
@@ -36,10 +39,14 @@ RUN python -m venv --without-pip /opt/venv \
       export UV_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL" UV_INDEX_STRATEGY=unsafe-best-match; fi \
  && if [ "$TORCH" = none ]; then set --; else set -- --extra torch; fi \
  && uv pip install --python /opt/venv/bin/python \
-      --constraint constraints.txt --requirement pyproject.toml "$@"
+      --constraint constraints.txt --requirement pyproject.toml --extra otel "$@"
+# The bill of materials: every Python package, its version and licence, in CycloneDX.
+RUN pip install --no-cache-dir cyclonedx-bom==7.5.0 \
+ && cyclonedx-py environment --output-reproducible --output-file /opt/sbom.cdx.json \
+      /opt/venv/bin/python
 
 
-FROM python:3.11-slim
+FROM ${BASE}
 
 # A fixed number, so that Kubernetes' runAsNonRoot and file permissions can rely on it.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin genserve
@@ -55,6 +62,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /srv
 COPY LICENSE ./
+COPY --from=build /opt/sbom.cdx.json ./
 COPY training/__init__.py training/
 COPY training/networks training/networks
 COPY models_store models_store
@@ -67,6 +75,17 @@ EXPOSE 8000
 # Alive, not ready: a draining or busy service must not be restarted.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-m", "app.process.healthcheck"]
+
+# Last, so that another revision finds all layers.
+ARG BASE
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.title="Genserve" \
+      org.opencontainers.image.description="Serves trained image generators over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="$BASE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 
 # Exec form: python is process 1 and gets SIGTERM itself, which starts the drain.
 CMD ["python", "-m", "app"]

@@ -181,6 +181,29 @@ def test_containers_have_known_settings_and_the_time_that_a_drain_takes() -> Non
         assert pod["terminationGracePeriodSeconds"] > drain
 
 
+def test_what_manifests_offer_as_comments_is_valid_and_lets_traces_out() -> None:
+    """Keys and traces: uncommented, as the guides say."""
+    deployment = yaml.safe_load(uncommented("deployment.yaml"))
+    pod = deployment["spec"]["template"]["spec"]
+    given = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+    assert {"GENSERVE_API_KEYS_FILE", "GENSERVE_TRACES"} <= set(given)
+    assert given["GENSERVE_API_KEYS_FILE"].startswith(
+        pod["containers"][0]["volumeMounts"][0]["mountPath"]
+    )
+    assert pod["volumes"][0]["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["genserve"]
+    assert set(given) <= set(compose["environment"])
+    policy = uncommented("networkpolicy.yaml").replace("  egress: []\n", "")
+    ports = [rule["ports"][0]["port"] for rule in yaml.safe_load(policy)["spec"]["egress"]]
+    assert int(given["OTEL_EXPORTER_OTLP_ENDPOINT"].rpartition(":")[2]) in ports
+
+
+def uncommented(name: str) -> str:
+    """A manifest with the lines that hold YAML, and no prose, uncommented."""
+    text = (ROOT / "deploy/kubernetes" / name).read_text()
+    return re.sub(r"^( +)# (?=-? ?[\[{]|volume|egress:|  )", r"\1", text, flags=re.MULTILINE)
+
+
 def test_containers_run_under_the_restricted_profile() -> None:
     pod = KUBERNETES["deployment.yaml"]["spec"]["template"]["spec"]
     (runtime,) = KSERVE["servingruntime.yaml"]["spec"]["containers"]
