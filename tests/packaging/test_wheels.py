@@ -4,6 +4,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+import app
 import genserve
 from tests.conftest import ROOT
 from tests.packaging.conftest import Wheels
@@ -68,6 +69,7 @@ def test_the_service_s_wheel_has_its_packages_and_models_and_no_command(wheels: 
         *("app", "training", f"genserve-{service.version}.dist-info"),
     }
     assert not list(service.entry_points)
+    assert service.version == app.__version__
     for model in (ROOT / "models_store").glob("*.safetensors"):
         assert f"app/_models_store/{model.name}" in files
 
