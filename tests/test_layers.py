@@ -72,16 +72,27 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "responses": {"errors", "results"},
         "request": {"responses", "results"},
         "calls": {"inputs", "request", "responses", "results"},
-        "download": {"calls", "errors", "files"},
+        "dataset": set(),
+        "download": {"calls", "dataset", "errors", "files"},
         "connection": {"errors", "version"},
         "retries": {"connection", "download", "errors"},
-        "client": {"calls", "connection", "download", "request", "responses", "retries"},
+        "client": {
+            *("calls", "connection", "dataset", "download", "request", "responses", "retries"),
+        },
         "cli": {
             *("calls", "client", "connection", "download", "errors", "files", "inputs", "request"),
             *("results", "version"),
         },
         "__main__": {"cli", "client", "errors"},
-        "": {"calls", "client", "download", "errors", "results", "version"},  # the public names
+        "": {
+            "calls",
+            "client",
+            "dataset",
+            "download",
+            "errors",
+            "results",
+            "version",
+        },  # the public names
     },
 }
 # Third-party libraries (and asyncio) by the folders that may name them. What is not here, no
@@ -140,7 +151,7 @@ LIBRARIES = {
     "genserve": {
         "asyncio": {"client"},
         "httpx": {"client", "connection", "retries"},
-        "numpy": {"calls", "cli", "download", "inputs", "responses", "results"},
+        "numpy": {"calls", "cli", "dataset", "inputs", "responses", "results"},
         "PIL": {"calls", "inputs", "results"},
     },
 }
