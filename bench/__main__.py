@@ -1,6 +1,6 @@
 """``python -m bench [MODE ...]``: measure, then tables and files of results.
 
-``python -m bench failover``, ``reload`` and ``simulate`` are commands of their own
+``python -m bench failover``, ``ray``, ``reload`` and ``simulate`` are commands of their own
 (``bench.cluster``).
 """
 
@@ -26,7 +26,7 @@ from bench import (
 )
 from bench import wrk as wrk_
 from bench.children import BenchError
-from bench.cluster import failover, reload, simulate
+from bench.cluster import failover, ray_serve, reload, simulate
 from bench.report import Result
 from bench.results import RESULTS, save
 
@@ -44,6 +44,7 @@ LONG = ("requests", "pictures")  # run when they are named
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "failover": failover.main,
+    "ray": ray_serve.main,
     "reload": reload.main,
     "simulate": simulate.main,
 }

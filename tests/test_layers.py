@@ -111,6 +111,7 @@ LIBRARIES = {
         "prometheus_client": {"api", "core", "process"},
         "pydantic": {"api", "oip", "rendering", "settings"},
         "pydantic_settings": {"settings"},
+        "ray": {"process"},
         "starlette": {"api", "http", "main", "process", "rendering"},
         "torch": {"engines"},
         "training": {"core", "engines", "oip"},

@@ -30,7 +30,7 @@ DEAD_S = 30.0  # with a red /livez
 # Objects more than before until the collector looks at the youngest, and how many such rounds until
 # it looks at older ones. Imports create far more than the default of 700, and a full queue holds
 # far more, hardly any of them in cycles: it would scan them again and again.
-_GARBAGE = (50_000, 50, 100)
+GARBAGE = (50_000, 50, 100)
 _KILL_AFTER_S = 5  # beyond the drain
 
 
@@ -50,7 +50,7 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
     Raises:
         StartupError: the address cannot be listened on, or nothing can be served.
     """
-    gc.set_threshold(*_GARBAGE)
+    gc.set_threshold(*GARBAGE)
     # Read when numpy is imported: nothing here multiplies large matrices, and a pool of threads
     # would delay each start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -38,7 +38,7 @@ _HEARTBEAT_S = 1.0
 _SAME_STOP_S = 0.5  # one Ctrl-C comes from the terminal and from the supervisor, in either order
 _LAST_S = 1.0  # for the supervisor to hand over the last connections
 _BETWEEN_S = 0.2  # longer than a busy client takes from a response to its next request
-_MAX_BLOCKED_S = 10.0  # of the event loop; the supervisor waits for a heartbeat a little longer
+MAX_BLOCKED_S = 10.0  # of the event loop; the supervisor waits for a heartbeat a little longer
 
 
 def serve(
@@ -170,7 +170,7 @@ class DrainingServer(uvicorn.Server):
         self._listeners = sockets or []
         assert self.service
         batcher = self.service.batcher
-        limit_s = min(self._settings.hang_seconds, _MAX_BLOCKED_S)
+        limit_s = min(self._settings.hang_seconds, MAX_BLOCKED_S)
         start_watchdog(lambda: batcher.calls.inline_call_started, limit_s, self._exit_blocked)
         if self._channel:
             self._handed_over = HandedOver(self._channel, self, self._on_last_connection)

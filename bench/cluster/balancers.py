@@ -15,8 +15,8 @@ from bench.children import HOST, POLL_S, ROOT, BenchError, Server, free_ports
 from bench.cluster.replicas import Replica
 
 DEPLOY = ROOT / "deploy"
-# Those of `make deploy-tools` first; None = PATH.
-PATHS = (f"{sys.prefix}/deploy/bin", None, "/usr/sbin")
+# Those of `make deploy-tools` and `make deploy-ray` first; None = PATH.
+PATHS = (f"{sys.prefix}/deploy/bin", f"{sys.prefix}/ray/bin", None, "/usr/sbin")
 
 
 class Balancer:
@@ -62,7 +62,7 @@ def program(name: str) -> str:
     return found
 
 
-def _changed(text: str, *changes: tuple[str, str]) -> str:
+def changed(text: str, *changes: tuple[str, str]) -> str:
     """With each pattern's only match replaced."""
     for pattern, new in changes:
         text, count = re.subn(pattern, new, text, flags=re.MULTILINE)
@@ -75,7 +75,7 @@ def haproxy(stack: ExitStack, folder: Path, replicas: Sequence[Replica]) -> Bala
     servers = "\n".join(f"    server r{i} {HOST}:{r.port}" for i, r in enumerate(replicas))
     config = folder / "haproxy.cfg"
     text = (DEPLOY / "haproxy/haproxy.cfg").read_text()
-    config.write_text(_changed(text, ("^    server-template .*$", servers)))
+    config.write_text(changed(text, ("^    server-template .*$", servers)))
     (port,) = free_ports(1)
     figures = Figures(port)
     env = {"HAPROXY_BIND": "{host}:{port}", "HAPROXY_METRICS_BIND": f"{HOST}:{port}"}
@@ -92,7 +92,7 @@ def envoy(stack: ExitStack, folder: Path, replicas: Sequence[Replica]) -> Balanc
     figures = Figures(admin)
     config = folder / "envoy.yaml"
     config.write_text(
-        _changed(
+        changed(
             (DEPLOY / "envoy/envoy.yaml").read_text(),
             ("address: 0.0.0.0, port_value: 8000", f"address: {HOST}, port_value: {port}"),
             ("port_value: 9901", f"port_value: {admin}"),

@@ -96,7 +96,7 @@ async def load(
     return tally
 
 
-async def _progress(tally: Tally, count: int) -> None:
+async def progress(tally: Tally, count: int) -> None:
     """Wait until so many more requests are answered."""
     aim = tally.answered + count
     while tally.answered < aim and len(tally.failed) < 100:  # noqa: ASYNC110
@@ -111,9 +111,9 @@ def chaos(
     async def run(tally: Tally) -> None:
         for i in range(kills):
             replica = replicas[i % len(replicas)]
-            await _progress(tally, between)
+            await progress(tally, between)
             await asyncio.to_thread(replica.kill)
-            await _progress(tally, between)
+            await progress(tally, between)
             replica.start()
             await asyncio.to_thread(replica.wait)
             await asyncio.to_thread(balancer.wait_up, i % len(replicas))
