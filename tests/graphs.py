@@ -109,6 +109,19 @@ def model(
     return data
 
 
+def of_a_million_nodes() -> bytes:
+    """A file of the bytes of one node, repeated: building a million objects would take longer than
+    refusing them."""
+    node: bytes = helper.make_node("Neg", ["z"], ["z"]).SerializeToString()
+    graph = (b"\x0a" + bytes([len(node)]) + node) * 1_000_000
+    opset: bytes = helper.make_opsetid("", 20).SerializeToString()
+    length = len(graph)
+    varint = b""
+    while length >= 0x80:
+        varint, length = varint + bytes([length & 0x7F | 0x80]), length >> 7
+    return b"\x3a" + varint + bytes([length]) + graph + b"\x42" + bytes([len(opset)]) + opset
+
+
 def decoder_graph(settings: GraphConfig, seed: int = 0) -> bytes:
     """Pixels that are a squashed random linear function of the noise and the label."""
     random = np.random.default_rng(seed)

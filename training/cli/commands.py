@@ -22,6 +22,7 @@ from training.evaluation.likelihood import check_effort
 from training.evaluation.metric_docs import plain_table, rounded
 from training.evaluation.metric_sensitivity import measure_damages, sensitivity_table
 from training.evaluation.reference import Reference
+from training.importing.errors import GeneratorError
 from training.importing.graph_network import GraphNetwork
 from training.networks.checkpoint import load
 from training.networks.configs import GRAPH
@@ -91,24 +92,26 @@ def evaluate_published(arguments: argparse.Namespace) -> None:
             spec = data_of(path, description, arguments.data, arguments.data_root)
             if spec not in sets:
                 sets[spec] = load_data(spec)
-            check_data(path, description, sets[spec][0])
+            train, test = (part.in_order_of(description.labels) for part in sets[spec])
+            check_data(path, description, train)
             if isinstance(network, VAE) and effort.nll_samples:
-                check_effort(effort.nll_samples, effort.nll_images, len(sets[spec][1]))
-        except (DataError, CheckpointError) as error:
+                check_effort(effort.nll_samples, effort.nll_images, len(test))
+        except (DataError, CheckpointError, GeneratorError) as error:
             if not arguments.all:
                 raise
             skipped.append(f"{name}: {error}")
             continue
-        loaded[name] = network, description, spec
-    references: dict[DataSpec, Reference] = {}  # shared by the checkpoints of one data set
+        loaded[name] = network, description, (spec, train.class_names), (train, test)
+    # Shared by the checkpoints of one data set whose labels are in one order.
+    references: dict[tuple[DataSpec, tuple[str, ...]], Reference] = {}
     figures = {}
-    for name, (network, description, spec) in loaded.items():
-        if spec not in references:
-            references[spec] = reference_for(*sets[spec], device, effort)
+    for name, (network, description, data, parts) in loaded.items():
+        if data not in references:
+            references[data] = reference_for(*parts, device, effort)
         if not (arguments.float or isinstance(network, GraphNetwork)):
             path = arguments.store / f"{name}.safetensors"
             network = with_graphs(network, portable_graphs(path, description))
-        figures[name] = evaluate(network.to(device), references[spec], effort)
+        figures[name] = evaluate(network.to(device), references[data], effort)
         print(f"\n{name}\n{plain_table(figures[name], description.metrics)}", flush=True)
         _write_json(arguments.json, figures)
     _write_json(arguments.json, figures)

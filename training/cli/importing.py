@@ -9,7 +9,7 @@ from typing import Any
 
 from training.importing.errors import GeneratorError
 from training.importing.options import FITS, Options, parse_noise
-from training.networks.graph.config import LABEL_FORMS, LAYOUTS, RANGES
+from training.networks.graph.config import LABEL_FORMS, LAYOUTS, MAX_CLASSES, RANGES
 from training.release.published import STORE
 
 ABOUT = (
@@ -79,6 +79,11 @@ def options_of(arguments: argparse.Namespace) -> Options:
     """
     labels = tuple(arguments.labels.split(",")) if arguments.labels else ()
     if arguments.classes is not None:
+        if labels or not 1 <= arguments.classes <= MAX_CLASSES:
+            raise GeneratorError(
+                f"--classes is {arguments.classes}; it is a number from 1 to {MAX_CLASSES}, in "
+                "place of --labels"
+            )
         labels = tuple(str(index) for index in range(arguments.classes))
     image = None
     if arguments.image:
@@ -122,6 +127,7 @@ def import_generator(arguments: argparse.Namespace) -> None:
         unused = [
             key for key in ("weights", "arg", "argv", "encode", "key") if vars(arguments)[key]
         ]
+        unused += ["method"] if arguments.method != "forward" else []
         if unused:
             raise GeneratorError(f"--{unused[0]} is of torch modules; {source} is an ONNX file")
         publish.import_onnx(Path(source), arguments.encoder, options, quantise=quantise)
@@ -131,6 +137,10 @@ def import_generator(arguments: argparse.Namespace) -> None:
             f"{source} holds weights, not the network they belong to. Name its class, and give "
             f"them as --weights: genserve import mymodel:Generator --weights {source} --latent 100 "
             f"--name {options.name}"
+        )
+    if arguments.encoder is not None:
+        raise GeneratorError(
+            "--encoder is of ONNX files; of a module name the method with --encode"
         )
     print(f"running {source}, which is your own code", flush=True)
     module = torch_module.load_module(

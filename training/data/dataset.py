@@ -146,6 +146,14 @@ class Dataset:
         more = [f"and {len(shown) - most} more"] if len(shown) > most else []
         return ", ".join(shown[:most] + more)
 
+    def in_order_of(self, names: tuple[str, ...]) -> "Dataset":
+        """The same with its classes numbered as in ``names``, if those are the same names."""
+        if names == self.class_names or sorted(names) != sorted(self.class_names):
+            return self
+        numbers = torch.tensor([names.index(name) for name in self.class_names])
+        labels = numbers.to(self.labels.device)[self.labels]
+        return dataclasses.replace(self, labels=labels, class_names=names)
+
     def digest(self) -> str:
         """SHA-256 of images and labels, 64 hex digits."""
         sha = hashlib.sha256(self.images.cpu().numpy().tobytes())

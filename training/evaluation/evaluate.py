@@ -113,6 +113,7 @@ def evaluate(
         figures |= reference.compare_by_cas(levels, labels)
     if isinstance(network, VAE):
         figures |= _evaluate_vae(network, reference, effort)
+    if isinstance(network, VAE) or (isinstance(network, GraphNetwork) and network.config.input):
         levels = _reconstructed(network, reference.test)
         figures |= reference.compare_reconstructions(levels)
         if by_choosing:
@@ -120,10 +121,13 @@ def evaluate(
     return rounded(figures | ({CHOOSING: choosing} if choosing else {}))
 
 
-def _reconstructed(vae: VAE, data: Dataset) -> Tensor:
+def _reconstructed(network: VAE | GraphNetwork, data: Dataset) -> Tensor:
     """Images as decoded from mu: uint8 (N, C, H, W)."""
-    mu, _ = likelihood.encodings(vae, to_pixels(data.images))
-    return torch.cat([as_served(vae.decode(part)) for part in mu.split(BATCH)])
+    images = to_pixels(data.images)
+    if isinstance(network, GraphNetwork):
+        return as_served(network.generate(network.encode(images)))
+    mu, _ = likelihood.encodings(network, images)
+    return torch.cat([as_served(network.decode(part)) for part in mu.split(BATCH)])
 
 
 def _evaluate_vae(vae: VAE, reference: Reference, effort: Effort) -> dict[str, Any]:

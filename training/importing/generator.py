@@ -1,5 +1,6 @@
 """A generator's graphs, described and tried: the one that makes images, and the encoder's."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -96,6 +97,23 @@ class Decoder:
             )
         return output.shape[1:]
 
+    def _ask_about_classes(self, say: Say) -> None:
+        """Tell if an index beyond the classes gives images too.
+
+        A table of embeddings fails beyond its end; codes made of an index are all zero there, so
+        that the next index gives the same image.
+        """
+        label, classes = self.config.label, self.config.num_classes
+        if label is None or label.form != "index":
+            return
+        images = []
+        for index in (classes, classes + 1):
+            feed = self._feed(np.arange(1)) | {label.name: np.array([index])}
+            with contextlib.suppress(GeneratorError, MemoryError):
+                images += run(self._session, [self._output], feed, self._source)
+        if images and not (len(images) == 2 and np.array_equal(images[0], images[1])):
+            say(f"label {classes} gives an image too: are there more classes than {classes}?")
+
     def quantised(self, quantise: Quantise, say: Say, before: Floats) -> tuple[Trial, Floats]:
         """Make it portable; tells what that costs in likeness. As ``tried``.
 
@@ -143,6 +161,7 @@ class Decoder:
         images = from_graph(raw.copy(), config, len(raw))
         if len(raw) > 1 and float(np.ptp(images, axis=0).max()) < 1 / 255:
             say("every sample is the same image: are these the weights, and is the latent used?")
+        self._ask_about_classes(say)
         if reference is not None:
             (expected,) = reference(self._feed(np.arange(len(raw))))
             theirs = from_graph(expected.reshape(raw.shape).copy(), config, len(raw))

@@ -10,7 +10,7 @@ from training.importing.errors import GeneratorError
 from training.importing.trial import run, session_of
 from training.networks.graph.config import GraphConfig
 from training.networks.graph.onnx_file import read_graph
-from training.networks.graph.rows import decoder_feed, from_graph
+from training.networks.graph.rows import Feed, decoder_feed, from_graph, to_graph
 from training.networks.header import Description
 from training.networks.noise import latents_of_seeds
 
@@ -37,11 +37,15 @@ class GraphNetwork(nn.Module):
                 f"{checkpoint} makes images of {channels} x {height} x {width}; measured are "
                 "square ones in grey or RGB"
             )
-        operation = config.graphs[0]
-        data = read_graph(checkpoint, operation, description.graphs[operation], imported=True)
+        self._sessions = {
+            operation: session_of(
+                read_graph(checkpoint, operation, graph, imported=True),
+                f"{checkpoint} ({operation})",
+            )
+            for operation, graph in description.graphs.items()
+        }
         self.config, self.num_classes = config, config.num_classes
         self.latent_dim, self.image_shape = config.latent_dim, config.image_shape
-        self._session = session_of(data, str(checkpoint))
         self._place = nn.Parameter(torch.zeros(0), requires_grad=False)  # tells the device
 
     def latents(self, first_seed: int, count: int) -> Tensor:
@@ -53,11 +57,22 @@ class GraphNetwork(nn.Module):
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Pixels (B, C, H, W) in [0, 1] of latents (B, Z) and labels (B,)."""
         config, parts = self.config, []
+        session = self._sessions[config.graphs[0]]
         rows = z.cpu().numpy()
         indices = None if labels is None else labels.cpu().numpy()
         for start in range(0, len(rows), config.max_batch):
             part = slice(start, start + config.max_batch)
             feed = decoder_feed(config, rows[part], None if indices is None else indices[part])
-            (raw,) = run(self._session, [config.output.name], feed, "the graph")
+            (raw,) = run(session, [config.output.name], feed, "the graph")
             parts.append(from_graph(raw, config, len(raw)))
         return torch.from_numpy(np.concatenate(parts)).to(z.device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, Z), of a posterior its means, of images (B, C, H, W) in [0, 1]."""
+        pixels, parts = self.config.input, []
+        assert pixels is not None
+        for part in images.split(self.config.max_batch):
+            feed: Feed = {pixels.name: to_graph(part.cpu().numpy(), pixels)}
+            (means,) = run(self._sessions["encode"], [self.config.posterior[0]], feed, "encode")
+            parts.append(means.reshape(len(part), -1))
+        return torch.from_numpy(np.concatenate(parts)).to(images.device)

@@ -1,6 +1,7 @@
 """An ONNX file from anywhere to one that a checkpoint may hold: one graph of listed operators,
 whole and without descriptions."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,37 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.version_converter
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from training.importing.errors import GeneratorError
-from training.networks.graph.onnx_file import IMPORTED_OPERATORS, OPSETS, check_graph
+from training.networks.files import MAX_FILE_BYTES
+from training.networks.graph.onnx_file import (
+    IMPORTED_OPERATORS,
+    MAX_IMPORTED_NODES,
+    OPSETS,
+    check_graph,
+    fields,
+)
 
 OPSET = 20  # that older graphs are converted to
+TOO_MANY = f"it has more than {MAX_IMPORTED_NODES} nodes; no more are served"
+
+# Types of numbers that are cast to float32 or int64 at a graph's ends.
+_FLOATS = (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_WHOLE = (
+    *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.UINT8),
+    *(TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+)
+# The service returns images of these (app.engines.imported_backend).
+_IMAGES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
+# Messages of onnx.proto that hold nodes somewhere: field number -> what the field is.
+_HOLDERS = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {6: "graph", 11: "graph"},
+}
 
 # What to do about operators that are met and not allowed.
 _ADVICE = {
@@ -44,11 +70,20 @@ def read_onnx(path: Path) -> Any:
     """An ONNX file as a model that ``finish`` takes; weights in files beside it are read in.
 
     Raises:
-        GeneratorError: it is not an ONNX file, or cannot be brought to an allowed operator set.
+        GeneratorError: it is not an ONNX file, has too many nodes, or cannot be brought to an
+            allowed operator set.
     """
+    if not path.is_file():
+        raise GeneratorError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise GeneratorError(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are served")
     try:
+        # Before any message is built of it: onnx takes a kilobyte and many microseconds a node.
+        _count_nodes("model", memoryview(path.read_bytes()), [0])
         model = onnx.load(path)
         onnx.checker.check_model(model)
+    except GeneratorError as error:
+        raise GeneratorError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise GeneratorError(f"{path}: a file of its weights is missing: {error}") from error
     except Exception as error:  # protobuf and the checker raise classes of their own
@@ -57,9 +92,41 @@ def read_onnx(path: Path) -> Any:
     return at_allowed_opset(model, str(path))
 
 
+def _count_nodes(kind: str, message: memoryview, seen: list[int], depth: int = 0) -> None:
+    """Refuse an encoded model with too many nodes, those of functions and subgraphs included."""
+    seen[0] += kind == "node"
+    if seen[0] > MAX_IMPORTED_NODES or depth > 100:  # protobuf's own limit
+        raise GeneratorError(TOO_MANY)
+    for number, value in fields(message):
+        inner = _HOLDERS[kind].get(number)
+        if inner and isinstance(value, memoryview):
+            _count_nodes(inner, value, seen, depth + 1)
+
+
+def _check_inlined(model: Any, name: str) -> None:
+    """Refuse functions that call each other so often that too many nodes come of them."""
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+
+    @cache
+    def count(key: tuple[str, str, str]) -> int:
+        return of(functions[key].node)
+
+    def of(nodes: Any) -> int:
+        keys = [(node.domain, node.op_type, node.overload) for node in nodes]
+        return sum(count(key) if key in functions else 1 for key in keys)
+
+    try:
+        if of(model.graph.node) > MAX_IMPORTED_NODES:
+            raise GeneratorError(f"{name}: {TOO_MANY}")
+    except RecursionError:
+        raise GeneratorError(f"{name}: its functions call each other in a circle") from None
+
+
 def at_allowed_opset(model: Any, name: str) -> Any:
-    """The model with its functions inlined, and in an operator set that is allowed."""
+    """The model with its functions inlined, in an operator set that is allowed, its inputs float32
+    or int64, and its outputs of a type that is served."""
     if model.functions:
+        _check_inlined(model, name)
         model = onnx.inliner.inline_local_functions(model)
     standard = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
@@ -82,7 +149,45 @@ def at_allowed_opset(model: Any, name: str) -> Any:
     model.opset_import.append(helper.make_opsetid("", version if version in OPSETS else OPSET))
     for node in model.graph.node:
         node.domain = ""
+    _cast_ends(model.graph, name)
     return model
+
+
+def _cast_ends(graph: Any, name: str) -> None:
+    """Cast inputs and outputs of other types."""
+    weights = {tensor.name for tensor in graph.initializer}
+    for end in graph.input:
+        kind = end.type.tensor_type.elem_type
+        if end.name in weights or kind in (TensorProto.FLOAT, TensorProto.INT64):
+            continue
+        if kind not in (*_FLOATS, *_WHOLE):
+            raise GeneratorError(
+                f"{name}: input {end.name} is of type {_type_name(kind)}; noise and pictures are "
+                "floats, a label is an int64 index or a one-hot row of floats"
+            )
+        inner = f"genserve.{end.name}"
+        for node in graph.node:
+            node.input[:] = [inner if used == end.name else used for used in node.input]
+        graph.node.insert(0, helper.make_node("Cast", [end.name], [inner], to=kind))
+        end.type.tensor_type.elem_type = TensorProto.FLOAT if kind in _FLOATS else TensorProto.INT64
+    for end in graph.output:
+        kind = end.type.tensor_type.elem_type
+        if kind in _IMAGES:
+            continue
+        if kind not in (*_FLOATS, *_WHOLE, TensorProto.INT64, TensorProto.BOOL):
+            raise GeneratorError(
+                f"{name}: output {end.name} is of type {_type_name(kind)}, not an image of numbers"
+            )
+        inner = f"genserve.{end.name}"
+        for node in graph.node:
+            node.input[:] = [inner if used == end.name else used for used in node.input]
+            node.output[:] = [inner if made == end.name else made for made in node.output]
+        graph.node.append(helper.make_node("Cast", [inner], [end.name], to=TensorProto.FLOAT))
+        end.type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _type_name(kind: int) -> str:
+    return str(TensorProto.DataType.Name(kind)) if kind in TensorProto.DataType.values() else "?"
 
 
 def finish(model: Any, name: str) -> bytes:

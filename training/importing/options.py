@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.importing.errors import GeneratorError
-from training.networks.graph.config import DISTRIBUTIONS, Noise
+from training.networks.graph.config import DISTRIBUTIONS, MAX_CLASSES, Noise
+from training.networks.header import MAX_LABEL_CHARACTERS
 
+MOST_TEXT = {"licence": 200, "data": 200, "source": 200, "note": 1000}  # characters
 FITS = ("pad", "crop", "mnist")
 _NOISE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<distribution>\w+))?")
 
@@ -33,6 +35,25 @@ class Options:
     fit: str = "pad"  # how a picture of another shape is fitted, one of FITS
     max_batch: int | None = None
     replace: bool = False  # a checkpoint of this name
+
+    def __post_init__(self) -> None:
+        for text in ("licence", "data", "source", "note"):
+            value, most = getattr(self, text), MOST_TEXT[text]
+            if len(value) > most or not value.isprintable():
+                raise GeneratorError(
+                    f"{text} is {value[:40]!r}; it has to be a line of at most {most} printable "
+                    "characters"
+                )
+        if len(self.labels) > MAX_CLASSES:
+            raise GeneratorError(f"{len(self.labels)} classes; at most {MAX_CLASSES} are served")
+        for label in self.labels:
+            if not (1 <= len(label) <= MAX_LABEL_CHARACTERS and label.isprintable()):
+                raise GeneratorError(
+                    f"the label {label[:40]!r} is not 1 to {MAX_LABEL_CHARACTERS} printable "
+                    "characters"
+                )
+            if self.labels.count(label) > 1:
+                raise GeneratorError(f"two classes are called {label!r}")
 
 
 def parse_noise(text: str) -> Noise:

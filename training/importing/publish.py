@@ -23,11 +23,13 @@ from training.importing.torch_export import Method, check_layers, check_pass, ex
 from training.importing.trial import EXACT, SLOW_S, Trial
 from training.networks.checkpoint import save
 from training.networks.configs import GRAPH, Operation
+from training.networks.files import CheckpointError
 from training.networks.graph.config import RANGES, Noise
 from training.networks.graph.onnx_file import graph_path
 from training.networks.graph.rows import Feed
-from training.networks.header import NAME, Description
+from training.networks.header import NAME, Description, read
 
+QUEUE_MS = 1000  # the service's default of max_queue_ms, by which a slow generator is judged
 # What authors call the argument of the class.
 _LABEL_NAMES = ("label", "labels", "y", "c", "cls", "class_labels", "class_label", "classes")
 
@@ -286,6 +288,10 @@ def _publish(
         for operation, content in files.items():
             graph_path(staged, operation).write_bytes(content)
         digest = save(staged, None, description)
+        try:
+            read(staged)  # as the service will
+        except CheckpointError as error:
+            raise GeneratorError(str(error).replace(str(staged), source)) from error
         write_picture(staged.with_suffix(".png"), images)
         staged.with_suffix(".md").write_text(card(options.name, description, digest, trial))
         # The checkpoint last: a service that starts meanwhile finds all that it refers to.
@@ -308,7 +314,8 @@ def _say_trial(say: Say, trial: Trial) -> None:
         f"batches of {trial.max_batch}, {trial.megabytes:.0f} MB"
     )
     if trial.milliseconds > SLOW_S * 1e3:
+        waiting = max(1, QUEUE_MS / trial.milliseconds)
         say(
-            f"slow: with the service's usual limits, about {max(1, 2000 / trial.milliseconds):.0f} "
-            "images may wait before others are refused"
+            f"slow: about {waiting:.0f} images may wait before others are refused with 503, since "
+            f"nothing waits longer than GENSERVE_MAX_QUEUE_MS = {QUEUE_MS}"
         )

@@ -13,7 +13,9 @@ from training.importing.options import Options
 from training.networks.graph.config import RANGES, LabelInput, Noise
 
 TOLERANCE = 1e-3  # of a range: an engine's tanh may exceed 1 by a few roundings
-MOST_CLAMPED = 0.5  # share of values outside of their range from which the range is taken as wrong
+# Share of values outside of their range from which the range is taken as wrong: a tanh's that are
+# said to be 0..1 are outside in about half of the cases.
+MOST_CLAMPED = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,8 @@ def ends_of(model: Any, name: str) -> Ends:
         inputs[end.name] = (kind.elem_type in (6, 7), tuple(sides[1:]))  # int32, int64
     if not inputs:
         raise GeneratorError(f"{name} takes no input, so nothing in it can depend on a seed")
+    if not model.graph.output:
+        raise GeneratorError(f"{name} has no output")
     return Ends(inputs, tuple(end.name for end in model.graph.output))
 
 
@@ -106,6 +110,10 @@ def assigned_inputs(
             )
         else:
             noise.append(Noise(key, shape))
+    if in_order:
+        raise GeneratorError(
+            f"{name} takes {_listed(ends)}; --latent is given {len(options.latent)} times"
+        )
     if not noise:
         raise GeneratorError(f"{name} takes no noise, so all images of a label would be the same")
     return tuple(noise), label

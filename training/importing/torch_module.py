@@ -50,7 +50,7 @@ def load_module(path: str, arguments: Mapping[str, Any], argv: Sequence[str] = (
         holder = _run_part(Path(place), name) if place.endswith(".py") else _imported(place)
         found = getattr(holder, name, None)
         if found is None:
-            raise GeneratorError(f"{place} has no {name}")
+            raise GeneratorError(f"{place} has no {name}{_listed(_modules_in(holder, place))}")
         module = found if isinstance(found, nn.Module) else _built(path, found, arguments)
     finally:
         sys.argv = old_argv
@@ -69,6 +69,19 @@ def _with_torchvision(run: Callable[[], T]) -> T:
             raise
     import_torchvision()
     return run()
+
+
+def _modules_in(holder: Any, place: str) -> list[str]:
+    """What the user may have meant: the classes of a script, of a module those of networks."""
+    if place.endswith(".py"):
+        tree = ast.parse(Path(place).read_text())
+        return [statement.name for statement in tree.body if isinstance(statement, ast.ClassDef)]
+    classes = [value for value in vars(holder).values() if isinstance(value, type)]
+    return [c.__name__ for c in classes if issubclass(c, nn.Module) and c.__module__ == place]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"; its classes are {', '.join(names[:20])}" if names else ""
 
 
 def _imported(place: str) -> Any:
@@ -123,6 +136,7 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     module = types.ModuleType(path.stem)
     module.__file__ = str(path)
     sys.path.insert(0, str(path.resolve().parent))
+    before = sys.modules.get(path.stem)
     sys.modules[path.stem] = module  # dataclasses and others look their module up
     try:
         code = compile(ast.Module(body, type_ignores=[]), str(path), "exec")
@@ -135,6 +149,10 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
         ) from error
     finally:
         sys.path.remove(str(path.resolve().parent))
+        if name not in vars(module):  # then nobody will use it
+            sys.modules.pop(path.stem)
+            if before is not None:
+                sys.modules[path.stem] = before
     return module
 
 

@@ -72,6 +72,11 @@ def run(session: ort.InferenceSession, outputs: list[str], feed: Feed, name: str
     except Exception as error:
         if "bfc_arena" in str(error):
             raise MemoryError(f"{name} takes over {MAX_PASS_BYTES >> 20} MiB") from error
+        if "indices element out of" in str(error):
+            raise GeneratorError(
+                f"{name} fails: {_first_line(error)}: are there fewer classes than --labels or "
+                "--classes says?"
+            ) from error
         raise GeneratorError(
             f"{name} fails on a batch of {count}: {_first_line(error)}. If it works on another "
             "number of rows, the batch is fixed inside the graph: export it with a dynamic batch, "

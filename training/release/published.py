@@ -6,6 +6,7 @@ from pathlib import Path
 from training.data.dataset import DataError, Dataset, DataSpec
 from training.data.named_sets import NAMED
 from training.data.sources import data_spec
+from training.networks.configs import GRAPH
 from training.networks.header import Description
 
 STORE = Path("models_store")  # the default folder of published checkpoints
@@ -20,9 +21,16 @@ def data_of(
         source: As for ``data_spec``; None = the data set that the header names.
 
     Raises:
-        DataError: the header names none, because it was a folder.
+        DataError: the header names none, because it was a folder, or is not known here.
     """
     stated = description.data
+    if source is None and description.kind == GRAPH:
+        source = str(stated.get("name"))
+        if source not in NAMED:
+            raise DataError(
+                f"{path} was imported, and what it was trained on is stated as {source!r}: name "
+                f"with --data a folder of such pictures, or {', '.join(NAMED)}"
+            )
     if source is None:
         source = str(stated.get("source", stated.get("name")))
         if source not in NAMED:

@@ -1,6 +1,7 @@
 """ONNX files become checkpoints; what keeps one from being served is told in words."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import onnx
 import pytest
 from onnx import helper
 
+from app.engines.store import load_store
+from app.settings import Settings
 from tests import graphs
+from training.importing import publish, trial
 from training.importing.errors import GeneratorError
 from training.importing.options import Options
 from training.importing.publish import import_onnx
@@ -34,6 +38,7 @@ SAID: dict[str, dict[str, Any]] = {
 
 def imported(folder: Path, data: bytes, encoder: bytes | None = None, **said: Any) -> Path:
     """The checkpoint of a file."""
+    folder.mkdir(exist_ok=True)
     source = folder / "source.onnx"
     source.write_bytes(data)
     other = None
@@ -141,9 +146,46 @@ def chain(*kinds: str, **attributes: Any) -> bytes:
     )
 
 
+def loop() -> bytes:
+    """A graph that repeats a part of itself 10^12 times."""
+    i = helper.make_tensor_value_info("i", graphs.INT64, [])
+    c = helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, [])
+    v = helper.make_tensor_value_info("v", graphs.FLOAT, ["batch", 6])
+    copies = [helper.make_node("Identity", [name], [f"{name}.next"]) for name in ("c", "v")]
+    ends = [helper.make_tensor_value_info("c.next", onnx.TensorProto.BOOL, [])]
+    ends += [helper.make_tensor_value_info("v.next", graphs.FLOAT, ["batch", 6])]
+    body = helper.make_graph(copies, "body", [i, c, v], ends)
+    nodes = [
+        helper.make_node("Loop", ["trips", "", "z"], ["last"], body=body),
+        helper.make_node("Reshape", ["last", "shape"], ["pixels"]),
+    ]
+    weights = {"trips": np.array(10**12, np.int64), "shape": np.array([0, 1, 2, 3], np.int64)}
+    ends_of = {"z": (graphs.FLOAT, (6,))}, {"pixels": (graphs.FLOAT, ("c", "h", "w"))}
+    return graphs.model(nodes, *ends_of, weights)
+
+
+def doubling_functions() -> bytes:
+    """A graph of one node, a function that calls another twice, and so on: 2^40 nodes."""
+    made = onnx.load_from_string(chain("Tanh"))
+    made.opset_import.append(helper.make_opsetid("f", 1))
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    for depth in range(40):
+        domain, name = ("f", f"f{depth + 1}") if depth < 39 else ("", "Neg")
+        nodes = [
+            helper.make_node(name, [x], [y], domain=domain) for x, y in (("a", "b"), ("b", "c"))
+        ]
+        made.functions.append(helper.make_function("f", f"f{depth}", ["a"], ["c"], nodes, opsets))
+    made.graph.node[0].domain, made.graph.node[0].op_type = "f", "f0"
+    return bytes(made.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (loop(), "the operator Loop: control flow cannot be served"),
+        (graphs.of_a_million_nodes(), "it has more than 16384 nodes; no more are served"),
+        (doubling_functions(), "it has more than 16384 nodes; no more are served"),
+        (chain("Tanh")[:90], "is not a whole ONNX file"),
         (chain("RandomNormalLike"), "RandomNormalLike: it draws noise inside: make the noise an"),
         (chain("Dropout"), "dropout is left on: export in eval mode"),
         (chain("NonZero"), "the size of its result depends on values"),
@@ -155,6 +197,39 @@ def test_what_cannot_be_served_is_told_with_what_to_do(
     tmp_path: Path, data: bytes, message: str
 ) -> None:
     assert message in reason(tmp_path, data)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "DOUBLE", "INT64"])
+def test_numbers_of_another_type_are_cast_at_the_ends(tmp_path: Path, kind: str) -> None:
+    made = onnx.load_from_string(graphs.decoder_graph(graphs.FEATURES["indexed"]))
+    number = onnx.TensorProto.DataType.Value(kind)
+    z, label = made.graph.input
+    label.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    if kind != "INT64":
+        z.type.tensor_type.elem_type = number
+        first = next(node for node in made.graph.node if "z" in node.input)
+        first.input[0] = "z32"
+        made.graph.node.insert(0, helper.make_node("Cast", ["z"], ["z32"], to=graphs.FLOAT))
+    made.graph.node[-1].output[0] = "floats"
+    made.graph.node.append(helper.make_node("Cast", ["floats"], ["pixels"], to=number))
+    made.graph.output[0].type.tensor_type.elem_type = number
+    path = imported(tmp_path, graphs.checked(made.SerializeToString()), labels=("a", "b", "c"))
+    models, refused = load_store(path.parent)
+    assert refused == {}
+    assert models["mine"].network.num_classes == 3
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_what_is_no_number_is_refused(tmp_path: Path, end: str) -> None:
+    made = onnx.load_from_string(chain("Tanh"))
+    getattr(made.graph, end)[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    assert "is of type STRING" in reason(tmp_path, made.SerializeToString())
+
+
+def test_a_path_that_is_no_file_is_told(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "x.onnx", "does not exist"), (tmp_path, "is no file")):
+        with pytest.raises(GeneratorError, match=f"{path} {message}"):
+            import_onnx(path, None, Options("mine", tmp_path), say=lambda _: None)
 
 
 def test_operators_of_another_domain_are_refused(tmp_path: Path) -> None:
@@ -176,6 +251,23 @@ def test_a_fixed_batch_is_told(tmp_path: Path) -> None:
     shape = next(t for t in made.graph.initializer if t.name == "shape")
     shape.CopyFrom(onnx.numpy_helper.from_array(np.array([2, 1, 2, 3], np.int64), "shape"))
     assert "the batch is fixed inside the graph" in reason(tmp_path, made.SerializeToString())
+
+
+def test_a_slow_generator_is_told_and_one_that_is_too_slow_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    source = tmp_path / "source.onnx"
+    source.write_bytes(graphs.decoder_graph(graphs.config()))
+    for name in ("usual", "slow"):
+        said.clear()
+        import_onnx(source, None, Options(name, tmp_path / "store"), said.append)
+        assert any(line.startswith("slow: about ") for line in said) == (name == "slow")
+        monkeypatch.setattr(publish, "SLOW_S", 0.0)
+    assert f"GENSERVE_MAX_QUEUE_MS = {Settings().max_queue_ms:g}" in "\n".join(said)
+    monkeypatch.setattr(trial, "MOST_S", 0.0)
+    message = reason(tmp_path / "none", source.read_bytes())
+    assert re.search(r"one image takes .* s; at most 0 s can be served", message)
 
 
 def test_rows_that_depend_on_each_other_are_refused(tmp_path: Path) -> None:
@@ -220,6 +312,8 @@ def test_a_graph_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
         ("plain", {"labels": ("a", "b")}, "takes z (float [6]): none of them is a label"),
         ("plain", {"latent": (Noise("", (7,)),)}, "input z has rows of [6], not [7]"),
         ("plain", {"latent": (Noise("w", (6,)),)}, "has no input w; it takes z (float [6])"),
+        ("plain", {"latent": (Noise("", (6,)), Noise("", (3,)))}, "--latent is given 2 times"),
+        ("indexed", {"labels": tuple("abcde")}, "are there fewer classes than --labels or --clas"),
         ("sphere", {"latent": SAID["sphere"]["latent"], "truncation": True}, "cannot be truncated"),
     ],
 )
@@ -227,6 +321,16 @@ def test_what_is_said_has_to_agree_with_the_graph(
     tmp_path: Path, name: str, said: dict[str, Any], message: str
 ) -> None:
     assert message in reason(tmp_path, graphs.decoder_graph(graphs.FEATURES[name]), **said)
+
+
+def test_classes_that_are_not_named_are_asked_about(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "x.onnx").write_bytes(graphs.decoder_graph(graphs.FEATURES["indexed"]))
+    for labels, asked in ((("a", "b"), True), (("a", "b", "c"), False)):
+        said.clear()
+        options = Options("mine", tmp_path / "store", labels=labels, replace=True)
+        import_onnx(tmp_path / "x.onnx", None, options, said.append)
+        assert ("label 2 gives an image too: are there more classes than 2?" in said) == asked
 
 
 def test_a_name_that_no_address_could_hold_is_refused(tmp_path: Path) -> None:

@@ -248,17 +248,6 @@ def test_weights_without_their_class_are_refused_with_the_command_to_use(name: s
     assert f"genserve import mymodel:Generator --weights {name} --latent 100" in message
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a hundred", "write its shape, such as 100 or 4x8x8"),
-        ("100:gauss", "normal, uniform, truncated_normal, sphere, categorical"),
-    ],
-)
-def test_a_latent_in_another_form_is_refused(text: str, message: str) -> None:
-    assert message in failure("import", "x.onnx", "--name", "mine", "--latent", text)
-
-
 @pytest.mark.slow
 def test_the_public_names_are_there_and_cost_nothing_before_they_are_used() -> None:
     program = (

@@ -141,14 +141,6 @@ def test_operators_that_draw_or_count_are_refused(operator: str) -> None:
 
 
 def test_a_graph_of_a_million_nodes_is_refused_before_all_are_read() -> None:
-    # The bytes of one node, repeated: building a million objects would take longer than refusing.
-    node = helper.make_node("Neg", ["z"], ["z"]).SerializeToString()
-    graph = (b"\x0a" + bytes([len(node)]) + node) * 1_000_000
-    opset = helper.make_opsetid("", 20).SerializeToString()
-    length = len(graph)
-    varint = b""
-    while length >= 0x80:
-        varint, length = varint + bytes([length & 0x7F | 0x80]), length >> 7
-    data = b"\x3a" + varint + bytes([length]) + graph + b"\x42" + bytes([len(opset)]) + opset
+    data = graphs.of_a_million_nodes()
     with pytest.raises(ValueError, match=f"it has more than {MAX_IMPORTED_NODES} nodes"):
         check_graph(data, imported=True)
