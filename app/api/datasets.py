@@ -63,8 +63,7 @@ def dataset(settings: Settings) -> Endpoint:
         media = FORMATS[format] if format else choose(accept_of(request), (ZIP, NPZ))
         found, index, (opened,) = service.resolve(model, label, 1, seed)
         requested = Dataset(found, index, opened, n, split or "", metadata, compress)
-        identity = service.identity(requested.model)
-        headers = dataset_headers(media, requested, seed is not None, identity, root_of(request))
+        headers = dataset_headers(media, requested, seed is not None, service, root_of(request))
         rest = None
         if "ETag" in headers and request.method == "GET":
             if not_modified(request, headers["ETag"]):

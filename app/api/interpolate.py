@@ -82,8 +82,8 @@ def interpolate(settings: Settings) -> Endpoint:
                 parameters["seeds"] = list_text([end for end in ends if isinstance(end, int)])
             address = "/interpolate", parameters
             pinned = is_pinned(model)
-            identity, root = service.identity, root_of(request)
-            metadata = walk_metadata(found, address, steps, rendering, pinned, identity, root)
+            root = root_of(request)
+            metadata = walk_metadata(found, address, steps, rendering, pinned, service, root)
             if response := response_without_images(request, metadata, rendering.media):
                 return response
 

@@ -93,8 +93,8 @@ def traverse(settings: Settings) -> Endpoint:
                 parameters |= {"low": f"{low:g}", "high": f"{high:g}", "steps": steps}
             address = "/traverse", parameters
             pinned = is_pinned(model)
-            identity, root = service.identity, root_of(request)
-            metadata = walk_metadata(found, address, count, rendering, pinned, identity, root)
+            root = root_of(request)
+            metadata = walk_metadata(found, address, count, rendering, pinned, service, root)
             metadata = metadata._replace(columns=steps, headers={"X-Axes": listed})
             if seed is None:  # another seed is drawn next time
                 metadata = metadata._replace(etag=None, cache_control="no-store")

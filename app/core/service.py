@@ -45,6 +45,7 @@ from app.engines.rows import (
     OperationKey,
     Point,
     Posterior,
+    Reproducibility,
     Result,
     Row,
     Sample,
@@ -370,6 +371,10 @@ class Service:
     def identity(self, model: StoredModel) -> str | None:
         """What a seed's pixels depend on; see ``Engine.identity``."""
         return self.engine.identity(model.name)
+
+    def reproducibility(self, model: StoredModel) -> Reproducibility:
+        """How well a seed's pixels repeat, as measured when the service started."""
+        return self.engine.reproducibility[model.name]
 
     @property
     def uptime_s(self) -> float:

@@ -26,6 +26,7 @@ EXPOSED = (
         "X-Model",
         "X-Picture",
         "X-Picture-Fit",
+        "X-Reproducibility",
         "X-Request-ID",
         "X-Seed",
     ),

@@ -245,7 +245,7 @@ class FastPath:
         images, samples, timing = outcome
         try:
             if is_quick_png(query.rendering, images):
-                about = query.rendering, query.seeded, query.pinned, service.identity, fast.root
+                about = query.rendering, query.seeded, query.pinned, service, fast.root
                 lines, body = one_png(request, outcome, *about)
             else:
                 metadata = query.metadata(service, request, samples, fast.root)

@@ -2,12 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from typing import Protocol
 
 from app.engines.store import StoredModel
 from app.formats.pixels import ENCODER_VERSIONS
 
-Identity = Callable[[StoredModel], str | None]  # ``Service.identity``
+
+class Grader(Protocol):
+    """Says how well a model's images repeat; the service."""
+
+    def identity(self, model: StoredModel) -> str | None:
+        """What a seed's pixels depend on; see ``Engine.identity``."""
+
+    def reproducibility(self, model: StoredModel) -> str:
+        """portable, exact or visual."""
+
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # a year: for addresses that pin the model
 _TAG = re.compile(r'"[^"]*"')
@@ -24,7 +33,7 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
 
 
 def etag_and_cache_control(
-    location: str, media: str, model: StoredModel, pinned: bool, identity: Identity
+    location: str, media: str, model: StoredModel, pinned: bool, grader: Grader
 ) -> tuple[str | None, str]:
     """ETag and Cache-Control of seeded images, known before anything is computed.
 
@@ -33,12 +42,12 @@ def etag_and_cache_control(
         media: Type of the response.
         model: That generates them.
         pinned: Whether the request named the model's digest: only then are they the same for ever.
-        identity: ``Service.identity``.
+        grader: The service.
 
     Returns:
         The ETag, None if the device does not repeat its results; and Cache-Control.
     """
-    if (pixels_depend_on := identity(model)) is None:
+    if (pixels_depend_on := grader.identity(model)) is None:
         return None, "no-cache"
     etag = entity_tag(location, media, pixels_depend_on, ENCODER_VERSIONS)
     return etag, IMMUTABLE if pinned else "no-cache"

@@ -53,12 +53,12 @@ class ImageQuery(NamedTuple):
         """What the response says of its images.
 
         Args:
-            service: For the models' identity.
+            service: Grades the models.
             request: What ``request`` returned.
             samples: ``request.samples()``.
             root: Path under which clients find the service.
         """
-        about = self.rendering, self.seeded, self.pinned, service.identity, root
+        about = self.rendering, self.seeded, self.pinned, service, root
         return generate_metadata(request, samples, *about)
 
 

@@ -21,7 +21,7 @@ from app.formats.media_types import JSON, NPY, PNG, SHORT, WEBP, ZIP
 from app.formats.pixels import Image
 from app.formats.provenance import FROM_UPLOAD, GENERATED, PictureMetadata, recipe_start
 from app.formats.reading.uploads import Upload
-from app.rendering.caching import Identity, etag_and_cache_control
+from app.rendering.caching import Grader, etag_and_cache_control
 from app.rendering.options import ANIMATION, FRAME_MS, Rendering
 from app.rendering.schemas import PictureNote
 from app.seeds import list_text
@@ -41,6 +41,7 @@ class ResponseMetadata(NamedTuple):
     images: Sequence[PictureMetadata]  # of each image's own file; for a sheet it may be empty
     classes: Sequence[str] = ()  # all class names of the model, where the images have labels
     location: str | None = None  # permalink of the whole response
+    reproducibility: str | None = None  # of the model; where there is a permalink
     etag: str | None = None
     cache_control: str = "no-store"
     columns: int | None = None  # of a grid; None = as many as make it square
@@ -135,7 +136,7 @@ def generate_metadata(
     rendering: Rendering,
     seeded: bool,
     pinned: bool,
-    identity: Identity,
+    grader: Grader,
     root: str,
 ) -> ResponseMetadata:
     """The metadata of a response of /generate.
@@ -146,7 +147,7 @@ def generate_metadata(
         rendering: How the images are returned.
         seeded: Whether the request named seeds: only then is the response the same next time.
         pinned: Whether it named the model's digest: only then is it the same for ever.
-        identity: ``Service.identity``.
+        grader: The service.
         root: Path under which clients find the service.
     """
     model, names = request.model, request.model.description.labels
@@ -156,7 +157,7 @@ def generate_metadata(
     etag, cache_control = None, "no-store"
     if seeded:
         etag, cache_control = etag_and_cache_control(
-            location, rendering.media, model, pinned, identity
+            location, rendering.media, model, pinned, grader
         )
     permalinks: list[str] = []
     if rendering.media == JSON:
@@ -172,6 +173,7 @@ def generate_metadata(
         images=image_recipes(request, samples, rendering) if separate else (),
         classes=names,
         location=location,
+        reproducibility=grader.reproducibility(model),
         etag=etag,
         cache_control=cache_control,
     )
@@ -183,7 +185,7 @@ def walk_metadata(
     count: int,
     rendering: Rendering,
     pinned: bool,
-    identity: Identity,
+    grader: Grader,
     root: str,
 ) -> ResponseMetadata:
     """The metadata of images on a walk through the latents.
@@ -194,7 +196,7 @@ def walk_metadata(
         count: Images.
         rendering: How they are returned.
         pinned: Whether the request named the model's digest.
-        identity: ``Service.identity``.
+        grader: The service.
         root: Path under which clients find the service.
     """
     model, names = walk.model, walk.model.description.labels
@@ -208,8 +210,13 @@ def walk_metadata(
     start = permalink_start(pinned_name(model), label, path, root)
     location = f"{start}&{urlencode(parameters, safe=',')}"
     location += permalink_end(walk.truncation, rendering, count > 1)
-    etag, cache_control = etag_and_cache_control(location, rendering.media, model, pinned, identity)
-    return metadata._replace(location=location, etag=etag, cache_control=cache_control)
+    etag, cache_control = etag_and_cache_control(location, rendering.media, model, pinned, grader)
+    return metadata._replace(
+        location=location,
+        reproducibility=grader.reproducibility(model),
+        etag=etag,
+        cache_control=cache_control,
+    )
 
 
 def seedless_metadata(

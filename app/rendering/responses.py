@@ -24,7 +24,7 @@ from app.formats.png import to_png
 from app.formats.provenance import GENERATED, PictureMetadata, recipe_start
 from app.formats.reading.uploads import summary
 from app.formats.zip_stream import ZipStream
-from app.rendering.caching import Identity, entity_tag, etag_and_cache_control
+from app.rendering.caching import Grader, entity_tag, etag_and_cache_control
 from app.rendering.lineage import ResponseMetadata, permalink_end, permalink_start
 from app.rendering.options import ANIMATION, Rendering
 from app.rendering.schemas import ImageItem, ImageList, list_parts
@@ -174,6 +174,8 @@ def _headers(metadata: ResponseMetadata, media: str) -> list[tuple[bytes, bytes]
         headers.append((b"x-seed", b"%d" % metadata.seeds[0]))
     if metadata.location:
         headers.append((b"content-location", metadata.location.encode()))
+    if metadata.reproducibility:
+        headers.append((b"x-reproducibility", metadata.reproducibility.encode()))
     if metadata.etag:
         headers.append((b"etag", metadata.etag.encode()))
     headers += [(name.lower().encode(), value.encode()) for name, value in metadata.headers.items()]
@@ -230,12 +232,14 @@ def _one_png_start(
     root: str,
     truncation: float,
     rendering: Rendering,
+    reproducibility: str,
 ) -> _OnePngStart:
     recipe = None
     if rendering.metadata == "full":
         recipe = recipe_start(model, digest, index, truncation, "grid", rendering.scale)
     return _OnePngStart(
-        b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\n" % model.encode(),
+        b"content-type: image/png\r\nvary: Accept\r\nx-model: %b\r\nx-reproducibility: %b\r\n"
+        % (model.encode(), reproducibility.encode()),
         _file_stem(model, label),
         (
             f"{permalink_start(pin, label, '/generate', root)}&seed=",
@@ -251,7 +255,7 @@ def one_png(
     rendering: Rendering,
     seeded: bool,
     pinned: bool,
-    identity: Identity,
+    grader: Grader,
     root: str,
 ) -> tuple[bytes, bytes]:
     """The header lines and body of ``images_response`` for one image as a PNG.
@@ -260,7 +264,7 @@ def one_png(
     is built only to be taken apart. It takes a third of the time of ``images_response``.
 
     Args:
-        request, rendering, seeded, pinned, identity, root: As in ``generate_metadata``.
+        request, rendering, seeded, pinned, grader, root: As in ``generate_metadata``.
         generated: One image.
     """
     started = time.perf_counter()
@@ -269,7 +273,7 @@ def one_png(
     digest = model.description.digest
     lines, stem, permalink, recipe = _one_png_start(
         *(pinned_name(model), model.name, digest, index, label, root),
-        *(request.truncation, rendering),
+        *(request.truncation, rendering, grader.reproducibility(model)),
     )
     seed_text = str(seed)
     if recipe is not None:
@@ -280,7 +284,7 @@ def one_png(
     location = permalink[0] + seed_text + permalink[1]
     caching = "cache-control: no-store\r\n"
     if seeded:
-        etag, cache_control = etag_and_cache_control(location, PNG, model, pinned, identity)
+        etag, cache_control = etag_and_cache_control(location, PNG, model, pinned, grader)
         caching = f"cache-control: {cache_control}\r\n" + (f"etag: {etag}\r\n" if etag else "")
     timing_header = server_timing(timing, time.perf_counter() - started)
     own_lines = (
@@ -293,7 +297,7 @@ def one_png(
 
 
 def dataset_headers(
-    media: str, dataset: Dataset, seeded: bool, identity: str | None, root: str
+    media: str, dataset: Dataset, seeded: bool, grader: Grader, root: str
 ) -> dict[str, str]:
     """The headers of a dataset.
 
@@ -301,7 +305,7 @@ def dataset_headers(
         media: ZIP or NPZ.
         dataset: The dataset.
         seeded: Whether the request named a seed.
-        identity: ``Service.identity`` of its model.
+        grader: The service.
         root: Path under which clients find the service.
     """
     name, count, seed = dataset.model.name, dataset.count, dataset.seed
@@ -320,8 +324,9 @@ def dataset_headers(
         "Cache-Control": "no-cache" if seeded else "no-store",
         "Content-Disposition": f'attachment; filename="{stem}.{suffix}"',
         "Content-Location": location,
+        "X-Reproducibility": grader.reproducibility(dataset.model),
     }
-    if seeded and identity is not None:
+    if seeded and (identity := grader.identity(dataset.model)) is not None:
         # With the version, since the next release may pack a file in another way.
         headers["ETag"] = entity_tag(
             location, media, identity, ENCODER_VERSIONS, __version__, "streams"

@@ -57,9 +57,17 @@ _ANY_IMAGES = {
     "Vary": _header("Accept"),
     "Content-Disposition": _header("inline, and a name for the file: mnist-cgan-v7-7-42.png."),
 }
+_REPRODUCIBILITY = {
+    "X-Reproducibility": _header(
+        "What the bytes at Content-Location depend on, as measured when the service started. "
+        "portable: on the model alone. exact: on the machine too, but on no batch. visual: a pixel "
+        "may differ by a level."
+    )
+}
 _SEEDED = _ANY_IMAGES | {
     "X-Seed": _header("Seed of the first image.", "integer"),
     "Content-Location": _header("The canonical address of these bytes, with the model's digest."),
+    **_REPRODUCIBILITY,
 }
 _TIMING = {"Server-Timing": _header("queue, batch, compute and encode, in milliseconds.")}
 _ETAG = {
@@ -115,6 +123,7 @@ _WALK_HEADERS = (
         "Content-Location": _header(
             "The canonical address of these bytes. Present if seeds decide everything."
         ),
+        **_REPRODUCIBILITY,
         "X-Axes": _header("/traverse: the axes, one for each row of the image."),
         "X-Picture": _header("How uploaded pictures were adapted to the model."),
         "X-Picture-Fit": _header("How well uploaded pictures fit the model, 0 to 1, in order."),

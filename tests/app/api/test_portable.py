@@ -29,10 +29,12 @@ async def test_bytes_tags_and_permalinks_are_the_same(pair: Pair) -> None:
         one, other = [await client.get(address) for client in pair]
         assert one.status_code == 200, one.text
         assert one.content == other.content, address
-        for name in ("etag", "content-location", "cache-control"):
+        for name in ("etag", "content-location", "cache-control", "x-reproducibility"):
             assert one.headers[name] == other.headers[name]
         known = {"if-none-match": one.headers["etag"]}
-        assert (await pair[1].get(address, headers=known)).status_code == 304
+        unchanged = await pair[1].get(address, headers=known)
+        assert unchanged.status_code == 304
+        assert unchanged.headers["x-reproducibility"] == "portable"
 
 
 async def test_one_verifies_what_the_other_has_drawn(pair: Pair) -> None:
@@ -50,6 +52,19 @@ async def test_a_card_says_portable_whatever_the_engine(pair: Pair) -> None:
     for client, engine in zip(pair, ("onnx", "torch"), strict=True):
         for card in (await client.get("/models")).json()["models"]:
             assert (card["reproducibility"], card["engine"]) == ("portable", engine)
+
+
+async def test_what_has_a_permalink_says_how_well_its_model_repeats(
+    client: httpx.AsyncClient,
+) -> None:
+    cards = (await client.get("/models")).json()["models"]
+    grades = {card["name"]: card["reproducibility"] for card in cards}
+    for address in (*ADDRESSES, "/generate", "/generate?format=json&seed=1", "/dataset?seed=1&n=2"):
+        for answer in (await client.get(address), await client.head(address)):
+            assert answer.headers["x-reproducibility"] == grades[answer.headers["x-model"]]
+    latents = await client.post("/decode", json={"z": [[0, 0, 0]]})
+    assert latents.status_code == 200, latents.text
+    assert "x-reproducibility" not in latents.headers
 
 
 async def test_an_encoding_is_the_same_to_the_last_bit(pair: Pair) -> None:
