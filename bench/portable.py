@@ -3,11 +3,10 @@
     python -m bench.portable                            all portable checkpoints of models_store
     python -m bench.portable NAME --processors Nehalem,Haswell --count 1000
     python -m bench.portable --engines FOLDER           a folder with another onnxruntime
-    python -m bench.portable --arm64 ROOT SITE          an arm64 Python unpacked into ROOT, and a
-                                                        folder of packages for it
+    python -m bench.portable --arm64 FOLDER             what python -m bench.arm64 FOLDER fetched
 
 Other processors are emulated by qemu-user: ``apt install qemu-user``. An x86 processor needs
-nothing else; arm64 needs its own Python and wheels of numpy, onnxruntime and safetensors.
+nothing else; arm64 needs a Python and wheels of its own.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.arm64 import python_of, site_of
 from training.networks.header import read
 
 ROOT = Path(__file__).parent.parent
@@ -44,23 +44,46 @@ def digests(
         python: Another interpreter; it gets ``packages`` alone.
     """
     own = [] if python else [sysconfig.get_path("purelib")]
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, [*packages, *own, ROOT])),
-    }
     command = [*(emulator or []), *(python or [os.path.realpath(sys.executable)])]
     command += ["-m", "bench.digests", *map(str, checkpoints)]
     command += ["--count", str(count), "--batches", batches]
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, text=True, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr[-2000:]}"
-        )
-    for line in done.stdout.splitlines():
+    for line in _output(command, [*packages, *own]).decode().splitlines():
         yield json.loads(line)
+
+
+def arm64(folder: Path) -> dict[str, Any]:
+    """The arguments of ``digests`` for what ``bench.arm64`` fetched."""
+    return {"python": python_of(folder), "packages": [site_of(folder)]}
+
+
+def drawn_on_arm64(folder: Path, store: Path, address: str) -> bytes:
+    """The body of a response of a service that runs on emulated arm64.
+
+    Args:
+        folder: What ``bench.arm64`` fetched.
+        store: Its checkpoints.
+        address: Such as ``/generate?seed=42``.
+    """
+    command = [*python_of(folder), "-m", "bench.answer", str(store), address]
+    return _output(command, [site_of(folder)])
+
+
+def _output(command: list[str], packages: Iterable[Path | str]) -> bytes:
+    """What a command prints, with these packages and ours.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, [*packages, ROOT])),
+    }
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(command[:3])} ended with {done.returncode}: {said}")
+    return done.stdout
 
 
 def main() -> None:
@@ -74,7 +97,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,64", help="natively; under emulation the last one")
     parser.add_argument("--processors", default=PROCESSORS, help="as qemu-x86_64 names them")
     parser.add_argument("--engines", type=Path, nargs="*", default=[], metavar="FOLDER")
-    parser.add_argument("--arm64", type=Path, nargs=2, metavar=("ROOT", "SITE"))
+    parser.add_argument("--arm64", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     known = sorted(arguments.store.glob("*.safetensors"))
     checkpoints = [
@@ -92,10 +115,7 @@ def main() -> None:
     else:
         print(f"{EMULATOR} is not installed: no other x86 processors")
     if arguments.arm64:
-        root, site = (folder.resolve() for folder in arguments.arm64)
-        python = [str(root / "usr/bin/python3.11"), "-S"]
-        emulated = {"emulator": ["qemu-aarch64", "-L", str(root)], "packages": [site]}
-        runs.append(("arm64", last, {**emulated, "python": python}))
+        runs.append(("arm64", last, arm64(arguments.arm64.resolve())))
     seen: dict[tuple[str, str], set[str]] = {}
     print(f"{arguments.count:,} images an operation\n")
     print("| processor | engine | batch | model | operation | digest |")

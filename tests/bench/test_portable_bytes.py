@@ -1,17 +1,29 @@
 """Portable checkpoints on other processors, emulated, and the command that proves it."""
 
+import os
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
-from bench.portable import EMULATOR, digests
+from app.main import create_app
+from app.settings import Settings
+from bench import arm64
+from bench.portable import EMULATOR, digests, drawn_on_arm64
+from bench.portable import arm64 as on_arm64
 from tests.conftest import STORE
 from training.networks.header import read
 
 IMAGES = 192  # an operation; python -m bench.portable compares 10,000
 # SSE alone; AVX2 without VNNI, which adds products of bytes in pairs of 16 bits.
 PROCESSORS = ("Nehalem", "Haswell")
+
+ARM64 = Path(os.environ.get("ARM64_FOLDER") or "none").resolve()
+needs_arm64 = pytest.mark.skipif(
+    not (ARM64.is_dir() and shutil.which(arm64.EMULATOR)),
+    reason=f"needs {arm64.EMULATOR}, and ARM64_FOLDER, made by python -m bench.arm64 FOLDER",
+)
 
 Digests = dict[tuple[str, str], str]
 
@@ -49,3 +61,29 @@ def test_another_processor_gives_the_same_bytes(
 ) -> None:
     emulator = [EMULATOR, "-cpu", processor]
     assert by_operation(digests(checkpoints, IMAGES, "64", emulator)) == here
+
+
+@pytest.mark.slow
+@needs_arm64
+def test_arm64_and_another_engine_give_the_same_bytes(
+    checkpoints: list[Path], here: Digests
+) -> None:
+    rows = list(digests(checkpoints, IMAGES, "64", **on_arm64(ARM64)))
+    assert by_operation(rows) == here
+
+
+@pytest.mark.slow
+@needs_arm64
+async def test_a_picture_drawn_on_arm64_verifies_here_as_the_same(tmp_path: Path) -> None:
+    for file in STORE.glob("mnist-cgan-v7.*"):
+        shutil.copy(file, tmp_path)
+    picture = drawn_on_arm64(ARM64, tmp_path, "/generate?label=7&seed=42")
+    app = create_app(Settings(models_dir=tmp_path, max_batch=8))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.post(
+                "/verify", content=picture, headers={"content-type": "image/png"}
+            )
+    verdict = answer.json()
+    assert (verdict["verdict"], verdict["reproducibility"]) == ("same", "portable")
