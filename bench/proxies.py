@@ -4,7 +4,8 @@
 the service keeps an idle connection, when reusing one is most likely to fail.
 
 ``python -m bench.proxies --flood 10`` has one client ask on 120 connections for 64 images each, for
-so many seconds, and another for one digit after the other: what the latter gets, and how fast.
+for so many seconds, and another for one digit after the other: what the latter gets, how fast, how
+much of that the service says it took (``Server-Timing``), and which process used the CPU meanwhile.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from bench.processes import cpu_s, of
 
 HOST = "127.0.0.1"
 CONNECTIONS = 32  # that a proxy may keep to the service
@@ -204,26 +207,32 @@ asyncio.run(main())
 
 
 @contextmanager
-def flooding(url: str) -> Iterator[None]:
-    """Another client, 127.0.0.2, which has been answered twice on each connection on average."""
+def flooding(url: str) -> Iterator[int]:
+    """Another client, 127.0.0.2, which has been answered twice on each connection on average.
+
+    Yields its process id."""
     where = urlsplit(url)
     command = [sys.executable, "-c", _FLOOD, str(where.hostname), str(where.port), "127.0.0.2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
         assert process.stdout.readline() == "flooding\n"
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.communicate()
 
 
-async def small_client(url: str, seconds: float) -> tuple[Counter[int], list[float]]:
-    """Statuses, and sorted milliseconds of the answers, of a client that asks for one digit after
-    the other."""
+async def small_client(url: str, seconds: float) -> tuple[Counter[int], list[tuple[float, float]]]:
+    """What a client gets that asks for one digit after the other.
+
+    Returns:
+        The statuses, and for each answer its milliseconds and those that the service says it took,
+        the quickest answers first.
+    """
     where = urlsplit(url)
     statuses: Counter[int] = Counter()
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
     ends = time.perf_counter() + seconds
     writer = None
     while (begun := time.perf_counter()) < ends:
@@ -236,17 +245,36 @@ async def small_client(url: str, seconds: float) -> tuple[Counter[int], list[flo
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", response)
         await reader.readexactly(int(length[1]) if length else 0)
         statuses[int(response.split()[1])] += 1
-        times.append(1e3 * (time.perf_counter() - begun))
+        own = sum(map(float, re.findall(rb";dur=([0-9.]+)", response)))
+        times.append((1e3 * (time.perf_counter() - begun), own))
         if b"\r\nconnection: close\r\n" in response.lower():  # nginx, after 1,000 requests
             writer.close()
             writer = None
     return statuses, sorted(times)
 
 
-def _print_small(where: str, url: str, seconds: float) -> None:
+def _print_small(where: str, url: str, seconds: float, pids: dict[str, int]) -> None:
+    """What the small client gets, and what each process with its children uses meanwhile; the
+    proxy is the child that is left."""
+
+    def used() -> dict[str, float]:
+        found = {name: cpu_s(of(pid, "none")) for name, pid in pids.items()}
+        found["small client"] = time.process_time()
+        found["proxy"] = cpu_s(of(os.getpid(), "none")) - sum(found.values())
+        return found
+
+    before = used()
     statuses, times = asyncio.run(small_client(url, seconds))
-    p50, p95 = (times[int(share * len(times))] for share in (0.5, 0.95))
-    print(f"{where}: {statuses}, p50 {p50:.0f} ms, p95 {p95:.0f} ms", flush=True)
+    cores = ", ".join(
+        f"{name} {(now - before[name]) / seconds:.2f}" for name, now in used().items()
+    )
+    (p50, _), (p95, _) = (times[int(share * len(times))] for share in (0.5, 0.95))
+    own = sorted(own for _, own in times)[int(0.95 * len(times))]
+    print(
+        f"{where}: {dict(statuses)}, p50 {p50:.0f} ms, p95 {p95:.0f} ms; p95 by Server-Timing "
+        f"{own:.1f} ms; cores: {cores}",
+        flush=True,
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -270,9 +298,11 @@ def main(arguments: Sequence[str]) -> None:
                 continue
             with running_proxy(name, found.group(), limit) as url:
                 if options.flood:
-                    _print_small(f"{name}, alone", url, options.flood)
-                    with flooding(url):
-                        _print_small(f"{name}, beside a flood", url, options.flood)
+                    pids = {"service": service.pid}
+                    _print_small(f"{name}, alone", url, options.flood, pids)
+                    with flooding(url) as pid:
+                        pids["flood"] = pid
+                        _print_small(f"{name}, beside a flood", url, options.flood, pids)
                     continue
                 statuses = asyncio.run(timed_posts(url, options.posts, limit))
             failed = sum(count for status, count in statuses.items() if status != 200)

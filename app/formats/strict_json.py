@@ -7,7 +7,8 @@ from app.errors import InvalidParameterError, MalformedBodyError, shown
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8 (RFC 8259).
+    """The value of a JSON text in UTF-8 (RFC 8259), with or without the mark that PowerShell and
+    .NET put before it (section 8.1).
 
     Python's parser and pydantic's take the last of two equal names in an object; here that is an
     error, as are NaN and Infinity. Numbers may be too large for a float, and strings may hold lone
@@ -20,7 +21,9 @@ def parse(body: bytes) -> Any:
     try:
         # Decoded here: json.loads would also accept UTF-16, and surrogates in UTF-8.
         return json.loads(
-            body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_names
+            body.decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_names,
         )
     except MalformedBodyError:
         raise

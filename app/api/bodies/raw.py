@@ -19,6 +19,8 @@ from app.http.middleware import at_end
 
 # Content-Encoding -> zlib's wbits; "deflate" means the zlib format (RFC 9110).
 CODINGS = {"gzip": 31, "deflate": 15}
+# What programs call types that are registered under another name.
+_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 
 
 def has_body(request: Request) -> bool:
@@ -54,7 +56,8 @@ def media_type(request: Request, accepted: tuple[str, ...], codings: Collection[
             encoding that is not one of ``codings``.
     """
     given = request.headers.get("content-type", "")
-    media = given.split(";")[0].strip().lower()
+    named = given.split(";")[0].strip().lower()
+    media = _ALIASES.get(named, named)
     listed = ", ".join(accepted)
     if media not in accepted:
         problem = f"Content-Type is {shown(given)}" if given else "there is no Content-Type"

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import json
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -105,6 +106,21 @@ async def test_three_ways_to_upload_give_the_same_encoding(client: httpx.AsyncCl
     several = await client.post("/encode", json={"images": [text, text]})
     assert raw.json() == form.json()
     assert several.json()["items"] == raw.json()["items"] * 2
+
+
+async def test_what_other_programs_call_a_type_or_put_before_json_is_taken(
+    client: httpx.AsyncClient,
+) -> None:
+    png = picture(90)
+    raw = await client.post("/encode", content=png, headers=PNG)
+    for name in ("image/x-png", "IMAGE/PNG; name=a.png", "image/jpg"):  # the bytes say what it is
+        other = await client.post("/encode", content=png, headers={"content-type": name})
+        assert other.json() == raw.json()
+    text = json.dumps({"images": [base64.b64encode(png).decode()]}).encode("utf-8-sig")
+    marked = await client.post(
+        "/encode", content=text, headers={"content-type": "application/json"}
+    )
+    assert marked.json()["items"] == raw.json()["items"]
 
 
 async def test_decode_and_reconstruct_agree_with_encode(client: httpx.AsyncClient) -> None:
