@@ -55,6 +55,7 @@ check: $(DEV)    ## lint, types, layers, files
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
 	bash -n tests/image.sh
+	bash -n tests/image_base.sh
 	bash -n tests/wheels.sh
 	sh -n tests/api_walk.sh
 

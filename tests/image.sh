@@ -28,7 +28,10 @@ trap cleanup EXIT
 
 # The base by its digest, as a release has it.
 base=python:3.11-slim
-"$engine" image inspect "$base" >/dev/null 2>&1 || "$engine" pull --quiet "$base" >/dev/null
+"$engine" image inspect "$base" >/dev/null 2>&1 || "$engine" pull --quiet "$base" >/dev/null || {
+  echo "image-test: $base cannot be had; tests/image_base.sh makes a stand-in for podman" >&2
+  exit 1
+}
 base=$("$engine" image inspect --format '{{index .RepoDigests 0}}' "$base")
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' app/__init__.py)
 revision=$(git rev-parse HEAD)

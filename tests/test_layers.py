@@ -72,7 +72,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "responses": {"errors", "results"},
         "request": {"responses", "results"},
         "calls": {"inputs", "request", "responses", "results"},
-        "dataset": set(),
+        "dataset": {"results"},
         "download": {"calls", "dataset", "errors", "files"},
         "connection": {"errors", "version"},
         "retries": {"connection", "download", "errors"},
@@ -153,7 +153,7 @@ LIBRARIES = {
         "asyncio": {"client"},
         "httpx": {"client", "connection", "retries"},
         "numpy": {"calls", "cli", "dataset", "inputs", "responses", "results"},
-        "PIL": {"calls", "inputs", "results"},
+        "PIL": {"calls", "dataset", "inputs", "results"},
     },
 }
 HTTP = {"fastapi", "starlette", "uvicorn", "http", "urllib", "httpx", "socket", "socketserver"}

@@ -4,13 +4,14 @@ import base64
 import json
 import re
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from genserve import calls
+from genserve import Dataset, calls
 from genserve.results import Image, Images, Posteriors
 
 
@@ -45,6 +46,18 @@ def test_images_show_a_sheet_that_one_can_see_and_a_short_line() -> None:
     assert base64.b64decode(found[1]) == png
     assert Images("tiny", ())._repr_png_() is None
     assert "n=0" in Images("tiny", ())._repr_html_()
+
+
+def test_a_dataset_in_memory_shows_its_first_images() -> None:
+    images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
+    data = Dataset(None, 1, "tiny", 5, 40, "/dataset?n=40", {"images": images})
+    png = data._repr_png_()
+    assert png
+    with PillowImage.open(BytesIO(png)) as sheet:
+        assert sheet.size == (8 * 112, 4 * 112)
+        assert sheet.getpixel((7 * 112 + 50, 3 * 112 + 50)) == 31
+    assert Dataset(Path("x.zip"), 1, "tiny", 5, 40, "/dataset?n=40")._repr_png_() is None
+    assert len(repr(data)) < 200
 
 
 def test_latents_show_a_table_and_a_short_line() -> None:

@@ -1,12 +1,19 @@
 """A dataset that was downloaded."""
 
+import builtins
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from genserve.results import Image, Images
+
+_SHOWN = 32  # images in a notebook
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,16 @@ class Dataset:
     def seeds(self) -> NDArray[np.int64]:
         """(n,): each image's own."""
         return self.arrays["seeds"]
+
+    def _repr_png_(self) -> builtins.bytes | None:  # for notebooks: the first, if in memory
+        if self.held is None:
+            return None
+        shown = []
+        for array in self.images[:_SHOWN]:
+            out = BytesIO()
+            PillowImage.fromarray(array).save(out, "PNG")
+            shown.append(Image(out.getvalue(), digest=""))
+        return Images(self.model, tuple(shown))._repr_png_()
 
     def __len__(self) -> int:
         return self.n
