@@ -34,7 +34,8 @@ def is_quick(text: bytes) -> bool:
 def parse(text: bytes) -> Any:
     """The value of a JSON text, in which a list of numbers alone is an array.
 
-    An array is int64 if all its numbers are whole and fit, else float64; lists of equal lists are
+    An array is int64 if all its numbers are whole and fit, else float64, to which whole numbers
+    over 2^53 are rounded; lists of equal lists are
     arrays of more dimensions. A list is left as it is if it is empty, or if one of its numbers
     fits neither.
 
