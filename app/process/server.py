@@ -24,6 +24,7 @@ from app.http.cors import default_headers
 from app.process.exit_status import ExitStatus
 from app.process.handover import HandedOver, protocol_factory
 from app.process.hangup import terminal_has_closed
+from app.process.sockets import ignore_new_clients
 from app.process.startup_errors import OneLineStartupErrors
 from app.process.watchdog import answer_waiting, start_watchdog
 from app.process.workers.channel import EXCHANGE, WorkerChannel
@@ -209,6 +210,8 @@ class DrainingServer(uvicorn.Server):
 
     async def _serve_last(self) -> None:
         """Stop to listen. What the kernel has accepted by then is served: it would be reset."""
+        for listener in self._listeners:
+            ignore_new_clients(listener)
         accepted = list(self._new_connections())
         for server in self.servers:
             server.close()

@@ -1,7 +1,19 @@
 """The sockets that the service listens on."""
 
 import contextlib
+import ctypes
 import socket
+import struct
+import sys
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+# Of classic BPF: code, jumps if true and if false, operand.
+_NO_SYN = (
+    (0x30, 0, 0, 13),  # load the byte at 13
+    (0x45, 0, 1, 0x02),  # is its bit SYN set?
+    (0x06, 0, 0, 0),  # then drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -29,6 +41,25 @@ def bind(host: str, port: int) -> list[socket.socket]:
         bound.bind((address[0], port, *address[2:]))
         port = bound.getsockname()[1]
     return sockets
+
+
+def ignore_new_clients(listener: socket.socket) -> None:
+    """Have the kernel drop what opens a connection to a listening socket, from now on.
+
+    Whoever then accepts until nothing is left has taken every client, and can close the socket: a
+    connection that came in between would be reset, while a packet that is dropped is sent again
+    after a second, and refused. Elsewhere than on Linux nothing changes.
+
+    Source: the kernel's Documentation/networking/filter.rst; a socket of TCP is shown each packet
+    from its TCP header on, in which byte 13 has the flags (RFC 9293, section 3.1).
+    """
+    if sys.platform != "linux":
+        return
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_SYN)
+    kept = ctypes.create_string_buffer(program)
+    given = struct.pack("HP", len(_NO_SYN), ctypes.addressof(kept))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, given)
 
 
 def url(sockets: list[socket.socket]) -> str:

@@ -2,7 +2,8 @@
 
 Starts a service with two workers, unless --url names one that runs on this machine (then --pid is
 its first process). Beside each attack a bystander asks for ten digits a second from another
-address. Memory is the sum of Pss of all processes.
+address. Memory is the sum of Pss of all processes. Attackers get what CPU the service leaves, since
+elsewhere they have machines of their own.
 
 The positive control, --leak, keeps 64 KiB in the service for each malformed request: the soak
 has to report its growth, or it would not report any.
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -156,6 +158,7 @@ def row(name: str, attacks: int, samples: list[tuple[float, Use]], seen: Seen) -
 
 async def run(given: argparse.Namespace, url: str, pid: int, stack: ExitStack) -> None:
     watch, target = Watch(stack, url, pid), Target(url)
+    os.nice(10)
     sampling = asyncio.create_task(watch.sample())
     await asyncio.sleep(3)  # the bystander's own start
     watch.seen()

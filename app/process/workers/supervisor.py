@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from app.fork import STOP_SIGNALS, fork
 from app.process.exit_status import ExitStatus, from_wait
 from app.process.hangup import terminal_has_closed
+from app.process.sockets import ignore_new_clients
 from app.process.workers.balance import least_connections
 from app.process.workers.channel import (
     CLOSED,
@@ -434,6 +435,7 @@ class Supervisor:
             worker.ready = worker.channel.fileno() >= 0
         for listener in self.sockets:
             self._selector.unregister(listener)
+            ignore_new_clients(listener)
             for _ in range(_BACKLOG // _ACCEPTS):
                 self._accept(listener)
             listener.close()
