@@ -4,11 +4,12 @@ import { request } from "./api.js";
 import { detail } from "./detail.js";
 import { $, el, pngAddress, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { conditional, defaultModel, fillModels, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
+import { conditional, defaultModel, fillModels, inkOf, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
 import { bindPause, mayMove } from "./motion.js";
 import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { TYPICAL, truncationIn } from "./state.js";
 import { tries } from "./tries.js";
+import { isDigit, plural } from "./words.js";
 
 const COUNTS = [24, 12, 8, 6]; // pictures of each model, by how many models there are
 const FEW = 4; // of each, if there are more models
@@ -17,11 +18,10 @@ const STEPS = 10; // frames of a picture's way to another style
 const FRAME_MS = 70;
 const REST_MS = 900; // between two ways
 const WAYS = 80; // then the wall rests until something is done: a forgotten tab costs nothing
-const DIGITS = ["zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines"];
 
 // What the first screen says of the pictures.
 function claimOf(label, shown) {
-  const word = /^\d$/.test(label ?? "") ? DIGITS[label] : null;
+  const word = isDigit(label) ? plural(label) : null;
   const photos = shown.some(({ image_shape: [channels] }) => channels > 1);
   const drawn = shown.some(({ image_shape: [channels] }) => channels === 1);
   const how = [drawn && "written", photos && "photographed"].filter(Boolean).join(" or ");
@@ -244,6 +244,3 @@ export function look(app) {
     },
   };
 }
-
-// Pictures of one channel are shown as ink on paper, or chalk in the dark.
-export const inkOf = (model) => (model.image_shape[0] === 1 ? "ink" : "photo");

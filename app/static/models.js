@@ -3,6 +3,7 @@
 import { Problem, reportCached, request } from "./api.js";
 import { pngAddress } from "./dom.js";
 import { parseSeeds, writeSeeds } from "./seeds.js";
+import { KINDS } from "./words.js";
 
 export let models = [];
 export let maxImages = 1; // the service's limit of images, uploads or latents in one request
@@ -24,6 +25,15 @@ export const conditional = () => models.filter((model) => model.labels.length);
 // Whether two models work on the same kind of image: the same shape, and trained on the same data.
 const compatible = (one, other) =>
   String(one.image_shape) === String(other.image_shape) && one.data.name === other.data.name;
+
+// A served model of a kind, of the same kind of image as another if there is one; undefined = none.
+export function ofKind(kind, near) {
+  const all = models.filter((model) => model.kind === kind);
+  return all.find((model) => compatible(model, near)) ?? all[0];
+}
+
+// Pictures of one channel are shown as ink on paper, or chalk in the dark.
+export const inkOf = (model) => (model.image_shape[0] === 1 ? "ink" : "photo");
 
 // A conditional model whose images an encoder can read; undefined = there is none.
 export const generatorFor = (encoder) => conditional().find((model) => compatible(model, encoder));
@@ -113,6 +123,7 @@ export async function sampleNamed(name, signal) {
 
 // A <select> of models, by their pinned names.
 export function fillModels(select, offered, chosen) {
-  select.replaceChildren(...offered.map((model) => new Option(model.name, model.pin)));
+  const text = ({ name, kind }) => `${name} (${KINDS[kind] ?? kind})`;
+  select.replaceChildren(...offered.map((model) => new Option(text(model), model.pin)));
   if (chosen) select.value = chosen.pin;
 }

@@ -1,6 +1,7 @@
 // What a picture looks like, by its neighbours, and whether the model knows such pictures.
 
 import { $ } from "./dom.js";
+import { withArticle } from "./words.js";
 
 const NEIGHBOURS = 9; // encoded samples that say what a picture looks like
 const UNKNOWN = 0.01; // a fit below is no picture that the model knows
@@ -15,8 +16,6 @@ function nearestLabel(points, z) {
   const [best] = [...counts].sort(([, a], [, b]) => b - a);
   return best ? { label: best[0], count: best[1], of: near.length } : null;
 }
-
-const withArticle = (label) => `${/^(8|11|18|[aeiou])/i.test(label) ? "an" : "a"} ${label}`;
 
 // points: encoded samples. labels: all of them. z: the point. fit: share of unseen pictures of the
 // training that fit worse; null = not measured. moved: whether z is elsewhere than the picture.

@@ -126,10 +126,10 @@ def test_all_eight_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         expect(page.get_by_role("button", name="Pause")).to_be_focused()
         press(page, " ")
         tab_to(page, page.locator("#tab-morph"), "Shift+Tab")
-        # How it works: judge a picture as the detective, throw the dice.
+        # How it works: sample again.
         press(page, "ArrowRight")
         at_rest(page)
-        tab_to(page, page.get_by_role("button", name="Throw again"))
+        tab_to(page, page.get_by_role("button", name="Another sample"))
         with page.expect_response(re.compile("/decode")):
             press(page, "Enter")
         tab_to(page, page.locator("#tab-how"), "Shift+Tab")

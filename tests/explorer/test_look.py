@@ -63,7 +63,7 @@ def test_every_model_that_knows_the_label_is_shown_beside_the_others(
         heading = page.get_by_role("heading", level=2).first
         expect(heading).to_contain_text("None of these sevens was ever written or photographed.")
         expect(page.locator(".tile img")).to_have_count(24)
-        page.locator("#look-model").select_option(label="signs-cgan-v1")
+        page.locator("#look-model").select_option(label="signs-cgan-v1 (conditional GAN)")
         expect(page.locator(".panel b")).to_have_text(["signs-cgan-v1"])
         expect(page).to_have_url(re.compile("model=signs-cgan-v1"))
 
@@ -170,7 +170,7 @@ def test_truncation_and_another_model_are_in_the_address(page: Page, shipped: An
     settled(page)
     assert (shown(tile(page, 11).locator("img")) == pixels(expected)).all()
     expect(page.locator("#look-truncation-value")).to_have_text("0.60")
-    page.get_by_role("combobox", name="Model").select_option(label=GAN)
+    page.get_by_role("combobox", name="Model").select_option(label=f"{GAN} (GAN)")
     page.wait_for_url(re.compile(rf"model={GAN}"))
     settled(page)
     seed = seeds_of(page)[2]
@@ -237,7 +237,7 @@ def test_an_answer_that_comes_late_does_not_replace_the_request_shown(
     expect(page.locator("#request-code")).to_contain_text("seeds=1&")
 
 
-@pytest.mark.parametrize("word", ["latent space", "standard deviation"])
+@pytest.mark.parametrize("word", ["latent space", "spread"])
 def test_a_word_explains_itself_where_it_stands(page: Page, shipped: Any, word: str) -> None:
     page.goto(f"{shipped.url}/#draw")
     settled(page)

@@ -55,6 +55,10 @@ def how_shows_what_is_there(page: Page, panel: Locator, models: list[dict[str, A
     kinds = {model["kind"] for model in models}
     assert panel.locator("#how-vae").is_visible() == ("vae" in kinds)
     assert panel.locator("#how-gan").is_visible() == bool(kinds & {"gan", "cgan"})
+    three = {"gan", "cgan", "vae"} & kinds
+    assert panel.locator("#how-three").is_visible() == (len(three) > 1)
+    if len(three) > 1:
+        assert panel.locator(".way:visible").count() == len(three)
     if "vae" in kinds:
         is_shown(panel.get_by_role("img", name="What the decoder draws of them"))
 
