@@ -3,7 +3,7 @@
 import { request, root } from "./api.js";
 import { $, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
-import { encoder, models } from "./models.js";
+import { encoder, inkOf, models } from "./models.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
 
 const COUNT = 16; // samples of each model
@@ -111,7 +111,7 @@ export function cards(app) {
 
   function cardOf(model) {
     const [kind, about] = KINDS[model.kind] ?? [model.kind, ""];
-    const img = el("img", { class: "sheet loading", alt: "", width: 336, height: 336 });
+    const img = el("img", { class: `sheet ${inkOf(model)} loading`, alt: "", width: 336, height: 336 });
     const link = el("a", {}, img);
     sheets.set(model.pin, { img, link });
     const board = el("button", { type: "button" }, "Look at its pictures");
@@ -124,7 +124,7 @@ export function cards(app) {
       el("p", { class: "hint" }, model.name),
       link,
       el("p", {}, about),
-      facts(model),
+      el("details", {}, el("summary", {}, "For programmers: figures"), facts(model)),
       el("p", { class: "controls" }, board, whole),
       ...pictures(model),
     );

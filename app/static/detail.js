@@ -2,7 +2,7 @@
 
 import { $, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { encoder, nameOf, samples } from "./models.js";
+import { encoder, inkOf, nameOf, samples } from "./models.js";
 import { placeNotice } from "./notice.js";
 import { MAX_SEED } from "./seeds.js";
 
@@ -96,6 +96,8 @@ export function detail({ changed, go }) {
       state = { ...wanted };
       const { model } = state;
       if (!dialog.open) empty(); // of the image before
+      $("detail-image").className = `pad ${inkOf(model)}`;
+      $("detail-of").textContent = model.labels.length ? "style" : "seed";
       $("detail-encode").hidden = !encoder();
       $("detail-labels").replaceChildren(
         el("legend", {}, "Label, in the same style"),

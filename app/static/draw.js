@@ -1,12 +1,14 @@
 // Encode an image, decode its mean, and move through the latent space from there.
 
 import { request, sleep } from "./api.js";
+import { beside } from "./beside.js";
 import { bitmapOf } from "./bitmap.js";
 import { $, blobOf, el, imageOf, pngAddress, randomSeed } from "./dom.js";
+import { keep, takeOver } from "./drawing.js";
 import { encodedImages, groundOf, sourceFor } from "./encoded.js";
 import { RANGE, UNFOLDED, klOf, latents, posteriorOf } from "./latents.js";
 import { latest } from "./latest.js";
-import { encoder, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
+import { encoder, inkOf, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { showIgnored } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane } from "./plane.js";
@@ -16,12 +18,6 @@ import { showVerdict } from "./verdict.js";
 const DECIMALS = 4; // of a latent in a request
 const MAX_LATENT = 1000; // what the service decodes, either side of 0
 const REST_MS = 200; // without a move, before the sliders' ends are decoded
-
-// What the service did to an image before encoding it, in words.
-function fittingText({ width, height, steps }) {
-  const done = steps.length ? steps.join(", ") : "unchanged";
-  return `Your image of ${width} × ${height} pixels: ${done}.`;
-}
 
 // A point in an address; null = invalid, or of another number of latents.
 function placeOf(text, size) {
@@ -38,6 +34,7 @@ export function draw(app) {
     return { open() {}, params: () => ({}) };
   }
 
+  $("view-draw").classList.toggle("photos", inkOf(model) === "photo");
   $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
   const generator = sourceFor(model); // of the samples to use, and of the images on the map
   let source = { kind: "none" }; // none | strokes {strokes} | sample {name, sample} | file {file}
@@ -46,6 +43,7 @@ export function draw(app) {
   let z = new Array(model.latent_dim).fill(0);
   let moved = false; // z is not the posterior's mean
   let first = true; // the picture is the page's own
+  let clear = false; // nothing is decoded until something is drawn, taken or moved
   let moves = 0; // times that the user moved the point
   let points = [];
   let planes = [];
@@ -53,6 +51,7 @@ export function draw(app) {
   let order = z.map((_, i) => i);
   let fit = null; // share of unseen pictures of its training that fit worse; null = not measured
 
+  const compare = beside(model);
   const paper = pad($("pad"), (strokes) => {
     begin({ kind: "strokes", strokes });
     encode();
@@ -74,7 +73,10 @@ export function draw(app) {
   function settle(next) {
     loading = null;
     source = next;
+    clear = false;
+    keep(next.kind === "strokes" ? next.strokes : [], "draw");
     $("pad-hint").hidden = next.kind !== "none" && !first;
+    $("pad-hint").classList.toggle("over", next.kind !== "none");
     first = false;
     mark();
   }
@@ -96,10 +98,9 @@ export function draw(app) {
     map.setPosterior(given);
     $("latent-mean").disabled = !given;
     $("latent-sample").disabled = !given || given.logvar[0] === -Infinity; // a point has no spread
-    if (!given) {
-      fit = null;
-      $("draw-beside-figure").hidden = true;
-    }
+    if (given) return;
+    fit = null;
+    compare.hide();
   }
 
   const encoding = latest(async (signal, { seed, kept, since }) => {
@@ -114,9 +115,8 @@ export function draw(app) {
     }
     if (signal.aborted) return;
     setPosterior(posteriorOf(item));
-    $("draw-done").textContent = fittingText(item.picture);
     fit = item.fit ?? null;
-    compare();
+    compare.show(upload, item.picture);
     // If the user has moved the point meanwhile, it stays there.
     if (kept || moves !== since) moveTo(z);
     else moveTo(item.z, seed !== undefined);
@@ -124,18 +124,6 @@ export function draw(app) {
 
   // seed: sample z from the posterior. kept: leave z as it is, because the address has it.
   const encode = ({ seed, kept = false } = {}) => encoding({ seed, kept, since: moves });
-
-  // Show the encoder's input, the reconstruction, and their difference.
-  const compare = latest(async (signal) => {
-    const query = { model: model.pin, show: "error" };
-    const options = { query, files: [await upload()], raw: true, as: "blob", signal, shown: false };
-    const { data } = await request("/reconstruct", options);
-    if (signal.aborted) return;
-    const image = $("draw-beside");
-    URL.revokeObjectURL(image.src);
-    image.src = URL.createObjectURL(data);
-    $("draw-beside-figure").hidden = false;
-  });
 
   const rounded = () => z.map((value) => Number(value.toFixed(DECIMALS)));
 
@@ -156,6 +144,7 @@ export function draw(app) {
 
   const decode = latest(async (signal) => {
     const json = { z: [rounded()] };
+    if (clear) return;
     const alt = moved ? "Decoded point" : "Reconstruction of your image";
     const { data } = await request("/decode", { query: { model: model.pin }, json, as: "blob", signal });
     if (signal.aborted) return;
@@ -178,18 +167,19 @@ export function draw(app) {
     const off = posterior && Math.hypot(...z.map((value, i) => value - posterior.mu[i]));
     if (posterior) moved = off > 0.005;
     $("decoded-caption").textContent = moved
-      ? `Decoded point${posterior ? `, ${off.toFixed(1)} away from the mean` : ""}`
-      : "Reconstruction (decoded mean)";
+      ? `Decoded point${posterior ? `, ${off.toFixed(1)} away from your picture` : ""}`
+      : "Drawn again from its numbers";
     app.save();
     decode();
     judge();
   }
 
-  const judge = () => showVerdict({ points, labels: generator.labels, z, fit, moved: moved || !posterior });
+  const judge = () => !clear && showVerdict({ points, labels: generator.labels, z, fit, moved: moved || !posterior });
 
   // Moved by the user, within what the service decodes.
   function userMoveTo(place) {
     moves += 1;
+    clear = false;
     moveTo(place.map((value) => Math.max(-MAX_LATENT, Math.min(MAX_LATENT, value))));
   }
 
@@ -203,15 +193,8 @@ export function draw(app) {
     encode({ kept });
   });
 
-  function take(name, kept = false) {
-    loading = name;
-    bring({ name, kept });
-  }
-
-  function dropped(file) {
-    loading = null;
-    bring({ file });
-  }
+  const take = (name, kept = false) => bring({ name: (loading = name), kept });
+  const dropped = (file) => bring({ file, name: (loading = null) });
 
   function clearAll() {
     encoding.stop();
@@ -219,7 +202,24 @@ export function draw(app) {
     paper.set([]);
     begin({ kind: "none" });
     setPosterior(null);
+    clear = true;
+    decode.stop();
+    ends.stop();
     moveTo(z.map(() => 0));
+    for (const id of ["decoded-caption", "draw-verdict", "draw-why"]) $(id).textContent = "";
+    $("draw-fit").hidden = $("decoded").hidden = true;
+    $("decoded-blank").hidden = false;
+    map.setPicture("");
+    $("decoded-again").removeAttribute("src");
+  }
+
+  // What was drawn on another pad, or cleared there.
+  function adopt() {
+    const strokes = takeOver("draw");
+    if (!strokes) return;
+    paper.set(strokes);
+    if (strokes.length) begin({ kind: "strokes", strokes });
+    else clearAll();
   }
 
   function arrange() {
@@ -251,16 +251,14 @@ export function draw(app) {
   );
 
   const load = latest(async (signal) => {
-    await encodedImages(model, signal, (found) => {
-      points = found;
-      replan();
-    });
+    const found = await encodedImages(model, signal);
     if (signal.aborted) return;
+    points = found;
     if (!klOf(model, [])) {
-      arrange(); // all images are here: compute the KL of each latent from them
-      replan();
+      arrange(); // compute the KL of each latent from the images
       ends(); // the sliders are new
     }
+    replan();
     if (wanted && !planes.some(({ id }) => id === wanted)) {
       wanted = null;
       showIgnored(["plane"]);
@@ -303,6 +301,7 @@ export function draw(app) {
 
   return {
     open(link) {
+      adopt();
       const strokes = link.take("strokes", unpackStrokes) ?? [];
       const name = strokes.length ? null : link.take("from");
       if (name) partsOfName(name); // an invalid link changes nothing
@@ -323,15 +322,10 @@ export function draw(app) {
       load();
     },
     close() {
-      load.stop();
-      ground.stop();
-      bring.stop();
-      encoding.stop();
-      compare.stop();
-      ends.stop();
-      decode.stop();
+      for (const work of [load, ground, bring, encoding, compare, ends, decode]) work.stop();
     },
     params() {
+      adopt();
       return {
         strokes: source.kind === "strokes" && !loading ? packStrokes(source.strokes) : undefined,
         from: loading ?? (source.kind === "sample" ? source.name : undefined),
@@ -342,6 +336,7 @@ export function draw(app) {
     dropped,
     // The image on the pad, in the form of an end: {strokes}, {from} or {file}; null = none.
     picture() {
+      adopt();
       if (source.kind === "strokes") return { strokes: source.strokes };
       if (source.kind === "sample") return { from: source.name };
       return source.kind === "file" ? { file: source.file } : null;

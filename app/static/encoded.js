@@ -29,12 +29,10 @@ function partsOf(source) {
   );
 }
 
-// Calls onPoints([{label, seed, src, mu, logvar}]) with the points so far, now and after each part.
-// Points are cached.
-export async function encodedImages(encoder, signal, onPoints) {
+// [{label, seed, src, mu, logvar}]; cached, and those of an aborted call too.
+export async function encodedImages(encoder, signal) {
   const known = cache.get(encoder.pin) ?? { points: [], done: new Set() };
   cache.set(encoder.pin, known);
-  onPoints([...known.points]);
   const source = sourceFor(encoder);
   for (const [label, seeds] of partsOf(source)) {
     const key = `${label} ${seeds[0]}`;
@@ -43,11 +41,11 @@ export async function encodedImages(encoder, signal, onPoints) {
     const images = generated.map(({ src }) => src.split(",")[1]);
     const query = { model: encoder.pin };
     const { data } = await request("/encode", { query, json: { images }, signal, shown: false });
-    if (signal.aborted) return;
+    if (signal.aborted) break;
     data.items.forEach((item, i) => known.points.push({ ...generated[i], ...posteriorOf(item) }));
     known.done.add(key);
-    onPoints([...known.points]);
   }
+  return [...known.points];
 }
 
 // What is decoded at the cells of a map (`plane`), as one bitmap.

@@ -29,6 +29,7 @@ function claimOf(label, shown) {
 }
 
 export function look(app) {
+  let wished = null; // the label that was chosen last; a model may lack it
   let only = null; // the one model that is shown; null = all that know the label
   let label = null;
   let seeds = [];
@@ -94,16 +95,20 @@ export function look(app) {
     });
     const caption = el("span", { class: "spent" });
     const { training_images: count, name } = model.data;
-    const learned = count ? `, learned from ${count.toLocaleString("en")} pictures${name ? ` of ${name}` : ""}` : "";
+    const mnist = el("button", { type: "button", class: "term" }, "MNIST");
+    mnist.setAttribute("popovertarget", "term-mnist");
+    const learned = count ? `, learned from ${count.toLocaleString("en")} pictures` : "";
+    const source = count && name ? [" of ", name === "mnist" ? mnist : name] : [];
     const [, height, width] = model.image_shape;
-    const text = el("figcaption", {}, el("b", {}, model.name), `${learned} · ${width} × ${height} pixels · `, caption);
+    const text = el("figcaption", {}, el("b", {}, model.name), learned, ...source, ` · ${width} × ${height} pixels · `, caption);
     const wall = el("div", { class: "wall", role: "group", "aria-label": `Pictures of ${model.name}` }, ...buttons);
     return { model, tiles, caption, figure: el("figure", { class: "panel" }, wall, text) };
   }
 
   function build() {
     const models = shown();
-    if (!labels().includes(label)) label = labels()[0] ?? null;
+    const known = labels();
+    label = [label, wished].find((one) => known.includes(one)) ?? known[0] ?? null;
     panels = models.map(panelOf);
     $("look-stage").className = `stage of-${Math.min(3, models.length)}`;
     $("look-panels").replaceChildren(...panels.map(({ figure }) => figure));
@@ -111,7 +116,8 @@ export function look(app) {
     $("look-just").textContent = models.length > 1 ? "Networks drew them just now." : "A network drew them just now.";
     $("look-label").textContent = label ?? "";
     $("look-label").classList.toggle("word", (label ?? "").length > 2);
-    $("look-more").textContent = `Draw ${seeds.length} others`;
+    $("look-more").textContent = `${seeds.length} others`;
+    $("look-choose").textContent = known.length ? `Choose ${known.every(isDigit) ? "another digit" : "another label"}.` : `${models[0].name} takes no label: what it draws, nobody can choose.`;
     $("look-typical").hidden = !models.some((model) => model.truncation);
     truncationSlider.disabled = !models.some((model) => model.truncation);
     buildLabels();
@@ -134,9 +140,9 @@ export function look(app) {
   }
 
   function restart(change = {}) {
-    if (change.label !== undefined) label = change.label;
+    if (change.label !== undefined) wished = label = change.label;
     if (change.only !== undefined) only = change.only;
-    if (!labels().includes(label)) label = labels()[0] ?? null;
+    if (!labels().includes(label)) label = labels().includes(wished) ? wished : (labels()[0] ?? null);
     seeds = seedsFrom(randomSeed(), countOf(shown().length));
     build();
     app.save();
@@ -206,7 +212,7 @@ export function look(app) {
       only = one;
       const known = labels();
       const first = known[Math.min(7, known.length - 1)] ?? null;
-      label = link.take("label", (text) => (known.includes(text) ? text : null)) ?? first;
+      wished = label = link.take("label", (text) => (known.includes(text) ? text : null)) ?? wished ?? first;
       fillModels($("look-model"), models, null);
       const every = conditional().length > 1 ? "all that know the label" : (conditional()[0] ?? defaultModel).name;
       if (conditional().length !== 1) $("look-model").prepend(new Option(every, ""));

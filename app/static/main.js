@@ -142,6 +142,16 @@ function receive(file) {
   }
 }
 
+// A word that explains itself inside a dialog: what is outside cannot be reached while it is open.
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    const explained = target.closest?.(".term")?.getAttribute("popovertarget");
+    if (explained) (target.closest("dialog") ?? $("panel")).append($(explained));
+  },
+  true,
+);
+
 bindSnippets((exchange) => (exchanges[current] = exchange));
 
 async function start() {

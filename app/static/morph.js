@@ -5,7 +5,7 @@ import { Problem, request } from "./api.js";
 import { bitmapOf } from "./bitmap.js";
 import { $, announce, blobOf, el, pngAddress, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
-import { conditional, defaultModel, encoder, generatorFor, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
+import { conditional, defaultModel, encoder, generatorFor, inkOf, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { packStrokes, strokesImage, unpackStrokes } from "./pad.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
 import { TYPICAL } from "./state.js";
@@ -70,7 +70,7 @@ export function morph(app) {
     if (sameModel) {
       const truncation = a.truncation === 1 || !a.model.truncation ? undefined : String(a.truncation);
       const query = { model: a.model.pin, label: a.label, seeds: `${a.seed},${b.seed}`, truncation };
-      return { query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
+      return { model: a.model, query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
     }
     const vae = encoder(...[a, b].filter(Boolean).map(({ model }) => model));
     if (!vae) {
@@ -78,9 +78,10 @@ export function morph(app) {
       throw new Problem(422, "No path between these", `${need} None is served.`);
     }
     return {
+      model: vae,
       query: { model: vae.pin, ...common },
       files: images.map(({ blob, from }, i) => ({ name: ["start.png", "end.png"][i], blob, from })),
-      how: `through the latent space of ${vae.name}: both ends are encoded, every point between is decoded`,
+      how: `through the latent space of ${vae.name}, the model that can encode both ends`,
     };
   }
 
@@ -101,6 +102,7 @@ export function morph(app) {
       const { data } = await request("/interpolate", { ...planned, query, signal });
       if (signal.aborted) return;
       path = planned;
+      $("view-morph").classList.toggle("photos", inkOf(planned.model) === "photo");
       frames = data.items.map(({ image }) => pngAddress(image));
     } catch (error) {
       if (!signal.aborted) blank(); // the frames shown are of other ends
@@ -130,7 +132,7 @@ export function morph(app) {
   }
 
   function thumbnail(src, index) {
-    const img = el("img", { class: "digit", alt: "", src });
+    const img = el("img", { class: "digit ink", alt: "", src });
     img.addEventListener("click", () => {
       stop();
       turnTo(index);
@@ -203,6 +205,7 @@ export function morph(app) {
   function refresh(key) {
     const { label, seed, box } = boxes[key];
     const end = ends[key];
+    for (const field of [label, seed]) field.parentElement.hidden = !end.from; // a sample's
     if (!end.from) {
       box.querySelector("h3").textContent = `${box.dataset.title}: ${end.file ? "a file" : "a drawing"}`;
       return;
@@ -218,7 +221,7 @@ export function morph(app) {
   function buildEnd(key, title) {
     const box = $(`morph-${key}`);
     box.dataset.title = title;
-    const img = el("img", { class: "digit", alt: "", width: 112, height: 112 });
+    const img = el("img", { class: "digit ink", alt: "", width: 112, height: 112 });
     const label = el("select");
     const seed = el("input", { type: "number", min: 0, max: MAX_SEED, step: 1 });
     const other = el("button", { type: "button" }, "Other style");

@@ -23,13 +23,15 @@ export function bindPause() {
   show();
 }
 
-// Show frames there and back, without end; `show` gets each. Returns how to stop.
-export function loop(frames, ms, show) {
-  let at = 0;
+// Show frames there and back, without end; `show` gets each. Returns how to stop. What was `asked` for is
+// shown once to its end though the others are held still; where less motion is wanted, the end alone.
+export function loop(frames, ms, show, asked = false) {
+  let at = asked && wish.matches ? frames.length - 1 : 0;
   let step = 1;
-  show(frames[0]);
+  show(frames[at]);
   const timer = setInterval(() => {
-    if (!mayMove()) return;
+    const owed = asked && !wish.matches && step > 0 && at < frames.length - 1;
+    if (!mayMove() && !owed) return;
     if (at + step < 0 || at + step >= frames.length) step = -step;
     at += step;
     show(frames[at]);

@@ -5,6 +5,7 @@ import { dot, meanOf } from "./algebra.js";
 import { el } from "./dom.js";
 
 const HIT_PX = 11; // radius around a mark that counts as a hit
+const PIN_PX = 72; // height of the point's pin: nearer to the upper edge it hangs below
 const DRAG_PX = 4; // a press that moves less is a click
 const STEP = 0.1; // of an arrow key; five times that with Shift
 const LANES_HEIGHT = 0.9; // share of the map's height for lanes, one for each label, of a single latent
@@ -17,17 +18,19 @@ const NO_COLOUR = "#c9c9c9";
 const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
 // frame: the element that holds the map. title, hint: ids of what names the point and says how it is
-// moved. dots: whether each image has a dot. onMove(dx, dy): the user moves the point along the axes. onPick(point): the user picks an image.
+// moved. dots: whether each image has a dot. onMove(dx, dy): the user moves the point along the axes.
+// onPick(point): the user picks an image.
 export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
   const canvas = el("canvas", { "aria-hidden": "true" });
   const about = { "aria-labelledby": title, "aria-describedby": hint };
   const range = { "aria-valuenow": "0", "aria-valuemin": "-4", "aria-valuemax": "4" };
   const bubble = el("img", { alt: "", hidden: true, draggable: false });
+  const wait = el("p", { class: "plane-wait" }, "Drawing the map…");
   const handle = el("div", { id: `${frame.id}-handle`, class: "handle", role: "slider", tabIndex: 0, hidden: true, ...about, ...range }, bubble);
   const listed = { role: "listbox", "aria-label": "Images on the map", "aria-describedby": hint, hidden: true };
   const list = el("div", { id: `${frame.id}-digits`, ...listed });
   const tip = el("div", { id: `${frame.id}-tip`, class: "tip", hidden: true }, el("img", { alt: "", width: 56, height: 56 }), el("span"));
-  frame.append(canvas, handle, list, tip);
+  frame.append(canvas, wait, handle, list, tip);
   let points = [];
   let places = []; // of the points, on the plane
   const options = []; // elements of the points, for the keyboard
@@ -78,6 +81,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     }
     if (posterior) drawPosterior(pen);
     handle.hidden = false;
+    wait.hidden = true;
     placeHandle();
     if (focused !== null) placeOption();
   }
@@ -93,30 +97,27 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     const scale = side() / (2 * radius);
     const half = [middle + reach, Math.max(0, middle - reach)].map((v) => Math.sqrt(v) * scale);
     const [x, y] = toPx(project(posterior.mu));
-    pen.strokeStyle = "#ffffff";
-    pen.lineWidth = 1.5;
-    pen.setLineDash([4, 3]);
     pen.beginPath();
     if (lanes) pen.rect(x - half[0], 2, 2 * half[0], side() - 4);
     else pen.ellipse(x, y, ...half, -Math.atan2(2 * b, a - c) / 2, 0, 2 * Math.PI);
-    pen.stroke();
-    pen.setLineDash([]);
-    pen.lineWidth = 1;
+    for (const [colour, width] of [["#000", 6], ["#ff9a3c", 3]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = width;
+      pen.stroke();
+    }
   }
 
   function placeHandle() {
     const [x, y] = toPx(at).map((value) => Math.max(0, Math.min(side(), value)));
     handle.style.left = `${x}px`;
     handle.style.top = `${y}px`;
+    handle.classList.toggle("below", y < PIN_PX);
     handle.setAttribute("aria-valuenow", at[0].toFixed(2));
     const up = lanes ? "" : `, ${at[1].toFixed(1)} up`;
     handle.setAttribute("aria-valuetext", `${at[0].toFixed(1)} across${up}`);
   }
 
-  function offset(event) {
-    const box = frame.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
+  const offset = ({ clientX, clientY }, { left, top } = frame.getBoundingClientRect()) => [clientX - left, clientY - top];
 
   function nearest([x, y]) {
     let best = null;
@@ -148,7 +149,9 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     const start = offset(event);
     const index = event.target === handle || !dots ? null : nearest(start);
     const point = index === null ? null : points[index];
-    press = { pointer: event.pointerId, start, point, dragging: false };
+    // The pin is held where it was touched: its point is elsewhere.
+    const hold = event.target === handle ? toPx(at).map((value, i) => value - start[i]) : [0, 0];
+    press = { pointer: event.pointerId, start, point, hold, dragging: false };
     frame.setPointerCapture(event.pointerId);
     handle.focus({ preventScroll: true });
     event.preventDefault();
@@ -182,7 +185,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     press.dragging = true;
     showTip(null);
     const limit = (value) => Math.max(-radius, Math.min(radius, value));
-    const [x, y] = fromPx(px).map(limit);
+    const [x, y] = fromPx(px.map((value, i) => value + press.hold[i])).map(limit);
     onMove(x - at[0], y - at[1]);
   }
 
@@ -263,7 +266,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     const index = goal(event, focused);
     if (index === undefined) return;
     event.preventDefault();
-    if (index !== null) options[index].focus({ preventScroll: true });
+    options[index]?.focus({ preventScroll: true });
   });
   list.addEventListener("focusin", ({ target }) => {
     for (const option of options) option.tabIndex = option === target ? 0 : -1;
@@ -327,11 +330,11 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
     // The picture at the point, shown in the handle.
     setPicture(src) {
       bubble.src = src;
-      bubble.hidden = false;
+      bubble.hidden = !src;
     },
     // Mark the image that is on the pad as selected, if it is on the map.
     mark(is) {
-      options.forEach((option, i) => (option.ariaSelected = String(is(points[i]))));
+      for (const [i, option] of options.entries()) option.ariaSelected = String(is(points[i]));
     },
     // Move the point to z.
     move(z) {

@@ -84,7 +84,7 @@ let newest = 0; // number of the request last shown
 let python = false;
 
 function show() {
-  $("request").hidden = !last;
+  $("request-code-of").hidden = !last;
   if (!last) return;
   $("request-code").textContent = python ? asPython(last) : asCurl(last);
   $("request-curl").setAttribute("aria-pressed", String(!python));

@@ -3,7 +3,7 @@
 import { events, request } from "./api.js";
 import { $, el } from "./dom.js";
 import { latest } from "./latest.js";
-import { defaultModel, maxImages } from "./models.js";
+import { defaultModel, inkOf, maxImages } from "./models.js";
 import { serviceMs, timingBars } from "./timing.js";
 
 const PICTURES = 48; // of each lane
@@ -32,7 +32,7 @@ export function speed() {
   async function run(name, signal) {
     const { each, open } = LANES[name];
     const size = Math.min(each, maxImages);
-    const tiles = Array.from({ length: PICTURES }, () => el("img", { class: "digit ink", alt: "" }));
+    const tiles = Array.from({ length: PICTURES }, () => el("img", { class: `digit ${inkOf(defaultModel)}`, alt: "" }));
     $(`lane-${name}`).replaceChildren(...tiles);
     const query = { model: defaultModel.pin, n: String(size), format: "json" };
     const started = performance.now();

@@ -3,9 +3,10 @@
 
 import { request } from "./api.js";
 import { $, blobOf, el, pngAddress, randomSeed } from "./dom.js";
+import { keep, takeOver } from "./drawing.js";
 import { encodedImages, groundOf, sourceFor } from "./encoded.js";
 import { latest } from "./latest.js";
-import { encoder, maxImages, samples } from "./models.js";
+import { encoder, inkOf, maxImages, samples } from "./models.js";
 import { loop } from "./motion.js";
 import { pad, strokesImage } from "./pad.js";
 import { plane } from "./plane.js";
@@ -43,7 +44,7 @@ function line() {
     const of = async (label) => [label, (await samples(model, label, [seed], TYPICAL, { signal, shown: false }))[0].src];
     const written = new Map(await Promise.all(needed.map(of)));
     if (signal.aborted) return;
-    const images = (labels) => labels.map((label) => el("img", { class: "digit ink", alt: "", src: written.get(label) }));
+    const images = (labels) => labels.map((label) => el("img", { class: `digit ${inkOf(model)}`, alt: "", src: written.get(label) }));
     $("try-strip").replaceChildren(...images(line));
     $("try-all").replaceChildren(...images(every));
     $("try-strip").setAttribute("aria-label", line.length ? `${line.join("")} in style ${seed}` : "Nothing");
@@ -62,6 +63,7 @@ function space() {
   const model = encoder();
   $("try-space").hidden = !model;
   if (!model) return null;
+  $("try-space").classList.toggle("photos", inkOf(model) === "photo");
   const names = sourceFor(model).labels;
   let z = new Array(model.latent_dim).fill(0);
   let stop = () => {};
@@ -99,8 +101,7 @@ function space() {
 
   const prepare = latest(async (signal) => {
     if (ready) return;
-    let points = [];
-    await encodedImages(model, signal, (found) => (points = found));
+    const points = await encodedImages(model, signal);
     if (signal.aborted) return;
     const [chosen] = planesOf(z.map((_, i) => i), points, model.latent_dim);
     map.show(points, chosen, names, z);
@@ -134,13 +135,15 @@ function change() {
   const model = encoder();
   $("try-draw").hidden = !model;
   if (!model) return null;
+  $("try-draw").classList.toggle("photos", inkOf(model) === "photo");
   const source = sourceFor(model);
   let strokes = [];
   let stop = () => {};
   const paper = pad($("try-pad"), (drawn) => {
     strokes = drawn;
+    keep(strokes, "look");
     $("try-pad-hint").hidden = true;
-  }, () => morph());
+  }, () => morph(true));
 
   const some = () => source.labels[Math.floor(Math.random() * source.labels.length)] ?? null;
   const sample = async (label, signal) => {
@@ -148,7 +151,7 @@ function change() {
     return { name: "end.png", blob: blobOf(src), from: permalink };
   };
 
-  const morph = latest(async (signal) => {
+  const morph = latest(async (signal, asked) => {
     const label = some();
     const start = strokes.length ? { name: "start.png", blob: await strokesImage(strokes) } : await sample(some(), signal);
     const files = [start, await sample(label, signal)];
@@ -156,18 +159,29 @@ function change() {
     const { data } = await request("/interpolate", { query, files, signal, shown: false });
     if (signal.aborted) return;
     stop();
-    stop = loop(data.items.map(({ image }) => pngAddress(image)), MORPH_MS, (src) => ($("try-changed").src = src));
+    stop = loop(data.items.map(({ image }) => pngAddress(image)), MORPH_MS, (src) => ($("try-changed").src = src), asked);
     $("try-changed").alt = `${strokes.length ? "Your drawing" : "A picture"} on its way to ${label ?? "another"}`;
   });
-  $("try-other").addEventListener("click", () => morph());
+  function set(given) {
+    strokes = given;
+    paper.set(strokes);
+    $("try-pad-hint").hidden = strokes.length > 0;
+  }
+  $("try-other").addEventListener("click", () => morph(true));
   $("try-clear").addEventListener("click", () => {
-    strokes = [];
-    paper.set([]);
-    $("try-pad-hint").hidden = false;
-    morph();
+    set([]);
+    keep([], "look");
+    morph.stop();
+    stop();
+    $("try-changed").removeAttribute("src");
+    $("try-changed").alt = "";
   });
   return {
-    open: morph,
+    open() {
+      const drawn = takeOver("look");
+      if (drawn) set(drawn);
+      morph(false);
+    },
     close() {
       stop();
       morph.stop();

@@ -25,7 +25,7 @@ export function showVerdict({ points, labels, z, fit, moved }) {
   const digits = found && labels.every((label) => /^\d$/.test(label));
   const like = found ? `${moved ? "The point lies near" : "This looks most like"} ${withArticle(found.label)}.` : "";
   $("draw-verdict").textContent = known ? like : `This is ${digits ? "no digit" : "nothing"} that I know.`;
-  const neighbours = found && known ? `${found.count} of its ${found.of} nearest neighbours among the dots have the label ${found.label}.` : "";
+  const neighbours = found && known ? `Of the ${found.of} dots whose numbers are nearest, ${found.count} have the label ${found.label}.` : "";
   const percent = Math.round(100 * fit);
   const fits = known
     ? `It fits better than ${percent} of 100 pictures that the network had not seen before.`

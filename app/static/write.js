@@ -3,7 +3,7 @@
 import { Problem } from "./api.js";
 import { $, blobOf, el, imageOf, randomSeed, setDownload, slider } from "./dom.js";
 import { latest } from "./latest.js";
-import { fillModels, modelOf, models, samples } from "./models.js";
+import { fillModels, inkOf, modelOf, models, samples } from "./models.js";
 import { withMark } from "./png.js";
 import { parseSeeds, seedsFrom } from "./seeds.js";
 import { TYPICAL, truncationIn } from "./state.js";
@@ -30,7 +30,8 @@ export function write(app) {
   let first = 1; // first seed of the styles to choose from
   let truncation = TYPICAL;
 
-  const letters = () => [...text].filter((letter) => letter === " " || model.labels.includes(letter));
+  const known = (letter) => letter === " " || model.labels.includes(letter);
+  const letters = () => [...[...text].filter(known).join("").trim()];
 
   // The images side by side; a space has the width of one.
   async function strip(line, sampleOf) {
@@ -50,7 +51,7 @@ export function write(app) {
 
   const show = latest(async (signal) => {
     const line = letters();
-    const unknown = [...new Set([...text].filter((letter) => !line.includes(letter)))];
+    const unknown = [...new Set([...text].filter((letter) => !known(letter)))];
     $("write-hint").textContent = unknown.length
       ? `${model.name} has no ${unknown.map((letter) => `“${letter}”`).join(", ")}; its labels are ${model.labels.join(" ")}.`
       : "";
@@ -60,6 +61,7 @@ export function write(app) {
     $("write-figure").hidden = $("write-save").hidden = $("write-hands").hidden = empty;
     if (empty) return;
 
+    $("view-write").classList.toggle("photos", inkOf(model) === "photo");
     const seeds = seedsFrom(first, STYLES);
     if (!seeds.includes(seed)) seeds.unshift(seed);
     const byLabel = new Map(); // label -> seed -> sample

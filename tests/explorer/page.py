@@ -72,6 +72,11 @@ def shows(view: str) -> str:
     return "#speed-last .stack" if view == "speed" else f"#view-{view} img:visible"
 
 
+def unfold(page: Page, details: str) -> None:
+    """Open what is folded for programmers."""
+    page.locator(details).evaluate("one => (one.open = true)")
+
+
 def nothing_overflows(page: Page) -> None:
     width, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= seen, f"{page.url} is {width} pixels wide on {seen}"

@@ -19,6 +19,7 @@ from tests.explorer.page import (
     pixels,
     settled,
     tile,
+    unfold,
     watched,
 )
 
@@ -114,6 +115,7 @@ def test_forced_colours_keep_what_only_colour_shows(forced: Page, shipped: Any) 
     # One tab is underlined, one button pressed.
     lines = colours(page, "[role=tab]", "borderBottomColor")
     assert [line == ground for line in lines] == [view != "speed" for view in VIEWS]
+    unfold(page, "#request-code-of")
     curl, python = (
         colours(page, f"#request-{name}", "backgroundColor") for name in ("curl", "python")
     )

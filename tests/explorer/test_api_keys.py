@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.explorer.page import drop, pixels, settled, shown, tile
+from tests.explorer.page import drop, pixels, settled, shown, tile, unfold
 from tests.shipped import CGAN
 
 KEY = "a-key-of-the-tests-alone"
@@ -102,6 +102,7 @@ def test_with_a_key_saving_links_and_snippets_work(
     code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")
     monkeypatch.setenv("GENSERVE_KEY", KEY)
+    unfold(page, "#request-code-of")
     command = code.inner_text()
     page.get_by_role("button", name="Python").click()
     expect(code).to_contain_text("httpx.get(")
@@ -116,7 +117,7 @@ def test_with_a_key_saving_links_and_snippets_work(
     # A link is followed with it.
     tile(page, 0).click()
     expect(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
-    page.get_by_role("link", name="Permalink").click()
+    page.get_by_role("link", name="Its address").click()
     page.wait_for_url("blob:**")
     assert (shown(page.locator("img")) == expected).all()
 

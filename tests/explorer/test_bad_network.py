@@ -56,7 +56,7 @@ def test_an_overload_is_shown_and_retried(other_page: Page, shipped: Any) -> Non
     tile(page, 0)
     settled(page)
     refused = refusing_once(page, (503,), wait=1)
-    page.get_by_role("button", name="Draw 24 others").click()
+    page.get_by_role("button", name="24 others").click()
     expect(page.locator("#notice")).to_contain_text("The service is overloaded. Trying again in 1")
     settled(page)
     expect(page.locator("#notice")).to_be_hidden()
@@ -117,7 +117,7 @@ def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
         }"""
     )
     refusing_once(page, (503, 429), wait=3)  # of the service, or of this page's share
-    page.get_by_role("button", name="Draw 24 others").click()
+    page.get_by_role("button", name="24 others").click()
     expect(page.locator("#notice")).to_contain_text("Trying again in 3 s")
     expect(page.locator("#notice")).to_contain_text("Trying again in 2 s")  # seen
     settled(page)
@@ -134,7 +134,7 @@ def test_a_service_that_is_gone_is_shown_and_can_be_retried(
         settled(page)
         gone = page.url
         server.stop()
-        page.get_by_role("button", name="Draw 24 others").click()
+        page.get_by_role("button", name="24 others").click()
         notice = page.locator("#notice")
         expect(notice).to_contain_text("The service does not respond")
         again = f"--models-dir {tiny_store} --port {urlsplit(gone).port}".split()
@@ -179,7 +179,7 @@ def test_an_answer_that_cannot_be_read_is_no_fault_of_the_page(
     page.goto(shipped.url)
     settled(page)
     page.route("**/generate?*", lambda route: route.fulfill(content_type=kind, body=body))
-    page.get_by_role("button", name="Draw 24 others").click()
+    page.get_by_role("button", name="24 others").click()
     expect(page.locator("#notice")).to_contain_text("No valid response: The response is not JSON")
     # Nothing is on its way, and nothing looks as if it were.
     expect(page.locator(".tile .loading")).to_have_count(0)

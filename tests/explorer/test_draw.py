@@ -27,6 +27,7 @@ from tests.explorer.page import (
     settled,
     shown,
     tile,
+    unfold,
     watched,
     written,
 )
@@ -51,7 +52,7 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     draw_a_seven(page)
     settled(page)
     page.wait_for_url(re.compile(r"strokes="))
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
+    expect(page.locator("#decoded-caption")).to_have_text("Drawn again from its numbers")
     settled(page)
     drawn = shown(page.locator("#decoded"))
     assert drawn.shape == (28, 28)
@@ -60,6 +61,7 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     kept = httpx.post(f"{shipped.url}/reconstruct", json={"images": [sent]}).content
     # The page sends four decimals of each latent: a grey level here and there.
     assert np.abs(drawn.astype(int) - pixels(kept)).max() <= 2
+    unfold(page, "#draw-more")
     beside = page.get_by_role("img", name="The encoder's input")
     assert shown(beside).shape == (28, 84)
     said = page.locator("#draw-beside-figure figcaption")
@@ -101,7 +103,7 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
 @pytest.mark.parametrize(
     ("fit", "verdict", "why"),
     [
-        (None, "This looks most like a 3.", r"^\d of its 9 nearest neighbours .* label 3\.$"),
+        (None, "This looks most like a 3.", r"^Of the 9 dots .* nearest, \d have the label 3\.$"),
         (0.82, "This looks most like a 3.", "It fits better than 82 of 100 pictures"),
         (0.004, "This is no digit that I know.", "Fewer than 1 in 100"),
     ],
@@ -157,12 +159,12 @@ def test_an_encoding_that_comes_late_leaves_the_point_where_it_was_put(
     slider.fill("2.5")
     let_go()
     settled(page)
-    expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
+    expect(page.locator("#decoded-caption")).to_contain_text("away from your picture")
     assert slider.input_value() == "2.5"
     # The next picture moves it again.
     page.get_by_role("button", name="Undo").click()
     draw_again(page)
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
+    expect(page.locator("#decoded-caption")).to_have_text("Drawn again from its numbers")
 
 
 def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shipped: Any) -> None:
@@ -182,7 +184,7 @@ def test_a_stroke_after_a_link_with_a_point_goes_to_its_own_mean(page: Page, shi
     page.mouse.click(*middle_of(page.locator("#pad"), 0.2, 0.8))  # a dot
     page.evaluate("letGo()")
     settled(page)
-    expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
+    expect(page.locator("#decoded-caption")).to_have_text("Drawn again from its numbers")
 
 
 def test_nothing_is_offered_of_a_mean_that_is_not_known(page: Page, shipped: Any) -> None:
@@ -191,10 +193,10 @@ def test_nothing_is_offered_of_a_mean_that_is_not_known(page: Page, shipped: Any
     let_go = hold(page, "/encode")
     page.get_by_role("tab", name="Draw").click()
     held(page)
-    for name in ("Reset to the mean", "Sample the posterior"):
+    for name in ("Back to my picture", "A sample near it"):
         expect(page.get_by_role("button", name=name)).to_be_disabled()
     let_go()
-    for name in ("Reset to the mean", "Sample the posterior"):
+    for name in ("Back to my picture", "A sample near it"):
         expect(page.get_by_role("button", name=name)).to_be_enabled()
 
 
@@ -210,7 +212,7 @@ def test_a_picture_that_the_service_refuses_leaves_no_mean_of_another(
     )
     expect(page.locator("#notice")).to_contain_text("120 megapixels")
     expect(page.locator("#draw-beside-figure")).to_be_hidden()
-    expect(page.get_by_role("button", name="Reset to the mean")).to_be_disabled()
+    expect(page.get_by_role("button", name="Back to my picture")).to_be_disabled()
     expect(page.locator("#latents .posterior-text").first).to_have_text("")
     # The same again would be refused again; what is done next takes the notice away.
     expect(page.locator("#notice-action")).to_be_hidden()
@@ -337,3 +339,9 @@ def test_a_pad_that_is_cleared_under_the_pointer_stays_clear(page: Page, shipped
     written(page)
     assert blackened(page)
     assert "strokes=" not in page.url
+    # Nothing is said of it, until the point is moved.
+    expect(page.locator("#decoded")).to_be_hidden()
+    expect(page.locator("#draw-verdict")).to_have_text("")
+    page.locator("#plane-handle").press("ArrowRight")
+    expect(page.locator("#decoded")).to_be_visible()
+    expect(page.locator("#draw-verdict")).to_contain_text("The point lies near")

@@ -95,7 +95,7 @@ def test_all_eight_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         press(page, "Enter")
         is_shown(page.get_by_role("img", name="A A in style 2 from letters-cgan-v1"))
         # It is encoded, and the point moved.
-        tab_to(page, page.get_by_role("button", name="Encode"))
+        tab_to(page, page.get_by_role("button", name="See it as numbers"))
         press(page, "Enter")
         is_shown(page.get_by_role("img", name="Reconstruction of your image"))
         at_rest(page)

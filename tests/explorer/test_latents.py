@@ -24,11 +24,11 @@ def test_latents_are_sorted_by_kl_and_the_dead_are_set_apart(page: Page, shipped
     settled(page)
     expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
     assert (shown(page.locator("#decoded")) != before).any()
-    page.get_by_role("button", name="Reset to the mean").click()
+    page.get_by_role("button", name="Back to my picture").click()
     expect(page.get_by_role("img", name="Reconstruction of your image")).to_be_visible()
     assert (shown(page.locator("#decoded")) == before).all()
-    page.get_by_role("button", name="Sample the posterior").click()
-    expect(page.locator("#decoded-caption")).to_contain_text("away from the mean")
+    page.get_by_role("button", name="A sample near it").click()
+    expect(page.locator("#decoded-caption")).to_contain_text("away from your picture")
 
 
 def test_the_ends_of_a_slider_are_pictures_of_what_it_would_do(page: Page, shipped: Any) -> None:

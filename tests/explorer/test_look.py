@@ -22,6 +22,7 @@ from tests.explorer.page import (
     settled,
     shown,
     tile,
+    unfold,
     watched,
 )
 from tests.shipped import CGAN, GAN
@@ -43,7 +44,7 @@ def test_the_first_screen_says_what_it_shows_and_draws_it_now(page: Page, shippe
     first = seeds_of(page)
     expected = httpx.get(f"{shipped.url}/generate?label=7&seed={first[2]}&truncation=0.7").content
     assert (shown(tile(page, 2).locator("img")) == pixels(expected)).all()
-    page.get_by_role("button", name="Draw 24 others").click()
+    page.get_by_role("button", name="24 others").click()
     expect(page.locator(f".tile img[alt='7, style {first[0]}']")).to_have_count(0)
     page.get_by_role("group", name="Label").get_by_role("button", name="3").click()
     expect(heading).to_contain_text("None of these threes")
@@ -125,6 +126,13 @@ def test_a_year_in_one_hand_and_a_drawing_that_changes(page: Page, shipped: Any)
     with page.expect_request("**/interpolate*"):
         draw_on(page, "#try-pad")
     is_shown(page.get_by_role("img", name="Your drawing on its way to"))
+    # It is on the other pad too, and cleared there it is cleared here.
+    page.get_by_role("tab", name="Draw").click()
+    page.wait_for_url(re.compile("strokes="))
+    settled(page)
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("tab", name="Look").click()
+    expect(page.locator("#try-pad-hint")).to_be_visible()
 
 
 def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, shipped: Any) -> None:
@@ -144,10 +152,15 @@ def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, sh
     saved = saving.value.path().read_bytes()
     large_png = httpx.get(f"{shipped.url}/generate?label=4&seed=2&scale=10").content
     assert (pixels(saved) == pixels(large_png)).all()
-    permalink = page.get_by_role("link", name="Permalink").get_attribute("href")
+    page.get_by_role("button", name="Truncation").press("Enter")
+    expect(page.locator("#detail").locator(".glossary:popover-open")).to_contain_text(
+        "pulled to the average"
+    )
+    page.keyboard.press("Escape")
+    permalink = page.get_by_role("link", name="Its address").get_attribute("href")
     assert permalink
     assert httpx.get(shipped.url + permalink).content == expected
-    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Close").click()
     expect(page.locator("#detail")).to_be_hidden()
     focused = page.evaluate("document.activeElement.querySelector('img').alt")
     assert focused == "7, style 2"  # where it was left
@@ -176,6 +189,10 @@ def test_truncation_and_another_model_are_in_the_address(page: Page, shipped: An
     seed = seeds_of(page)[2]
     expected = httpx.get(f"{shipped.url}/generate?model={GAN}&seed={seed}&truncation=0.6").content
     assert (shown(tile(page, 2).locator("img")) == pixels(expected)).all()
+    expect(page.locator("#look-choose")).to_contain_text("takes no label")
+    # The label is remembered meanwhile.
+    page.locator("#look-model").select_option(label=f"{CGAN} (conditional GAN)")
+    expect(page.locator("#look-labels [aria-pressed=true]")).to_have_text("9")
 
 
 def test_a_truncation_changed_in_the_dialog_is_in_the_link(page: Page, shipped: Any) -> None:
@@ -206,6 +223,7 @@ def test_the_request_behind_the_view_is_shown_and_runs(
     page.keyboard.press("Escape")
     code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")
+    unfold(page, "#request-code-of")
     command = code.inner_text()
     assert command.startswith(f"curl '{shipped.url}/generate?model={CGAN}@")
     page.get_by_role("button", name="Python").click()

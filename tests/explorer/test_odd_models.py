@@ -55,9 +55,7 @@ def ends_shown(page: Page, sliders: int) -> None:
         assert shown(end).shape == (28, 28)
 
 
-def test_sixteen_sliders_are_shown_and_the_rest_is_folded(
-    other_page: Page, serving: Serving
-) -> None:
+def test_six_sliders_are_shown_and_the_rest_is_folded(other_page: Page, serving: Serving) -> None:
     page = other_page
     with serving("many-vae-v1", "tiny-cgan-v1") as server:
         page.goto(f"{server.url}/#draw")
@@ -65,8 +63,8 @@ def test_sixteen_sliders_are_shown_and_the_rest_is_folded(
         inputs = page.locator("#latents input")
         expect(inputs).to_have_count(24)
         visible = [one.is_visible() for one in inputs.all()]
-        assert visible == [True] * 16 + [False] * 8
-        page.get_by_text("8 more, 6 of them dead: less than 0.01 nats").click()
+        assert visible == [True] * 6 + [False] * 18
+        page.get_by_text("18 more, 6 of them dead: less than 0.01 nats").click()
         assert all(one.is_visible() for one in inputs.all())
         expect(page.locator("#latents details .dead")).to_have_count(6)
         expect(page.locator("#latents .dead")).to_have_count(6)
@@ -131,7 +129,7 @@ def test_a_vae_of_one_latent(other_page: Page, serving: Serving) -> None:
         page.goto(f"{server.url}/#draw")
         settled_draw(page)
         # No point in the address is none, and not the point 0.
-        expect(page.locator("#decoded-caption")).to_have_text("Reconstruction (decoded mean)")
+        expect(page.locator("#decoded-caption")).to_have_text("Drawn again from its numbers")
         page.wait_for_url(re.compile(r"from=tiny-cgan"))
         assert "z=" not in page.url
         expect(page.locator("#plane-axes option")).to_have_text(

@@ -12,7 +12,16 @@ from PIL import Image as PillowImage
 from playwright.sync_api import Locator, Page, expect
 
 from tests.explorer.conftest import STORES, Serve
-from tests.explorer.page import VIEWS, at_rest, is_shown, nothing_overflows, opened, tile, watched
+from tests.explorer.page import (
+    VIEWS,
+    at_rest,
+    is_shown,
+    nothing_overflows,
+    opened,
+    tile,
+    unfold,
+    watched,
+)
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 
@@ -98,6 +107,7 @@ def speed_is_told(page: Page, panel: Locator, models: list[dict[str, Any]]) -> N
     expect(panel.locator("#speed-last .stack").first).to_be_visible()
     facts = panel.locator("#speed-now div")
     expect(facts).to_have_count(8)
+    unfold(page, "#speed-more")
     for text in facts.all_inner_texts():
         assert not re.search(r"undefined|NaN|null|Infinity|^$", text.split("\n")[1])
 
@@ -238,8 +248,8 @@ def test_encoding_is_offered_where_something_encodes(
     page = other_page
     page.goto(shipped.url)
     tile(page, 0).click()
-    expect(page.get_by_role("button", name="Encode")).to_be_visible()
+    expect(page.get_by_role("button", name="See it as numbers")).to_be_visible()
     page.goto(serve("cgan"))
     tile(page, 0).click()
     expect(page.get_by_role("button", name="Morph from here")).to_be_visible()
-    expect(page.get_by_role("button", name="Encode")).to_be_hidden()
+    expect(page.get_by_role("button", name="See it as numbers")).to_be_hidden()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.explorer.page import asked, settled
+from tests.explorer.page import asked, settled, unfold
 from tests.shipped import CGAN
 
 
@@ -18,6 +18,7 @@ def test_forty_eight_pictures_come_three_ways_and_are_summarised(page: Page, shi
     expect(page.locator("#speed-last .stack")).to_have_count(2)
     facts = page.locator("#speed-now div")
     expect(facts).to_have_count(8)
+    unfold(page, "#speed-more")
     told = dict(text.split("\n") for text in facts.all_inner_texts())
     status = httpx.get(f"{shipped.url}/status").json()
     generate = status["models"][CGAN]["operations"]["generate"]
