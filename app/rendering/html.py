@@ -20,7 +20,7 @@ def page(title: str, body: str, root: str) -> str:
         f"<title>{escape(title)} — Genserve</title>\n"
         f'<link rel="icon" href="{root}/static/icon.png">\n'
         f'<link rel="stylesheet" href="{root}/static/page.css">\n</head>\n<body class="document">\n'
-        f'<nav aria-label="Service"><a class="brand" href="{root}/">Genserve</a> '
+        f'<nav aria-label="Service"><a class="brand" href="{root}/">← Genserve</a> '
         f'<a href="{root}/models">Models</a> <a href="{root}/problems">Problems</a> '
         f'<a href="{root}/docs">API</a></nav>\n'
         f"<main>\n<h1>{escape(title)}</h1>\n{body}</main>\n</body>\n</html>\n"

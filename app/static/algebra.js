@@ -50,3 +50,14 @@ export function principal(vectors) {
   }
   return axes;
 }
+
+// One standard deviation of independent numbers, projected to a plane: an ellipse's half axes, and the
+// angle of the longer one. They follow from the 2 x 2 covariance.
+export function ellipseOf(variance, axes) {
+  const entry = (a, b) => variance.reduce((sum, v, i) => sum + v * axes[a][i] * axes[b][i], 0);
+  const [a, b, c] = [entry(0, 0), entry(0, 1), entry(1, 1)];
+  const middle = (a + c) / 2;
+  const reach = Math.hypot((a - c) / 2, b);
+  const half = [middle + reach, Math.max(0, middle - reach)].map(Math.sqrt);
+  return { half, angle: Math.atan2(2 * b, a - c) / 2 };
+}

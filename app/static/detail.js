@@ -1,6 +1,6 @@
 // The dialog with one enlarged image: change its label or style, save it, use it in other views.
 
-import { $, el, randomSeed, slider } from "./dom.js";
+import { $, choices, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { encoder, inkOf, nameOf, samples } from "./models.js";
 import { placeNotice } from "./notice.js";
@@ -97,15 +97,11 @@ export function detail({ changed, go }) {
       const { model } = state;
       if (!dialog.open) empty(); // of the image before
       $("detail-image").className = `pad ${inkOf(model)}`;
-      $("detail-of").textContent = model.labels.length ? "style" : "seed";
+      $("detail-random").textContent = model.labels.length ? "Another style" : "Another seed";
       $("detail-encode").hidden = !encoder();
       $("detail-labels").replaceChildren(
         el("legend", {}, "Label, in the same style"),
-        ...model.labels.map((label) => {
-          const button = el("button", { type: "button" }, label);
-          button.addEventListener("click", () => change({ label }));
-          return button;
-        }),
+        ...choices(model.labels, (label) => change({ label })),
       );
       truncationSlider.value = state.truncation;
       truncationSlider.disabled = !model.truncation;

@@ -15,6 +15,14 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+// A button for each name, or one named `none` if there are no names; onChoose gets the name, or null.
+export const choices = (names, onChoose, none) =>
+  (names.length || !none ? names : [null]).map((name) => {
+    const button = el("button", { type: "button" }, name ?? none);
+    button.addEventListener("click", () => onChoose(name));
+    return button;
+  });
+
 export const pngAddress = (base64) => `data:image/png;base64,${base64}`;
 
 // "data:image/png;base64,…" -> Blob. Not by fetch: the page's content security policy forbids data: there.

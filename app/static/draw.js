@@ -1,46 +1,36 @@
 // Encode an image, decode its mean, and move through the latent space from there.
 
 import { request, sleep } from "./api.js";
-import { beside } from "./beside.js";
 import { bitmapOf } from "./bitmap.js";
-import { $, blobOf, el, imageOf, pngAddress, randomSeed } from "./dom.js";
+import { $, blobOf, choices, imageOf, pngAddress, randomSeed } from "./dom.js";
 import { keep, takeOver } from "./drawing.js";
 import { encodedImages, groundOf, sourceFor } from "./encoded.js";
 import { RANGE, UNFOLDED, klOf, latents, posteriorOf } from "./latents.js";
 import { latest } from "./latest.js";
-import { encoder, inkOf, maxImages, nameOf, partsOfName, sampleNamed } from "./models.js";
+import { encoder, encoders, fillModels, inkOf, maxImages, modelOf, nameOf, partsOfName, sampleNamed } from "./models.js";
 import { showIgnored } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane } from "./plane.js";
 import { planesOf } from "./planes.js";
+import { MAX_LATENT, placeIn } from "./state.js";
 import { showVerdict } from "./verdict.js";
 
 const DECIMALS = 4; // of a latent in a request
-const MAX_LATENT = 1000; // what the service decodes, either side of 0
 const REST_MS = 200; // without a move, before the sliders' ends are decoded
 
-// A point in an address; null = invalid, or of another number of latents.
-function placeOf(text, size) {
-  const place = text.split(",").map((part) => (part.trim() ? Number(part) : NaN));
-  return place.length === size && place.every((value) => Math.abs(value) <= MAX_LATENT) ? place : null;
-}
-
 export function draw(app) {
-  const model = encoder();
+  let model = encoder();
   if (!model) {
     for (const id of ["draw-body", "draw-sliders", "draw-lead"]) $(id).hidden = true;
     $("draw-empty").hidden = false;
-    $("draw-empty").textContent = "No served model can encode: that needs a VAE.";
     return { open() {}, params: () => ({}) };
   }
 
-  $("view-draw").classList.toggle("photos", inkOf(model) === "photo");
-  $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
-  const generator = sourceFor(model); // of the samples to use, and of the images on the map
+  let generator; // of the samples to use, and of the images on the map
   let source = { kind: "none" }; // none | strokes {strokes} | sample {name, sample} | file {file}
   let loading = null; // name of the sample that is being loaded
   let posterior = null; // {mu, logvar}
-  let z = new Array(model.latent_dim).fill(0);
+  let z = [];
   let moved = false; // z is not the posterior's mean
   let first = true; // the picture is the page's own
   let clear = false; // nothing is decoded until something is drawn, taken or moved
@@ -48,10 +38,9 @@ export function draw(app) {
   let points = [];
   let planes = [];
   let wanted = null; // id of the plane to show
-  let order = z.map((_, i) => i);
+  let order = [];
   let fit = null; // share of unseen pictures of its training that fit worse; null = not measured
 
-  const compare = beside(model);
   const paper = pad($("pad"), (strokes) => {
     begin({ kind: "strokes", strokes });
     encode();
@@ -98,9 +87,8 @@ export function draw(app) {
     map.setPosterior(given);
     $("latent-mean").disabled = !given;
     $("latent-sample").disabled = !given || given.logvar[0] === -Infinity; // a point has no spread
-    if (given) return;
-    fit = null;
-    compare.hide();
+    if (!given) fit = null;
+    if (!given) $("draw-done").textContent = "";
   }
 
   const encoding = latest(async (signal, { seed, kept, since }) => {
@@ -116,7 +104,8 @@ export function draw(app) {
     if (signal.aborted) return;
     setPosterior(posteriorOf(item));
     fit = item.fit ?? null;
-    compare.show(upload, item.picture);
+    const { width, height, steps } = item.picture;
+    $("draw-done").textContent = `Your image of ${width} × ${height} pixels: ${steps.join(", ") || "unchanged"}.`;
     // If the user has moved the point meanwhile, it stays there.
     if (kept || moves !== since) moveTo(z);
     else moveTo(item.z, seed !== undefined);
@@ -197,18 +186,14 @@ export function draw(app) {
   const dropped = (file) => bring({ file, name: (loading = null) });
 
   function clearAll() {
-    encoding.stop();
-    compare.stop();
+    for (const work of [encoding, decode, ends]) work.stop();
     paper.set([]);
     begin({ kind: "none" });
     setPosterior(null);
     clear = true;
-    decode.stop();
-    ends.stop();
     moveTo(z.map(() => 0));
     for (const id of ["decoded-caption", "draw-verdict", "draw-why"]) $(id).textContent = "";
-    $("draw-fit").hidden = $("decoded").hidden = true;
-    $("decoded-blank").hidden = false;
+    [$("draw-fit").hidden, $("decoded").hidden, $("decoded-blank").hidden] = [true, true, false];
     map.setPicture("");
     $("decoded-again").removeAttribute("src");
   }
@@ -289,24 +274,48 @@ export function draw(app) {
     replan();
     app.save();
   });
-  $("draw-take").append(
-    ...(generator.labels.length ? generator.labels : [null]).map((label) => {
-      const button = el("button", { type: "button" }, label ?? "sample");
-      button.addEventListener("click", () => take(nameOf({ model: generator, label, seed: randomSeed() })));
-      return button;
-    }),
-  );
-  arrange();
-  setPosterior(null);
+  // Encode with this model from now on.
+  function use(next) {
+    close();
+    [model, generator] = [next, sourceFor(next)];
+    z = new Array(model.latent_dim).fill(0);
+    order = z.map((_, i) => i);
+    [points, planes, wanted, moved] = [[], [], null, false];
+    map.clear();
+    $("view-draw").classList.toggle("photos", inkOf(model) === "photo");
+    $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
+    $("draw-model").value = model.pin;
+    const taking = (label) => take(nameOf({ model: generator, label, seed: randomSeed() }));
+    $("draw-take").replaceChildren(...choices(generator.labels, taking, "sample"));
+    arrange();
+    setPosterior(null);
+  }
+
+  // What stands on the pad at first, until the user draws.
+  const takeFirst = () => take(nameOf({ model: generator, label: generator.labels[Math.min(3, generator.labels.length - 1)] ?? null, seed: 1 }));
+
+  const close = () => [load, ground, bring, encoding, ends, decode].forEach((work) => work.stop());
+
+  fillModels($("draw-model"), encoders());
+  $("draw-models").hidden = encoders().length < 2;
+  $("draw-model").addEventListener("change", ({ target }) => {
+    use(modelOf(target.value));
+    if (["strokes", "file"].includes(source.kind)) encode();
+    else takeFirst();
+    load();
+  });
+  use(model);
 
   return {
     open(link) {
       adopt();
       const strokes = link.take("strokes", unpackStrokes) ?? [];
       const name = strokes.length ? null : link.take("from");
-      if (name) partsOfName(name); // an invalid link changes nothing
+      const parts = name ? partsOfName(name) : null; // an invalid link changes nothing
+      const linked = modelOf(link.take("model"), (parts && encoder(parts.model)) ?? model);
+      if (linked !== model && encoders().includes(linked)) use(linked);
       wanted = link.take("plane") ?? wanted; // checked once the planes are known
-      const place = link.take("z", (text) => placeOf(text, z.length));
+      const place = link.take("z", (text) => placeIn(text, z.length));
       const kept = place !== null;
       if (strokes.length) {
         paper.set(strokes);
@@ -314,22 +323,18 @@ export function draw(app) {
         encode({ kept });
       } else if (name) take(name, kept);
       else if (source.kind !== "none") encode({ kept });
-      else if (!place) {
-        const label = generator.labels[Math.min(3, generator.labels.length - 1)] ?? null;
-        take(nameOf({ model: generator, label, seed: 1 })); // a first image, until the user draws
-      }
+      else if (!place && !clear) takeFirst();
       if (place) moveTo(place);
       load();
     },
-    close() {
-      for (const work of [load, ground, bring, encoding, compare, ends, decode]) work.stop();
-    },
+    close,
     params() {
       adopt();
       return {
+        model: model === encoder() ? undefined : model.pin,
         strokes: source.kind === "strokes" && !loading ? packStrokes(source.strokes) : undefined,
         from: loading ?? (source.kind === "sample" ? source.name : undefined),
-        z: moved ? z.map((value) => value.toFixed(2)).join(",") : undefined,
+        z: moved && !clear ? z.map((value) => value.toFixed(2)).join(",") : undefined,
         plane: wanted ?? undefined,
       };
     },

@@ -2,7 +2,7 @@
 // spread, sample, decoder; the two rivals.
 
 import { request } from "./api.js";
-import { $, blobOf, el, pngAddress, randomSeed } from "./dom.js";
+import { $, blobOf, choices, el, pngAddress, randomSeed } from "./dom.js";
 import { sourceFor } from "./encoded.js";
 import { latest } from "./latest.js";
 import { posteriorOf } from "./latents.js";
@@ -113,21 +113,14 @@ export function how(app) {
     $("how-prior").replaceChildren(...free.map(({ src }) => digit(src)));
   });
 
-  const choose = (name) => () => {
+  const choose = (name) => {
     label = name;
     own = false;
     seed = seed < MAX_SEED ? seed + 1 : 0;
     app.save();
     encode();
   };
-  const choices = labels.length ? labels : vae ? [null] : [];
-  $("how-labels").append(
-    ...choices.map((name) => {
-      const button = el("button", { type: "button" }, name ?? "another");
-      button.addEventListener("click", choose(name));
-      return button;
-    }),
-  );
+  $("how-labels").append(...choices(labels, choose, vae && "another"));
   $("how-choose").hidden = !vae && ways.length < 2;
   for (const id of ["how-new", "how-again"]) $(id).addEventListener("click", () => draw());
 

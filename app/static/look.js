@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { detail } from "./detail.js";
-import { $, el, pngAddress, randomSeed, slider } from "./dom.js";
+import { $, choices, el, pngAddress, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { conditional, defaultModel, fillModels, inkOf, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
 import { bindPause, mayMove } from "./motion.js";
@@ -127,13 +127,7 @@ export function look(app) {
     const box = $("look-labels");
     const known = labels();
     if ([...box.children].map(({ textContent }) => textContent).join("\n") !== known.join("\n")) {
-      box.replaceChildren(
-        ...known.map((name) => {
-          const button = el("button", { type: "button" }, name);
-          button.addEventListener("click", () => restart({ label: name }));
-          return button;
-        }),
-      );
+      box.replaceChildren(...choices(known, (name) => restart({ label: name })));
       box.classList.toggle("words", known.some((name) => name.length > 2));
     }
     for (const button of box.children) button.setAttribute("aria-pressed", String(button.textContent === label));

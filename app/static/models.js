@@ -40,10 +40,10 @@ export const generatorFor = (encoder) => conditional().find((model) => compatibl
 
 // An encoder that can read the images of these models, the default one if it can; undefined = none is
 // served.
+export const encoders = () => models.filter((model) => model.operations.includes("encode"));
 export function encoder(...generators) {
-  const encoders = models.filter((model) => model.operations.includes("encode"));
   const fits = (model) => model && generators.every((one) => compatible(one, model));
-  return fits(defaultEncoder) ? defaultEncoder : encoders.find(fits);
+  return fits(defaultEncoder) ? defaultEncoder : encoders().find(fits);
 }
 
 // The model that an address names, else `fallback`. If the address pins a checkpoint, it must be served.

@@ -1,11 +1,12 @@
 // A map of the latent space: a plane through it, what is decoded there, encoded images, and a point to
 // drag.
 
-import { dot, meanOf } from "./algebra.js";
+import { dot, ellipseOf, meanOf } from "./algebra.js";
 import { el } from "./dom.js";
 
 const HIT_PX = 11; // radius around a mark that counts as a hit
 const PIN_PX = 72; // height of the point's pin: nearer to the upper edge it hangs below
+const LEAST_PX = 6; // half axes of the ring: below, the point would hide it
 const DRAG_PX = 4; // a press that moves less is a click
 const STEP = 0.1; // of an arrow key; five times that with Shift
 const LANES_HEIGHT = 0.9; // share of the map's height for lanes, one for each label, of a single latent
@@ -14,8 +15,6 @@ const COLOURS = ["#8fb8de", "#f28e2b", "#ff7b7d", "#76d7c4", "#7ed957"].concat(
   ["#f5d547", "#d9a3e0", "#ff9da7", "#d2a679", "#c9c9c9"],
 );
 const NO_COLOUR = "#c9c9c9";
-
-const nameOf = (point) => `${point.label ?? "sample"}, style ${point.seed}`;
 
 // frame: the element that holds the map. title, hint: ids of what names the point and says how it is
 // moved. dots: whether each image has a dot. onMove(dx, dy): the user moves the point along the axes.
@@ -70,8 +69,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
       pen.fill();
     }
     pen.font = `700 ${Math.max(15, size / 26)}px system-ui, sans-serif`;
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
+    [pen.textAlign, pen.textBaseline] = ["center", "middle"];
     pen.lineWidth = 4;
     pen.strokeStyle = "#0b0c0d";
     for (const { label, place } of means) {
@@ -79,27 +77,20 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
       pen.strokeText(label, ...toPx(place));
       pen.fillText(label, ...toPx(place));
     }
-    if (posterior) drawPosterior(pen);
-    handle.hidden = false;
-    wait.hidden = true;
+    if (posterior && posterior.logvar[0] !== -Infinity) drawPosterior(pen); // a point has no spread
+    [handle.hidden, wait.hidden] = [false, true];
     placeHandle();
     if (focused !== null) placeOption();
   }
 
-  // One standard deviation around the mean, projected to the plane: an ellipse, whose half axes and
-  // angle follow from the 2 x 2 covariance; for a single latent a band.
+  // One standard deviation around the mean: a ring, for a single latent a band.
   function drawPosterior(pen) {
-    const variance = posterior.logvar.map(Math.exp);
-    const entry = (a, b) => variance.reduce((sum, v, i) => sum + v * axes[a][i] * axes[b][i], 0);
-    const [a, b, c] = [entry(0, 0), entry(0, 1), entry(1, 1)];
-    const middle = (a + c) / 2;
-    const reach = Math.hypot((a - c) / 2, b);
-    const scale = side() / (2 * radius);
-    const half = [middle + reach, Math.max(0, middle - reach)].map((v) => Math.sqrt(v) * scale);
+    const { half, angle } = ellipseOf(posterior.logvar.map(Math.exp), axes);
+    const [wide, high] = half.map((size) => Math.max(LEAST_PX, (size * side()) / (2 * radius)));
     const [x, y] = toPx(project(posterior.mu));
     pen.beginPath();
-    if (lanes) pen.rect(x - half[0], 2, 2 * half[0], side() - 4);
-    else pen.ellipse(x, y, ...half, -Math.atan2(2 * b, a - c) / 2, 0, 2 * Math.PI);
+    if (lanes) pen.rect(x - wide, 2, 2 * wide, side() - 4);
+    else pen.ellipse(x, y, wide, high, -angle, 0, 2 * Math.PI);
     for (const [colour, width] of [["#000", 6], ["#ff9a3c", 3]]) {
       pen.strokeStyle = colour;
       pen.lineWidth = width;
@@ -207,7 +198,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
   function fillList() {
     for (const [index, point] of points.entries()) {
       if (index < options.length) continue;
-      const named = { "aria-label": nameOf(point), "aria-selected": "false" };
+      const named = { "aria-label": `${point.label ?? "sample"}, style ${point.seed}`, "aria-selected": "false" };
       const option = el("div", { role: "option", tabIndex: index ? -1 : 0, class: "plane-digit", ...named });
       options.push(option);
       list.append(option);
@@ -309,6 +300,12 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
       this.move(z);
       paint();
     },
+    // Wait for the points of another space.
+    clear() {
+      [axes, ground, points, means, posterior] = [null, null, [], [], null];
+      for (const option of options.splice(0)) option.remove();
+      [handle.hidden, wait.hidden, list.hidden, canvas.width] = [true, false, true, 0];
+    },
     // Latents at the middle of `side` x `side` cells of the map, rows from the top.
     cells(side) {
       const at = (index) => ((2 * index + 1) / side - 1) * radius;
@@ -332,7 +329,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
       bubble.src = src;
       bubble.hidden = !src;
     },
-    // Mark the image that is on the pad as selected, if it is on the map.
+    // Mark the image on the pad as selected.
     mark(is) {
       for (const [i, option] of options.entries()) option.ariaSelected = String(is(points[i]));
     },

@@ -7,7 +7,6 @@ import { defaultModel, inkOf, maxImages } from "./models.js";
 import { serviceMs, timingBars } from "./timing.js";
 
 const PICTURES = 48; // of each lane
-const POLL_MS = 1000;
 
 // Each lane: how many pictures a request has, and how many requests are sent at a time.
 const LANES = {
@@ -17,8 +16,6 @@ const LANES = {
 };
 
 export function speed() {
-  let polling = 0;
-  let idle = true; // no request for /status is in flight
   let last = null;
 
   events.addEventListener("response", ({ detail: exchange }) => {
@@ -83,26 +80,6 @@ export function speed() {
     }
   });
 
-  const poll = latest(async (signal) => {
-    idle = false;
-    const status = request("/status", { signal, shown: false });
-    const { data } = await status.finally(() => (idle = true));
-    const { max_batch: most, passes } = data.models[defaultModel.name].operations.generate;
-    const [first, final] = [passes[0], passes[passes.length - 1]];
-    const per = ({ images, milliseconds }) => `${(milliseconds / images).toFixed(2)} ms a picture`;
-    const facts = [
-      ["Pictures drawn since its start", data.images.toLocaleString("en")],
-      ["Pictures for each pass through a network", (data.images / Math.max(1, data.forward_passes)).toFixed(1)],
-      [`A pass for ${first.images} of ${defaultModel.name}`, per(first)],
-      [`A pass for ${final.images}`, per(final)],
-      ["Most pictures in one pass", most],
-      ["Waiting now", data.queued_images],
-      ["Refused, because it had too much to do", data.refused_requests],
-      ["Processes", data.processes],
-    ];
-    $("speed-now").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, `${value}`))));
-  }, { quiet: true });
-
   $("speed-one").addEventListener("click", () => one());
   $("speed-race").addEventListener("click", ({ target }) => {
     if (!target.hasAttribute("aria-disabled")) race();
@@ -111,14 +88,9 @@ export function speed() {
   return {
     open() {
       one();
-      poll();
-      clearInterval(polling);
-      // Not while one is in flight: it would be cancelled, and on a slow network none would finish.
-      polling = setInterval(() => idle && poll(), POLL_MS);
     },
     close() {
-      clearInterval(polling);
-      for (const work of [one, poll, race]) work.stop();
+      for (const work of [one, race]) work.stop();
     },
     params: () => ({}),
   };

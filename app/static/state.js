@@ -45,6 +45,14 @@ export function truncationIn(text) {
   return number >= 0 && number <= 1 ? number : null;
 }
 
+export const MAX_LATENT = 1000; // what the service decodes, either side of 0
+
+// A point in an address; null = invalid, or of another number of latents.
+export function placeIn(text, size) {
+  const place = text.split(",").map((part) => (part.trim() ? Number(part) : NaN));
+  return place.length === size && place.every((value) => Math.abs(value) <= MAX_LATENT) ? place : null;
+}
+
 let timer = 0;
 let due = null;
 

@@ -44,7 +44,7 @@ STORES = {
     "vae": ["tiny-vae-v1"],
     "cgan": ["tiny-cgan-v1"],
     "photos": ["photos-cgan-v1", "photos-vae-v1"],
-    "side by side": ["signs-cgan-v1", "tiny-cgan-v1"],
+    "side by side": ["signs-cgan-v1", "photos-vae-v1", "tiny-cgan-v1", "tiny-vae-v1"],
     "letters": ["letters-cgan-v1", "tiny-vae-v1"],
     "several": [
         *("pets-cgan-v1", "tiny-cgan-v1", "tiny-gan-v1", "tiny-gan-v2", "tiny-vae-v1"),

@@ -27,7 +27,6 @@ from tests.explorer.page import (
     settled,
     shown,
     tile,
-    unfold,
     watched,
     written,
 )
@@ -61,10 +60,7 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
     kept = httpx.post(f"{shipped.url}/reconstruct", json={"images": [sent]}).content
     # The page sends four decimals of each latent: a grey level here and there.
     assert np.abs(drawn.astype(int) - pixels(kept)).max() <= 2
-    unfold(page, "#draw-more")
-    beside = page.get_by_role("img", name="The encoder's input")
-    assert shown(beside).shape == (28, 84)
-    said = page.locator("#draw-beside-figure figcaption")
+    said = page.locator("#draw-done")
     expect(said).to_contain_text("Your image of 280 × 280 pixels: centred.")
     address = page.url
     page.goto("about:blank")
@@ -81,7 +77,7 @@ def test_a_dropped_picture_is_encoded(page: Page, shipped: Any) -> None:
         drop(page, "#pad", "five.png", data)
     expected = httpx.post(f"{shipped.url}/encode", content=data, headers={"content-type": PNG})
     assert encoding.value.json() == expected.json()
-    said = page.locator("#draw-beside-figure figcaption")
+    said = page.locator("#draw-done")
     expect(said).to_contain_text("Your image of 28 × 28 pixels: unchanged.")
 
 
@@ -95,7 +91,7 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
         PillowImage.open(BytesIO(digit)).save(photo, "JPEG")
         file = file_of("photo.jpg", photo.getvalue(), "image/jpeg")
         page.set_input_files("#pad-camera", file)
-        said = page.locator("#draw-beside-figure figcaption")
+        said = page.locator("#draw-done")
         expect(said).to_contain_text("Your image of 224 × 224 pixels")
         expect(page.locator("#pad-hint")).to_be_hidden()
 
@@ -211,7 +207,7 @@ def test_a_picture_that_the_service_refuses_leaves_no_mean_of_another(
         "#pad-file", {"name": "large.png", "mimeType": PNG, "buffer": large.getvalue()}
     )
     expect(page.locator("#notice")).to_contain_text("120 megapixels")
-    expect(page.locator("#draw-beside-figure")).to_be_hidden()
+    expect(page.locator("#draw-done")).to_have_text("")
     expect(page.get_by_role("button", name="Back to my picture")).to_be_disabled()
     expect(page.locator("#latents .posterior-text").first).to_have_text("")
     # The same again would be refused again; what is done next takes the notice away.

@@ -17,26 +17,11 @@ def test_all_models_are_shown_on_the_same_seeds(page: Page, shipped: Any) -> Non
         query = f"model={name}&seed=1&n=16&scale=3"
         expected = httpx.get(f"{shipped.url}/generate?{query}").content
         assert (shown(sheet) == pixels(expected)).all()
-    card = page.get_by_role("article", name=CGAN)
-    (told,) = [
-        model
-        for model in httpx.get(f"{shipped.url}/models").json()["models"]
-        if model["name"] == CGAN
-    ]
-    expect(card).to_contain_text(str(told["metrics"]["frechet_test_ratio"]))
-    card.get_by_text("Pictures of this model").click()
-    nearest = card.get_by_role("img", name="with their nearest training images below")
-    nearest.scroll_into_view_if_needed()
-    assert shown(nearest).shape[1] > 100
-    expect(card).to_contain_text("CC BY-SA 3.0")
-
-
-def test_what_a_figure_means_stands_beside_it(page: Page, shipped: Any) -> None:
-    page.goto(f"{shipped.url}/#models")
-    card = page.get_by_role("article", name=CGAN)
-    meaning = card.get_by_text("share of samples that a classifier assigns to the requested label")
-    expect(meaning).to_be_visible()
     assert page.locator("[title]").count() == 0  # neither fingers nor keys reach those
+    # What is measured of it is on its card.
+    page.get_by_role("article", name=CGAN).get_by_role("link", name="its card").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(CGAN)
+    expect(page.get_by_text("frechet test ratio").first).to_be_visible()
 
 
 def test_a_link_to_the_models_opens_at_the_top(browser: Any, shipped: Any) -> None:
