@@ -20,7 +20,7 @@ export function write(app) {
   if (!offered.length) {
     $("write-empty").hidden = false;
     $("write-empty").textContent = "No served model has single characters as labels.";
-    for (const part of $("view-write").querySelectorAll(".controls, .paper, .hands")) part.hidden = true;
+    for (const part of $("view-write").querySelectorAll(".lead, h3, .controls, .paper, .hands")) part.hidden = true;
     return { open() {}, params: () => ({}) };
   }
 

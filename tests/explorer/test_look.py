@@ -152,7 +152,7 @@ def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, sh
     saved = saving.value.path().read_bytes()
     large_png = httpx.get(f"{shipped.url}/generate?label=4&seed=2&scale=10").content
     assert (pixels(saved) == pixels(large_png)).all()
-    page.get_by_role("button", name="Truncation").press("Enter")
+    page.locator("#detail").get_by_role("button", name="Truncation").press("Enter")
     expect(page.locator("#detail").locator(".glossary:popover-open")).to_contain_text(
         "pulled to the average"
     )
