@@ -107,14 +107,16 @@ def test_the_visitor_is_the_detective(page: Page, shipped: Any) -> None:
 def filmed(
     start_server: Any, tiny_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A service whose conditional model has the film of a run of three pictures."""
+    """A service of two models with films, of which the second begins at the first step."""
     folder = tmp_path_factory.mktemp("filmed")
-    for path in tiny_store.glob("tiny-cgan-v1.*"):
-        shutil.copy(path, folder)
     pictures = {"step-0000001": 0, "epoch-002": 120, "epoch-040": 240}
-    film = save_film(run_with(tmp_path_factory.mktemp("run"), pictures))
-    assert film
-    shutil.copy(film, folder / "tiny-cgan-v1-film.webp")
+    late = dict(list(pictures.items())[1:])
+    for name, kept in (("tiny-cgan-v1", late), ("tiny-gan-v1", pictures)):
+        for path in tiny_store.glob(f"{name}.*"):
+            shutil.copy(path, folder)
+        film = save_film(run_with(tmp_path_factory.mktemp("run"), kept))
+        assert film
+        shutil.copy(film, folder / f"{name}-film.webp")
     with start_server("--models-dir", str(folder), "--workers", "1") as server:
         yield server.url
 
@@ -134,6 +136,7 @@ def test_a_training_is_a_film_that_is_scrubbed_by_hand(browser: Any, filmed: str
 
         scrub = page.get_by_role("slider", name="Moment of the training")
         expect(page.locator("#film-when")).to_have_text("after 32 pictures")  # from the start
+        expect(page.locator("#film-of")).to_have_text("tiny-gan-v1")
         expect(page.locator("#film-late")).to_be_hidden()
         for key, seen, expected in (
             ("Home", "32", 0),
