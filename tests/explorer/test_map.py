@@ -37,9 +37,12 @@ def test_dragging_the_point_leaves_no_queue_of_stale_requests(page: Page, shippe
     page.mouse.up()
     expect(page.get_by_role("img", name="Decoded point")).to_be_visible()
     written(page)
-    assert 1 <= len(requests) <= 21
+    # Not those for the sliders' ends, sent where the point rests: on a slow machine on its way too.
+    places = [json.loads(request.post_data or "")["z"] for request in requests]
+    places = [z for z in places if len(z) == 1]
+    assert 1 <= len(places) <= 21
     # The picture is that of the last place.
-    last = json.loads(requests[-1].post_data or "")["z"]
+    last = places[-1]
     expected = httpx.post(f"{shipped.url}/decode", json={"z": last}).content
     assert (shown(page.locator("#decoded")) == pixels(expected)).all()
     told = [float(text) for text in re.findall(r"z=([^&]*)", page.url)[0].split(",")]
