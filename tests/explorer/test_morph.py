@@ -63,7 +63,7 @@ def test_a_morph_takes_the_drawing_and_a_picture_of_the_first_view(
     expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
     page.locator("#morph-a").get_by_role("button", name="My drawing").click()
     expect(page.locator("#morph-a h3")).to_have_text("Start: a drawing")
-    expect(page.locator("#morph-how")).to_contain_text("both ends are encoded")
+    expect(page.locator("#morph-how")).to_contain_text("can encode both ends")
     settled(page)
     page.wait_for_url(re.compile(r"a=strokes%3A"))
     # The last picture is what the VAE keeps of the cell.

@@ -167,7 +167,7 @@ def test_each_button_of_each_view_does_no_harm(browser: Any, serve: Serve, store
                 if button.evaluate("one => one.matches('input, label')"):  # a file chooser
                     continue
                 button.click()
-                if page.locator("dialog[open]").count():
+                if page.locator("dialog[open], .glossary:popover-open").count():
                     page.keyboard.press("Escape")
                 if panel.is_hidden():
                     page.go_back()
