@@ -16,6 +16,12 @@ const KINDS = {
   graph: ["Imported generator", "Trained elsewhere. What it draws is what its card says."],
 };
 
+// " Learned from 58,800 images, each seen 150 times."
+function learned({ data: { training_images: images }, training: { images_seen: seen } }) {
+  const times = seen ? `, each seen ${Math.round(seen / images).toLocaleString("en")} times` : "";
+  return images ? ` Learned from ${images.toLocaleString("en")} images${times}.` : "";
+}
+
 export function cards(app) {
   let seed = 1;
   const sheets = new Map(); // pinned name -> {img, link}
@@ -55,7 +61,7 @@ export function cards(app) {
       el("h3", {}, kind),
       el("p", { class: "hint" }, model.name),
       link,
-      el("p", {}, about),
+      el("p", {}, about, learned(model)),
       el("p", { class: "controls" }, board, whole),
     );
   }
