@@ -55,22 +55,24 @@ TINY = {
 }
 
 # What a page has to cope with, beside those: few latents, many, and another set of another size.
+# Dense, for those are exported sooner.
 _MANY = 24
+_DENSE_VAE = VaeConfig(architecture="dense", channels=(8,))
 ODD = {
     "a-cgan-v1": Description(
         "cgan",
-        GanConfig(latent_dim=4, num_classes=3, image_size=32, channels=(4, 4)),
+        GanConfig(architecture="dense", latent_dim=4, num_classes=3, image_size=32, channels=(8,)),
         ("0", "1", "2"),
         data={"name": "shoes"},
     ),
     # Three in four say something, the others nothing.
     "many-vae-v1": Description(
         "vae",
-        VaeConfig(latent_dim=_MANY, channels=(4, 4), hidden=8),
+        replace(_DENSE_VAE, latent_dim=_MANY),
         metrics={"kl_per_dimension_nats": [0.5 * (i % 4) for i in range(_MANY)]},
     ),
-    "one-vae-v1": Description("vae", VaeConfig(latent_dim=1, channels=(4, 4), hidden=8)),
-    "two-vae-v1": Description("vae", VaeConfig(latent_dim=2, channels=(4, 4), hidden=8)),
+    "one-vae-v1": Description("vae", replace(_DENSE_VAE, latent_dim=1)),
+    "two-vae-v1": Description("vae", replace(_DENSE_VAE, latent_dim=2)),
 }
 
 LIVELY = 3.0  # times a network's first weights: then other latents make other images

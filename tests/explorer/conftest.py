@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,41 @@ def serve(
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 
 
-@pytest.fixture(scope="module")  # longer, its event loop would be in the way of other tests' own
-def browser() -> Iterator[Browser]:
-    """The distribution's Chromium, headless."""
+# What the browser needs, from the first of these tests that a process runs to the last.
+_RUNNING = ExitStack()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Playwright's event loop would be in the way of other tests' own."""
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        _RUNNING.close()
+
+
+def pytest_sessionfinish() -> None:
+    """For a session that ends early."""
+    _RUNNING.close()
+
+
+@cache
+def _browser() -> Browser:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no Chromium; install the distribution's package chromium-headless-shell")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=path,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
+    _RUNNING.callback(_browser.cache_clear)
+    playwright = _RUNNING.enter_context(sync_playwright())
+    launched = playwright.chromium.launch(
+        executable_path=path,
+        args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+    )
+    _RUNNING.callback(launched.close)
+    return launched
+
+
+@pytest.fixture
+def browser() -> Browser:
+    """The distribution's Chromium, headless, one for all tests of a process."""
+    return _browser()
 
 
 @pytest.fixture

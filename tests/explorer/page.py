@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,9 +48,16 @@ def is_shown(image: Locator) -> None:
     assert image.evaluate("async image => { await image.decode(); return image.naturalWidth; }") > 0
 
 
+def wait_for_body(page: Page, matching: str) -> None:
+    """Wait until the body matches a selector. It is noticed at once: ``expect`` looks again after
+    ever longer pauses, up to a second."""
+    fits = "matching => document.body?.matches(matching)"
+    page.wait_for_function(fits, arg=matching, polling=50)
+
+
 def settled(page: Page) -> None:
     """Wait until nothing is under way."""
-    expect(page.locator("body:not([data-working])")).to_have_count(1, timeout=30_000)
+    wait_for_body(page, ":not([data-working])")
 
 
 def at_rest(page: Page) -> None:
@@ -64,7 +72,7 @@ def at_rest(page: Page) -> None:
 def written(page: Page) -> None:
     """Wait until nothing is under way and the address has the state of the view."""
     settled(page)
-    expect(page.locator("body:not([data-unsaved])")).to_have_count(1)
+    wait_for_body(page, ":not([data-unsaved])")
 
 
 def shows(view: str) -> str:
@@ -194,14 +202,28 @@ def watched(browser: Any, url: str, *, refusals: bool = False, **context: Any) -
     assert hosts - {""} == {urlsplit(url).netloc}  # data: and blob: have none
 
 
-def opened(page: Page, url: str, view: str, query: str = "") -> Locator:
-    """The view of an address, loaded anew, at rest; its panel."""
-    page.goto("about:blank")
+def follow(page: Page, url: str, view: str, query: str = "") -> Locator:
+    """The view of an address, at rest; its panel. A page that is loaded goes on, as when a link is
+    pasted over its address: a view that it shows for the first time is as new as after a load, at a
+    fraction of the work."""
     page.goto(f"{url}/#{view}{'?' + query if query else ''}")
     panel = page.locator(f"#view-{view}")
     expect(panel).to_be_visible()
     at_rest(page)
     return panel
+
+
+# axe-core, which each document takes once, and what it finds.
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+
+
+def axe_finds(page: Page) -> list[Any]:
+    """What breaks axe-core's rules (WCAG 2 A and AA, best practices), with its elements."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    assert len(found["passes"]) > 20  # it did look
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
 
 
 def open_draw(page: Page, shipped: Any) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from playwright.sync_api import Page, expect
 from tests.explorer.conftest import Serve
 from tests.explorer.page import (
     VIEWS,
-    at_rest,
+    axe_finds,
+    follow,
     hold,
     nothing_overflows,
-    opened,
     pixels,
     settled,
     tile,
@@ -24,28 +23,15 @@ from tests.explorer.page import (
 )
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_nothing_on_a_phone_and_nothing_overflows(
-    browser: Any, shipped: Any, view: str
-) -> None:
-    """axe-core's rules (WCAG 2 A and AA, best practices); dark on every other view."""
-    dark = view in ("draw", "write", "how", "models")
-    page = browser.new_page(
-        viewport={"width": 360, "height": 740},
-        color_scheme="dark" if dark else "light",
-        reduced_motion="reduce",
-    )
-    page.goto(f"{shipped.url}/#{view}")
-    expect(page.get_by_role("tabpanel")).to_be_visible()
-    settled(page)
-    source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
-    page.evaluate(source)
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    told = [(v["id"], [node["html"] for node in v["nodes"]]) for v in found["violations"]]
-    assert told == []
-    assert len(found["passes"]) > 30  # it did look
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.close()
+def test_axe_finds_nothing_on_a_phone_and_nothing_overflows(page: Page, shipped: Any) -> None:
+    """Dark on every other view."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    for view in VIEWS:
+        dark = view in ("draw", "write", "how", "models")
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        follow(page, shipped.url, view)
+        assert axe_finds(page) == [], view
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize(
@@ -60,15 +46,10 @@ def test_axe_finds_nothing_and_nothing_overflows(
     browser: Any, serve: Serve, wish: dict[str, Any]
 ) -> None:
     url = serve("letters")
-    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text()
     with watched(browser, url, **wish) as page:
         for view, query in [*((view, "") for view in VIEWS), ("look", "label=Q&pick=3")]:
-            opened(page, url, view, query)
-            page.evaluate(axe)
-            found = page.evaluate("axe.run({resultTypes: ['violations']})")
-            told = [(one["id"], [n["html"] for n in one["nodes"]]) for one in found["violations"]]
-            assert told == [], view
-            assert len(found["passes"]) > 20  # it did look
+            follow(page, url, view, query)
+            assert axe_finds(page) == [], view
             nothing_overflows(page)
 
 
@@ -77,7 +58,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
 
 @pytest.mark.parametrize("width", [320, 390])
 def test_all_tabs_are_seen_on_a_phone(browser: Any, shipped: Any, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 740})
+    page = browser.new_page(viewport={"width": width, "height": 740}, reduced_motion="reduce")
     page.goto(shipped.url)
     tile(page, 0)
     for tab in page.get_by_role("tab").all():
@@ -89,7 +70,10 @@ def test_all_tabs_are_seen_on_a_phone(browser: Any, shipped: Any, width: int) ->
 @pytest.fixture
 def forced(browser: Any) -> Iterator[Page]:
     opened = browser.new_page(
-        viewport={"width": 1000, "height": 900}, forced_colors="active", color_scheme="dark"
+        viewport={"width": 1000, "height": 900},
+        forced_colors="active",
+        color_scheme="dark",
+        reduced_motion="reduce",
     )
     yield opened
     opened.close()
@@ -172,12 +156,11 @@ def test_nothing_is_animated_with_reduced_motion(browser: Any, serve: Serve) -> 
     url = serve("letters")
     with watched(browser, url, reduced_motion="reduce") as page:
         for view in VIEWS:
-            page.goto("about:blank")
-            page.goto(f"{url}/#verify")
-            at_rest(page)
-            hold(page, "/")
+            follow(page, url, "verify")
+            let_go = hold(page, "/")
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
             expect(page.locator(f"#view-{view}")).to_be_visible()
             if view != "verify":  # which requests nothing
                 expect(page.locator("#progress")).to_be_visible()
             assert page.evaluate("document.getAnimations().length") == 0
+            let_go()

@@ -16,8 +16,8 @@ from tests.explorer.page import (
     at_rest,
     broken,
     file_of,
+    follow,
     look_at,
-    opened,
     png,
     settled,
     shows,
@@ -203,7 +203,7 @@ def test_late_answers_are_waited_for_and_shown(browser: Any, serve: Serve) -> No
     with watched(browser, url) as page:
         page.add_init_script(slow(150))
         for view in ASKING:
-            opened(page, url, view)
+            follow(page, url, view)
             expect(page.locator("#notice")).to_be_hidden()
             assert page.locator(shows(view)).count() > 0
 
@@ -231,7 +231,7 @@ def test_a_failure_is_shown_in_each_view_and_a_retry_helps(
     answer, sentence = BREAK[way]
     with watched(browser, url, refusals=True) as page:
         for view in ASKING:
-            opened(page, url, "verify")
+            follow(page, url, "verify")
             page.route(API, answer)
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()
             notice = page.locator("#notice")
@@ -249,7 +249,7 @@ def test_a_failure_is_shown_in_each_view_and_a_retry_helps(
 def test_offline_is_shown_in_each_view(browser: Any, serve: Serve) -> None:
     url = serve("several")
     with watched(browser, url, refusals=True) as page:
-        opened(page, url, "verify")
+        follow(page, url, "verify")
         page.context.set_offline(True)
         for view in ASKING:
             page.get_by_role("tab", name=re.compile(view, re.IGNORECASE)).click()

@@ -8,7 +8,7 @@ import httpx
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, Response
 
-from tests.explorer.page import drop, opened, watched
+from tests.explorer.page import drop, follow, watched
 
 
 def test_execute_in_swagger_ui_shows_the_digit(page: Page, shipped: Any) -> None:
@@ -59,7 +59,7 @@ def test_below_a_prefix_each_view_and_the_documentation_stay_below_it(
     with start_server(*options) as server, watched(browser, server.url) as page:
         page.on("response", note)
         for view in ("look", "draw", "models", "verify"):
-            opened(page, f"{server.url}/api", view)
+            follow(page, f"{server.url}/api", view)
         saved = httpx.get(f"{server.url}/generate?label=6&seed=31").content
         drop(page, "#verify-drop", "six.png", saved)
         page.get_by_text("Verified: the recipe reproduces every pixel.").first.wait_for()

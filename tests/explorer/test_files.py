@@ -13,9 +13,9 @@ from tests.explorer.page import (
     PNG,
     at_rest,
     file_of,
+    follow,
     is_shown,
     open_draw,
-    opened,
     png,
     settled,
     shown,
@@ -99,7 +99,7 @@ def test_unusable_files_are_named_and_the_next_one_is_used(
     url = serve("several")
     field = {"draw": "#pad-file", "morph": "#morph-b input[type=file]", "verify": "#verify-file"}
     with watched(browser, url, refusals=True) as page:
-        opened(page, url, view)
+        follow(page, url, view)
         for file in bad_files:
             page.set_input_files(field[view], file)
             expect(told(page).first).to_have_text(re.compile(r"\w{4,}"))

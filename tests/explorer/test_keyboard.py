@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.explorer.conftest import Serve
-from tests.explorer.page import VIEWS, at_rest, is_shown, opened, watched
+from tests.explorer.page import VIEWS, at_rest, follow, is_shown, watched
 
 # What has the focus, and what is wrong with how that is seen. A field that is not seen itself (a
 # file's) lies under a label that stands for it.
@@ -59,7 +59,7 @@ def test_tab_leads_through_everything_and_out_again(
 ) -> None:
     url = serve("several")
     with watched(browser, url, viewport={"width": width, "height": 700}) as page:
-        opened(page, url, view)
+        follow(page, url, view)
         assert walk(page, "Tab") == []
         assert page.evaluate(MISSED) == []
         assert walk(page, "Shift+Tab") == []
@@ -84,7 +84,7 @@ def test_all_eight_views_are_used_by_keyboard_alone(browser: Any, serve: Serve) 
         # Who listens only when the key is pressed may be too late for the browser to hear of it.
         page.on("filechooser", lambda _: None)
         # Skip to the pictures, enlarge one, another label, and back.
-        opened(page, url, "look", "label=1&seeds=1-6")
+        follow(page, url, "look", "label=1&seeds=1-6")
         press(page, "Tab", "Enter")
         expect(page.locator("#panel")).to_be_focused()
         tab_to(page, page.locator(".tile").nth(1))

@@ -11,15 +11,6 @@ from tests.explorer.page import asked, settled, tile
 from tests.shipped import CGAN, GAN
 
 
-def test_a_link_to_another_checkpoint_says_so(page: Page, shipped: Any) -> None:
-    page.goto(f"{shipped.url}/#look?model={CGAN}@{'0' * 12}&seeds=1-6")
-    notice = page.locator("#notice")
-    expect(notice).to_contain_text(f"The link was made with another checkpoint of {CGAN}")
-    page.get_by_role("button", name="Open without the link's settings").click()
-    tile(page, 0)
-    expect(notice).to_be_hidden()
-
-
 @pytest.mark.parametrize(
     ("view", "end", "said"),
     [

@@ -29,7 +29,7 @@ def serving(start_server: Any, tiny_store: Path, odd_store: Path, tmp_path: Path
             assert found, name
             for path in found:
                 shutil.copy(path, folder)
-        with start_server("--models-dir", str(folder), *options) as server:
+        with start_server("--models-dir", str(folder), "--workers", "1", *options) as server:
             yield server
 
     return start

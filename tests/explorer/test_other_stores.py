@@ -15,6 +15,7 @@ from tests.explorer.conftest import STORES, Serve
 from tests.explorer.page import (
     VIEWS,
     at_rest,
+    follow,
     is_shown,
     nothing_overflows,
     opened,
@@ -136,7 +137,7 @@ def test_each_view_is_usable_whatever_is_served(browser: Any, serve: Serve, stor
     models = httpx.get(f"{url}/models").json()["models"]
     with watched(browser, url, **PHONE) as page:
         for view in VIEWS:
-            panel = opened(page, url, view)
+            panel = follow(page, url, view)
             expect(page.locator("#notice")).to_be_hidden()
             USABLE[view](page, panel, models)
             at_rest(page)
@@ -158,7 +159,7 @@ def test_each_button_of_each_view_does_no_harm(browser: Any, serve: Serve, store
     url = serve(store)
     with watched(browser, url, accept_downloads=True) as page:
         for view in VIEWS:
-            panel = opened(page, url, view)
+            panel = follow(page, url, view)
             buttons = panel.get_by_role("button")
             for index in range(min(buttons.count(), 12)):
                 button = buttons.nth(index)
@@ -188,7 +189,7 @@ def test_a_picture_goes_round_in_its_colours(browser: Any, serve: Serve, store: 
     query = {"model": model["name"], "seed": "5", "label": (model["labels"] or [None])[-1]}
     answer = httpx.get(f"{url}/generate", params={k: v for k, v in query.items() if v})
     with watched(browser, url, viewport={"width": 1000, "height": 800}) as page:
-        opened(page, url, "verify")
+        follow(page, url, "verify")
         page.set_input_files(
             "#verify-file",
             {"name": "ours.png", "mimeType": "image/png", "buffer": answer.content},
