@@ -18,7 +18,6 @@ from tests.explorer.page import (
     follow,
     is_shown,
     nothing_overflows,
-    opened,
     tile,
     watched,
 )
@@ -254,7 +253,7 @@ def test_encoding_is_offered_where_something_encodes(
 def test_a_picture_is_read_by_the_encoder_of_its_family(browser: Any, serve: Serve) -> None:
     url = serve("side by side")
     with watched(browser, url) as page:
-        panel = opened(page, url, "draw", "from=signs-cgan-v1,7,1,1")
+        panel = follow(page, url, "draw", "from=signs-cgan-v1,7,1,1")
         model = panel.get_by_role("combobox", name="Model")
         expect(model.locator("option:checked")).to_have_text("photos-vae-v1 (VAE)")
         decoded = panel.get_by_role("img", name="Reconstruction of your image")
