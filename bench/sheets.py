@@ -382,6 +382,22 @@ def _thumbnail(digit: Array, _random: np.random.Generator) -> bytes:
     return jpeg(photo.resize((45, 60), Image.Resampling.BILINEAR), 70)
 
 
+def _scanned(digit: Array, _random: np.random.Generator) -> bytes:
+    """A sheet that does not reach three edges of the scanner's glass."""
+    pixels = drawn(coverage(digit))
+    pixels[:18] = 8
+    pixels[:, -25:] = 12
+    pixels[-9:] = 5
+    return jpeg(pixels)
+
+
+def _labelled(digit: Array, _random: np.random.Generator) -> bytes:
+    """A small black label in a corner, darker than the ink."""
+    pixels = drawn(coverage(digit), PAPER, (85, 85, 95))
+    pixels[40:80, 430:550] = 10
+    return jpeg(pixels)
+
+
 SHEETS: dict[str, Sheet] = {
     "clean sheet": lambda digit, _random: png(drawn(coverage(digit))),
     "28 x 28, grey paper": lambda digit, _random: _small(digit, 28),
@@ -432,5 +448,7 @@ SHEETS: dict[str, Sheet] = {
     "small print above": _with_print,
     "underlined": _underlined,
     "fax, black and white": _fax,
+    "scan with black edges": _scanned,
+    "black label beside grey ink": _labelled,
     "thumbnail of 45 x 60": _thumbnail,
 }

@@ -29,12 +29,14 @@ _RULED_SIDE = 100  # below, a stroke of a pixel is as thin as a line
 _AROUND = ((0.08, 0.15), (0.2, 0.5))
 _GROUND = 0.25  # what is wider is ground, not a stroke
 _LEAST_SIZE = 0.025  # of a digit
+_BORDER = 0.06  # the widest dark border that a scanner leaves
 _CHAIN = 4  # rounds in which pieces near a digit's become its own
 # Of contrast, 0 to 1.
 _LEAST_CONTRAST = 0.06
 # Levels that count as full contrast at least, of light ink and of dark: on a light ground, and in
 # deep shadow, a level is noise.
 _LEAST_SCALE = (96, 16)
+_STRONG = 0.5  # of the strongest contrast: what has as much is ink, whatever else is darker still
 _NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
 
 
@@ -59,11 +61,35 @@ def find_ink(picture: PillowImage.Image, dark: bool | None = None) -> Ink | None
         picture = picture.reduce(shrink)
     if min(picture.size) < 3:
         return None
+    picture = _without_border(picture)
     if max(picture.size) >= _BLURRED_SIDE:
         picture = picture.filter(ImageFilter.BoxBlur(1))
     candidates = (dark,) if dark is not None else _polarities(picture.convert("L"))
     found = [_cut_out(_contrast(picture, polarity), polarity) for polarity in candidates]
     return max(filter(None, found), key=lambda ink: ink.plausible, default=None)
+
+
+def _without_border(picture: PillowImage.Image) -> PillowImage.Image:
+    """Without the even strips that a scanner or a screenshot leaves at some sides: they are darker
+    or lighter than the sheet, and neither its ground nor ink."""
+    levels = np.asarray(picture.convert("L"), np.float32)
+    rows, columns = (_border(lines) for lines in (levels, levels.T))
+    return picture.crop((columns[0], rows[0], columns[1], rows[1]))
+
+
+def _border(lines: Floats) -> tuple[int, int]:
+    """Of lines across, the first one and the one after the last that are no border's."""
+    widest = round(len(lines) * _BORDER)
+    usual = np.median(lines, axis=1)
+    even = (np.abs(lines - usual[:, None]) < 16).mean(axis=1) > 0.8
+    ends = []
+    for order in (np.arange(len(lines)), np.arange(len(lines))[::-1]):
+        outer, inner = order[:widest], order[widest]
+        border = even[outer] & (np.abs(usual[outer] - usual[inner]) > 80)
+        # One more line, which may hold some of both.
+        run = int(border.argmin()) if widest else 0
+        ends.append(run + 1 if run else 0)
+    return ends[0], len(lines) - ends[1]
 
 
 def _polarities(grey: PillowImage.Image) -> tuple[bool, ...]:
@@ -112,7 +138,8 @@ def _cut_out(contrast: Floats, dark: bool) -> Ink | None:
     standing = contrast[contrast > least]
     if len(standing) < 4:
         return None
-    threshold = max(least, _otsu(standing))
+    enough = max(_STRONG * float(np.percentile(standing, 99)), 2 * least)
+    threshold = max(least, min(_otsu(standing), enough))
     whole, ruled = contrast > threshold, False
     mask, chosen = whole, None
     if max(mask.shape) >= _RULED_SIDE:
