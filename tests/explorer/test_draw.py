@@ -49,8 +49,8 @@ def test_a_drawing_is_encoded_and_decoded_and_the_link_draws_it_again(
 ) -> None:
     open_draw(page, shipped)
     draw_a_seven(page)
-    settled(page)
-    page.wait_for_url(re.compile(r"strokes="))
+    written(page)
+    assert "strokes=" in page.url
     expect(page.locator("#decoded-caption")).to_have_text("Drawn again from its numbers")
     settled(page)
     drawn = shown(page.locator("#decoded"))

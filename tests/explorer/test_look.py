@@ -24,6 +24,7 @@ from tests.explorer.page import (
     tile,
     unfold,
     watched,
+    written,
 )
 from tests.shipped import CGAN, GAN
 
@@ -173,8 +174,8 @@ def test_truncation_and_another_model_are_in_the_address(page: Page, shipped: An
         page.keyboard.press("ArrowLeft")
     expect(page.locator("#look-truncation-value")).to_have_text("0.60")
     expected = httpx.get(f"{shipped.url}/generate?label=9&seed=12&truncation=0.6").content
-    page.wait_for_url(re.compile(r"seeds=1-12.*truncation=0\.6"))
-    settled(page)
+    written(page)
+    assert re.search(r"seeds=1-12.*truncation=0\.6$", page.url)
     assert (shown(tile(page, 11).locator("img")) == pixels(expected)).all()
     # The link alone shows the same.
     address = page.url
