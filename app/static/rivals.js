@@ -49,6 +49,7 @@ export function rivals() {
     }
   }
 
+  let round = Math.floor(Math.random() * 100);
   // The visitor as the detective: which are real? Training images are on the card if their licence is
   // known, in the rows below the samples that are closest to them.
   async function lineUp(signal) {
@@ -64,10 +65,11 @@ export function rivals() {
     const start = Math.floor(Math.random() * columns);
     const real = Array.from({ length: Math.min(SUSPECTS, columns) }, (_, i) => {
       const canvas = el("canvas", { width, height });
-      const [column, row] = [(start + 3 * i) % columns, 1 + Math.floor(Math.random() * (rows - 1))];
+      const [column, row] = [(start + 3 * i) % columns, 1 + (round % (rows - 1))]; // the next eight are others
       canvas.getContext("2d").drawImage(card, GAP + column * (width + GAP), GAP + row * (height + GAP), width, height, 0, 0, width, height);
       return { src: canvas.toDataURL(), real: true };
     });
+    round += 1;
     const suspects = [...real, ...forged.map(({ src }) => ({ src, real: false }))];
     suspects.sort(() => Math.random() - 0.5);
     let right = 0;
