@@ -43,7 +43,17 @@ def fetch(folder: Path, onnxruntime: str = ONNXRUNTIME) -> None:
 
     Raises:
         subprocess.CalledProcessError: apt or pip failed; their own words are on stderr.
+        FileExistsError: the folder is there.
     """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists: give a new folder, or remove it")
+    part = folder.with_name(f"{folder.name}.part")  # the folder is there when it is whole
+    shutil.rmtree(part, ignore_errors=True)
+    _fetch(part, onnxruntime)
+    part.rename(folder)
+
+
+def _fetch(folder: Path, onnxruntime: str) -> None:
     apt, wheels = folder / "apt", folder / "wheels"
     for name in ("state/lists/partial", "cache/archives/partial"):
         (apt / name).mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,21 @@ class Tally:
         else:
             self.failed.append(f"status {status}: {body[:200]!r}")
 
+    def report(self, over: str) -> bool:
+        """Print it; whether nothing failed, and no seed had two digests.
+
+        Args:
+            over: What happened meanwhile.
+        """
+        most = max((len(digests) for digests in self.digests.values()), default=0)
+        print(
+            f"{self.answered} requests answered over {over}; {len(self.failed)} failed, "
+            f"{self.refused} refused\n{len(self.digests)} seeds, at most {most} digest each"
+        )
+        for failure in sorted(set(self.failed)):
+            print(f"failed: {self.failed.count(failure)} x {failure}")
+        return not self.failed and most == 1
+
 
 async def _client(port: int, tally: Tally, take: Callable[[], int | None]) -> None:
     """Ask for one image after another on a connection that is kept; a lost one is a failure."""
@@ -182,16 +197,11 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         tally = under_chaos(Path(folder), options, args.requests, args.kills, 100, start=start)
         full = overload(Path(folder), options, 4000, start)
-    most = max(len(digests) for digests in tally.digests.values())
+    sound = tally.report(f"{args.kills} kills and a rolling restart of 2 replicas")
     amplified = full.counted / max(1, full.seen)
     print(
-        f"{tally.answered} requests answered over {args.kills} kills and a rolling restart of 2 "
-        f"replicas; {len(tally.failed)} failed, {tally.refused} refused\n"
-        f"{len(tally.digests)} seeds, at most {most} digest each\n"
         f"overload: {full.seen} refusals seen by clients, {full.counted:.0f} at the replicas "
         f"({amplified:.3f} times), {full.failed} failed"
     )
-    for failure in sorted(set(tally.failed)):
-        print(f"failed: {tally.failed.count(failure)} x {failure}")
-    if tally.failed or full.failed or most > 1 or amplified > 1.1:
+    if not sound or full.failed or amplified > 1.1:
         sys.exit(1)

@@ -268,17 +268,9 @@ def main(arguments: list[str]) -> None:
         settings = {"GENSERVE_MODELS_DIR": str(store)}
         if args.what == "scaling":
             seconds, tally = scaled_after_s(Path(name), settings)
-            told = f"a second replica served after {seconds:.0f} s of load"
+            told = f"{seconds:.0f} s of load, until a second replica served"
         else:
-            told = f"{args.kills} replicas and a node were killed"
+            told = f"the killing of {args.kills} replicas and a node"
             tally = under_chaos(Path(name), settings, args.requests, args.kills, 100)
-    most = max(len(digests) for digests in tally.digests.values())
-    print(
-        f"{told}; {tally.answered} requests answered, {len(tally.failed)} failed, "
-        f"{tally.refused} refused\n"
-        f"{len(tally.digests)} seeds, at most {most} digest each"
-    )
-    for failure in sorted(set(tally.failed)):
-        print(f"failed: {tally.failed.count(failure)} x {failure}")
-    if tally.failed or most > 1:
+    if not tally.report(told):
         sys.exit(1)

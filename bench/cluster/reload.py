@@ -112,13 +112,5 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         source = rig.store(args.models_dir)
         tally = under_load(Path(folder), source, args.requests, args.times, args.connections)
-    most = max(len(digests) for digests in tally.digests.values())
-    print(
-        f"{tally.answered} requests answered over {args.times} reloads and one of a damaged store; "
-        f"{len(tally.failed)} failed, {tally.refused} refused\n"
-        f"{len(tally.digests)} seeds, at most {most} digest each"
-    )
-    for failure in sorted(set(tally.failed)):
-        print(f"failed: {tally.failed.count(failure)} x {failure}")
-    if tally.failed or most > 1:
+    if not tally.report(f"{args.times} reloads and one of a damaged store"):
         sys.exit(1)
