@@ -513,6 +513,18 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
         *("many deep lists", JSON, "encode"),
         *(b'{"images":[' + b",".join([b"[" * 90 + b"]" * 90] * 9000) + b"]}", 413, LARGE),
     ),
+    (
+        "65 lists around 1",
+        JSON,
+        "decode",
+        b'{"z":' + b"[" * 65 + b"1" + b"]" * 65 + b"}",
+        400,
+        MALFORMED,
+    ),
+    (
+        *("490 lists around a", JSON, "encode"),
+        *(b'{"images":' + b"[" * 490 + b'"a"' + b"]" * 490 + b"}" + b" " * 70_000, 400, MALFORMED),
+    ),
     ("900 lists in lists", JSON, "encode", b"[" * 900 + b"]" * 900, 400, MALFORMED),
     ("a text of 1 MB", JSON, "encode", b'{"images":["' + b"%" * 10**6 + b'"]}', 422, INVALID),
     ("a lone surrogate", JSON, "encode", b'{"images":["\\ud800"]}', 422, INVALID),
@@ -525,6 +537,10 @@ _BODIES: list[tuple[str, str, str, bytes, int, str]] = [
     ("a form of CR", FORM, "encode", form((_FILE[0], b"\r" * 10**6)), 422, UNREADABLE),
     ("near boundaries", FORM, "encode", form((_FILE[0], b"\r\n--y" * 10**5)), 422, UNREADABLE),
     ("a form in a form", FORM, "encode", form((_FILE[0], form(_FILE))), 422, INVALID),
+    (
+        *("a folded line", FORM, "encode"),
+        *(form(('name="file";\r\n filename="a.png"', _WHOLE)), 200, ""),
+    ),
     ("text before the form", FORM, "encode", b"Hello.\r\n" + form(_FILE), 200, ""),
     (
         *("1,000 lines before the file", FORM, "encode"),

@@ -17,7 +17,7 @@ async def joined(
     """The parts of a response, which are computed as they are asked for.
 
     Args:
-        parts: Each small.
+        parts: Each small, or the only one.
         context: Whose response it is.
         clock: That of its deadline.
 

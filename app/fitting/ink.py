@@ -29,7 +29,7 @@ _RULED_SIDE = 100  # below, a stroke of a pixel is as thin as a line
 _AROUND = ((0.08, 0.15), (0.2, 0.5))
 _GROUND = 0.25  # what is wider is ground, not a stroke
 _LEAST_SIZE = 0.025  # of a digit
-_BORDER = 0.06  # the widest dark border that a scanner leaves
+_BORDER = 0.06  # of the side across it: the widest border, dark or light, that a scanner leaves
 _CHAIN = 4  # rounds in which pieces near a digit's become its own
 # Of contrast, 0 to 1.
 _LEAST_CONTRAST = 0.06
@@ -87,7 +87,7 @@ def _border(lines: Floats) -> tuple[int, int]:
         outer, inner = order[:widest], order[widest]
         border = even[outer] & (np.abs(usual[outer] - usual[inner]) > 80)
         # One more line, which may hold some of both.
-        run = int(border.argmin()) if widest else 0
+        run = widest if border.all() else int(border.argmin())
         ends.append(run + 1 if run else 0)
     return ends[0], len(lines) - ends[1]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import InvalidParameterError, MalformedBodyError, shown
+from app.errors import InvalidParameterError, MalformedBodyError
 from app.formats import strict_json
 
 # A text of at most so many bytes, lists and objects takes about 4 ms on one slow core: parsing each
@@ -22,7 +22,8 @@ from app.formats import strict_json
 _QUICK_BYTES, _QUICK_BRACKETS = 2**16, 1000
 _MAX_SKELETON = 2**16  # bytes of what is no number and no base64
 _BASE64 = 256  # characters from which a text is taken for base64 if it is any; no name is so long
-_MAX_TEXT = 1024  # characters of one that is not
+_MAX_TEXT = 1024  # characters that are kept of one that is not
+_MAX_DEPTH = 16  # lists and objects in each other; no request has half of them
 
 
 def is_quick(text: bytes) -> bool:
@@ -35,17 +36,14 @@ def parse(text: bytes) -> Any:
     """The value of a JSON text, in which a list of numbers alone is an array.
 
     An array is int64 if all its numbers are whole and fit, else float64, to which whole numbers
-    over 2^53 are rounded; lists of equal lists are
-    arrays of more dimensions. A list is left as it is if it is empty, or if one of its numbers
-    fits neither.
+    over 2^53 are rounded; lists of equal lists are arrays of more dimensions. A list is left as it
+    is if it is empty, or if one of its numbers fits neither.
 
     Raises:
-        MalformedBodyError, InvalidParameterError: as ``strict_json.parse``.
+        MalformedBodyError, InvalidParameterError: as ``strict_json.parse``; or it is nested too
+            deeply.
     """
-    try:
-        return _compacted(strict_json.parse(text))
-    except RecursionError as error:
-        raise MalformedBodyError("the body is not JSON: it is nested too deeply") from error
+    return _compacted(strict_json.parse(text), 0)
 
 
 def from_base64(text: str) -> bytes | None:
@@ -71,11 +69,11 @@ def packed(text: bytes) -> tuple[str, list[bytes]]:
             request needs.
     """
     parts: list[bytes] = []
-    skeleton = json.dumps(_packed(parse(text), "", parts), separators=(",", ":"))
+    skeleton = json.dumps(_packed(parse(text), parts), separators=(",", ":"))
     if len(skeleton) > _MAX_SKELETON:
         raise InvalidParameterError(
-            f"the body has {len(skeleton)} bytes of names, texts, lists and objects besides "
-            f"numbers and base64; at most {_MAX_SKELETON} are read"
+            f"the body has {len(skeleton)} bytes besides base64 and lists of numbers alone; at "
+            f"most {_MAX_SKELETON} are read"
         )
     return skeleton, parts
 
@@ -85,9 +83,13 @@ def unpacked(skeleton: str, parts: Sequence[bytes | memoryview]) -> Any:
     return _unpacked(json.loads(skeleton), parts)
 
 
-def _compacted(value: Any) -> Any:
+def _compacted(value: Any, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise MalformedBodyError(
+            f"the body is nested too deeply: over {_MAX_DEPTH} lists and objects in each other"
+        )
     if isinstance(value, dict):
-        return {name: _compacted(member) for name, member in value.items()}
+        return {name: _compacted(member, depth + 1) for name, member in value.items()}
     if not isinstance(value, list) or not value:
         return value
     kinds = set(map(type, value))
@@ -98,7 +100,7 @@ def _compacted(value: Any) -> Any:
             return value
     if kinds.isdisjoint((list, dict)):
         return value
-    items = [_compacted(item) for item in value]
+    items = [_compacted(item, depth + 1) for item in value]
     first = items[0]
     if isinstance(first, np.ndarray) and all(
         isinstance(item, np.ndarray) and item.shape == first.shape for item in items
@@ -107,24 +109,21 @@ def _compacted(value: Any) -> Any:
     return items
 
 
-def _packed(value: Any, pointer: str, parts: list[bytes]) -> Any:
+def _packed(value: Any, parts: list[bytes]) -> Any:
     """A list stands for itself, and all other values but scalars for an object of one member."""
     if isinstance(value, np.ndarray):
         parts.append(value.tobytes())
         return {"array": [len(parts) - 1, value.dtype.str, value.shape]}
     if isinstance(value, dict):
-        return {"object": {k: _packed(v, f"{pointer}/{k}", parts) for k, v in value.items()}}
+        return {"object": {name: _packed(member, parts) for name, member in value.items()}}
     if isinstance(value, list):
-        return [_packed(item, f"{pointer}/{index}", parts) for index, item in enumerate(value)]
+        return [_packed(item, parts) for item in value]
     if isinstance(value, str) and len(value) >= _BASE64:
         if (data := from_base64(value)) is not None:
             parts.append(data)
             return {"bytes": len(parts) - 1}
-        if len(value) > _MAX_TEXT:
-            raise InvalidParameterError(
-                f"the body does not fit: {shown(pointer)}: a text of {len(value)} characters "
-                "that is not base64"
-            )
+        if len(value) > _MAX_TEXT:  # refused where it is read, which knows its place
+            return value[:_MAX_TEXT] + "…"
     return value
 
 

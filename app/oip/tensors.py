@@ -55,7 +55,7 @@ def _parameters(part: dict[str, Any], what: str, known: Sequence[str]) -> dict[s
     here a tensor is what its datatype says, as for ``np``."""
     parameters = _object(part.get("parameters", {}), what, (*known, _CONTENT_TYPE))
     content = parameters.get(_CONTENT_TYPE, "np")
-    if content != "np":
+    if not _is_one_of(content, ("np",)):
         _refuse(f"content_type in the {what} is {shown(content)}; tensors here are np")
     return parameters
 
@@ -63,10 +63,15 @@ def _parameters(part: dict[str, Any], what: str, known: Sequence[str]) -> dict[s
 def _same(head: dict[str, Any], model: tuple[str, ...]) -> None:
     """Check the model that KServe's client names in the body beside the address."""
     name, version = head.get("model_name", model[0]), head.get("model_version", VERSION)
-    if name not in model:
+    if not _is_one_of(name, model):
         _refuse(f"model_name is {shown(name)}; the address names {model[0]}")
-    if version not in ("", VERSION):
+    if not _is_one_of(version, ("", VERSION)):
         _refuse(f"model_version is {shown(version)}; served is {VERSION}")
+
+
+def _is_one_of(value: Any, texts: Sequence[str]) -> bool:
+    """Of any value: an array, which a list of numbers is here, cannot be compared with a text."""
+    return isinstance(value, str) and value in texts
 
 
 def _list(value: Any, what: str) -> list[Any]:
@@ -218,7 +223,7 @@ def _tensor(
     """One input (n, *row), and the offset at which its bytes end."""
     what = f"input {spec.name}"
     datatype = tensor.get("datatype")
-    if datatype not in spec.datatypes:
+    if not _is_one_of(datatype, spec.datatypes):
         _refuse(f"{what}: the datatype must be {' or '.join(spec.datatypes)}")
     dtype = np.dtype(DTYPES[datatype])
     shape = _shape(tensor.get("shape"), spec, max_rows)
@@ -331,7 +336,8 @@ def _json_parts(
     for described, numbers in outputs:
         yield before + _json(described)[:-1]
         if numbers is not None:
-            flat, between = numbers.ravel(), b',"data":['
+            flat, between = numbers.ravel(), b""
+            yield b',"data":['
             for start in range(0, len(flat), _NUMBERS):
                 yield between + _json(flat[start : start + _NUMBERS].tolist())[1:-1]
                 between = b","

@@ -46,9 +46,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
 def ignore_new_clients(listener: socket.socket) -> None:
     """Have the kernel drop what opens a connection to a listening socket, from now on.
 
-    Whoever then accepts until nothing is left has taken every client, and can close the socket: a
-    connection that came in between would be reset, while a packet that is dropped is sent again
-    after a second, and refused. Elsewhere than on Linux nothing changes.
+    Whoever then accepts until nothing is left, and closes the socket, resets no client that came
+    in between: a packet that is dropped is sent again after a second, and refused. Reset is still
+    whoever had begun to connect, and whose last packet of the handshake is under way. Elsewhere
+    than on Linux nothing changes.
 
     Source: the kernel's Documentation/networking/filter.rst; a socket of TCP is shown each packet
     from its TCP header on, in which byte 13 has the flags (RFC 9293, section 3.1).

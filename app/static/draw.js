@@ -253,6 +253,7 @@ export function draw(app) {
 
   $("pad-clear").addEventListener("click", clearAll);
   $("pad-undo").addEventListener("click", () => {
+    if (source.kind !== "strokes") return; // a picture is cleared, not undone
     const strokes = paper.undo();
     if (!strokes.length) clearAll();
     else {
@@ -312,7 +313,9 @@ export function draw(app) {
       const strokes = link.take("strokes", unpackStrokes) ?? [];
       const name = strokes.length ? null : link.take("from");
       const parts = name ? partsOfName(name) : null; // an invalid link changes nothing
-      const linked = modelOf(link.take("model"), (parts && encoder(parts.model)) ?? model);
+      // What names no model is of the default one, as ``params`` leaves that out.
+      const unnamed = strokes.length || link.has("z") ? encoder() : model;
+      const linked = modelOf(link.take("model"), (parts && encoder(parts.model)) ?? unnamed);
       if (linked !== model && encoders().includes(linked)) use(linked);
       wanted = link.take("plane") ?? wanted; // checked once the planes are known
       const place = link.take("z", (text) => placeIn(text, z.length));
@@ -324,7 +327,10 @@ export function draw(app) {
       } else if (name) take(name, kept);
       else if (source.kind !== "none") encode({ kept });
       else if (!place && !clear) takeFirst();
-      if (place) moveTo(place);
+      if (place) {
+        clear = false;
+        moveTo(place);
+      }
       load();
     },
     close,

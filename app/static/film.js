@@ -127,8 +127,10 @@ export function player() {
   new ResizeObserver(() => found && turnTo(Number(scrub.value))).observe($("film-losses"));
 
   // It plays once by itself, when it is first seen.
+  let wasSeen = false;
   const seen = new IntersectionObserver(([{ isIntersecting }]) => {
     if (!isIntersecting) return;
+    wasSeen = true;
     seen.disconnect();
     if (mayMove() && !playing && scrub.value === "0") play();
   });
@@ -139,13 +141,12 @@ export function player() {
       stop();
     },
     show(given, model) {
-      const again = found !== null;
       found = given;
       scrub.max = found.frames.length - 1;
       $("film-of").textContent = model.name;
       $("film-late").hidden = found.frames[0] <= EARLY * found.frames.at(-1);
       turnTo(0);
-      if (!again) seen.observe($("film-frame"));
+      if (!wasSeen) seen.observe($("film-frame"));
     },
   };
 }

@@ -137,6 +137,6 @@ export function how(app) {
       both.close();
       for (const work of [encode, draw]) work.stop();
     },
-    params: () => (vae ? { label: label ?? undefined, seed: String(seed) } : {}),
+    params: () => ({ label: label ?? undefined, seed: vae ? String(seed) : undefined }),
   };
 }

@@ -6,7 +6,7 @@ import { $, choices, el, pngAddress, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { conditional, defaultModel, fillModels, inkOf, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
 import { bindPause, mayMove } from "./motion.js";
-import { MAX_SEED, parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
+import { parseSeeds, seedsFrom, writeSeeds } from "./seeds.js";
 import { TYPICAL, truncationIn } from "./state.js";
 import { tries } from "./tries.js";
 import { isDigit, plural } from "./words.js";

@@ -29,6 +29,7 @@ _PARAMETER = re.compile(
     r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)="
     r'(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([^;"]*+)))?+[ \t]*+(?:;|$)'
 )
+_FOLD = re.compile(rb"\r\n[ \t]+")  # a long line goes on in the next
 _DISPOSITION = re.compile(
     rb"(?:^|\r\n)content-disposition:[ \t]*form-data[ \t]*(;.*?)(?:\r\n|$)", re.I
 )
@@ -84,7 +85,8 @@ async def _parts(
         head_end = body.find(b"\r\n\r\n", begin, start + _MAX_HEAD)
         if begin < 0 or head_end < 0 or body[start:begin].strip(b" \t"):
             raise _malformed()
-        found = _DISPOSITION.search(body[begin:head_end])
+        head = _FOLD.sub(b" ", body[begin:head_end])
+        found = _DISPOSITION.search(head)
         names = _parameters(found[1].decode("latin-1")) if found else {}
         if "name" not in names:
             raise _malformed()

@@ -382,7 +382,7 @@ class ServiceProtocol(HttpToolsProtocol):
             raise MalformedRequestError("Transfer-Encoding is given more than once")
         if codings and self.parser.get_http_version() != "1.1":  # RFC 9112, section 6.1
             raise MalformedRequestError("Transfer-Encoding is given in a request of HTTP/1.0")
-        if len(self.pipeline) >= _MAX_PIPELINED:
+        if len(self.pipeline) >= _MAX_PIPELINED:  # its text is not sent: responses to those are due
             raise OverShareError(
                 f"{_MAX_PIPELINED} requests of this connection wait; read the responses first"
             )

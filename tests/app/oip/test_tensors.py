@@ -458,6 +458,10 @@ def test_what_other_clients_always_write_is_taken_where_it_changes_nothing() -> 
         ({"model_name": 7}, "model_name is '7'"),
         ({"model_name": ["alias"]}, "model_name is"),
         ({"model_version": "2"}, "model_version is '2'; served is 1"),
+        ({"model_version": [1, 2]}, "model_version is "),
+        ({"model_name": [1, 2]}, "model_name is "),
+        ({"parameters": {"content_type": [1, 2]}}, "content_type in the parameters is "),
+        ({"inputs": [{**tensor(), "datatype": [1, 2]}]}, "the datatype must be "),
         ({"parameters": {"content_type": "str"}}, "content_type in the parameters is 'str'"),
         (
             {"outputs": [{"name": "seed", "parameters": {"content_type": "pd"}}]},
