@@ -125,11 +125,14 @@ def import_generator(arguments: argparse.Namespace) -> None:
     source: str = arguments.source
     if source.endswith(".onnx"):
         unused = [
-            key for key in ("weights", "arg", "argv", "encode", "key") if vars(arguments)[key]
+            key
+            for key in ("weights", "arg", "argv", "encode", "key", "label_form")
+            if vars(arguments)[key]
         ]
         unused += ["method"] if arguments.method != "forward" else []
         if unused:
-            raise GeneratorError(f"--{unused[0]} is of torch modules; {source} is an ONNX file")
+            option = unused[0].replace("_", "-")
+            raise GeneratorError(f"--{option} is of torch modules; {source} is an ONNX file")
         publish.import_onnx(Path(source), arguments.encoder, options, quantise=quantise)
         return
     if source.endswith((".pth", ".pt", ".safetensors", ".ckpt")):

@@ -48,7 +48,7 @@ class Judge(nn.Module):
 
 
 class _Block(nn.Module):
-    """As ``training.networks.gan.ResidualBlock`` and yet not that: what changes there may change no
+    """A copy of ``training.networks.gan.ResidualBlock`` on purpose: a change there must change no
     figure."""
 
     def __init__(self, channels: int) -> None:

@@ -248,7 +248,8 @@ def with_image_output(model: Any, output: str, row: tuple[int, ...]) -> str:
     model.graph.node.append(
         helper.make_node("Reshape", [output, "genserve.image_shape"], ["genserve.image"])
     )
-    value = helper.make_tensor_value_info("genserve.image", onnx.TensorProto.FLOAT, ["batch", *row])
+    (kind,) = (end.type.tensor_type.elem_type for end in model.graph.output if end.name == output)
+    value = helper.make_tensor_value_info("genserve.image", kind, ["batch", *row])
     _replace_end(model.graph.output, output, value)
     return "genserve.image"
 

@@ -13,9 +13,10 @@ from training.importing.options import Options
 from training.networks.graph.config import RANGES, LabelInput, Noise
 
 TOLERANCE = 1e-3  # of a range: an engine's tanh may exceed 1 by a few roundings
-# Share of values outside of their range from which the range is taken as wrong: a tanh's that are
-# said to be 0..1 are outside in about half of the cases.
+# Share of values far outside of their range from which the range is taken as wrong: a tanh's that
+# are said to be 0..1 are in about half of the cases. A network without a bound at its end is near.
 MOST_CLAMPED = 0.25
+FAR = 0.05  # of a range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +178,15 @@ def checked_range(
         )
     least, most = RANGES[said]
     tolerance = (most - least) * TOLERANCE
-    outside = float(((raw < least - tolerance) | (raw > most + tolerance)).mean())
-    if outside > MOST_CLAMPED:
+    outside, wrong = (
+        float(((raw < least - beyond) | (raw > most + beyond)).mean())
+        for beyond in (tolerance, (most - least) * FAR)
+    )
+    if wrong > MOST_CLAMPED:
         raise GeneratorError(
-            f"{name}: the samples run from {low:.3g} to {high:.3g}, {outside:.0%} of them outside "
-            f"of {said}: is another --range meant, or is a tanh or sigmoid missing at its end?"
+            f"{name}: the samples run from {low:.3g} to {high:.3g}, {wrong:.0%} of them far "
+            f"outside of {said}: is another --range meant, or is a tanh or sigmoid missing at its "
+            "end?"
         )
     if outside > 1e-4:
         say(f"{outside:.2%} of the samples' values are outside of {said}, and are clamped")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from app.engines.store import load_store
 from app.settings import Settings
@@ -89,14 +89,24 @@ def test_the_range_is_told_from_the_samples(tmp_path: Path, wanted: str) -> None
 def test_a_range_that_cannot_be_is_refused(tmp_path: Path) -> None:
     config = graphs.config(output=Pixels("pixels", "NCHW", "0..255"))
     message = reason(tmp_path, graphs.decoder_graph(config), range="-1..1")
-    assert "of them outside of -1..1: is another --range meant" in message
+    assert "of them far outside of -1..1: is another --range meant" in message
+
+
+def test_a_range_may_be_left_a_little(tmp_path: Path) -> None:
+    """As by a network without a sigmoid at its end: a black ground is .01 now above, now below."""
+    config = graphs.config(output=Pixels("pixels", "NCHW", "-1..1"))
+    made = onnx.load_from_string(graphs.decoder_graph(config))
+    made.graph.node[-1].output[0] = "bound"
+    made.graph.initializer.append(numpy_helper.from_array(np.array(0.02, np.float32), "little"))
+    made.graph.node.append(helper.make_node("Mul", ["bound", "little"], ["pixels"]))
+    read(imported(tmp_path, made.SerializeToString(), range="0..1"))
 
 
 def test_rows_of_pixels_become_images(tmp_path: Path) -> None:
     flat = graphs.config(image_shape=(1, 1, 48), output=Pixels("pixels", "NCHW", "-1..1"))
     made = onnx.load_from_string(graphs.decoder_graph(flat))
     shape = next(t for t in made.graph.initializer if t.name == "shape")
-    shape.CopyFrom(onnx.numpy_helper.from_array(np.array([0, -1], np.int64), "shape"))
+    shape.CopyFrom(numpy_helper.from_array(np.array([0, -1], np.int64), "shape"))
     del made.graph.output[0].type.tensor_type.shape.dim[2:]
     made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 48
     cases: list[tuple[dict[str, Any], tuple[int, ...]]]
@@ -106,6 +116,16 @@ def test_rows_of_pixels_become_images(tmp_path: Path) -> None:
         folder.mkdir()
         network = read(imported(folder, made.SerializeToString(), **said)).description.network
         assert network.image_shape == wanted
+    for kind in ("FLOAT16", "DOUBLE"):
+        number = onnx.TensorProto.DataType.Value(kind)
+        other = onnx.ModelProto.FromString(made.SerializeToString())
+        other.graph.node[-1].output[0] = "floats"
+        other.graph.node.append(helper.make_node("Cast", ["floats"], ["pixels"], to=number))
+        other.graph.output[0].type.tensor_type.elem_type = number
+        folder = tmp_path / kind
+        folder.mkdir()
+        network = read(imported(folder, other.SerializeToString())).description.network
+        assert network.image_shape == (3, 4, 4)
     message = reason(tmp_path, made.SerializeToString(), image=(1, 5, 5))
     assert "--image is 1x5x5, 25 numbers; the output has 48" in message
 
@@ -249,7 +269,7 @@ def test_a_fixed_batch_is_told(tmp_path: Path) -> None:
     # The input claims any batch, but a number of rows is written in the graph.
     made = onnx.load_from_string(chain("Tanh"))
     shape = next(t for t in made.graph.initializer if t.name == "shape")
-    shape.CopyFrom(onnx.numpy_helper.from_array(np.array([2, 1, 2, 3], np.int64), "shape"))
+    shape.CopyFrom(numpy_helper.from_array(np.array([2, 1, 2, 3], np.int64), "shape"))
     assert "the batch is fixed inside the graph" in reason(tmp_path, made.SerializeToString())
 
 

@@ -31,6 +31,7 @@ def test_a_latent_in_another_form_is_refused(text: str, message: str) -> None:
         ("x.onnx --classes 2 --labels a,b", "in place of --labels"),
         ("x.onnx --method decode", "--method is of torch modules; x.onnx is an ONNX file"),
         ("x.onnx --weights g.pth", "--weights is of torch modules"),
+        ("x.onnx --label-form one_hot", "--label-form is of torch modules"),
         (
             "tests.training.importing.generators:Flat --encoder e.onnx",
             "of a module name the method with --encode",
