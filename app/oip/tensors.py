@@ -13,7 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def _same(head: dict[str, Any], model: tuple[str, ...]) -> None:
         _refuse(f"model_version is {shown(version)}; served is {VERSION}")
 
 
-def _is_one_of(value: Any, texts: Sequence[str]) -> bool:
+def _is_one_of(value: Any, texts: Sequence[str]) -> TypeGuard[str]:
     """Of any value: an array, which a list of numbers is here, cannot be compared with a text."""
     return isinstance(value, str) and value in texts
 
