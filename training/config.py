@@ -243,7 +243,12 @@ class VaeRun(RunConfig):
     distorted_fraction: float = setting(
         0.0,
         "augmentation: fraction of the images, 0 to 1, with a small shift, rotation, scale and "
-        "shear, given to the VAE as a condition. Falls with the learning rate; 0 = off",
+        "shear, in colour also another light, given to the VAE as a condition; 0 = off",
+    )
+    distorted_last: float = setting(
+        0.0,
+        "that fraction at the end of the run: it falls to it with the learning rate. With few "
+        "images, let it stay high, or each is learned by heart",
     )
     prior_fit: str = setting(
         "after",
@@ -268,10 +273,15 @@ class VaeRun(RunConfig):
                 )
         if not 0 <= self.distorted_fraction <= 1:
             raise ValueError(f"distorted_fraction is {self.distorted_fraction}; allowed: 0 to 1")
-        if self.distorted_fraction and not self.decay_fraction:
+        if not 0 <= self.distorted_last <= self.distorted_fraction:
             raise ValueError(
-                "decay_fraction is 0, so distorted_fraction would never fall and the run would "
-                "end on distorted images; use a decay_fraction above 0"
+                f"distorted_last is {self.distorted_last}; allowed: 0 to distorted_fraction, "
+                f"{self.distorted_fraction}"
+            )
+        if self.distorted_last < self.distorted_fraction and not self.decay_fraction:
+            raise ValueError(
+                f"decay_fraction is 0, so distorted_fraction would never fall to distorted_last, "
+                f"{self.distorted_last}; use a decay_fraction above 0, or equal fractions"
             )
         if self.draws < 1:
             raise ValueError(f"draws is {self.draws}; it must be at least 1")

@@ -1,6 +1,8 @@
 """The end of a VAE's training: its learned prior, fitted to the latents of the finished encoder."""
 
+import copy
 import json
+import math
 import sys
 import time
 import zlib
@@ -22,25 +24,31 @@ from training.runs.progress import progress_of
 from training.runs.run_state import RunState, read_tensors
 
 BATCH = 512
+CHECK_EVERY = 50  # steps between two looks at held-out latents
+CHECKED = 4096  # latents looked at, at most
 ENCODER = "encoder"  # key in the state: the checksum of the encoder that the fit is for
+LOWEST = "lowest"  # key in the state: the lowest cross-entropy of held-out latents
 
 
 def fit_prior(
     run: VaeRun,
     vae: VAE,
     data: Dataset,
+    held_out: Dataset | None = None,
     path: Path | None = None,
     stop: GracefulStop | None = None,
 ) -> float:
     """Fit ``vae.prior`` to the encoder's latents of the training images.
 
     Maximum likelihood of z ~ q(z|x), a fresh draw at each step. A prior that was trained jointly
-    continues from its weights.
+    continues from its weights. The weights kept are those to which held-out latents are likeliest:
+    a flow learns the latents of few images by heart, and samples would come close to those images.
 
     Args:
         run: The run's settings.
         vae: In eval mode, without gradients; its prior is changed.
         data: The images it was trained on.
+        held_out: Images it was not trained on; None or empty = the last weights are kept.
         path: State of the fit, written every ``run.save_every`` steps and restored if it exists: an
             interrupted fit ends with the same prior, bit for bit on a CPU. None = no state.
         stop: Its request ends the fit after a step; None = nothing does.
@@ -64,11 +72,13 @@ def fit_prior(
     adam = torch.optim.Adam(vae.prior.parameters(), run.lr, fused=True)
     update = Update(adam, Hardware(mu.device), precision="32")
     noise = torch.Generator().manual_seed(run.seed)
-    state = RunState({"prior": vae.prior}, {"optimizer": update}, noise)
-    state.carried[ENCODER] = _encoder_checksum(vae)
+    kept = copy.deepcopy(vae.prior).requires_grad_(False)
+    state = RunState({"prior": vae.prior, "kept": kept}, {"optimizer": update}, noise)
+    state.carried |= {ENCODER: _encoder_checksum(vae), LOWEST: math.inf}
     if path and _can_resume(path, state.carried[ENCODER]):
         state.load(path)
     started = time.monotonic() - state.seconds
+    checked = _fixed_latents(run, vae, held_out) if held_out and len(held_out) else None
 
     with progress_of(run.prior_steps, state.step, BATCH) as progress:
         while state.step < run.prior_steps and not (stop and stop.requested):
@@ -84,12 +94,20 @@ def fit_prior(
             state.step += 1
             state.seconds = time.monotonic() - started
             progress.update()
+            if checked is not None and state.step % CHECK_EVERY == 0:
+                with torch.no_grad():
+                    found = -float(vae.prior.log_prob(checked).mean())
+                if found < state.carried[LOWEST]:
+                    state.carried[LOWEST] = found
+                    kept.load_state_dict(vae.prior.state_dict())
             ends = state.step == run.prior_steps or (stop and stop.requested)
             if path and (state.step % run.save_every == 0 or ends):
                 state.save(path)
     vae.prior.requires_grad_(False)
     if state.step < run.prior_steps:
         raise Stopped(f"step {state.step} of {run.prior_steps} of the prior's fit")
+    if math.isfinite(state.carried[LOWEST]):
+        vae.prior.load_state_dict(kept.state_dict())
     return state.seconds
 
 
@@ -116,6 +134,16 @@ def _can_resume(path: Path, checksum: float) -> bool:
         reason = one_line(error)
     print(f"cannot resume from {path} ({reason}): the prior's fit starts anew", file=sys.stderr)
     return False
+
+
+def _fixed_latents(run: VaeRun, vae: VAE, data: Dataset) -> Tensor:
+    """Draws (N, Z) of the images' latents, several of each where there are few."""
+    mu, logvar = _posteriors(run, vae, data)
+    mu, logvar = mu[:CHECKED], logvar[:CHECKED]
+    draws = CHECKED // len(mu)
+    noise = torch.Generator().manual_seed(run.seed)
+    epsilon = torch.randn(draws, *mu.shape, generator=noise).to(mu.device)
+    return (mu + epsilon * torch.exp(logvar / 2)).flatten(0, 1)
 
 
 @torch.no_grad()

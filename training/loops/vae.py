@@ -103,8 +103,10 @@ def train_vae(
             assert order is not None
             images = to_pixels(data.images[order[index * batch : (index + 1) * batch][mine]])
             factor = run.learning_rate_factor(state.step, total_steps)
-            if embed:  # a falling fraction, so that the run ends without distortion
-                amounts = distortions(batch, run.distorted_fraction * factor, noise)
+            if embed:
+                first, last = run.distorted_fraction, run.distorted_last
+                fraction = last + (first - last) * factor
+                amounts = distortions(batch, embed.kinds, fraction, noise)
                 amounts = amounts[mine].to(device)
                 images = distorted(images, amounts)
             if run.pixels == "binarised":
@@ -175,7 +177,9 @@ def train_vae(
     priors = Path("prior.safetensors"), Path("best-prior.safetensors")
     if folder and fits:
         with GracefulStop() as stop_signal:
-            state.seconds += fit_prior(run, ema.network, data, folder / priors[0], stop_signal)
+            state.seconds += fit_prior(
+                run, ema.network, data, held_out, folder / priors[0], stop_signal
+            )
             grid = reconstruction_grid(ema.network, to_pixels(first_images(data, 20)), run.seed)
             save_grid(folder / "samples" / "prior.png", grid, columns=10)
             if len(held_out):
@@ -187,7 +191,9 @@ def train_vae(
                 else:
                     if stop_signal.requested:
                         raise Stopped("the first of two fits of the prior")
-                    spent = fit_prior(run, best_vae, data, folder / priors[1], stop_signal)
+                    spent = fit_prior(
+                        run, best_vae, data, held_out, folder / priors[1], stop_signal
+                    )
                     state.seconds += spent
                     seconds += spent
                 best.save(folder, best_vae, int(about["step"]), float(about["value"]), seconds)

@@ -286,6 +286,10 @@ def test_help_without_a_command_names_them_all(
             "vae --distorted-fraction .5 --decay-fraction 0",
             "decay_fraction is 0, so distorted_fraction",
         ),
+        (
+            "vae --distorted-fraction .5 --distorted-last .6",
+            "distorted_last is 0.6; allowed: 0 to distorted_fraction, 0.5",
+        ),
         ("vae --prior-fit late", "unknown prior_fit 'late'; available: after, joint"),
         ("vae --preset dense --prior-fit joint", "prior_fit is joint, but the network has no"),
         (

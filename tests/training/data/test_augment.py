@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.tiny import state, train, vae_run
-from training.data.augment import LIMITS, ConditionEmbedding, distorted, distortions
+from training.data.augment import LIMITS, ConditionEmbedding, distorted, distortions, kinds
 from training.data.dataset import Dataset
 from training.loops import vae as train_vae
 from training.networks.configs import VaeConfig
@@ -81,20 +81,47 @@ def test_a_shear_moves_rows_against_each_other() -> None:
 
 
 def test_values_stay_in_range_and_the_border_goes_on() -> None:
-    found = distorted(torch.ones(20, 3, 9, 9), distortions(20, 1.0, torch.Generator()))
+    found = distorted(torch.ones(20, 3, 9, 9), distortions(20, kinds(1), 1.0, torch.Generator()))
     assert found.max() <= 1
     assert found.min() == pytest.approx(1, abs=1e-5)
 
 
+def lit(kind: int, images: Tensor) -> Tensor:
+    """In the strongest light of one kind."""
+    amounts = torch.zeros(len(images), kinds(3))
+    amounts[:, len(LIMITS) + kind] = 1
+    return distorted(images, amounts)
+
+
+def test_pictures_in_colour_are_seen_in_other_light() -> None:
+    images = 0.3 + 0.2 * torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    brighter, stronger, coloured, warmer = (lit(kind, images) for kind in range(4))
+    assert torch.allclose(brighter, images + 0.15, atol=1e-5)
+    assert torch.allclose(stronger.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)), atol=1e-5)
+    spreads = stronger.flatten(1).std(dim=1) / images.flatten(1).std(dim=1)
+    assert spreads.tolist() == pytest.approx([1.284, 1.284], abs=1e-2)
+    assert torch.allclose(coloured.mean(dim=1), images.mean(dim=1), atol=1e-5)
+    assert (coloured.std(dim=1) > 1.4 * images.std(dim=1)).all()
+    assert torch.allclose(warmer[:, 0] - images[:, 0], torch.full((), 0.08), atol=1e-5)
+    assert torch.allclose(warmer[:, 1], images[:, 1], atol=1e-5)
+    assert torch.allclose(images[:, 2] - warmer[:, 2], torch.full((), 0.08), atol=1e-5)
+
+
+def test_a_colour_vae_is_told_of_the_light() -> None:
+    vae = VaeConfig(latent_dim=3, image_size=8, image_channels=3, channels=(4, 4), hidden=8)
+    assert ConditionEmbedding(VAE(vae)).kinds == kinds(3) == 10
+    assert kinds(1) == 6
+
+
 def test_a_fraction_of_the_rows_is_distorted() -> None:
-    amounts = distortions(4000, 0.3, torch.Generator().manual_seed(0))
+    amounts = distortions(4000, 6, 0.3, torch.Generator().manual_seed(0))
     assert amounts.shape == (4000, 6)
     assert amounts.any(dim=1).float().mean().item() == pytest.approx(0.3, abs=0.03)
     drawn = amounts[amounts.any(dim=1)]
     assert drawn.abs().max() <= 1
     assert torch.allclose(drawn.mean(dim=0), torch.zeros(6), atol=0.06)
     assert drawn.min() < -0.95
-    assert not distortions(100, 0.0, torch.Generator()).any()
+    assert not distortions(100, 6, 0.0, torch.Generator()).any()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +153,7 @@ def test_the_condition_of_no_distortion_is_0_and_another_reaches_both_networks(
 
 def test_any_amounts_are_rotation_times_shear_times_scale_and_a_shift() -> None:
     images = torch.rand(5, 1, 20, 20)
-    amounts = distortions(5, 1.0, torch.Generator().manual_seed(3))
+    amounts = distortions(5, 6, 1.0, torch.Generator().manual_seed(3))
     x, y, angle, across, down, shear = (amounts * torch.tensor(LIMITS)).double().unbind(1)
     maps = []
     for row in range(5):
@@ -149,9 +176,9 @@ def test_a_run_conditions_on_what_it_did_and_does_it_to_fewer_and_fewer(
     conditions: list[Tensor] = []
     shown: list[Tensor] = []
 
-    def note_fraction(count: int, fraction: float, noise: torch.Generator) -> Tensor:
+    def note_fraction(count: int, of: int, fraction: float, noise: torch.Generator) -> Tensor:
         fractions.append(fraction)
-        return distortions(count, fraction, noise)
+        return distortions(count, of, fraction, noise)
 
     def note_images(images: Tensor, amounts: Tensor) -> Tensor:
         done.append((amounts, distorted(images, amounts)))
@@ -169,8 +196,9 @@ def test_a_run_conditions_on_what_it_did_and_does_it_to_fewer_and_fewer(
     monkeypatch.setattr(train_vae, "distorted", note_images)
     monkeypatch.setattr(ConditionEmbedding, "forward", note_condition)
     monkeypatch.setattr(train_vae, "negative_elbo", note_shown)
-    train(vae_run(distorted_fraction=0.8, decay_fraction=1.0), digits, tmp_path)
-    assert fractions == pytest.approx([0.8 * (1 - step / 12) for step in range(12)])
+    run = vae_run(distorted_fraction=0.8, distorted_last=0.2, decay_fraction=1.0)
+    train(run, digits, tmp_path)
+    assert fractions == pytest.approx([0.2 + 0.6 * (1 - step / 12) for step in range(12)])
     assert len(done) == len(conditions) == len(shown) == 12
     for (amounts, images), condition, seen in zip(done, conditions, shown, strict=True):
         assert torch.equal(amounts, condition)

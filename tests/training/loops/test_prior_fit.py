@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.training.tiny import RUNS, assert_same, state, train, vae_run
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, to_pixels
 from training.loops.heldout import HeldOutBound
 from training.loops.prior_fit import fit_prior
+from training.networks.configs import VaeConfig
+from training.networks.prior import FlowPrior
 from training.networks.vae import VAE
 from training.optim.hardware import Update
 from training.runs.interrupts import Stopped
@@ -119,7 +121,7 @@ def test_a_state_of_a_fit_that_is_none_of_this_encoder_costs_the_fit_alone(
     train(run, digits, parts, 11)
     other = train(dataclasses.replace(run, seed=5), digits, tmp_path / "other", 12)
     assert isinstance(other, VAE)
-    fit_prior(run, other, digits, path)
+    fit_prior(run, other, digits, None, path)
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:1000])
     capsys.readouterr()
@@ -188,6 +190,32 @@ def test_the_fitted_prior_goes_where_the_encoder_puts_images(
     assert (drawn.std(0) < 0.6).all()  # the posteriors' own deviation is e^-1.5 = 0.22
     assert_same(decoder, vae.decoder.state_dict())
     assert not any(parameter.requires_grad for parameter in vae.parameters())
+
+
+def test_of_few_images_the_prior_is_kept_that_fits_others_best(digits: Dataset) -> None:
+    """A flow with weights to spare, and eight images: it learns them by heart."""
+    network = VaeConfig(
+        latent_dim=3, image_size=8, channels=(4, 4), hidden=8, prior_layers=4, prior_hidden=64
+    )
+    settings = vae_run(network=network, prior_steps=300, lr=1e-2)
+    few, others = (
+        dataclasses.replace(digits, images=digits.images[rows], labels=digits.labels[rows])
+        for rows in (slice(8), slice(8, 40))
+    )
+    fits = []
+    for held_out in (None, others):
+        torch.manual_seed(0)
+        vae = VAE(settings.network).eval().requires_grad_(False)
+        vae.encoder.head.weight[:3] *= 300  # latents about 0, far apart, each image's in a dot
+        vae.encoder.head.bias[:3] -= vae.encode(to_pixels(few.images))[0].mean(dim=0)
+        vae.encoder.head.bias[3:] = -6.0
+        fit_prior(settings, vae, few, held_out)
+        mu, logvar = vae.encode(to_pixels(others.images))
+        fits.append(float(-vae.prior.log_prob(mu + torch.exp(logvar / 2)).mean()))
+    last, kept = fits
+    assert kept < last - 1
+    fresh = FlowPrior(3, 4, 64).requires_grad_(False)
+    assert kept < float(-fresh.log_prob(mu).mean())  # and it was fitted
 
 
 def test_a_joint_prior_is_fitted_on_from_where_it_is(digits: Dataset, tmp_path: Path) -> None:
