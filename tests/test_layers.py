@@ -411,7 +411,7 @@ def test_nothing_is_ever_unpickled(package: str) -> None:
             for name in used(source)
             if top(name) == "torch" and name.rpartition(".")[2] in ("load", "save")
         }
-        if module == "training.importing.torch_module":  # reads numbers alone
+        if module == "training.importing.weights":  # reads numbers alone
             assert source.count("torch.load(") == source.count("weights_only=True") == 1
             names -= {"torch.load"}
         assert not names, f"{module} uses {names}"

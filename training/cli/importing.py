@@ -115,6 +115,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 def import_generator(arguments: argparse.Namespace) -> None:
     """``import``."""
     from training.importing import publish, torch_module
+    from training.importing.weights import load_weights
 
     quantise = None
     if arguments.portable:
@@ -146,11 +147,13 @@ def import_generator(arguments: argparse.Namespace) -> None:
             "--encoder is of ONNX files; of a module name the method with --encode"
         )
     print(f"running {source}, which is your own code", flush=True)
-    module = torch_module.load_module(
-        source, _arguments(arguments.arg), shlex.split(arguments.argv)
-    )
+    try:
+        argv = shlex.split(arguments.argv)
+    except ValueError as error:
+        raise GeneratorError(f"--argv is {arguments.argv!r}: {error}") from error
+    module = torch_module.load_module(source, _arguments(arguments.arg), argv)
     if arguments.weights is not None:
-        torch_module.load_weights(module, arguments.weights, arguments.key)
+        load_weights(module, arguments.weights, arguments.key)
     else:
         print("no --weights: the module is imported with those it was built with", flush=True)
     if options.labels and options.label_form is None:

@@ -165,7 +165,7 @@ def _cast_ends(graph: Any, name: str) -> None:
                 f"{name}: input {end.name} is of type {_type_name(kind)}; noise and pictures are "
                 "floats, a label is an int64 index or a one-hot row of floats"
             )
-        inner = f"genserve.{end.name}"
+        inner = f"genserve.cast.{end.name}"
         for node in graph.node:
             node.input[:] = [inner if used == end.name else used for used in node.input]
         graph.node.insert(0, helper.make_node("Cast", [end.name], [inner], to=kind))
@@ -178,7 +178,7 @@ def _cast_ends(graph: Any, name: str) -> None:
             raise GeneratorError(
                 f"{name}: output {end.name} is of type {_type_name(kind)}, not an image of numbers"
             )
-        inner = f"genserve.{end.name}"
+        inner = f"genserve.cast.{end.name}"
         for node in graph.node:
             node.input[:] = [inner if used == end.name else used for used in node.input]
             node.output[:] = [inner if made == end.name else made for made in node.output]

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import inspect
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,20 @@ from training.importing.card import card, write_picture
 from training.importing.errors import GeneratorError
 from training.importing.generator import Decoder, Floats, InTorch, Quantise, Say, with_encoder
 from training.importing.onnx_file import read_onnx
-from training.importing.options import Options, parse_noise
+from training.importing.options import Options, noise_inputs
 from training.importing.signature import image_shape
-from training.importing.torch_export import Method, check_layers, check_pass, export
+from training.importing.torch_export import export, label_place, named_noise, torch_inputs
+from training.importing.torch_pass import Method, as_served, check_layers, check_pass, run_torch
 from training.importing.trial import EXACT, SLOW_S, Trial
 from training.networks.checkpoint import save
 from training.networks.configs import GRAPH, Operation
 from training.networks.files import CheckpointError
-from training.networks.graph.config import RANGES, Noise
+from training.networks.graph.config import RANGES
 from training.networks.graph.onnx_file import graph_path
 from training.networks.graph.rows import Feed
-from training.networks.header import NAME, Description, read
+from training.networks.header import Description, read
 
 QUEUE_MS = 1000  # the service's default of max_queue_ms, by which a slow generator is judged
-# What authors call the argument of the class.
-_LABEL_NAMES = ("label", "labels", "y", "c", "cls", "class_labels", "class_label", "classes")
 
 
 def import_onnx(
@@ -77,12 +75,14 @@ def publish_module(
 ) -> Path:
     """Publish a module that is in memory, so that the service can serve it.
 
+    It is left as it is: on its device, in its mode and its type of numbers.
+
     Args:
         module: Its ``method`` takes a batch of latents, then labels if there are classes, and
             returns images (B, C, H, W), (B, H, W, C), or rows of pixels.
         name: To serve it under.
-        latent: The shape of one image's noise: ``100``, ``(100, 1, 1)``; or for several inputs in
-            the order of the arguments a list of texts such as ``"100"`` and ``"4x8x8:uniform"``.
+        latent: The shape of one image's noise: ``100``, ``(100, 1, 1)``, ``"4x8x8:uniform"``; or
+            for several inputs in the order of the arguments a list of such shapes and texts.
         store: Folder of checkpoints.
         labels: Class names by index.
         output: Numbers of black and of full intensity; None = told by the samples.
@@ -98,23 +98,19 @@ def publish_module(
     Raises:
         GeneratorError: it cannot be served as it is; says why and what to do.
     """
-    parts = [latent] if isinstance(latent, int | tuple) else list(latent)
-    noise = [
-        parse_noise(part)
-        if isinstance(part, str)
-        else Noise("", (part,) if isinstance(part, int) else tuple(part))
-        for part in parts
-    ]
+    if isinstance(labels, str | int):
+        raise GeneratorError(f"labels are {labels!r}; give a list of names: ['cat', 'dog']")
     text = None
     if output is not None:
-        text = next((key for key, pair in RANGES.items() if pair == tuple(output)), None)
+        given = tuple(output) if isinstance(output, Iterable) else ()
+        text = next((key for key, pair in RANGES.items() if pair == given), None)
         if text is None:
             raise GeneratorError(f"output is {output}; allowed: (0, 1), (-1, 1), (0, 255)")
     chosen = Options(
         name=name,
         store=Path(store),
-        labels=tuple(labels),
-        latent=tuple(noise),
+        labels=tuple(map(str, labels)),
+        latent=noise_inputs(latent),
         range=text,
         label_form=label_form if labels else None,
         **options,
@@ -131,10 +127,38 @@ def import_torch(
     quantise: Quantise | None = None,
 ) -> Path:
     """Import a torch module: export it, and compare it with torch. As ``import_onnx``."""
-    module = module.cpu().eval()
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        raise GeneratorError(
+            f"it is a {type(module).__name__}, not a torch.nn.Module of Python code"
+        )
+    for name in filter(None, (method, encode)):
+        if not callable(getattr(module, name, None)):
+            raise GeneratorError(
+                f"{type(module).__name__} has no method {name}{_listed(type(module))}"
+            )
     check_layers(module)
-    noise = _named_noise(options.latent)
-    inputs = _torch_inputs(noise, options, _label_place(module, method))
+    with as_served(module):
+        return _import_served(module, method, encode, options, say, quantise)
+
+
+def _listed(kind: type) -> str:
+    """The methods of a class that are its author's."""
+    own = [c for c in kind.__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
+    names = [n for c in own for n, value in vars(c).items() if callable(value) and n[0] != "_"]
+    return f"; its methods are {', '.join(dict.fromkeys(names))[:300]}" if names else ""
+
+
+def _import_served(
+    module: nn.Module,
+    method: str,
+    encode: str | None,
+    options: Options,
+    say: Say,
+    quantise: Quantise | None,
+) -> Path:
+    """As ``import_torch``, of a module ``as_served``."""
+    noise = named_noise(options.latent)
+    inputs = torch_inputs(noise, options, label_place(module, method))
     decoder, images = _decoder_pass(module, method, inputs, options)
     name = type(module).__name__
     say(f"{name}: {method} gives {list(images.shape[1:])} for each latent; exporting it")
@@ -175,46 +199,15 @@ def _encoder_pass(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Pictures of the shape that encode takes, images or rows of pixels, and what it gives."""
     pictures = torch.rand(2, *shape)
+    fits = "does it take pictures of this shape?"
     try:
-        return pictures, check_pass(encoder, [pictures])
-    except GeneratorError:
+        return pictures, check_pass(encoder, [pictures], fits)
+    except GeneratorError as error:
         flat = pictures.flatten(1)
-        return flat, check_pass(encoder, [flat])
-
-
-def _named_noise(latent: Sequence[Noise]) -> tuple[Noise, ...]:
-    """Noise inputs with names for a graph that is exported here."""
-    if not latent:
-        raise GeneratorError("the shape of the latent is not known: give --latent, such as 100")
-    return tuple(
-        dataclasses.replace(part, name=part.name or ("z" if not index else f"noise{index}"))
-        for index, part in enumerate(latent)
-    )
-
-
-def _label_place(module: nn.Module, method: str) -> int | None:
-    """Which argument of the method is the label, by its name; None = not told, so the last."""
-    names = list(inspect.signature(getattr(module, method)).parameters)
-    return next((i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES), None)
-
-
-def _torch_inputs(
-    noise: Sequence[Noise], options: Options, label_place: int | None
-) -> dict[str, Tensor]:
-    inputs = {part.name: torch.randn(2, *part.shape) for part in noise}
-    for part in noise:
-        if part.distribution == "categorical":
-            inputs[part.name] = torch.zeros(2, *part.shape)
-            inputs[part.name][..., 0] = 1
-    if options.labels:
-        classes = len(options.labels)
-        index = torch.arange(2) % classes
-        one_hot = options.label_form == "one_hot"
-        label = nn.functional.one_hot(index, classes).float() if one_hot else index
-        places = list(inputs.items())
-        places.insert(len(places) if label_place is None else label_place, ("label", label))
-        return dict(places)
-    return inputs
+        try:
+            return flat, check_pass(encoder, [flat], fits)
+        except GeneratorError:
+            raise error from None
 
 
 def _in_torch(method: Method, names: Sequence[str]) -> InTorch:
@@ -222,8 +215,7 @@ def _in_torch(method: Method, names: Sequence[str]) -> InTorch:
 
     def compute(feed: Feed) -> list[Floats]:
         tensors = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in names]
-        with torch.no_grad():
-            return [output.numpy() for output in method(*tensors)]
+        return [output.float().numpy() for output in run_torch(method, tensors)]
 
     return compute
 
@@ -239,11 +231,6 @@ def _publish(
 ) -> Path:
     """Try the graphs, describe them, and write the checkpoint."""
     path = options.store / f"{options.name}.safetensors"
-    if not NAME.fullmatch(options.name):
-        raise GeneratorError(
-            f"{options.name!r} is not a valid name; allowed: 1 to 64 lower-case letters, digits, "
-            "'.', '_' and '-', the first a letter or digit"
-        )
     if path.exists() and not options.replace:
         raise GeneratorError(f"{path} exists; choose another --name, or replace it with --replace")
     generator = Decoder(model, options, source, "decode" if encoder is not None else "generate")

@@ -1,6 +1,6 @@
-"""A torch module of the user's by its path, with its weights.
+"""A torch module of the user's by its path.
 
-This runs the user's own code, on the user's machine; weights are read as numbers, never unpickled.
+This runs the user's own code, on the user's machine.
 """
 
 import ast
@@ -13,22 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from training.data.dataset import import_torchvision
-from training.importing.errors import GeneratorError
+from training.importing.errors import GeneratorError, said
 
 T = TypeVar("T")
 
-# Where training scripts keep a network's weights in a file with others, best first.
-_KEYS = ("g_ema", "ema", "netG", "generator", "G", "state_dict", "model_state_dict", "model")
 _PATH = re.compile(r"(?P<place>.+):(?P<name>[A-Za-z_]\w*)")
 
 
 def load_module(path: str, arguments: Mapping[str, Any], argv: Sequence[str] = ()) -> nn.Module:
-    """The module that ``path`` names, in eval mode on the CPU.
+    """The module that ``path`` names.
 
     Args:
         path: ``package.module:Name``, imported; or ``folder/file.py:Name``, of which only what Name
@@ -51,13 +47,17 @@ def load_module(path: str, arguments: Mapping[str, Any], argv: Sequence[str] = (
         found = getattr(holder, name, None)
         if found is None:
             raise GeneratorError(f"{place} has no {name}{_listed(_modules_in(holder, place))}")
-        module = found if isinstance(found, nn.Module) else _built(path, found, arguments)
+        module = _built(path, found, arguments) if _builds(found) else found
     finally:
         sys.argv = old_argv
         sys.path.pop(0)
     if not isinstance(module, nn.Module):
         raise GeneratorError(f"{path} gives a {type(module).__name__}, not a torch.nn.Module")
-    return module.cpu().eval().requires_grad_(False)
+    return module
+
+
+def _builds(found: Any) -> bool:
+    return callable(found) and not isinstance(found, nn.Module)
 
 
 def _with_torchvision(run: Callable[[], T]) -> T:
@@ -93,19 +93,19 @@ def _imported(place: str) -> Any:
             f"{place.replace('.', '/')}.py:Name, and only what Name needs is run"
         ) from error
     except Exception as error:  # the user's code may raise anything
-        raise GeneratorError(f"{place} cannot be imported: {_said(error)}") from error
+        raise GeneratorError(f"{place} cannot be imported: {said(error)}") from error
 
 
 def _built(path: str, found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return _with_torchvision(lambda: found(**arguments))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         try:
             wants = f"{found.__name__}{inspect.signature(found)}"
         except (TypeError, ValueError, AttributeError):
             wants = path
         raise GeneratorError(
-            f"{wants} with {dict(arguments)} fails: {_said(error)}; give its arguments with --arg "
+            f"{wants} with {dict(arguments)} fails: {said(error)}; give its arguments with --arg "
             "NAME=VALUE"
         ) from error
 
@@ -119,7 +119,7 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
     try:
         tree = ast.parse(path.read_text(), str(path))
     except (OSError, SyntaxError, ValueError) as error:
-        raise GeneratorError(f"{path} cannot be read: {_said(error)}") from error
+        raise GeneratorError(f"{path} cannot be read: {said(error)}") from error
     needed, kept = {name}, set[int]()
     changed = True
     while changed:
@@ -144,7 +144,7 @@ def _run_part(path: Path, name: str) -> types.ModuleType:
         _with_torchvision(lambda: exec(code, module.__dict__))  # noqa: S102
     except (Exception, SystemExit) as error:
         raise GeneratorError(
-            f"{path}: what {name} needs of it fails: {_said(error)}; options of its command line "
+            f"{path}: what {name} needs of it fails: {said(error)}; options of its command line "
             "are given with --argv"
         ) from error
     finally:
@@ -194,86 +194,3 @@ def _touches(statement: ast.stmt, needed: set[str]) -> bool:
         and isinstance(owner, ast.Name)
         and owner.id in needed
     )
-
-
-def load_weights(module: nn.Module, path: Path, key: str | None = None) -> None:
-    """Fill a module with weights of a ``.safetensors`` file, or of one that ``torch.save`` wrote.
-
-    Args:
-        key: Of the weights in a file with several; None = found.
-
-    Raises:
-        GeneratorError: the file cannot be read without running code from it, or does not fit.
-    """
-    tensors = _tensors(path, key)
-    wanted = set(module.state_dict())
-    for prefix in ("module.", "_orig_mod.", "generator."):
-        if not wanted & set(tensors) and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    missing, surplus = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted)
-    if missing or surplus:
-        parts = [
-            f"{len(names)} {what}, the first {names[0]}"
-            for what, names in (("are missing", missing), ("do not belong to it", surplus))
-            if names
-        ]
-        raise GeneratorError(f"{path} does not fit {type(module).__name__}: {'; '.join(parts)}")
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise GeneratorError(
-            f"{path} does not fit {type(module).__name__}: {lines[0][:300]}; was it built with "
-            "other arguments? Give them with --arg NAME=VALUE"
-        ) from error
-
-
-def _tensors(path: Path, key: str | None) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise GeneratorError(f"{path} does not exist") from error
-    except Exception as error:  # torch raises many classes for what is no file of weights
-        text = str(error)
-        if "weights_only" in text or "Unsupported" in text:
-            raise GeneratorError(
-                f"{path} holds more than numbers, and reading that would run code from it. Save "
-                "the weights alone: torch.save(generator.state_dict(), 'generator.pth')"
-            ) from error
-        raise GeneratorError(f"{path} is no file of weights: {_said(error)}") from error
-    return _state_of(found, path, key)
-
-
-def _state_of(found: Any, path: Path, key: str | None) -> dict[str, Tensor]:
-    """The weights in what a file holds."""
-    if key is not None:
-        if not isinstance(found, Mapping) or key not in found:
-            has = ", ".join(map(str, found)) if isinstance(found, Mapping) else "no table"
-            raise GeneratorError(f"{path} has no {key!r}; it has {has[:300]}")
-        found = found[key]
-    if _is_state(found):
-        return dict(found)
-    inner = [name for name in found if _is_state(found[name])] if isinstance(found, Mapping) else []
-    if not inner:
-        raise GeneratorError(f"{path} holds no weights: it is a {type(found).__name__}")
-    named = [name for name in _KEYS if name in inner]
-    if len(inner) > 1 and not named:
-        raise GeneratorError(f"{path} holds weights of {', '.join(inner)}: choose with --key NAME")
-    return dict(found[named[0] if named else inner[0]])
-
-
-def _is_state(found: Any) -> bool:
-    return (
-        isinstance(found, Mapping)
-        and bool(found)
-        and all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
-        )
-    )
-
-
-def _said(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}"

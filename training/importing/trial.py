@@ -54,9 +54,9 @@ def session_of(data: bytes, name: str) -> ort.InferenceSession:
             disabled_optimizers=["ConstantFolding"],
         )
     except Exception as error:  # its exceptions have no common class
-        raise GeneratorError(
-            f"{name}: ONNX Runtime cannot load it: {_first_line(error)}"
-        ) from error
+        text = _first_line(error)
+        advice = "; compute in float32, without autocast" if "float16" in text else ""
+        raise GeneratorError(f"{name}: ONNX Runtime cannot load it: {text}{advice}") from error
 
 
 def run(session: ort.InferenceSession, outputs: list[str], feed: Feed, name: str) -> list[Floats]:
@@ -140,6 +140,7 @@ def try_graph(
         _same_count(result, 2 * size, name)
         size, seconds = 2 * size, took
     together = _in_batches(session, outputs, feed, name, size)
+    _check_finite(together, 0, name)
     difference = max(
         _difference(found, [part[: len(found[0])] for part in together]),
         _among_others(session, outputs, feed, name, size, together),
@@ -173,11 +174,7 @@ def _one_by_one(
                 "can be served"
             ) from error
         _same_count(result, 1, name)
-        if not all(np.isfinite(part).all() for part in result):
-            raise GeneratorError(
-                f"{name}: sample {index} has values that are not finite (NaN or infinite): are the "
-                "weights those of this network, and of the last epoch before it diverged?"
-            )
+        _check_finite(result, index, name)
         if took > MOST_S:
             raise GeneratorError(
                 f"{name}: one image takes {took:.1f} s; at most {MOST_S:g} s can be served"
@@ -187,6 +184,19 @@ def _one_by_one(
         if index and took > 1:
             break
     return [np.concatenate(parts) for parts in zip(*results, strict=True)], fastest
+
+
+def _check_finite(result: list[Floats], first: int, name: str) -> None:
+    """Refuse values that are not finite in samples whose first is ``first``."""
+    for part in result:
+        wrong = np.flatnonzero(~np.isfinite(part.reshape(len(part), -1)).all(axis=1))
+        if len(wrong):
+            of = f", the first of {len(wrong)} among {len(part)}" if len(part) > 1 else ""
+            raise GeneratorError(
+                f"{name}: sample {first + wrong[0]} has values that are not finite (NaN or "
+                f"infinite){of}: are the weights those of this network, and of the last epoch "
+                "before it diverged? Is there a log, a root or a quotient without a bound?"
+            )
 
 
 def _same_count(result: list[Floats], count: int, name: str) -> None:

@@ -1,5 +1,9 @@
 """Small generators as users write them, sound and faulty."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -126,3 +130,22 @@ class LabelAsImage(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         return torch.tanh((self.noise(z) + self.label(y))[:, :1])
+
+
+class Changed(Flat):
+    """What it returns is made of its images."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, z: Tensor) -> Any:
+        return self.change(super().forward(z))
+
+
+@dataclass
+class Held:
+    """An output as of libraries."""
+
+    rgb: Tensor
+    loss: float = 0.0

@@ -14,6 +14,11 @@ from training.importing.options import Options
     ("text", "message"),
     [
         ("a hundred", "write its shape, such as 100 or 4x8x8"),
+        ("1e3", "write its shape"),
+        ("-1", "write its shape"),
+        ("4096,4096", "write its shape"),
+        ("4096x4096x4096", "the latent 4096x4096x4096 is not 1 to 6 sides of at least 1, with at"),
+        ("0", "the latent 0 is not"),
         ("100:gauss", "normal, uniform, truncated_normal, sphere, categorical"),
     ],
 )
@@ -30,6 +35,7 @@ def test_a_latent_in_another_form_is_refused(text: str, message: str) -> None:
         ),
         ("x.onnx --classes 2 --labels a,b", "in place of --labels"),
         ("x.onnx --method decode", "--method is of torch modules; x.onnx is an ONNX file"),
+        ("m:G --argv '", '--argv is "\'": No closing quotation'),
         ("x.onnx --weights g.pth", "--weights is of torch modules"),
         ("x.onnx --label-form one_hot", "--label-form is of torch modules"),
         (

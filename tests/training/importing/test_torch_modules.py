@@ -1,24 +1,30 @@
 """Torch modules become checkpoints; what would keep one from being served is told in words."""
 
+import itertools
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tests.training.importing import generators
 from tests.training.tiny import failure
 from training import GeneratorError, publish_module
 from training.__main__ import main
-from training.importing.torch_module import load_module, load_weights
+from training.importing.options import noise_inputs
+from training.importing.torch_module import load_module
+from training.importing.torch_pass import Method
 from training.networks.graph.config import GraphConfig
 from training.networks.header import read
 
 HERE = "tests.training.importing.generators"
+COUNT = itertools.count(1)
 SCRIPT = Path(__file__).with_name("script.py.txt")
 
 
@@ -158,39 +164,114 @@ def test_a_latent_of_another_shape_is_told(tmp_path: Path) -> None:
     assert "are --latent and the labels what it takes?" in message
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_are_read_and_have_to_fit(tmp_path: Path, suffix: str) -> None:
-    torch.manual_seed(1)
-    trained, fresh = generators.Flat(), generators.Flat()
-    path = tmp_path / f"weights.{suffix}"
-    write = torch.save if suffix == "pth" else save_file
-    write(trained.state_dict(), path)
-    load_weights(fresh, path)
-    z = torch.randn(3, 5)
-    assert torch.equal(fresh(z), trained(z))
-    with pytest.raises(GeneratorError, match=r"size mismatch .* built with other arguments"):
-        load_weights(generators.Flat(hidden=9), path)
-    with pytest.raises(GeneratorError, match=r"does not fit Convolutional: .* are missing"):
-        load_weights(generators.Convolutional(), path)
+@pytest.mark.parametrize(
+    ("change", "reason_given"),
+    [
+        (lambda x: None, "returns a NoneType; return the images as one tensor"),
+        (lambda x: [], "returns a list of nothing"),
+        (lambda x: (None, x), "returns a tuple of NoneType, Tensor; return the images as one tens"),
+        (lambda x: {"a": x, "b": x}, "returns a dict with the tensors a, b; return the images"),
+        (lambda x: x.numpy(), "returns a ndarray"),
+        (lambda x: x.mean(), "2 rows in give an output of shape []; its first axis has to be the"),
+        (lambda x: x[:0], "2 rows in give an output of shape [0, 16]"),
+        (lambda x: torch.complex(x, x), "returns torch.complex64 numbers, torch.strided; return d"),
+        (lambda x: x.to_sparse(), "returns torch.float32 numbers, torch.sparse_coo; return dense"),
+        (lambda x: sys.exit(0), "it fails on inputs of shapes [2, 5]: SystemExit: 0"),
+        (lambda x: x.bfloat16() @ x.T, "dtype; got: c10::BFloat16 and float|inputs and weights a"),
+        (lambda x: x + torch.zeros(1, device="meta"), "take that of an input, as in device=z.dev"),
+        (lambda x: x * next(COUNT), "a second pass with the same inputs gives something else"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_told_before_an_export(
+    tmp_path: Path, change: Callable[[Tensor], Any], reason_given: str
+) -> None:
+    message = reason(tmp_path, generators.Changed(change))
+    assert any(part in message for part in reason_given.split("|"))
 
 
-def test_weights_among_others_are_found_or_asked_for(tmp_path: Path) -> None:
-    module, path = generators.Flat(), tmp_path / "x.pth"
-    state = module.state_dict()
-    parallel = {f"module.{name}": value for name, value in state.items()}
-    torch.save({"epoch": 3, "netG": parallel, "netD": {"w": torch.zeros(1)}}, path)
-    load_weights(generators.Flat(), path)
-    torch.save({"one": state, "two": state}, path)
-    with pytest.raises(GeneratorError, match="holds weights of one, two: choose with --key"):
-        load_weights(module, path)
-    load_weights(module, path, "two")
+def test_images_are_found_in_what_holds_them() -> None:
+    z = torch.randn(2, 5)
+    wrapped: list[Callable[[Tensor], Any]] = [
+        lambda x: (x, None),
+        lambda x: {"picture": x, "step": 3},
+        lambda x: {"sample": x, "mask": x > 0},
+        generators.Held,
+    ]
+    for change in wrapped:
+        module = generators.Changed(change).eval()
+        (found,) = Method(module, "forward", encodes=False)(z)
+        assert torch.equal(found, module.model(z))
 
 
-def test_a_pickled_module_is_refused_without_running_it(tmp_path: Path) -> None:
-    path = tmp_path / "whole.pth"
-    torch.save(generators.Flat(), path)
-    with pytest.raises(GeneratorError, match=r"holds more than numbers.*state_dict"):
-        load_weights(generators.Flat(), path)
+def test_of_a_normal_distribution_mean_and_log_variance_are_taken() -> None:
+    posterior = torch.distributions.Normal(torch.zeros(2, 3), torch.full((2, 3), 2.0))
+    module = generators.Changed(lambda x: torch.distributions.Independent(posterior, 1))
+    mean, logvar = Method(module, "forward", encodes=True)(torch.zeros(2, 5))
+    assert torch.equal(mean, torch.zeros(2, 3))
+    assert torch.allclose(logvar, torch.full((2, 3), math.log(4.0)))
+
+
+@pytest.mark.slow
+def test_a_module_of_other_numbers_is_served_in_float32_and_left_as_it_is(tmp_path: Path) -> None:
+    module = generators.Convolutional().half().train()
+    before = {name: (value, value.clone()) for name, value in module.state_dict().items()}
+    options = {"latent": (2, 1, 1), "labels": ["a", "b", "c"], "label_form": "one_hot"}
+    assert published(tmp_path, module, **options).image_shape == (3, 4, 4)
+    assert all(layer.training for layer in module.modules())
+    for name, value in module.state_dict().items():
+        same, copy = before[name]
+        assert value.data_ptr() == same.data_ptr()
+        assert torch.equal(value, copy)
+
+
+def test_modules_without_values_or_python_code_are_refused(tmp_path: Path) -> None:
+    assert "it is on the device meta" in reason(tmp_path, generators.Flat().to("meta"))
+    assert "layers that get their size in the first pass" in reason(tmp_path, nn.LazyLinear(16))
+    with pytest.deprecated_call():
+        traced = torch.jit.trace(generators.Flat().eval(), torch.zeros(2, 5))
+    assert "not a torch.nn.Module of Python code" in reason(tmp_path, traced)
+    message = reason(tmp_path, generators.Autoencoder(), method="decoder")
+    assert "has no method decoder; its methods are encode, decode" in message
+
+
+@pytest.mark.parametrize(
+    ("latent", "shapes"),
+    [
+        (5, [(5,)]),
+        (np.int64(5), [(5,)]),
+        ([4, 8, 8], [(4, 8, 8)]),
+        ("4x8x8", [(4, 8, 8)]),
+        ([5, "2:uniform", (1, 1)], [(5,), (2,), (1, 1)]),
+    ],
+)
+def test_a_latent_is_a_size_a_shape_a_text_or_several(
+    latent: Any, shapes: list[tuple[int, ...]]
+) -> None:
+    assert [part.shape for part in noise_inputs(latent)] == shapes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latent": 5.0}, "latent is 5.0; give a size such as 100, a shape"),
+        ({"latent": []}, "latent is []; give a size"),
+        ({"latent": 10**30}, "is not 1 to 6 sides of at least 1, with at most 262144 numbers"),
+        ({"latent": (5, 0)}, "the latent 5x0 is not"),
+        ({"latent": ["5"] * 65}, "65 noise inputs are given; at most 64"),
+        ({"labels": "cat,dog"}, "give a list of names"),
+        ({"output": (0, 2)}, "output is (0, 2); allowed: (0, 1), (-1, 1), (0, 255)"),
+        (
+            {"labels": ["a"], "label_form": "onehot"},
+            "label_form is 'onehot'; allowed: index, one_hot",
+        ),
+        ({"image": (16,)}, "image is (16,); it is channels, height and width"),
+        ({"name": "My Faces"}, "'My Faces' is not a valid name"),
+    ],
+)
+def test_what_a_notebook_says_is_checked_first(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    assert message in reason(tmp_path, generators.Flat(), **options)
 
 
 def test_of_a_script_only_what_the_class_needs_is_run(
