@@ -38,7 +38,7 @@ def test_forty_lines_of_pytorch_become_a_permalink(start_server: Any, tmp_path: 
             line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "compared with torch on 64 samples" in done.stdout
+    assert "compared with torch on 256 samples" in done.stdout
     assert "the same bits" in done.stdout
     store = serve.rpartition(" ")[2]
     with start_server("--models-dir", str(tmp_path / store), "--workers", "1") as server:

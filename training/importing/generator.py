@@ -29,6 +29,8 @@ InTorch = Callable[[Feed], list[Floats]]  # what torch computes of a graph's inp
 
 MAX_DIFFERENCE = 1e-3  # from torch, of a pixel's range
 PICTURES = 80  # samples in the card's picture
+SAMPLES = 256  # compared with torch, where they take so little time and memory; else the trial's
+MOST_COMPARED_MS, MOST_COMPARED_BYTES = 5e3, 2**26
 
 
 class Decoder:
@@ -158,13 +160,20 @@ class Decoder:
             output=dataclasses.replace(self.config.output, range=pixels),
         )
         self.config = config
-        images = from_graph(raw.copy(), config, len(raw))
-        if len(raw) > 1 and float(np.ptp(images, axis=0).max()) < 1 / 255:
+        if (
+            len(raw) > 1
+            and float(np.ptp(from_graph(raw, config, len(raw)), axis=0).max()) < 1 / 255
+        ):
             say("every sample is the same image: are these the weights, and is the latent used?")
         self._ask_about_classes(say)
+        wanted = _samples(trial, raw, PICTURES if trial.milliseconds < 200 else len(raw))
+        (raw,) = _more([raw], wanted, trial.max_batch, self._pass)
+        images = from_graph(raw, config, len(raw))
         if reference is not None:
-            (expected,) = reference(self._feed(np.arange(len(raw))))
-            theirs = from_graph(expected.reshape(raw.shape).copy(), config, len(raw))
+            expected = np.concatenate(
+                [reference(self._feed(part))[0] for part in _parts(0, len(raw), trial.max_batch)]
+            )
+            theirs = from_graph(expected.reshape(raw.shape), config, len(raw))
             difference = float(np.abs(theirs - images).max())
             differing = float((np.rint(theirs * 255) != np.rint(images * 255)).mean())
             if not difference <= MAX_DIFFERENCE:  # a NaN is not
@@ -179,17 +188,31 @@ class Decoder:
                 max_difference=difference,
                 differing_pixels=differing,
             )
-        if len(images) < PICTURES:
-            more = np.arange(len(images), PICTURES)
-            parts = [
-                from_graph(
-                    run(self._session, [self._output], self._feed(part), "")[0], config, len(part)
-                )
-                for part in np.array_split(more, math.ceil(len(more) / trial.max_batch))
-                if trial.milliseconds < 200
-            ]
-            images = np.concatenate([images, *parts])
         return trial, images
+
+    def _pass(self, indices: NDArray[np.int64]) -> list[Floats]:
+        return run(self._session, [self._output], self._feed(indices), self._source)
+
+
+def _samples(trial: Trial, rows: Floats, otherwise: int) -> int:
+    """SAMPLES, if so many rows are had in little time and memory."""
+    cheap = trial.milliseconds * SAMPLES < MOST_COMPARED_MS
+    return SAMPLES if cheap and rows[0].nbytes * SAMPLES <= MOST_COMPARED_BYTES else otherwise
+
+
+def _parts(first: int, end: int, size: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + size, end)) for start in range(first, end, size)]
+
+
+def _more(
+    outputs: list[Floats],
+    wanted: int,
+    size: int,
+    compute: Callable[[NDArray[np.int64]], list[Floats]],
+) -> list[Floats]:
+    """The outputs and those of the samples that follow, up to ``wanted`` of them."""
+    parts = [outputs, *map(compute, _parts(len(outputs[0]), wanted, size))]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def with_encoder(
@@ -227,6 +250,9 @@ def with_encoder(
     def feed(indices: NDArray[np.int64]) -> Feed:
         return {picture: to_graph(images[indices % len(images)], pixels)}
 
+    def encoded(indices: NDArray[np.int64]) -> list[Floats]:
+        return run(session, list(ends.outputs[:2]), feed(indices), name)
+
     outputs, trial = try_graph(session, names, feed, name, config.max_batch)
     size = config.latent_dim
     if math.prod(outputs[0].shape[1:]) != size:
@@ -243,16 +269,21 @@ def with_encoder(
     )
     graph = Graph(hashlib.sha256(data).hexdigest(), 0, 0.0, 0.0)
     if reference is not None:
-        given = feed(np.arange(len(outputs[0])))
-        rows = next(iter(given.values()))
-        expected = reference({"picture": rows.reshape(len(rows), *map(int, row))})
+        wanted = min(_samples(trial, images, len(outputs[0])), len(images))
+        outputs = _more(outputs, wanted, trial.max_batch, encoded)
+        expected = [
+            reference({"picture": rows.reshape(len(rows), *map(int, row))})
+            for part in _parts(0, len(outputs[0]), trial.max_batch)
+            for rows in feed(part).values()
+        ]
         differences = [
             np.abs(one - other) / np.maximum(np.abs(other), 1)
-            for one, other in zip(outputs, expected, strict=False)
+            for one, *others in zip(outputs, *expected, strict=False)
+            for other in [np.concatenate(others)]
         ]
         worst = max(float(part.max()) for part in differences)
         if not worst <= MAX_DIFFERENCE:
             raise GeneratorError(f"{name}: the exported graph differs from torch by {worst:.1e}")
-        graph = dataclasses.replace(graph, samples=len(rows), max_difference=worst)
+        graph = dataclasses.replace(graph, samples=len(outputs[0]), max_difference=worst)
     say(f"encode gives {', '.join(names)}: {size} numbers a picture")
     return done, data, graph

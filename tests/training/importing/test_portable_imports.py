@@ -72,7 +72,7 @@ def imported(folder: Path, model: Any, name: str, **more: Any) -> tuple[Path, li
 def test_a_chain_is_graded_portable_and_says_what_it_costs(tmp_path: Path, last: str) -> None:
     plain, _ = imported(tmp_path, chain(last=last), "plain")
     quantised, said = imported(tmp_path, chain(last=last), "quantised", quantise=portable_graph)
-    assert any(line.startswith("portable: of 80 images the pixels differ by") for line in said)
+    assert any(line.startswith("portable: of 256 images the pixels differ by") for line in said)
     described = read(quantised).description
     assert described.portable
     assert not read(plain).description.portable

@@ -59,10 +59,10 @@ def test_the_seed_articles_generator_is_imported_from_its_pth(
     )
     said = capsys.readouterr().out
     assert "which is your own code" in said
-    assert "compared with torch on 64 samples" in said
+    assert "compared with torch on 256 samples" in said
     assert "rows alone and among others: the same bits" in said
     description = read(tmp_path / "store/mine.safetensors").description
-    assert description.graphs["generate"].samples == 64
+    assert description.graphs["generate"].samples == 256
     assert description.graphs["generate"].max_difference < 1e-5
     config = description.network
     assert isinstance(config, GraphConfig)
@@ -121,7 +121,7 @@ def test_an_autoencoders_two_methods_are_published(tmp_path: Path) -> None:
     assert config.posterior == ("mu", "logvar")
     assert config.output.range == "0..1"
     graphs = read(tmp_path / "mine.safetensors").description.graphs
-    assert graphs["encode"].samples == 64
+    assert graphs["encode"].samples == 256
     assert graphs["encode"].max_difference < 1e-5
 
 
