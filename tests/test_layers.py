@@ -99,7 +99,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
 # folder may.
 LIBRARIES = {
     "app": {
-        "anyio": {"api", "oip"},
+        "anyio": {"api"},
         "asyncio": {"batching", "codec", "core", "http", "process"},
         "fastapi": {"api", "oip", "main", "process"},
         "fastapi_offline": {"main"},

@@ -2,21 +2,19 @@
 
 from dataclasses import asdict
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from app.api.bodies.pictures import read_file
 from app.api.common import Endpoint, json_response, service_of
 from app.api.parameters.declared import TimeoutMs
 from app.core.service import Service
+from app.core.threads import in_thread
 from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
 from app.formats import provenance
 from app.http.disconnect import client_disconnected
 from app.rendering.schemas import RecipeBody, Verification
 from app.seeds import list_text
 from app.settings import Settings
-
-_READERS = CapacityLimiter(2)  # threads; each for up to 10 ms, for 8 MB
 
 
 def verify(settings: Settings) -> Endpoint:
@@ -31,7 +29,7 @@ def verify(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             data = await read_file(request, settings.max_body_bytes)
-            picture = await to_thread.run_sync(provenance.read_recipe, data, limiter=_READERS)
+            picture = await in_thread(provenance.read_recipe, data)  # up to 10 ms, for 8 MB
             recipe = parse_recipe(picture, settings.max_n)
             regenerated = await regenerate(service, recipe, context)
             if regenerated is None:

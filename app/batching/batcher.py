@@ -265,6 +265,7 @@ class Batcher(Generic[Key, Row, Result]):
                 self._changed()
                 if pieces := self._scheduler.take(key, now):
                     await self._call(key, pieces)
+                del pieces  # the next batch may be hours away, and requests hold their bodies
             elif self._closing:  # nothing is queued, for then all that is queued is due
                 return
             else:

@@ -157,9 +157,10 @@ class CodecPool:
         except FullError as error:
             raise self._refusal(job.kind, turns, error) from error
         outcome, started = "failed", self._clock()
+        left = _ClientWatch(disconnected)
         try:
             async with asyncio.timeout(max(0.0, deadline - started)) as limit:
-                with _looking_for_client(disconnected, limit) as left:
+                with left.watch(limit):
                     await granted.wait()
                     started = self._clock()
                     if job.cheap:
@@ -170,8 +171,8 @@ class CodecPool:
             outcome = "done"
             return result
         except TimeoutError as error:
-            outcome = "left" if left() else "deadline"
-            if left():
+            outcome = "left" if left.found else "deadline"
+            if left.found:
                 raise ClientDisconnectedError("the client has gone away") from error
             verb = "written" if isinstance(job, EncodingJob) else "read"
             raise DeadlineExceededError(
@@ -237,32 +238,43 @@ class CodecPool:
         )
 
 
-@contextlib.contextmanager
-def _looking_for_client(
-    disconnected: Callable[[], bool] | None, limit: asyncio.Timeout
-) -> Iterator[Callable[[], bool]]:
-    """End ``limit`` when the client leaves; yields whether it has."""
-    loop = asyncio.get_running_loop()
-    has_left = False
-    timer: asyncio.TimerHandle | None = None
+class _ClientWatch:
+    """Ends a timeout when the client leaves. ``found``: whether it has left.
 
-    def look() -> None:
-        nonlocal has_left, timer
+    Args:
+        disconnected: Whether the client has left; None = nobody looks.
+    """
+
+    def __init__(self, disconnected: Callable[[], bool] | None) -> None:
+        self.found = False
+        self._disconnected = disconnected
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def watch(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Look from time to time, and end ``limit``."""
+        if self._disconnected is None:
+            yield
+            return
+        self._look_later(limit)
+        try:
+            yield
+        finally:
+            assert self._timer
+            self._timer.cancel()
+
+    def _look_later(self, limit: asyncio.Timeout) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look, limit)
+
+    def _look(self, limit: asyncio.Timeout) -> None:
+        assert self._disconnected
         if limit.expired():
             return
-        if disconnected and disconnected():
-            has_left = True
-            limit.reschedule(loop.time())
+        if self._disconnected():
+            self.found = True
+            limit.reschedule(asyncio.get_running_loop().time())
         else:
-            timer = loop.call_later(_LOOK_S, look)
-
-    if disconnected:
-        timer = loop.call_later(_LOOK_S, look)
-    try:
-        yield lambda: has_left
-    finally:
-        if timer:
-            timer.cancel()
+            self._look_later(limit)
 
 
 def _result(job: Job[Result], answer: Message) -> Result:

@@ -136,10 +136,12 @@ class RequestMiddleware:
             stopping = NotReadyError("the service is stopping", retry_after_s=STOPPED_RETRY_S)
             await _send_error(send_with_headers, stopping, scope)
         except Exception as error:
-            service_error = as_service_error(error, request_id)
+            # No further name for the error: its traceback holds this frame, and this frame would
+            # hold it. The body would stay in memory until the garbage collector comes by.
             if status:
+                as_service_error(error, request_id)  # logs it
                 raise ResponseCutError from error
-            await _send_error(send_with_headers, service_error, scope)
+            await _send_error(send_with_headers, as_service_error(error, request_id), scope)
         finally:
             for release in scope["state"].get(_AT_END, ()):
                 release()

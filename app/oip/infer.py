@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
 from fastapi import Header, Request, Response
 from pydantic import Field
 
@@ -18,6 +17,7 @@ from app.batching.ticket import Timing
 from app.core.pieces import joined
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
+from app.core.threads import in_thread
 from app.engines.rows import Sample
 from app.formats.encoding import PictureEncoding
 from app.formats.media_types import JSON, PNG
@@ -42,7 +42,6 @@ from app.settings import Settings
 
 BINARY = "application/octet-stream"
 JSON_SIZE_HEADER = "Inference-Header-Content-Length"
-_INFLATERS = CapacityLimiter(2)  # threads
 
 JsonSize = Annotated[
     Annotated[int, Field(ge=0), PLAIN] | None,
@@ -161,7 +160,7 @@ async def _read(
     names = (str(request.path_params["model"]), model.name)
 
     if coding:
-        body = await to_thread.run_sync(inflate, body, coding, limit, limiter=_INFLATERS)
+        body = await in_thread(inflate, body, coding, limit)
     end = json_end(body, json_size)
     parsed = await service_of(request).pictures.parse_json(body[:end], context)
     return parse_request(parsed, body, end, signature, max_rows, names)

@@ -85,6 +85,11 @@ def _parameter(field: Any, place: str) -> _Parameter:
 
     def parse(text: str) -> tuple[Any, list[Any]]:
         value, errors = field.validate(text, {}, loc=location)
+        for error in errors:
+            # The exception of a validator of ours. Its traceback holds frames, and those hold the
+            # errors: all of it would wait for the garbage collector.
+            if cause := error.get("ctx", {}).get("error"):
+                cause.__traceback__ = None
         return value, errors
 
     return _Parameter(field.name, field.alias, field.default, parse)
