@@ -54,17 +54,17 @@ def walk(client: httpx.Client, card: dict[str, Any], among: int) -> str:
     infer = answer("POST", f"/v2/models/{name}/infer", json={"inputs": inputs})
     assert infer.json()["outputs"]
     does += ["verify", "interpolate", "traverse", "dataset", "OIP"]
+    of_class = f"{name}&label={card['labels'][0]}" if card["labels"] else name
     if "decode" in card["operations"]:
         z = [[0.1] * card["latent_dim"]]
-        assert array(f"/decode?model={name}", json={"z": z}).shape[0] == 1
+        assert array(f"/decode?model={of_class}", json={"z": z}).shape[0] == 1
         does.append("decode")
     if "encode" in card["operations"]:
         picture = base64.b64encode(alone.content).decode()
-        (item,) = answer("POST", f"/encode?model={name}", json={"images": [picture]}).json()[
-            "items"
-        ]
+        body = {"images": [picture]}
+        (item,) = answer("POST", f"/encode?model={of_class}", json=body).json()["items"]
         assert len(item["mu"]) == card["latent_dim"]
-        assert array(f"/reconstruct?model={name}", json={"images": [picture]}).shape[0] == 1
+        assert array(f"/reconstruct?model={of_class}", json=body).shape[0] == 1
         does += ["encode", "reconstruct"]
     passes = client.get("/status").json()["models"][name]["operations"]["generate"]["passes"]
     best = min(one["milliseconds"] / one["images"] for one in passes)

@@ -79,6 +79,8 @@ FEATURES: dict[str, GraphConfig] = {
     "decoder": config(graphs=("decode",)),
     "vae": autoencoder(image_shape=(3, 6, 6)),
     "autoencoder": autoencoder(("latent",), noise=(Noise("z", (2, 2, 2)),)),
+    "conditional-vae": autoencoder(label=LABEL, num_classes=3),
+    "conditional-decoder": autoencoder(label=LabelInput("y", "one_hot"), num_classes=3),
     "rgba-autoencoder": autoencoder(("latent",), image_shape=(4, 6, 6)),
 }
 
@@ -174,18 +176,27 @@ def encoder_graph(settings: GraphConfig, seed: int = 1) -> bytes:
     }
     nodes = [helper.make_node("Reshape", [settings.input.name, "flat"], ["pixels_in_a_row"])]
     pixels = math.prod(settings.image_shape)
+    labels: dict[str, Any] = {}
+    if settings.label == LABEL:  # else it takes none, though the decoder does
+        labels = {LABEL.name: (INT64, ())}
+        weights["table"] = random.normal(size=(settings.num_classes, pixels)).astype(np.float32)
+        nodes += [
+            helper.make_node("Gather", ["table", LABEL.name], ["embedded"]),
+            helper.make_node("Add", ["pixels_in_a_row", "embedded"], ["both"]),
+        ]
+    flat = "both" if labels else "pixels_in_a_row"
     for name in settings.posterior:
         size = (pixels, settings.latent_dim)
         weights[f"{name}.matrix"] = (random.normal(size=size) / pixels).astype(np.float32)
         nodes += [
-            helper.make_node("MatMul", ["pixels_in_a_row", f"{name}.matrix"], [f"{name}.flat"]),
+            helper.make_node("MatMul", [flat, f"{name}.matrix"], [f"{name}.flat"]),
             helper.make_node("Reshape", [f"{name}.flat", "shape"], [name]),
         ]
     channels, height, width = settings.image_shape
     nhwc = settings.input.layout == "NHWC"
     image = (height, width, channels) if nhwc else (channels, height, width)
     outputs = dict.fromkeys(settings.posterior, (FLOAT, row))
-    return model(nodes, {settings.input.name: (FLOAT, image)}, outputs, weights)
+    return model(nodes, {settings.input.name: (FLOAT, image)} | labels, outputs, weights)
 
 
 def graphs_of(settings: GraphConfig) -> dict[Operation, bytes]:

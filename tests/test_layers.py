@@ -446,7 +446,8 @@ async def main():
         with service.track_request(None) as caller:
             order = service.generate_request("tiny-cgan-v1", "7", 2, 5, caller)
             made = await service.generate(order)
-            code, _ = await service.encode(service.selector.encoder(None), made.images, caller)
+            vae = service.selector.encoder(None)
+            code, _ = await service.encode(vae, made.images, None, caller)
         print(*{model.backend.engine for model in service.models.values()}, len(code))
 
 asyncio.run(main())

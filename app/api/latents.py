@@ -8,7 +8,14 @@ from fastapi import Depends, Query, Request, Response
 from app.api.bodies.latents import read_latents
 from app.api.bodies.pictures import read_pictures
 from app.api.common import Endpoint, rendering_of, service_of
-from app.api.parameters.declared import EncoderName, FittingQuery, RenderingQuery, Seed, TimeoutMs
+from app.api.parameters.declared import (
+    ClassLabel,
+    EncoderName,
+    FittingQuery,
+    RenderingQuery,
+    Seed,
+    TimeoutMs,
+)
 from app.core.interpolation import draw
 from app.core.pieces import joined
 from app.core.requests import check_seeds
@@ -33,6 +40,7 @@ def encode(settings: Settings) -> Endpoint:
         request: Request,
         fitting: FittingQuery,
         model: EncoderName = None,
+        label: ClassLabel = None,
         seed: Seed = None,
         timeout_ms: TimeoutMs = None,
     ) -> Response:
@@ -40,6 +48,7 @@ def encode(settings: Settings) -> Endpoint:
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             encoder = service.selector.encoder(model)
+            index = service.selector.class_of(encoder, label)
             if seed is not None and not has_posterior(encoder.network):
                 raise InvalidParameterError(
                     f"{encoder.name} encodes a picture to one latent, not to a distribution to "
@@ -54,7 +63,7 @@ def encode(settings: Settings) -> Endpoint:
             if seed is not None:
                 check_seeds(seed, len(uploads))
             images = [upload.image for upload in uploads]
-            posteriors, _ = await service.encode(encoder, images, context)
+            posteriors, _ = await service.encode(encoder, images, _each(index, images), context)
             means = [mu for mu, _ in posteriors]
             fits = await service.fits(encoder, images, means, context)
             headers = {"X-Model": encoder.name, "X-Picture": summary(uploads), **fit_header(fits)}
@@ -74,18 +83,20 @@ def decode(settings: Settings) -> Endpoint:
         request: Request,
         options: RenderingQuery,
         model: EncoderName = None,
+        label: ClassLabel = None,
         timeout_ms: TimeoutMs = None,
     ) -> Response:
         """Decode latents to images."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             decoder = service.selector.decoder(model)
+            index = service.selector.class_of(decoder, label)
             rendering = rendering_of(request, options)
             limit, dim = settings.max_body_bytes, decoder.network.latent_dim
             codec = service.pictures
             latents = await read_latents(request, limit, dim, settings.max_n, codec, context)
             check_size(rendering, decoder.network.image_shape, len(latents))
-            images, timing = await service.decode(decoder, latents, context)
+            images, timing = await service.decode(decoder, latents, _each(index, latents), context)
             metadata = seedless_metadata(decoder, len(images), rendering)
             return await render(service, rendering, images, metadata, timing, context)
 
@@ -115,12 +126,14 @@ def reconstruct(settings: Settings) -> Endpoint:
         columns: Annotated[int | None, Depends(_columns)],
         fitting: FittingQuery,
         model: EncoderName = None,
+        label: ClassLabel = None,
         timeout_ms: TimeoutMs = None,
     ) -> Response:
         """Encode pictures and decode the means: what the model retains of them."""
         service = service_of(request)
         with service.track_request(timeout_ms, client_disconnected(request.receive)) as context:
             encoder = service.selector.encoder(model)
+            index = service.selector.class_of(encoder, label)
             rendering = rendering_of(request, options)
             how = fitting_for(encoder.description.data, *fitting)
             limit, codec = settings.max_body_bytes, service.pictures
@@ -130,14 +143,20 @@ def reconstruct(settings: Settings) -> Endpoint:
             tiles = len(uploads) * (columns or 1)
             check_size(rendering, encoder.network.image_shape, tiles, columns)
             originals = [upload.image for upload in uploads]
-            posteriors, _ = await service.encode(encoder, originals, context)
+            labels = _each(index, originals)
+            posteriors, _ = await service.encode(encoder, originals, labels, context)
             means = [mu for mu, _ in posteriors]
-            images, timing = await service.decode(encoder, means, context)
+            images, timing = await service.decode(encoder, means, labels, context)
             fits = fits_of(encoder, originals, images, means)
             metadata = reconstruction_metadata(encoder, uploads, fits, images, rendering, columns)
             return await render(service, rendering, images, metadata, timing, context)
 
     return reconstruct
+
+
+def _each(index: int | None, rows: Sequence[object]) -> list[int] | None:
+    """The same label for every row; None = the model takes none."""
+    return None if index is None else [index] * len(rows)
 
 
 def _posterior_items(

@@ -83,7 +83,8 @@ class Walk:
             pictures = [*images, *pictures]
         of_pictures: list[Latent] = []
         if pictures:
-            posteriors, _ = await service.encode(self.model, pictures, context)
+            labels = None if self.label is None else [self.label] * len(pictures)
+            posteriors, _ = await service.encode(self.model, pictures, labels, context)
             of_pictures = [mu for mu, _ in posteriors]
         if self.in_z:
             of_seeds = of_pictures[: len(numbers)]
@@ -119,7 +120,8 @@ class Walk:
     ) -> tuple[list[Image], Timing]:
         """The images at latents."""
         if self.in_z:
-            return await service.decode(self.model, latents, context)
+            labels = None if self.label is None else [self.label] * len(latents)
+            return await service.decode(self.model, latents, labels, context)
         return await service.sample(self.model, [Point(z, self.label) for z in latents], context)
 
 
@@ -150,9 +152,8 @@ def resolve_walk(
     numbers = [source for source in sources if isinstance(source, int)]
     files = [source for source in sources if isinstance(source, bytes)]
     if files or (name is None and label is None and len(numbers) < len(sources)):
-        model, index = service.selector.encoder(name), None
-        if label is not None:  # raises the usual error
-            service.resolve(model.name, label, 1, 0)
+        model = service.selector.encoder(name)
+        index = None if label is None else service.selector.class_of(model, label)
     else:
         model, index, _ = service.resolve(name, label, 1, 0)
     if truncation != 1:

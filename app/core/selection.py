@@ -168,6 +168,21 @@ class ModelSelector:
         """
         return self._able(name, self._encoders, "encode")
 
+    def class_of(self, model: StoredModel, label: str | None) -> int | None:
+        """The index of the class that pictures or latents have; None = the model takes none.
+
+        Raises:
+            WrongModelError, InvalidParameterError: it takes none, or needs one.
+        """
+        if label is not None:
+            return self._label(model, label)
+        if model.network.num_classes:
+            raise InvalidParameterError(
+                f"{model.name} encodes and decodes images of a class: give its label",
+                errors=[{"pointer": "?label", "detail": "needed for this model"}],
+            )
+        return None
+
     def decoder(self, name: str | None) -> StoredModel:
         """The model that decodes latents: the one named, else ``default_encoder``, else the only
         one that can.

@@ -43,6 +43,7 @@ from app.engines.rows import (
     Image,
     Latent,
     OperationKey,
+    Picture,
     Point,
     Posterior,
     Reproducibility,
@@ -286,17 +287,31 @@ class Service:
         return images  # type: ignore[return-value]
 
     async def encode(
-        self, model: StoredModel, images: Sequence[Image], context: RequestContext
+        self,
+        model: StoredModel,
+        images: Sequence[Image],
+        labels: Sequence[int] | None,
+        context: RequestContext,
     ) -> tuple[list[Posterior], Timing]:
-        """The posterior of each image of the model's shape. Raises as ``generate``."""
-        results, timing = await self._submit((model.name, "encode"), images, context)
+        """The posterior of each image of the model's shape. Raises as ``generate``.
+
+        Args:
+            labels: One an image; None = the model takes none.
+        """
+        rows = images if labels is None else list(map(Picture, images, labels))
+        results, timing = await self._submit((model.name, "encode"), rows, context)
         return results, timing  # type: ignore[return-value]
 
     async def decode(
-        self, model: StoredModel, latents: Sequence[Latent], context: RequestContext
+        self,
+        model: StoredModel,
+        latents: Sequence[Latent],
+        labels: Sequence[int] | None,
+        context: RequestContext,
     ) -> tuple[list[Image], Timing]:
-        """The image of each latent (Z,). Raises as ``generate``."""
-        results, timing = await self._submit((model.name, "decode"), latents, context)
+        """The image of each latent (Z,). Arguments and errors as in ``encode``."""
+        rows = latents if labels is None else list(map(Point, latents, labels))
+        results, timing = await self._submit((model.name, "decode"), rows, context)
         return results, timing  # type: ignore[return-value]
 
     async def fits(
@@ -322,7 +337,7 @@ class Service:
         """
         if model.description.fit is None or not pictures:
             return None
-        reconstructions, _ = await self.decode(model, means, context)
+        reconstructions, _ = await self.decode(model, means, None, context)
         return fits_of(model, pictures, reconstructions, means)
 
     async def _submit(

@@ -57,7 +57,7 @@ class Backend(ABC):
         Args:
             operation: generate, encode or decode.
             batch: z (B, Z), or to encode: images (B, C, H, W) in [0, 1]. C order.
-            labels: (B,), for ``generate`` of a conditional network.
+            labels: (B,), of a conditional network.
 
         Returns:
             Pixels (B, C, H, W), in [0, 1] or, of a portable graph, as 8-bit levels; or mu and

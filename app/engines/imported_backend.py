@@ -26,9 +26,9 @@ from training.networks.graph.onnx_file import graph_path, read_graph
 from training.networks.graph.rows import (
     Feed,
     decoder_feed,
+    encoder_feed,
     from_graph,
     output_names,
-    to_graph,
 )
 from training.networks.header import Description
 
@@ -97,8 +97,8 @@ class ImportedBackend(Backend):
     def run(self, operation: Operation, batch: Floats, labels: Labels | None) -> tuple[Floats, ...]:
         config = self._config
         if operation == "encode":
-            assert config.input is not None
-            outputs = self._pass("encode", {config.input.name: to_graph(batch, config.input)})
+            names = {end.name for end in self._sessions["encode"].get_inputs()}
+            outputs = self._pass("encode", encoder_feed(config, batch, labels, names))
             latents = [output.reshape(len(batch), -1) for output in outputs]
             if any(part.shape[1] != config.latent_dim for part in latents):
                 raise GraphError(
@@ -150,17 +150,18 @@ def check_signature(
     Raises:
         ValueError: they are not; the message says which.
     """
+    inputs = {end.name: end for end in session.get_inputs()}
     if operation == "encode":
         assert config.input is not None
         wanted = {config.input.name: ("tensor(float)", _image_row(config, config.input))}
     else:
         wanted = {part.name: ("tensor(float)", part.shape) for part in config.noise}
-        if config.label is not None:
-            one_hot = config.label.form == "one_hot"
-            wanted[config.label.name] = (
-                ("tensor(float)", (config.num_classes,)) if one_hot else ("tensor(int64)", ())
-            )
-    inputs = {end.name: end for end in session.get_inputs()}
+    # An encoder may take the label or not.
+    if config.label is not None and (operation != "encode" or config.label.name in inputs):
+        one_hot = config.label.form == "one_hot"
+        wanted[config.label.name] = (
+            ("tensor(float)", (config.num_classes,)) if one_hot else ("tensor(int64)", ())
+        )
     if set(inputs) != set(wanted):
         raise ValueError(f"its inputs are {', '.join(inputs)}; the header has {', '.join(wanted)}")
     for name, (kind, row) in wanted.items():

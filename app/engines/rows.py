@@ -44,9 +44,18 @@ class Point(NamedTuple):
     label: int | None = None
 
 
+class Picture(NamedTuple):
+    """A row of ``encode`` where the model takes labels."""
+
+    image: Image
+    label: int
+
+
 # mu and logvar, each (Z,); no logvar: the model encodes a picture to one latent.
 Posterior = tuple[Latent, Latent | None]
-Row = Sample | Point | Latent | Image  # of ``generate`` the first two, ``decode``, ``encode``
+# Of ``generate`` the first two; of ``decode`` a latent, of ``encode`` an image, and of conditional
+# models a point and a picture.
+Row = Sample | Point | Latent | Image | Picture
 Result = Image | Posterior  # the second of ``encode``
 
 
@@ -84,16 +93,17 @@ def network_inputs(
 
     Returns:
         z (B, Z), or to encode: images (B, C, H, W) in [0, 1]; and labels (B,), None where the
-        network or the operation takes none.
+        network takes none.
     """
-    if operation == "decode":
-        return np.stack(rows), None  # type: ignore[arg-type]
+    labels = None
+    if network.num_classes:
+        labels = np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
     if operation == "encode":
-        return from_levels(np.stack(rows)), None  # type: ignore[arg-type]
-    z = _latents(rows, network)  # type: ignore[arg-type]
-    if not network.num_classes:
-        return z, None
-    return z, np.array([row.label for row in rows], dtype=np.int64)  # type: ignore[union-attr]
+        images = rows if labels is None else [row.image for row in rows]  # type: ignore[union-attr]
+        return from_levels(np.stack(images)), labels  # type: ignore[arg-type]
+    if operation == "decode" and labels is None:
+        return np.stack(rows), None  # type: ignore[arg-type]
+    return _latents(rows, network), labels  # type: ignore[arg-type]
 
 
 def truncated(network: Config, z: Floats, truncations: Sequence[float]) -> Floats:

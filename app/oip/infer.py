@@ -172,8 +172,9 @@ async def _run(
     """The outputs of a request, all of the model's operation, requested or not."""
     model, inputs = served.model, wanted.inputs
     names = {output.name for output, _ in wanted.outputs}
+    labels = inputs["label"].tolist() if "label" in inputs else None
     if served.operation == "encode":
-        posteriors, timing = await service.encode(model, list(inputs["image"]), context)
+        posteriors, timing = await service.encode(model, list(inputs["image"]), labels, context)
         finished_at = time.perf_counter()
         values: Values = {"mu": np.stack([mu for mu, _ in posteriors])}
         logvars = [logvar for _, logvar in posteriors if logvar is not None]
@@ -181,7 +182,7 @@ async def _run(
             values["logvar"] = np.stack(logvars)
         return _Result(values, timing, finished_at)
     if served.operation == "decode":
-        images, timing = await service.decode(model, list(inputs["z"]), context)
+        images, timing = await service.decode(model, list(inputs["z"]), labels, context)
         finished_at = time.perf_counter()
         marks = [PictureMetadata(GENERATED)] * len(images)
         values = await _image_outputs(service, images, names, lambda: marks, context)
@@ -193,10 +194,7 @@ async def _run(
         first = seeds.random_seed(wanted.rows)
         numbers = range(first, first + wanted.rows)
     to_generate = GenerateRequest(model, None, numbers, context)
-    if "label" in inputs:
-        samples = list(map(Sample, numbers, inputs["label"].tolist()))
-    else:
-        samples = to_generate.samples()
+    samples = list(map(Sample, numbers, labels)) if labels else to_generate.samples()
     images, timing = await service.sample(model, samples, context)
     finished_at = time.perf_counter()
     recipes = partial(image_recipes, to_generate, samples, AS_PNG)

@@ -39,18 +39,21 @@ class ProtocolModel(NamedTuple):
         pixels = (*sides, channels) if channels > 1 else tuple(sides)
         latent = (network.latent_dim,)
         images = (Output("image", "UINT8", pixels), Output("png", BYTES, (), by_default=False))
+        classes = network.num_classes
+        needed = self.operation != "generate"  # whose seed draws one
+        label = Input("label", ("INT64",), (), 0, classes - 1, required=needed)
+        labels = (label,) if classes else ()
         if self.operation == "encode":
             image = Input("image", ("UINT8",), pixels, 0, 255)
             posterior = (Output("mu", "FP32", latent), Output("logvar", "FP32", latent))
-            return Signature((image,), posterior[: 1 + has_posterior(network)])
+            return Signature((image, *labels), posterior[: 1 + has_posterior(network)])
         if self.operation == "decode":
             z = Input("z", ("FP32",), latent, -MAX_LATENT, MAX_LATENT)
-            return Signature((z,), images)
+            return Signature((z, *labels), images)
         seed = Input("seed", ("INT64", "UINT64"), (), 0, seeds.MAX_SEED, required=False)
         images_and_seed = (*images, Output("seed", "INT64", ()))
-        if not network.num_classes:
+        if not classes:
             return Signature((seed,), images_and_seed)
-        label = Input("label", ("INT64",), (), 0, network.num_classes - 1, required=False)
         return Signature((seed, label), (*images_and_seed, Output("label", "INT64", ())))
 
     def metadata(self, service: Service) -> ModelMetadata:

@@ -16,7 +16,7 @@ export async function loadModels() {
   // Where the operator has chosen none, the page takes the first that can do it.
   const chosen = (name, able) => models.find((model) => model.name === name) ?? models.find(able);
   defaultModel = chosen(data.default, (model) => model.labels.length) ?? models[0];
-  defaultEncoder = chosen(data.default_encoder, (model) => model.operations.includes("encode"));
+  defaultEncoder = chosen(data.default_encoder, reads);
   maxImages = data.max_n;
 }
 
@@ -38,9 +38,12 @@ export const inkOf = (model) => (model.image_shape[0] === 1 ? "ink" : "photo");
 // A conditional model whose images an encoder can read; undefined = there is none.
 export const generatorFor = (encoder) => conditional().find((model) => compatible(model, encoder));
 
+// Whether it encodes a picture without its class, which nobody knows of a drawing.
+const reads = (model) => model.operations.includes("encode") && !model.labels.length;
+
 // An encoder that can read the images of these models, the default one if it can; undefined = none is
 // served.
-export const encoders = () => models.filter((model) => model.operations.includes("encode"));
+export const encoders = () => models.filter(reads);
 export function encoder(...generators) {
   const fits = (model) => model && generators.every((one) => compatible(one, model));
   return fits(defaultEncoder) ? defaultEncoder : encoders().find(fits);

@@ -125,7 +125,8 @@ def _reconstructed(network: VAE | GraphNetwork, data: Dataset) -> Tensor:
     """Images as decoded from mu: uint8 (N, C, H, W)."""
     images = to_pixels(data.images)
     if isinstance(network, GraphNetwork):
-        return as_served(network.generate(network.encode(images)))
+        labels = data.labels if network.num_classes else None
+        return as_served(network.generate(network.encode(images, labels), labels))
     mu, _ = likelihood.encodings(network, images)
     return torch.cat([as_served(network.decode(part)) for part in mu.split(BATCH)])
 

@@ -11,14 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.importing.errors import GeneratorError
-from training.importing.onnx_file import finish, with_image_input, with_image_output
+from training.importing.onnx_file import finish, rename_input, with_image_input, with_image_output
 from training.importing.options import Options
-from training.importing.signature import assigned_inputs, checked_range, ends_of, image_shape
+from training.importing.signature import (
+    assigned_inputs,
+    checked_range,
+    ends_of,
+    image_shape,
+    picture_and_label,
+)
 from training.importing.trial import Trial, run, session_of, try_graph
 from training.networks.configs import Operation
 from training.networks.golden import golden_inputs, output_digest
 from training.networks.graph.config import MAX_BATCH, GraphConfig, Pixels
-from training.networks.graph.rows import Feed, decoder_feed, from_graph, to_graph
+from training.networks.graph.rows import Feed, decoder_feed, encoder_feed, from_graph
 from training.networks.header import Graph
 from training.networks.noise import latents_of_seeds
 
@@ -226,10 +232,11 @@ def with_encoder(
 ) -> tuple[GraphConfig, bytes, Graph]:
     """The config with its encoder, the encoder's graph, and how well it matches torch."""
     name = f"{source} (encode)"
+    picture, label = picture_and_label(ends_of(model, name), config, name)
+    if label is not None and config.label is not None:
+        rename_input(model, label, config.label.name)
     ends = ends_of(model, name)
-    if len(ends.inputs) != 1:
-        raise GeneratorError(f"{name} takes {', '.join(ends.inputs)}; it has to take one picture")
-    ((picture, (_, row)),) = ends.inputs.items()
+    _, row = ends.inputs[picture]
     layout = "NCHW"
     shape = config.image_shape
     if row != shape:
@@ -246,9 +253,14 @@ def with_encoder(
     session = session_of(data, name)
     names = list(ends.outputs[:2])
     pixels = Pixels(picture, layout, numbers)
+    config = dataclasses.replace(config, input=pixels)
+    taken = {end.name for end in session.get_inputs()}
 
     def feed(indices: NDArray[np.int64]) -> Feed:
-        return {picture: to_graph(images[indices % len(images)], pixels)}
+        """Pictures that decode made, and the labels that it made them of."""
+        indices = indices % len(images)
+        labels = indices % config.num_classes if config.num_classes else None
+        return encoder_feed(config, images[indices], labels, taken)
 
     def encoded(indices: NDArray[np.int64]) -> list[Floats]:
         return run(session, list(ends.outputs[:2]), feed(indices), name)
@@ -263,7 +275,6 @@ def with_encoder(
         names = names[:1]
     done = dataclasses.replace(
         config,
-        input=pixels,
         posterior=tuple(names),
         max_batch=min(config.max_batch, trial.max_batch),
     )
@@ -272,9 +283,9 @@ def with_encoder(
         wanted = min(_samples(trial, images, len(outputs[0])), len(images))
         outputs = _more(outputs, wanted, trial.max_batch, encoded)
         expected = [
-            reference({"picture": rows.reshape(len(rows), *map(int, row))})
+            reference(given | {"picture": given[picture].reshape(-1, *map(int, row))})
             for part in _parts(0, len(outputs[0]), trial.max_batch)
-            for rows in feed(part).values()
+            for given in [feed(part)]
         ]
         differences = [
             np.abs(one - other) / np.maximum(np.abs(other), 1)

@@ -10,7 +10,7 @@ from training.importing.errors import GeneratorError
 from training.importing.trial import run, session_of
 from training.networks.graph.config import GraphConfig
 from training.networks.graph.onnx_file import read_graph
-from training.networks.graph.rows import Feed, decoder_feed, from_graph, to_graph
+from training.networks.graph.rows import decoder_feed, encoder_feed, from_graph
 from training.networks.header import Description
 from training.networks.noise import latents_of_seeds
 
@@ -67,12 +67,16 @@ class GraphNetwork(nn.Module):
             parts.append(from_graph(raw, config, len(raw)))
         return torch.from_numpy(np.concatenate(parts)).to(z.device)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, Z), of a posterior its means, of images (B, C, H, W) in [0, 1]."""
-        pixels, parts = self.config.input, []
-        assert pixels is not None
-        for part in images.split(self.config.max_batch):
-            feed: Feed = {pixels.name: to_graph(part.cpu().numpy(), pixels)}
-            (means,) = run(self._sessions["encode"], [self.config.posterior[0]], feed, "encode")
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents (B, Z), of a posterior its means, of images (B, C, H, W) in [0, 1] and labels
+        (B,)."""
+        session, size, parts = self._sessions["encode"], self.config.max_batch, []
+        names = {end.name for end in session.get_inputs()}
+        indices = None if labels is None else labels.cpu().numpy()
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            index = None if indices is None else indices[start : start + size]
+            feed = encoder_feed(self.config, part.cpu().numpy(), index, names)
+            (means,) = run(session, [self.config.posterior[0]], feed, "encode")
             parts.append(means.reshape(len(part), -1))
         return torch.from_numpy(np.concatenate(parts)).to(images.device)

@@ -268,6 +268,14 @@ def with_image_input(model: Any, name: str, row: tuple[int, ...], old: tuple[int
     return "genserve.picture"
 
 
+def rename_input(model: Any, old: str, new: str) -> None:
+    """Call an input otherwise."""
+    for end in model.graph.input:
+        end.name = new if end.name == old else end.name
+    for node in model.graph.node:
+        node.input[:] = [new if used == old else used for used in node.input]
+
+
 def _replace_end(ends: Any, name: str, value: Any) -> None:
     kept = [end for end in ends if end.name != name]
     del ends[:]

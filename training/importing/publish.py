@@ -18,7 +18,14 @@ from training.importing.generator import Decoder, Floats, InTorch, Quantise, Say
 from training.importing.onnx_file import read_onnx
 from training.importing.options import Options, noise_inputs
 from training.importing.signature import image_shape
-from training.importing.torch_export import export, label_place, named_noise, torch_inputs
+from training.importing.torch_export import (
+    export,
+    label_place,
+    named_noise,
+    takes_label,
+    torch_inputs,
+    with_label,
+)
 from training.importing.torch_pass import Method, as_served, check_layers, check_pass, run_torch
 from training.importing.trial import EXACT, SLOW_S, Trial
 from training.networks.checkpoint import save
@@ -168,11 +175,11 @@ def _import_served(
     if encode is not None:
         shape = image_shape(tuple(images.shape[1:]), options)[0]
         encoder = Method(module, encode, encodes=True)
-        pictures, outputs = _encoder_pass(encoder, shape)
+        taken, outputs = _encoder_pass(encoder, shape, options, takes_label(module, encode))
         names = ["mu", "logvar"][: len(outputs)] if len(outputs) == 2 else ["latent"]
         say(f"{name}: {encode} gives {', '.join(names)}; exporting it")
-        other = export(encoder, {"picture": pictures}, names, f"{name}.{encode}")
-        references["encode"] = _in_torch(encoder, ["picture"])
+        other = export(encoder, taken, names, f"{name}.{encode}")
+        references["encode"] = _in_torch(encoder, list(taken))
     options = dataclasses.replace(options, latent=noise)
     return _publish(model, other, options, say, name, references, quantise)
 
@@ -195,17 +202,22 @@ def _decoder_pass(
 
 
 def _encoder_pass(
-    encoder: Method, shape: tuple[int, int, int]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Pictures of the shape that encode takes, images or rows of pixels, and what it gives."""
-    pictures = torch.rand(2, *shape)
+    encoder: Method, shape: tuple[int, int, int], options: Options, labelled: bool
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """What encode takes, with pictures as images or as rows of pixels; and what it gives."""
+    images = torch.rand(2, *shape)
+    tries = []
+    for pictures in (images, images.flatten(1)):
+        inputs = {"picture": pictures}
+        if labelled and options.labels:
+            inputs = with_label(inputs, options, label_place(encoder.module, encoder.name))
+        tries.append(inputs)
     fits = "does it take pictures of this shape?"
     try:
-        return pictures, check_pass(encoder, [pictures], fits)
+        return tries[0], check_pass(encoder, list(tries[0].values()), fits)
     except GeneratorError as error:
-        flat = pictures.flatten(1)
         try:
-            return flat, check_pass(encoder, [flat], fits)
+            return tries[1], check_pass(encoder, list(tries[1].values()), fits)
         except GeneratorError:
             raise error from None
 

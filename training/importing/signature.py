@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.importing.errors import GeneratorError
 from training.importing.options import Options
-from training.networks.graph.config import RANGES, LabelInput, Noise
+from training.networks.graph.config import RANGES, GraphConfig, LabelInput, Noise
 
 TOLERANCE = 1e-3  # of a range: an engine's tanh may exceed 1 by a few roundings
 # Share of values far outside of their range from which the range is taken as wrong: a tanh's that
@@ -118,6 +118,22 @@ def assigned_inputs(
     if not noise:
         raise GeneratorError(f"{name} takes no noise, so all images of a label would be the same")
     return tuple(noise), label
+
+
+def picture_and_label(ends: Ends, config: GraphConfig, name: str) -> tuple[str, str | None]:
+    """Which input of an encoder is the picture, and which the label that its decoder takes too.
+
+    Raises:
+        GeneratorError: it takes something else.
+    """
+    label = config.label
+    wanted = (True, ()) if label and label.form == "index" else (False, (config.num_classes,))
+    labels = [key for key, end in ends.inputs.items() if label and end == wanted]
+    pictures = [key for key in ends.inputs if key not in labels]
+    if len(pictures) != 1 or len(labels) > 1:
+        form = f", and a label as decode takes it ({label.form})" if label else ""
+        raise GeneratorError(f"{name} takes {_listed(ends)}; it has to take one picture{form}")
+    return pictures[0], labels[0] if labels else None
 
 
 def _listed(ends: Ends) -> str:

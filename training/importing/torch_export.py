@@ -37,28 +37,51 @@ def named_noise(latent: Sequence[Noise]) -> tuple[Noise, ...]:
 
 def label_place(module: nn.Module, method: str) -> int | None:
     """Which argument of the method is the label, by its name; None = not told, so the last."""
-    try:
-        names = list(inspect.signature(getattr(module, method)).parameters)
-    except (TypeError, ValueError):  # of compiled code
-        return None
+    names = list(_parameters(module, method))
     return next((i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES), None)
 
 
+def takes_label(module: nn.Module, method: str) -> bool:
+    """Whether an encoder takes a label beside the picture."""
+    needed = [
+        one
+        for one in _parameters(module, method).values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    return label_place(module, method) is not None or len(needed) > 1
+
+
+def _parameters(module: nn.Module, method: str) -> Mapping[str, inspect.Parameter]:
+    found = getattr(module, method)
+    try:
+        return inspect.signature(
+            found.forward if isinstance(found, nn.Module) else found
+        ).parameters
+    except (TypeError, ValueError):  # of compiled code
+        return {}
+
+
 def torch_inputs(noise: Sequence[Noise], options: Options, place: int | None) -> dict[str, Tensor]:
+    """Two rows of each input of the method that makes images, in the order of its arguments."""
     inputs = {part.name: torch.randn(2, *part.shape) for part in noise}
     for part in noise:
         if part.distribution == "categorical":
             inputs[part.name] = torch.zeros(2, *part.shape)
             inputs[part.name][..., 0] = 1
-    if options.labels:
-        classes = len(options.labels)
-        index = torch.arange(2) % classes
-        one_hot = options.label_form == "one_hot"
-        label = nn.functional.one_hot(index, classes).float() if one_hot else index
-        places = list(inputs.items())
-        places.insert(len(places) if place is None else place, ("label", label))
-        return dict(places)
-    return inputs
+    return with_label(inputs, options, place) if options.labels else inputs
+
+
+def with_label(
+    inputs: Mapping[str, Tensor], options: Options, place: int | None
+) -> dict[str, Tensor]:
+    """Inputs with two labels at a place among them; None = the last."""
+    classes = len(options.labels)
+    index = torch.arange(2) % classes
+    one_hot = options.label_form == "one_hot"
+    label = nn.functional.one_hot(index, classes).float() if one_hot else index
+    places = list(inputs.items())
+    places.insert(len(places) if place is None else place, ("label", label))
+    return dict(places)
 
 
 def export(method: Method, inputs: Mapping[str, Tensor], outputs: Sequence[str], name: str) -> Any:

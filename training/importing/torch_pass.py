@@ -48,14 +48,14 @@ class Method(nn.Module):
         super().__init__()
         self.module = module
         self.encodes = encodes
-        self._method, self._as_image = method, as_image
+        self.name, self._as_image = method, as_image
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs that are served: images, or a latent, or mean and log-variance."""
         if self._as_image is not None:
             at, label = self._as_image, inputs[self._as_image]
             inputs = (*inputs[:at], label[:, :, None, None], *inputs[at + 1 :])
-        result = getattr(self.module, self._method)(*inputs)
+        result = getattr(self.module, self.name)(*inputs)
         return _latents(result) if self.encodes else (_image(result),)
 
 

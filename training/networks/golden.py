@@ -24,17 +24,15 @@ def golden_inputs(
     """The latents of the seeds ``first``, ... with labels in turn; to encode: images of noise.
 
     Returns:
-        z (B, Z), or images (B, C, H, W) in [0, 1]; and labels (B,) where the operation takes some.
+        z (B, Z), or images (B, C, H, W) in [0, 1]; and labels (B,) where the network takes some.
     """
     numbers = range(first, first + count)
+    labels = np.array(numbers) % config.num_classes if config.num_classes else None
     if operation == "encode":
         places = np.array(numbers, dtype=np.uint64)
         noise = normals(places, int(np.prod(config.image_shape))) * 64 + 128
         levels = noise.clip(0, 255).astype(np.uint8).astype(np.float32)
-        return (levels / np.float32(255)).reshape(count, *config.image_shape), None
-    labels = None
-    if operation == "generate" and config.num_classes:
-        labels = np.array(numbers) % config.num_classes
+        return (levels / np.float32(255)).reshape(count, *config.image_shape), labels
     return latents_of_seeds(config, numbers), labels
 
 

@@ -85,6 +85,14 @@ Label = Annotated[
         openapi_examples={"seven": {"value": "7"}},
     ),
 ]
+ClassLabel = Annotated[
+    str | None,
+    Query(
+        max_length=_LABEL,
+        description="Class of the pictures or latents: its name, else its index. Needed for a "
+        "conditional autoencoder, and for no other model.",
+    ),
+]
 DatasetLabel = Annotated[
     str | None,
     Query(

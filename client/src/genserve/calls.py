@@ -104,6 +104,7 @@ def generate(
 def encode(
     *pictures: PicturesInput,
     model: str | None = None,
+    label: str | int | None = None,
     seed: int | None = None,
     invert: Adjustment | None = None,
     center: Adjustment | None = None,
@@ -114,6 +115,7 @@ def encode(
     Args:
         pictures: One or more; the images of a response, or an array of several, count as several.
         model: A VAE.
+        label: Class of the pictures, for a conditional VAE.
         seed: For z, a sample of each posterior; without one, z is mu.
         invert, center: Whether to adjust a picture to those that the model was trained on.
         timeout_ms: As for ``generate``.
@@ -121,7 +123,7 @@ def encode(
     Raises:
         OSError, ValueError: a picture cannot be read.
     """
-    query = query_parameters(model=model, seed=seed, invert=invert, center=center)
+    query = query_parameters(model=model, label=label, seed=seed, invert=invert, center=center)
     headers = _headers(timeout_ms, content_type="application/json")
     body = json.dumps(_uploads(pictures)).encode()
     return Request("POST", "/encode", responses.posteriors, query, headers, body)
@@ -131,6 +133,7 @@ def decode(
     z: ArrayLike,
     *,
     model: str | None = None,
+    label: str | int | None = None,
     scale: int | None = None,
     metadata: Metadata | None = None,
     timeout_ms: int | None = None,
@@ -139,11 +142,14 @@ def decode(
 
     Args:
         z: Latents (n, Z), or (Z,) for one.
+        label: As for ``encode``.
         model, scale, metadata, timeout_ms: As for ``generate``.
     """
     out = BytesIO()
     np.save(out, np.atleast_2d(np.asarray(z, dtype="<f4")), allow_pickle=False)
-    query = query_parameters(model=model, scale=scale, metadata=metadata, format="json")
+    query = query_parameters(
+        model=model, label=label, scale=scale, metadata=metadata, format="json"
+    )
     headers = _headers(timeout_ms, content_type="application/x-npy")
     return ImagesRequest("POST", "/decode", responses.images, query, headers, out.getvalue())
 
@@ -151,6 +157,7 @@ def decode(
 def reconstruct(
     *pictures: PicturesInput,
     model: str | None = None,
+    label: str | int | None = None,
     show: Literal["reconstruction", "beside", "error"] | None = None,
     invert: Adjustment | None = None,
     center: Adjustment | None = None,
@@ -163,14 +170,20 @@ def reconstruct(
     Args:
         pictures: One or more; the images of a response, or an array of several, count as several.
         show: The reconstruction alone, beside its original, or with the error as well.
-        model, invert, center: As for ``encode``.
+        model, label, invert, center: As for ``encode``.
         scale, metadata, timeout_ms: As for ``generate``.
 
     Raises:
         OSError, ValueError: a picture cannot be read.
     """
     query = query_parameters(
-        model=model, show=show, invert=invert, center=center, scale=scale, metadata=metadata
+        model=model,
+        label=label,
+        show=show,
+        invert=invert,
+        center=center,
+        scale=scale,
+        metadata=metadata,
     )
     return _post("/reconstruct", query, _uploads(pictures), timeout_ms)
 

@@ -47,6 +47,11 @@ async def client(loaded: tuple[Settings, LoadedModels]) -> AsyncIterator[httpx.A
         yield client
 
 
+def of_class(name: str) -> str:
+    """The label that an autoencoder needs, as a part of a query."""
+    return "&label=class%201" if graphs.FEATURES[name].num_classes else ""
+
+
 def shape_of(name: str) -> tuple[int, ...]:
     channels, height, width = graphs.FEATURES[name].image_shape
     return (height, width) if channels == 1 else (height, width, channels)
@@ -124,19 +129,64 @@ async def test_its_dataset_has_the_images_of_its_seeds(
 
 @pytest.mark.parametrize("name", ENCODERS)
 async def test_it_encodes_and_reconstructs(client: httpx.AsyncClient, name: str) -> None:
-    picture = (await client.get(f"/generate?model={name}&seed=2")).content
-    answer = await client.post(f"/encode?model={name}", content=picture, headers=PNG)
+    model = f"{name}{of_class(name)}"
+    picture = (await client.get(f"/generate?model={model}&seed=2")).content
+    answer = await client.post(f"/encode?model={model}", content=picture, headers=PNG)
     (item,) = answer.json()["items"]
     size = graphs.FEATURES[name].latent_dim
     assert len(item["mu"]) == len(item["z"]) == size
     assert item["picture"]["steps"] == []
-    assert (item["logvar"] is None) == (name != "vae")
-    shown = await client.post(f"/reconstruct?model={name}&format=npy", content=picture, headers=PNG)
-    decoded = await client.post(f"/decode?model={name}&format=npy", json={"z": [item["mu"]]})
+    assert (item["logvar"] is None) == (len(graphs.FEATURES[name].posterior) == 1)
+    shown = await client.post(
+        f"/reconstruct?model={model}&format=npy", content=picture, headers=PNG
+    )
+    decoded = await client.post(f"/decode?model={model}&format=npy", json={"z": [item["mu"]]})
     assert np.array_equal(np.load(BytesIO(shown.content)), np.load(BytesIO(decoded.content)))
     ends = {"ends": [{"image": base64.b64encode(picture).decode()}, {"seed": 3}]}
-    answer = await client.post(f"/interpolate?model={name}&steps=3&format=npy", json=ends)
-    assert np.load(BytesIO(answer.content)).shape == (3, *shape_of(name))
+    answer = await client.post(f"/interpolate?model={model}&steps=3&format=npy", json=ends)
+    walk = np.load(BytesIO(answer.content))
+    assert walk.shape == (3, *shape_of(name))
+    assert np.array_equal(walk[0], np.load(BytesIO(shown.content))[0])
+
+
+async def test_a_conditional_vae_encodes_and_decodes_by_the_label(
+    client: httpx.AsyncClient,
+) -> None:
+    picture = (await client.get("/generate?model=conditional-vae&seed=2")).content
+    means: dict[str, list[list[float]]] = {}
+    for name in ("conditional-vae", "conditional-decoder"):  # whose encoder takes no label
+        answers = [
+            await client.post(f"/encode?model={name}&label={n}", content=picture, headers=PNG)
+            for n in (0, 1)
+        ]
+        means[name] = [answer.json()["items"][0]["mu"] for answer in answers]
+        images = [
+            await client.post(f"/decode?model={name}&label={n}", json={"z": [[0.5] * 6]})
+            for n in (0, 1)
+        ]
+        assert images[0].content != images[1].content
+    assert means["conditional-vae"][0] != means["conditional-vae"][1]
+    assert means["conditional-decoder"][0] == means["conditional-decoder"][1]
+
+
+@pytest.mark.parametrize("operation", ["encode", "reconstruct", "decode"])
+async def test_a_label_is_asked_for_where_it_is_needed_and_refused_elsewhere(
+    client: httpx.AsyncClient, operation: str
+) -> None:
+    picture = (await client.get("/generate?model=vae&seed=2")).content
+    sent = {"json": {"z": [[0.5] * 6]}} if operation == "decode" else {"content": picture}
+    headers = {} if operation == "decode" else PNG
+    for query, slug, detail in (
+        ("model=conditional-vae", "invalid-parameter", "images of a class: give its label"),
+        (
+            "model=conditional-vae&label=9",
+            "invalid-parameter",
+            "label is '9'; conditional-vae knows",
+        ),
+        ("model=vae&label=1", "wrong-model", "vae is unconditional and takes no label"),
+    ):
+        answer = await client.post(f"/{operation}?{query}", headers=headers, **sent)
+        assert detail in problem(answer, 422, slug)["detail"]
 
 
 async def test_a_seed_for_an_encoding_without_a_variance_is_refused(
@@ -155,9 +205,9 @@ async def test_a_seeds_latent_decodes_to_the_seeds_image(
     client: httpx.AsyncClient, name: str
 ) -> None:
     config = graphs.FEATURES[name]
-    (z,) = latents_of_seeds(config, [4])
-    answer = await client.post(f"/decode?model={name}&format=npy", json={"z": [z.tolist()]})
-    (expected,) = await array(client, f"/generate?model={name}&seed=4")
+    (z,), model = latents_of_seeds(config, [4]), f"{name}{of_class(name)}"
+    answer = await client.post(f"/decode?model={model}&format=npy", json={"z": [z.tolist()]})
+    (expected,) = await array(client, f"/generate?model={model}&seed=4")
     assert np.array_equal(np.load(BytesIO(answer.content))[0], expected)
 
 
@@ -241,7 +291,8 @@ async def test_the_open_inference_protocol_serves_it_with_exact_metadata(
                 assert outputs[spec["name"]]["shape"][1:] == spec["shape"][1:]
                 assert outputs[spec["name"]]["datatype"] == spec["datatype"]
         if operation == "encode":
-            assert ("logvar" in outputs) == (name == "vae")
+            assert ("logvar" in outputs) == (len(config.posterior) == 2)
+            assert ("label" in {spec["name"] for spec in metadata["inputs"]}) == bool(config.label)
 
 
 async def test_tensors_of_another_shape_are_refused(client: httpx.AsyncClient) -> None:

@@ -52,6 +52,20 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(self.outer(z))
 
 
+class ConditionalAutoencoder(Autoencoder):
+    """A conditional VAE: the class is a one-hot row beside the pixels and beside the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(16 + 2, 6), nn.Linear(3 + 2, 16)
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().encode(torch.cat([x, y], 1))
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        return super().decode(torch.cat([z, y], 1))
+
+
 class LabelFirst(nn.Module):
     """The class comes before the latent."""
 

@@ -70,11 +70,14 @@ def test_a_graph_is_described_as_it_is(tmp_path: Path, name: str) -> None:
     assert path.with_suffix(".png").exists()
 
 
-@pytest.mark.parametrize("name", ["vae", "autoencoder", "rgba-autoencoder"])
+@pytest.mark.parametrize("name", ["vae", "autoencoder", "rgba-autoencoder", "conditional-vae"])
 def test_an_encoder_and_a_decoder_become_one_checkpoint(tmp_path: Path, name: str) -> None:
     wanted = graphs.FEATURES[name]
     files = graphs.graphs_of(wanted)
-    path = imported(tmp_path, files["decode"], files["encode"], range="-1..1", input_range="0..1")
+    said = SAID["indexed"] if wanted.num_classes else {}
+    path = imported(
+        tmp_path, files["decode"], files["encode"], range="-1..1", input_range="0..1", **said
+    )
     assert read(path).description.network == dataclasses.replace(wanted, max_batch=64)
 
 

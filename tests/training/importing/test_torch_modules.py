@@ -113,10 +113,18 @@ def test_a_label_is_given_to_the_argument_that_is_called_so(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_an_autoencoders_two_methods_are_published(tmp_path: Path) -> None:
-    config = published(
-        tmp_path, generators.Autoencoder(), latent=3, method="decode", encode="encode"
-    )
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (generators.Autoencoder, {}),
+        (generators.ConditionalAutoencoder, {"labels": ["a", "b"], "label_form": "one_hot"}),
+    ],
+)
+def test_an_autoencoders_two_methods_are_published(
+    tmp_path: Path, kind: type[nn.Module], options: dict[str, Any]
+) -> None:
+    config = published(tmp_path, kind(), latent=3, method="decode", encode="encode", **options)
+    assert config.num_classes == len(options.get("labels", []))
     assert config.operations == ("generate", "decode", "encode")
     assert config.posterior == ("mu", "logvar")
     assert config.output.range == "0..1"

@@ -103,8 +103,6 @@ class GraphConfig:
             raise ValueError(f"{self.num_classes} classes and label {self.label} do not agree")
         if not 0 <= self.num_classes <= MAX_CLASSES:
             raise ValueError(f"num_classes is {self.num_classes}; allowed: 0 to {MAX_CLASSES}")
-        if self.label and self.graphs != ("generate",):
-            raise ValueError("a graph that takes labels is generate; decode and encode take none")
         if self.label and self.label.form not in LABEL_FORMS:
             raise ValueError(f"label is {self.label.form!r}; allowed: {', '.join(LABEL_FORMS)}")
         if not 1 <= self.max_batch <= MAX_BATCH or self.max_batch & (self.max_batch - 1):

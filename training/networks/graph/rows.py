@@ -1,5 +1,7 @@
 """Latents, labels and pixels as a graph's header says that the graph takes and returns them."""
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,13 +26,32 @@ def decoder_feed(config: GraphConfig, z: Floats, labels: Labels | None) -> Feed:
         rows = z[:, start : start + part.size].reshape(len(z), *part.shape)
         feed[part.name] = np.ascontiguousarray(rows)
         start += part.size
-    if config.label is not None and labels is not None:
-        feed[config.label.name] = labels
-        if config.label.form == "one_hot":
-            one_hot = np.zeros((len(labels), config.num_classes), dtype=np.float32)
-            one_hot[np.arange(len(labels)), labels] = 1
-            feed[config.label.name] = one_hot
+    return feed | _label_feed(config, labels)
+
+
+def encoder_feed(
+    config: GraphConfig, images: Floats, labels: Labels | None, names: Collection[str]
+) -> Feed:
+    """The inputs of ``encode`` for images (B, C, H, W) in [0, 1] and class indices (B,).
+
+    Args:
+        names: Of its graph's inputs. It may take the label that ``decode`` takes, by its name.
+    """
+    assert config.input is not None
+    feed: Feed = {config.input.name: to_graph(images, config.input)}
+    if config.label is not None and config.label.name in names:
+        feed |= _label_feed(config, labels)
     return feed
+
+
+def _label_feed(config: GraphConfig, labels: Labels | None) -> Feed:
+    if config.label is None or labels is None:
+        return {}
+    if config.label.form == "index":
+        return {config.label.name: labels}
+    one_hot = np.zeros((len(labels), config.num_classes), dtype=np.float32)
+    one_hot[np.arange(len(labels)), labels] = 1
+    return {config.label.name: one_hot}
 
 
 def to_graph(images: Floats, pixels: Pixels) -> Floats:

@@ -49,7 +49,7 @@ def generate(client: Client, options: Options) -> int:
 def encode(client: Client, options: Options) -> int:
     """Pictures to latents."""
     format = output_format(options.output, options.format, ("json", "npy", "npz"), "json")
-    given = _given(options, "model", "seed", "timeout_ms", *_PICTURE_OPTIONS)
+    given = _given(options, "model", "label", "seed", "timeout_ms", *_PICTURE_OPTIONS)
     request = calls.encode(*read_files(options.pictures), **given)
     if format == "json":
         write_output(options.output, client.send(request.raw()).body, format)
@@ -66,12 +66,14 @@ def encode(client: Client, options: Options) -> int:
 def decode(client: Client, options: Options) -> int:
     """Latents to images."""
     z = parse_latents(read_file(options.latents), options.latents)
-    return _write_images(client, calls.decode(z, **_given(options, *_IMAGE_OPTIONS)), options)
+    return _write_images(
+        client, calls.decode(z, **_given(options, "label", *_IMAGE_OPTIONS)), options
+    )
 
 
 def reconstruct(client: Client, options: Options) -> int:
     """Pictures to latents and back."""
-    given = _given(options, "show", *_IMAGE_OPTIONS, *_PICTURE_OPTIONS)
+    given = _given(options, "label", "show", *_IMAGE_OPTIONS, *_PICTURE_OPTIONS)
     request = calls.reconstruct(*read_files(options.pictures), **given)
     return _write_images(client, request, options)
 

@@ -82,8 +82,11 @@ def _add_adjustments(parser: Parser) -> None:
         )
 
 
-def _add_label(parser: Parser) -> None:
-    parser.add_argument("--label", help="a class's name, else its number (default: any)")
+_OF_PICTURES = "of a conditional VAE alone"
+
+
+def _add_label(parser: Parser, default: str = "default: any") -> None:
+    parser.add_argument("--label", help=f"a class's name, else its number ({default})")
 
 
 def _add_seed(parser: Parser) -> None:
@@ -158,6 +161,7 @@ def build_parser() -> Parser:
     sub = command("encode", commands.encode, text)
     _add_pictures(sub)
     sub.add_argument("--model", help="a VAE")
+    _add_label(sub, _OF_PICTURES)
     sub.add_argument("--seed", type=int, help="of z, a sample; without one z is the mean")
     _add_output(sub, ("json", "npy", "npz"))
     _add_adjustments(sub)
@@ -166,10 +170,12 @@ def build_parser() -> Parser:
     sub = command("decode", commands.decode, "latents to pictures")
     text = "npy, npz or JSON as encode writes it"
     sub.add_argument("latents", nargs="?", default="-", metavar="FILE", help=text)
+    _add_label(sub, _OF_PICTURES)
     _add_images(sub)
 
     sub = command("reconstruct", commands.reconstruct, "pictures to latents and back")
     _add_pictures(sub)
+    _add_label(sub, _OF_PICTURES)
     sub.add_argument(
         "--show", choices=("reconstruction", "beside", "error"), help="(default: reconstruction)"
     )
