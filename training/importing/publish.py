@@ -139,7 +139,8 @@ def import_torch(
             f"it is a {type(module).__name__}, not a torch.nn.Module of Python code"
         )
     for name in filter(None, (method, encode)):
-        if not callable(getattr(module, name, None)):
+        found = getattr(module, name, None)
+        if not callable(found) or getattr(found, "__func__", None) is nn.Module.forward:
             raise GeneratorError(
                 f"{type(module).__name__} has no method {name}{_listed(type(module))}"
             )

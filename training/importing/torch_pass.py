@@ -27,7 +27,6 @@ _ADVICE = {
     "CUDA": "it names a device in its code: take that of an input, as in device=z.device",
     "device": "it names a device in its code: take that of an input, as in device=z.device",
     "dtype": "inputs and weights are float32: leave .half(), .bfloat16() and .double() out of it",
-    '"forward" function': "name the method that makes images with --method",
     "positional argument": "it gets one tensor for each --latent, and the labels if classes are "
     "named with --labels or --classes",
     "allocate memory": "an image may take 512 MiB",

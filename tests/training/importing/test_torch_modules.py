@@ -240,6 +240,8 @@ def test_modules_without_values_or_python_code_are_refused(tmp_path: Path) -> No
     assert "not a torch.nn.Module of Python code" in reason(tmp_path, traced)
     message = reason(tmp_path, generators.Autoencoder(), method="decoder")
     assert "has no method decoder; its methods are encode, decode" in message
+    message = reason(tmp_path, generators.Autoencoder())
+    assert "has no method forward; its methods are encode, decode" in message
 
 
 @pytest.mark.parametrize(
