@@ -34,6 +34,10 @@ Quantise = Callable[[bytes, GraphConfig], bytes]
 InTorch = Callable[[Feed], list[Floats]]  # what torch computes of a graph's inputs
 
 MAX_DIFFERENCE = 1e-3  # from torch, of a pixel's range
+# Share of the samples of which one place may differ by more. Where a network chooses (the nearest
+# code, a sign), a rounding decides between two that are equally near, here and there in a few
+# samples; what is exported wrongly is wrong at its place in nearly all of them.
+MOST_APART = 0.05
 PICTURES = 80  # samples in the card's picture
 SAMPLES = 256  # compared with torch, where they take so little time and memory; else the trial's
 MOST_COMPARED_MS, MOST_COMPARED_BYTES = 5e3, 2**26
@@ -180,13 +184,8 @@ class Decoder:
                 [reference(self._feed(part))[0] for part in _parts(0, len(raw), trial.max_batch)]
             )
             theirs = from_graph(expected.reshape(raw.shape), config, len(raw))
-            difference = float(np.abs(theirs - images).max())
+            difference = _difference(np.abs(theirs - images), self._source, say)
             differing = float((np.rint(theirs * 255) != np.rint(images * 255)).mean())
-            if not difference <= MAX_DIFFERENCE:  # a NaN is not
-                raise GeneratorError(
-                    f"{self._source}: the exported graph differs from torch by {difference:.1e} of "
-                    f"the pixels' range; at most {MAX_DIFFERENCE:.0e} is taken"
-                )
             say(f"compared with torch on {len(raw)} samples: largest difference {difference:.1e}")
             self.graph = dataclasses.replace(
                 self.graph,
@@ -204,6 +203,27 @@ def _samples(trial: Trial, rows: Floats, otherwise: int) -> int:
     """SAMPLES, if so many rows are had in little time and memory."""
     cheap = trial.milliseconds * SAMPLES < MOST_COMPARED_MS
     return SAMPLES if cheap and rows[0].nbytes * SAMPLES <= MOST_COMPARED_BYTES else otherwise
+
+
+def _difference(apart: Floats, name: str, say: Say) -> float:
+    """The largest difference of a graph from torch, of samples (n, ...).
+
+    Raises:
+        GeneratorError: it is too large at one place in too many of them.
+    """
+    wrong, worst = ~(apart <= MAX_DIFFERENCE), float(apart.max())  # a NaN is wrong
+    samples = int(wrong.reshape(len(apart), -1).any(axis=1).sum())
+    if wrong.mean(axis=0).max() > MOST_APART or not math.isfinite(worst):
+        raise GeneratorError(
+            f"{name}: the exported graph differs from torch by {worst:.1e}, in {samples} of "
+            f"{len(apart)} samples by more than {MAX_DIFFERENCE:.0e}"
+        )
+    if samples:
+        say(
+            f"{samples} of {len(apart)} samples differ in part by over {MAX_DIFFERENCE:.0e}: it "
+            "chooses inside (a nearest code, a sign), where a rounding may decide"
+        )
+    return worst
 
 
 def _parts(first: int, end: int, size: int) -> list[NDArray[np.int64]]:
@@ -292,9 +312,7 @@ def with_encoder(
             for one, *others in zip(outputs, *expected, strict=False)
             for other in [np.concatenate(others)]
         ]
-        worst = max(float(part.max()) for part in differences)
-        if not worst <= MAX_DIFFERENCE:
-            raise GeneratorError(f"{name}: the exported graph differs from torch by {worst:.1e}")
+        worst = max(_difference(part, name, say) for part in differences)
         graph = dataclasses.replace(graph, samples=len(outputs[0]), max_difference=worst)
     say(f"encode gives {', '.join(names)}: {size} numbers a picture")
     return done, data, graph

@@ -104,9 +104,11 @@ def _built(path: str, found: Callable[..., Any], arguments: Mapping[str, Any]) -
             wants = f"{found.__name__}{inspect.signature(found)}"
         except (TypeError, ValueError, AttributeError):
             wants = path
+        advice = "give its arguments with --arg NAME=VALUE"
+        if isinstance(error, ImportError):
+            advice = f"install it for {sys.executable}"
         raise GeneratorError(
-            f"{wants} with {dict(arguments)} fails: {said(error)}; give its arguments with --arg "
-            "NAME=VALUE"
+            f"{wants} with {dict(arguments)} fails: {said(error)}; {advice}"
         ) from error
 
 

@@ -166,6 +166,16 @@ def test_what_cannot_be_served_is_told_with_what_to_do(
     assert reason_given in reason(tmp_path, module())
 
 
+@pytest.mark.slow
+def test_a_few_samples_may_differ_where_a_rounding_decides(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    said: list[str] = []
+    published(tmp_path / "few", generators.Chooses(0.003), say=said.append)
+    assert any("of 256 samples differ in part by over 1e-03" in line for line in said)
+    message = reason(tmp_path / "many", generators.Chooses(0.1))
+    assert "the exported graph differs from torch by" in message
+
+
 def test_a_latent_of_another_shape_is_told(tmp_path: Path) -> None:
     message = reason(tmp_path, generators.Flat(), latent=7)
     assert "fails on inputs of shapes [2, 7]" in message
