@@ -13,6 +13,7 @@ Costs = Sequence[tuple[int, float]]  # rows and seconds of a pass, for each size
 PASS_S = 30e-6  # what a pass costs besides the network, on one core of an EPYC
 BATCH_S = 0.010  # of a batch by default: enough to spread a pass's fixed cost, and a short wait
 INLINE_S = 0.005  # the same where the event loop itself makes the call, and stands still meanwhile
+LEAST_ROWS = 8  # of the largest batch, however long they take
 MAX_BATCH = 4096  # rows of a batch at most
 
 
@@ -30,7 +31,7 @@ class BatchPlan:
     Args:
         costs: The sizes that may be used.
         max_batch: Rows of the largest batch; None = a power of two that takes at most BATCH_S, or
-            INLINE_S where ``bounded``, but at least 8.
+            INLINE_S where ``bounded``, but at least LEAST_ROWS.
         bounded: As ``Backend.bounded_time``: calls up to INLINE_S may be made on the event loop.
 
     ``inline_rows`` is the largest batch that may be: ``max_batch`` or what halving leaves of it;
@@ -78,6 +79,7 @@ def first_sizes(costs: Costs, max_batch: int) -> list[int]:
 
 
 def _rows_within(seconds: float, costs: Costs) -> int:
-    """Rows that an operation does in this time, down to a power of two; 8 to MAX_BATCH."""
+    """Rows that an operation does in this time, down to a power of two; LEAST_ROWS to
+    MAX_BATCH."""
     row_s = min(s / size for size, s in costs)
-    return int(min(MAX_BATCH, max(8, 2 ** int(math.log2(max(1, seconds / row_s))))))
+    return int(min(MAX_BATCH, max(LEAST_ROWS, 2 ** int(math.log2(max(1, seconds / row_s))))))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.engines.backend import DeviceLostError, Floats, GraphError, Labels, Output
-from app.engines.batch_plan import MAX_BATCH, PASS_S
+from app.engines.batch_plan import INLINE_S, LEAST_ROWS, MAX_BATCH, PASS_S
 from app.engines.probe_cache import ProbeCache, Times
 from app.engines.rows import OperationKey, Reproducibility
 from app.engines.store import StoredModel
@@ -186,6 +186,7 @@ class _OperationProbe:
         digest = output_digest(self._reference)
         relative: list[tuple[int, float]] = []  # size, and its time in passes of one row
         best_row_s, without_gain = math.inf, 0
+        inline = self._backend.bounded_time and max_batch is None
         for size in sorted({*self._backend.sizes, self._rows}):
             try:
                 cost = self._relative_cost(size)
@@ -198,6 +199,9 @@ class _OperationProbe:
             without_gain = without_gain + 1 if row_s > 0.98 * best_row_s else 0
             best_row_s = min(best_row_s, row_s)
             if size >= (max_batch or MAX_BATCH) or (size >= _FLAT_ROWS and without_gain >= 2):
+                break
+            # No call on the event loop has twice the rows, unless a row then takes half as long.
+            if inline and size >= LEAST_ROWS and self._one_row_s * cost > INLINE_S:
                 break
         if not relative:  # not even the reference agrees with itself: the device does not repeat
             return _Measured([(self._rows, self._reference_s)], False, digest)

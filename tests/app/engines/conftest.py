@@ -57,8 +57,10 @@ class ChangedBackend(Backend):
         return (self._change(batch, pixels),)
 
 
-def changed_engine(store: Path, change: Callable[[Floats, Floats], Floats]) -> Engine:
+def changed_engine(
+    store: Path, change: Callable[[Floats, Floats], Floats], max_batch: int | None = 8
+) -> Engine:
     """An engine with one network, whose pixels are ``change(z, pixels)``."""
     model = load_store(store)[0]["tiny-gan-v1"]
     backend = ChangedBackend(model.backend, change)
-    return Engine({model.name: dataclasses.replace(model, backend=backend)}, 8)
+    return Engine({model.name: dataclasses.replace(model, backend=backend)}, max_batch)

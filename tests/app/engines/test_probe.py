@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.engines.backend import REFERENCE, DeviceLostError, EngineName, Floats
-from app.engines.batch_plan import INLINE_S
+from app.engines.batch_plan import INLINE_S, LEAST_ROWS
 from app.engines.engine import Engine
 from app.engines.store import load_store
 from tests.app.engines.conftest import GAN, NAMES, changed_engine, samples, warm_engine
@@ -128,3 +128,26 @@ def test_a_thread_clock_of_coarse_ticks_leaves_every_cost_right(
     engine = warm_engine(load_store(tiny_store, "onnx")[0])
     for _, seconds in itertools.chain.from_iterable(p.costs for p in engine.plans.values()):
         assert 0 < seconds < 0.005
+
+
+@pytest.mark.parametrize(("row_s", "largest"), [(0.0005, LEAST_ROWS), (0.0002, 32), (0.00005, 64)])
+def test_sizes_that_no_batch_would_have_are_not_tried(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch, row_s: float, largest: int
+) -> None:
+    """A call on the event loop may take INLINE_S: of slow rows it has the fewest there may be."""
+    clock = 0.0
+
+    def slow(z: Floats, pixels: Floats) -> Floats:
+        nonlocal clock
+        clock += (4 + len(z)) * row_s
+        return pixels
+
+    monkeypatch.setattr("app.engines.probe.time.perf_counter", lambda: clock)
+    monkeypatch.setattr("app.engines.probe.time.thread_time", lambda: clock)
+    engine = changed_engine(tiny_store, slow, max_batch=None)
+    backend = engine.models["tiny-gan-v1"].backend
+    monkeypatch.setattr(backend, "sizes", (1, 2, 4, 8, 16, 32, 64))
+    backend.bounded_time = True
+    engine.warm_up()
+    assert max(sizes_of(engine)) == largest
+    assert engine.plans[GAN].max_batch <= largest
