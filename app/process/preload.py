@@ -137,4 +137,5 @@ def _probe(engine: Engine, names: list[str], pipe: int) -> NoReturn:
     except Exception:
         log.exception("the probe failed")
     finally:
+        logging.shutdown()  # the last lines are written
         os._exit(status)

@@ -1,6 +1,8 @@
 """Models loaded and probed before the fork, or by each worker."""
 
 import dataclasses
+import logging
+import logging.handlers
 import os
 import shutil
 import signal
@@ -107,6 +109,28 @@ def test_the_findings_of_the_probe_arrive_whole(
     assert refused == {"tiny-vae-v1.safetensors": findings.failed["tiny-vae-v1"]}
     assert set(engine.models) == set(names)
     assert {plan.max_batch for plan in engine.plans.values()} == {256}
+
+
+def test_what_a_probe_logs_last_is_written(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probe(*_: object) -> Findings:
+        logging.getLogger("app.engines.probe").error("the last line")
+        return Findings({}, {}, {}, {})
+
+    monkeypatch.setattr(Engine, "probe", probe)
+    file = logging.FileHandler(tmp_path / "log")
+    late = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL, target=file)
+    logger = logging.getLogger("app.engines.probe")
+    logger.addHandler(late)
+    try:
+        forked = load_before_fork(Settings(models_dir=tiny_store, engine="onnx"))
+        assert forked
+        forked.result()
+    finally:
+        logger.removeHandler(late)
+        file.close()
+    assert set((tmp_path / "log").read_text().splitlines()) == {"the last line"}
 
 
 HANGING_PROBE = """
