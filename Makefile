@@ -79,8 +79,8 @@ attack: $(DEV)   ## every kind of attack on a service, and a soak of SOAK second
 bench-peers: $(DEV)  ## the same load on six other servers, installed on first use (needs wrk, Java)
 	$(BIN)/python -m bench.peers
 
-evaluate: $(DEV) ## figures of every shipped checkpoint beside those of real images
-	$(BIN)/python -m training evaluate --all
+evaluate: $(DEV) ## figures of every shipped checkpoint of MNIST beside those of real images
+	$(BIN)/python -m training evaluate $(notdir $(basename $(wildcard models_store/mnist-*.safetensors)))
 	$(BIN)/python -m training evaluate --all --store models_more
 
 bench-training: $(DEV)  ## images a second of the training loops beside the textbook's

@@ -5,9 +5,10 @@ from pathlib import Path
 STORE = Path(__file__).parent.parent / "models_store"
 
 
-def _name(kind: str) -> str:
-    (path,) = STORE.glob(f"mnist-{kind}-v*.safetensors")
+def _name(family: str, kind: str) -> str:
+    (path,) = STORE.glob(f"{family}-{kind}-v*.safetensors")
     return path.stem
 
 
-CGAN, GAN, VAE = _name("cgan"), _name("gan"), _name("vae")
+CGAN, GAN, VAE = _name("mnist", "cgan"), _name("mnist", "gan"), _name("mnist", "vae")
+SIGNS = _name("signs", "cgan")

@@ -1,7 +1,7 @@
 // A card for each model: what it is good for, and samples of the same seeds.
 
 import { request, root } from "./api.js";
-import { $, el, randomSeed } from "./dom.js";
+import { $, dataSet, el, randomSeed } from "./dom.js";
 import { latest } from "./latest.js";
 import { encoder, inkOf, models } from "./models.js";
 import { MAX_SEED, parseSeeds } from "./seeds.js";
@@ -16,10 +16,11 @@ const KINDS = {
   graph: ["Imported generator", "Trained elsewhere. What it draws is what its card says."],
 };
 
-// " Learned from 58,800 images, each seen 150 times."
-function learned({ data: { training_images: images }, training: { images_seen: seen } }) {
+// " Learned from 58,800 images of MNIST, each seen 150 times."
+function learned({ data: { training_images: images, name }, training: { images_seen: seen } }) {
   const times = seen ? `, each seen ${Math.round(seen / images).toLocaleString("en")} times` : "";
-  return images ? ` Learned from ${images.toLocaleString("en")} images${times}.` : "";
+  if (!images) return [];
+  return [` Learned from ${images.toLocaleString("en")} images`, ...(name ? [" of ", dataSet(name)] : []), `${times}.`];
 }
 
 export function cards(app) {
@@ -61,7 +62,7 @@ export function cards(app) {
       el("h3", {}, kind),
       el("p", { class: "hint" }, model.name),
       link,
-      el("p", {}, about, learned(model)),
+      el("p", {}, about, ...learned(model)),
       el("p", { class: "controls" }, board, whole),
     );
   }

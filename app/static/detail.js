@@ -98,7 +98,7 @@ export function detail({ changed, go }) {
       if (!dialog.open) empty(); // of the image before
       $("detail-image").className = `pad ${inkOf(model)}`;
       $("detail-random").textContent = model.labels.length ? "Another style" : "Another seed";
-      $("detail-encode").hidden = !encoder();
+      $("detail-encode").hidden = !encoder(model);
       $("detail-labels").replaceChildren(
         el("legend", {}, "Label, in the same style"),
         ...choices(model.labels, (label) => change({ label })),

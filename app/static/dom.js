@@ -23,6 +23,12 @@ export const choices = (names, onChoose, none) =>
     return button;
   });
 
+// A data set's name: a word that explains itself, if the page knows it.
+export function dataSet(name) {
+  const known = $(`term-${name}`)?.dataset.name; // not so "style", which is no data set
+  return known ? el("button", { type: "button", class: "term", popovertarget: `term-${name}` }, known) : name;
+}
+
 export const pngAddress = (base64) => `data:image/png;base64,${base64}`;
 
 // "data:image/png;base64,…" -> Blob. Not by fetch: the page's content security policy forbids data: there.

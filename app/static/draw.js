@@ -1,6 +1,6 @@
 // Encode an image, decode its mean, and move through the latent space from there.
 
-import { request, sleep } from "./api.js";
+import { Problem, request, sleep } from "./api.js";
 import { bitmapOf } from "./bitmap.js";
 import { $, blobOf, choices, imageOf, pngAddress, randomSeed } from "./dom.js";
 import { keep, takeOver } from "./drawing.js";
@@ -313,6 +313,10 @@ export function draw(app) {
       const strokes = link.take("strokes", unpackStrokes) ?? [];
       const name = strokes.length ? null : link.take("from");
       const parts = name ? partsOfName(name) : null; // an invalid link changes nothing
+      if (parts && !encoder(parts.model)) {
+        const names = encoders().map((one) => one.name).join(", ");
+        throw new Problem(422, "Not possible", `${names} cannot encode pictures of ${parts.model.name}: they learned from others.`);
+      }
       // What names no model is of the default one, as ``params`` leaves that out.
       const unnamed = strokes.length || link.has("z") ? encoder() : model;
       const linked = modelOf(link.take("model"), (parts && encoder(parts.model)) ?? unnamed);

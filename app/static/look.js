@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { detail } from "./detail.js";
-import { $, choices, el, pngAddress, randomSeed, slider } from "./dom.js";
+import { $, choices, dataSet, el, pngAddress, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
 import { conditional, defaultModel, fillModels, inkOf, maxImages, modelOf, models, partsOfName, samples } from "./models.js";
 import { bindPause, mayMove } from "./motion.js";
@@ -95,10 +95,8 @@ export function look(app) {
     });
     const caption = el("span", { class: "spent" });
     const { training_images: count, name } = model.data;
-    const mnist = el("button", { type: "button", class: "term" }, "MNIST");
-    mnist.setAttribute("popovertarget", "term-mnist");
     const learned = count ? `, learned from ${count.toLocaleString("en")} pictures` : "";
-    const source = count && name ? [" of ", name === "mnist" ? mnist : name] : [];
+    const source = count && name ? [" of ", dataSet(name)] : [];
     const [, height, width] = model.image_shape;
     const text = el("figcaption", {}, el("b", {}, model.name), learned, ...source, ` · ${width} × ${height} pixels · `, caption);
     const wall = el("div", { class: "wall", role: "group", "aria-label": `Pictures of ${model.name}` }, ...buttons);
@@ -200,9 +198,11 @@ export function look(app) {
     open(link) {
       const linked = link.take("model");
       const one = linked ? modelOf(linked) : null;
+      const pickOf = link.take("pick_model");
+      const picked = pickOf ? modelOf(pickOf) : one;
       const seed = link.take("pick", (text) => parseSeeds(text, 1));
       // As in the other views, a link to a picture that cannot be is an error.
-      if (seed && one) partsOfName(`${one.pin},${link.take("label") ?? ""},1,1`);
+      if (seed && picked) partsOfName(`${picked.pin},${link.take("label") ?? ""},1,1`);
       only = one;
       const known = labels();
       const first = known[Math.min(7, known.length - 1)] ?? null;
@@ -217,9 +217,9 @@ export function look(app) {
       build();
       fill();
       if (seed) {
-        const [model] = shown();
-        const picked = link.take("pick_truncation", truncationIn) ?? truncation;
-        enlarged.open({ model, label: labelFor(model), seed: seed[0], truncation: picked });
+        const model = picked ?? shown()[0];
+        const pickedTruncation = link.take("pick_truncation", truncationIn) ?? truncation;
+        enlarged.open({ model, label: labelFor(model), seed: seed[0], truncation: pickedTruncation });
       }
       app.save();
     },
@@ -233,13 +233,14 @@ export function look(app) {
     params() {
       const picked = enlarged.state();
       return {
-        model: picked?.model.pin ?? only?.pin,
+        model: only?.pin,
         label: picked?.label ?? label ?? undefined,
         seeds: writeSeeds(panels[0]?.tiles.map(({ seed }) => seed) ?? seeds),
         truncation: truncation === TYPICAL ? undefined : String(truncation),
         pick: picked ? String(picked.seed) : undefined,
         // Of the enlarged image, if it differs from the others'.
         pick_truncation: picked && picked.truncation !== truncation ? String(picked.truncation) : undefined,
+        pick_model: only ? undefined : picked?.model.pin, // the wall behind it has those of all
       };
     },
   };

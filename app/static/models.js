@@ -9,6 +9,7 @@ export let models = [];
 export let maxImages = 1; // the service's limit of images, uploads or latents in one request
 export let defaultModel = null;
 let defaultEncoder = null;
+let aliases = {}; // further names -> names
 
 export async function loadModels() {
   const { data } = await request("/models", { shown: false });
@@ -18,6 +19,7 @@ export async function loadModels() {
   defaultModel = chosen(data.default, (model) => model.labels.length) ?? models[0];
   defaultEncoder = chosen(data.default_encoder, reads);
   maxImages = data.max_n;
+  aliases = data.aliases;
 }
 
 export const conditional = () => models.filter((model) => model.labels.length);
@@ -52,7 +54,8 @@ export function encoder(...generators) {
 // The model that an address names, else `fallback`. If the address pins a checkpoint, it must be served.
 export function modelOf(text, fallback = defaultModel) {
   if (!text) return fallback;
-  const [name, digits] = text.slice(0, 128).split("@"); // no name is longer
+  const [given, digits] = text.slice(0, 128).split("@"); // no name is longer
+  const name = Object.hasOwn(aliases, given) ? aliases[given] : given;
   const model = models.find((one) => one.name === name);
   if (model && (!digits || model.digest.startsWith(digits))) return model;
   throw new Problem(

@@ -62,20 +62,41 @@ export function morph(app) {
     return { blob: blobOf(src), src, from: permalink };
   }
 
+  // What leads from one end to another: `styles`, the parts of two samples that differ in their seeds
+  // alone, or a `vae` that can encode both; neither = nothing does.
+  function wayOf(pair) {
+    const [a, b] = pair.map((end) => end.from && partsOfName(end.from));
+    const alike = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
+    return alike ? { styles: [a, b] } : { vae: encoder(...[a, b].filter(Boolean).map(({ model }) => model)) };
+  }
+
+  // Where nothing leads from a sample to the other end, that becomes another style of the same label.
+  function follow(key) {
+    const other = key === "a" ? "b" : "a";
+    const { styles, vae } = wayOf([ends.a, ends.b]);
+    if (!ends[key].from || styles || vae) return;
+    const parts = partsOfName(ends[key].from);
+    const former = ends[other].from && partsOfName(ends[other].from);
+    const kept = former && former.model === parts.model && former.seed !== parts.seed;
+    const seed = kept ? former.seed : parts.seed < MAX_SEED ? parts.seed + 1 : 0;
+    ends[other] = { from: nameOf({ ...parts, seed }) };
+    refresh(other);
+  }
+
   // The request for the path between two ends: by seeds if they differ in nothing else.
   function plan(pair, images) {
     const common = { steps: $("morph-steps").value, method: $("morph-method").value };
-    const [a, b] = pair.map((end) => end.from && partsOfName(end.from));
-    const sameModel = a && b && a.model === b.model && a.label === b.label && a.truncation === b.truncation;
-    if (sameModel) {
+    const { styles, vae } = wayOf(pair);
+    if (styles) {
+      const [a, b] = styles;
       const truncation = a.truncation === 1 || !a.model.truncation ? undefined : String(a.truncation);
       const query = { model: a.model.pin, label: a.label, seeds: `${a.seed},${b.seed}`, truncation };
       return { model: a.model, query: { ...query, ...common }, how: `through the latent space of ${a.model.name}` };
     }
-    const vae = encoder(...[a, b].filter(Boolean).map(({ model }) => model));
     if (!vae) {
-      const need = "Ends with different labels, and uploaded or drawn ends, need a VAE trained on the same kind of image.";
-      throw new Problem(422, "No path between these", `${need} None is served.`);
+      const names = new Set(pair.filter(({ from }) => from).map(({ from }) => partsOfName(from).model.name));
+      const need = "Ends with different labels or models, and uploaded or drawn ends, need a VAE trained on the same kind of image";
+      throw new Problem(422, "No path between these", `${need} as ${[...names].join(" and ") || "these"}. None is served.`);
     }
     return {
       model: vae,
@@ -197,6 +218,7 @@ export function morph(app) {
   function settle(key, end) {
     ends[key] = end;
     refresh(key);
+    follow(key);
     app.save();
     show();
   }
@@ -281,6 +303,8 @@ export function morph(app) {
       }
       Object.assign(ends, linked);
       for (const key of ["a", "b"]) refresh(key);
+      const [one, ...more] = Object.keys(linked);
+      if (one && !more.length) follow(one);
       for (const name of ["steps", "method"]) {
         const select = $(`morph-${name}`);
         const offered = [...select.options].map(({ value }) => value);

@@ -27,7 +27,7 @@ def like(prints: str) -> re.Pattern[str]:
 
 
 def unversioned(text: str) -> str:
-    return re.sub(r"\b(mnist-[a-z]+)-v[0-9]+\b", r"\1-vN", text.replace("\r", ""))
+    return re.sub(r"\b((?:mnist|signs)-[a-z]+)-v[0-9]+\b", r"\1-vN", text.replace("\r", ""))
 
 
 @pytest.fixture

@@ -25,8 +25,14 @@ def pixels(png: bytes) -> Any:
         return np.asarray(picture.convert("L"))
 
 
+def red(png: bytes) -> Any:
+    """The red of a picture's pixels, (H, W): what ``shown`` gives, in colour too."""
+    with PillowImage.open(BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))[:, :, 0]
+
+
 def shown(image: Locator) -> Any:
-    """The pixels of an <img>, in its own size, once it is loaded."""
+    """The red of an <img>'s pixels, in its own size, once it is loaded."""
     listed = image.evaluate(
         """async image => {
             await image.decode();

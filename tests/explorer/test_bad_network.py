@@ -52,7 +52,7 @@ def refusing_once(page: Page, statuses: tuple[int, ...], wait: int) -> list[str]
 
 def test_an_overload_is_shown_and_retried(other_page: Page, shipped: Any) -> None:
     page = other_page
-    page.goto(shipped.url)
+    page.goto(f"{shipped.url}/#look?model={CGAN}")
     tile(page, 0)
     settled(page)
     refused = refusing_once(page, (503,), wait=1)
@@ -69,7 +69,7 @@ def test_an_error_stays_while_something_else_waits_out_an_overload(
 ) -> None:
     """Its retry is there when the wait is over."""
     page = other_page
-    page.goto(shipped.url)
+    page.goto(f"{shipped.url}/#look?model={CGAN}")
     tile(page, 0)
     settled(page)
     refusing_once(page, (503,), wait=1)
@@ -89,7 +89,7 @@ def test_an_error_stays_while_something_else_waits_out_an_overload(
 
 def test_an_overload_is_read_out_once(other_page: Page, shipped: Any) -> None:
     page = other_page
-    page.goto(shipped.url)
+    page.goto(f"{shipped.url}/#look?model={CGAN}")
     tile(page, 0)
     settled(page)
     # What a screen reader is told: changes of live regions but for what is hidden from it.
@@ -176,7 +176,7 @@ def test_an_answer_that_cannot_be_read_is_no_fault_of_the_page(
     other_page: Page, shipped: Any, kind: str, body: str
 ) -> None:
     page = other_page
-    page.goto(shipped.url)
+    page.goto(f"{shipped.url}/#look?model={CGAN}")
     settled(page)
     page.route("**/generate?*", lambda route: route.fulfill(content_type=kind, body=body))
     page.get_by_role("button", name="24 others").click()

@@ -77,7 +77,7 @@ def test_the_focus_goes_along_to_another_view(page: Page, shipped: Any) -> None:
     page.go_back()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    focused_heading(page, "was ever written.")
+    focused_heading(page, "was ever written or photographed.")
     page.get_by_role("tab", name="Models").click()
     expect(page.get_by_role("tab", name="Models")).to_be_focused()  # a tab keeps it
     page.get_by_role("button", name="Look at its pictures").first.press("Enter")

@@ -19,6 +19,7 @@ from tests.explorer.page import (
     is_shown,
     look_at,
     pixels,
+    red,
     settled,
     shown,
     tile,
@@ -26,7 +27,7 @@ from tests.explorer.page import (
     watched,
     written,
 )
-from tests.shipped import CGAN, GAN
+from tests.shipped import CGAN, GAN, SIGNS
 
 
 def seeds_of(page: Page) -> list[int]:
@@ -40,12 +41,15 @@ def test_the_first_screen_says_what_it_shows_and_draws_it_now(page: Page, shippe
     tile(page, 23)
     heading = page.get_by_role("heading", level=2).first
     expect(heading).to_have_text(
-        "None of these sevens was ever written. A network drew them just now."
+        "None of these sevens was ever written or photographed. Networks drew them just now."
     )
+    expect(page.locator(".panel b")).to_have_text([CGAN, SIGNS])
     first = seeds_of(page)
-    expected = httpx.get(f"{shipped.url}/generate?label=7&seed={first[2]}&truncation=0.7").content
-    assert (shown(tile(page, 2).locator("img")) == pixels(expected)).all()
-    page.get_by_role("button", name="24 others").click()
+    for place, model in ((2, CGAN), (14, SIGNS)):
+        query = f"model={model}&label=7&seed={first[place]}&truncation=0.7"
+        expected = httpx.get(f"{shipped.url}/generate?{query}").content
+        assert (shown(tile(page, place).locator("img")) == red(expected)).all()
+    page.get_by_role("button", name="12 others").click()
     expect(page.locator(f".tile img[alt='7, style {first[0]}']")).to_have_count(0)
     page.get_by_role("group", name="Label").get_by_role("button", name="3").click()
     expect(heading).to_contain_text("None of these threes")
@@ -73,7 +77,7 @@ def test_every_model_that_knows_the_label_is_shown_beside_the_others(
 def test_the_wall_lives_until_it_is_held_still(browser: Any, shipped: Any) -> None:
     with watched(browser, shipped.url, reduced_motion="no-preference") as page:
         page.clock.install()
-        look_at(page, shipped.url, "label=7&seeds=1-24")
+        look_at(page, shipped.url, f"model={CGAN}&label=7&seeds=1-24")
         ways = asked(page, "/interpolate")
         page.clock.run_for(1000)
         page.wait_for_function("() => !document.querySelector('.panels').dataset.never")
@@ -98,7 +102,7 @@ def test_the_wall_lives_until_it_is_held_still(browser: Any, shipped: Any) -> No
 
 def test_nothing_moves_for_those_who_want_less_motion(page: Page, shipped: Any) -> None:
     page.clock.install()
-    look_at(page, shipped.url, "label=7&seeds=1-24")
+    look_at(page, shipped.url, f"model={CGAN}&label=7&seeds=1-24")
     ways = asked(page, "/interpolate")
     page.clock.run_for(10_000)
     assert not ways
@@ -246,7 +250,7 @@ def test_an_answer_that_comes_late_does_not_replace_the_request_shown(
         held.append(route)
 
     page.route("**/generate?*label=3&seeds=1-6*", hold)  # what the view shows
-    page.goto(f"{shipped.url}/#look?label=3&seeds=1-6")
+    page.goto(f"{shipped.url}/#look?model={CGAN}&label=3&seeds=1-6")
     page.locator(".tile").first.click()
     expect(page.locator("#request-code")).to_contain_text("seeds=1&")
     page.keyboard.press("Escape")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from tests.explorer.page import hold, middle_of, settled, shown, tile
+from tests.explorer.page import file_of, hold, middle_of, png, settled, shown, tile
 
 Serving = Callable[..., Any]
 
@@ -116,8 +116,12 @@ def test_without_such_a_model_the_encoder_gives_the_digits(
         page.get_by_role("tab", name="Morph").click()
         expect(page.locator("#morph-how")).to_contain_text("the latent space of a-cgan-v1")
         page.locator("#morph-b").get_by_label("Label").select_option("0")
+        expect(page.locator("#morph-a h3")).to_contain_text("Start: 0, style")
+        settled(page)
+        expect(page.locator("#morph-frame")).to_be_visible()
+        page.set_input_files("#morph-a input[type=file]", file_of("mine.png", png(28, 28)))
         expect(page.locator("#notice")).to_contain_text(
-            "need a VAE trained on the same kind of image"
+            "need a VAE trained on the same kind of image as a-cgan-v1. None is served."
         )
         expect(page.locator("#morph-frame")).to_be_hidden()
         expect(page.get_by_role("button", name="Play")).to_be_disabled()

@@ -18,7 +18,7 @@ from PIL import ImageFilter
 
 from app.formats.png import to_png
 from tests.live_service import until
-from tests.shipped import CGAN, GAN, STORE, VAE
+from tests.shipped import CGAN, GAN, SIGNS, STORE, VAE
 
 
 def pixels(png: bytes) -> Any:
@@ -50,17 +50,19 @@ def at_once(url: str, paths: list[str]) -> list[tuple[int, bytes]]:
     return answers
 
 
-def test_three_models_are_shipped_with_card_picture_and_figures(shipped: Any) -> None:
+def test_two_families_are_shipped_with_card_picture_and_figures(shipped: Any) -> None:
     body = httpx.get(f"{shipped.url}/models").json()
     assert body["refused"] == {}
-    assert {card["kind"] for card in body["models"]} == {"gan", "cgan", "vae"}
+    names = {card["name"]: card["kind"] for card in body["models"]}
+    assert names == {CGAN: "cgan", GAN: "gan", VAE: "vae", SIGNS: "cgan"}
+    images = {CGAN: 60_000, GAN: 60_000, VAE: 58_800, SIGNS: 1_848}  # some are kept apart
     for card in body["models"]:
         path = STORE / card["name"]
         assert path.with_suffix(".safetensors").stat().st_size < 8_000_000
         assert card["digest"] in path.with_suffix(".md").read_text()
         with PillowImage.open(path.with_suffix(".png")) as picture:
             picture.load()
-        assert card["data"]["training_images"] in (60_000, 58_800)  # a VAE keeps 2 % apart
+        assert card["data"]["training_images"] == images[card["name"]]
         assert card["metrics"]["samples"] == 10_000
         assert card["training"]["command"].startswith("python -m training ")
 
@@ -71,6 +73,16 @@ def test_asking_for_a_seven_gives_a_picture_of_28_by_28(shipped: Any) -> None:
     assert image.shape == (28, 28)
     assert image.max() > 200  # there is ink
     assert np.median(image) == 0  # on a black ground
+
+
+def test_one_label_is_written_or_signed_by_the_model_that_is_named(shipped: Any) -> None:
+    named = httpx.get(f"{shipped.url}/generate?label=7&seed=1&model={SIGNS}")
+    hand = pixels(named.content)
+    assert hand.shape == (64, 64, 3)
+    assert np.ptp(hand.astype(int), axis=-1).mean() > 8  # it has colours
+    alias = httpx.get(f"{shipped.url}/generate?label=7&seed=1&model=signs")
+    assert alias.content == named.content
+    assert named.headers["x-reproducibility"] == "portable"
 
 
 def test_the_same_seed_gives_the_same_bytes_alone_and_among_64_at_once(shipped: Any) -> None:

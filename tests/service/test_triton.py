@@ -15,11 +15,11 @@ from tritonclient.http import (
     InferRequestedOutput,
 )
 
-from tests.shipped import CGAN, GAN, STORE, VAE
+from tests.shipped import CGAN, GAN, SIGNS, STORE, VAE
 from training.networks.header import read
 
 LATENT_DIM = read(STORE / f"{VAE}.safetensors").description.network.latent_dim
-MODELS = {CGAN, GAN, VAE, f"{VAE}.decode", f"{VAE}.encode"}
+MODELS = {CGAN, GAN, SIGNS, VAE, f"{VAE}.decode", f"{VAE}.encode"}
 
 
 def address(server: Any) -> str:
