@@ -81,14 +81,17 @@ PETS = ("dog", "cat")  # a generator's labels need not be in the order of the fo
 
 def imported(folder: Path, config: GraphConfig, *options: str) -> None:
     (folder / "pets.onnx").write_bytes(graphs.decoder_graph(config))
+    if config.input:
+        (folder / "encoder.onnx").write_bytes(graphs.encoder_graph(config))
+        options = (*options, "--encoder", "encoder.onnx")
     main(["import", "pets.onnx", "--name", "pets", "--store", "store", *options])
 
 
 def test_the_command_measures_an_import_against_a_folder(
     here: Path, pictures: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    label = LabelInput("label", "index")
-    config = graphs.config(image_shape=(3, 8, 8), label=label, num_classes=2)
+    label = LabelInput("label", "index")  # its encoder takes one too
+    config = graphs.autoencoder(image_shape=(3, 8, 8), label=label, num_classes=2)
     imported(here, config, "--labels", ",".join(PETS))
     graphs.write(here / "store/wide.safetensors", graphs.config(image_shape=(1, 8, 9)))
     rest = ["--store", "store", "--threads", "1"]
@@ -99,7 +102,14 @@ def test_the_command_measures_an_import_against_a_folder(
     assert "training the publishing judge on 22 images, once" in said
     figures = json.loads(Path("x.json").read_text())["pets"]
     assert figures["samples"] == 40
-    for name in ("frechet_test", "kid_test", "recall", "cas", "conditional_accuracy"):
+    for name in (
+        "frechet_test",
+        "kid_test",
+        "recall",
+        "cas",
+        "conditional_accuracy",
+        "reconstruction_mse",
+    ):
         assert name in figures
         assert f"\n{name} " in said
     assert len(list(Path("runs/judges").glob("pets-*.safetensors"))) > 0
