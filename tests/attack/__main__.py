@@ -47,24 +47,25 @@ class Use(NamedTuple):
 
     megabytes: float
     descriptors: int
-    processes: tuple[int, ...]
+    workers: tuple[int, ...]  # with the first process; the codec's below them come and go
 
 
 def use(pid: int) -> Use:
     """Of a process and all below it. Those that end meanwhile, as the codec's do, are left out."""
-    pids, found = [pid], []
+    pids, workers = [pid], [pid]
     kilobytes = descriptors = 0
     while pids:
         one = pids.pop()
         with suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{one}/task").glob("*/children"):
-                pids += map(int, task.read_text().split())
+                children = list(map(int, task.read_text().split()))
+                pids += children
+                workers += children if one == pid else []
             rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
             if pss := re.search(r"^Pss:\s+(\d+)", rollup, re.M):  # a zombie has none
                 kilobytes += int(pss[1])
                 descriptors += len(list(Path(f"/proc/{one}/fd").iterdir()))
-                found.append(one)
-    return Use(kilobytes / 1024, descriptors, tuple(sorted(found)))
+    return Use(kilobytes / 1024, descriptors, tuple(sorted(workers)))
 
 
 @contextmanager
@@ -146,7 +147,7 @@ def row(name: str, attacks: int, samples: list[tuple[float, Use]], seen: Seen) -
     megabytes = max(u.megabytes for _, u in samples)
     descriptors = max(u.descriptors for _, u in samples)
     digits, livez = seen["digits"], seen["livez"]
-    lost = "" if first.processes == last.processes else ", a process was replaced"
+    lost = "" if first.workers == last.workers else ", a worker was replaced"
     return (
         f"| {name} | {attacks} | {first.megabytes:.0f}, {megabytes:.0f}, {last.megabytes:.0f} | "
         f"{first.descriptors}, {descriptors}, {last.descriptors} | "
