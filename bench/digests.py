@@ -42,13 +42,16 @@ def main() -> None:
     """Print a JSON object: engine version, and by operation and batch size the digest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", default="10000", help="images; with commas, one a checkpoint")
     parser.add_argument("--batches", default="1,64")
     arguments = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    for checkpoint in arguments.checkpoints:
+    counts = [int(count) for count in arguments.count.split(",")]
+    if len(counts) == 1:
+        counts *= len(arguments.checkpoints)
+    for checkpoint, count in zip(arguments.checkpoints, counts, strict=True):
         description = read(checkpoint).description
         for operation, graph in description.graphs.items():
             session = onnxruntime.InferenceSession(
@@ -58,8 +61,8 @@ def main() -> None:
             )
             names = [value.name for value in session.get_inputs()]
             parts = []
-            for first in range(0, arguments.count, CHUNK):
-                size = min(CHUNK, arguments.count - first)
+            for first in range(0, count, CHUNK):
+                size = min(CHUNK, count - first)
                 inputs = golden_inputs(description.network, operation, size, first)
                 feed: dict[str, Any] = dict(zip(names, inputs, strict=False))
                 if isinstance(description.network, GraphConfig):

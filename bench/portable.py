@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ EMULATOR = "qemu-x86_64"
 
 
 def digests(
-    checkpoints: Iterable[Path],
-    count: int,
+    checkpoints: Mapping[Path, int],
     batches: str,
     emulator: list[str] | None = None,
     packages: Iterable[Path | str] = (),
@@ -39,6 +38,7 @@ def digests(
     """What ``bench.digests`` prints, of a process of its own.
 
     Args:
+        checkpoints: Files, and how many images of each.
         emulator: Command in front of Python; None = this processor.
         packages: Folders in front of this environment's.
         python: Another interpreter; it gets ``packages`` alone.
@@ -46,7 +46,7 @@ def digests(
     own = [] if python else [sysconfig.get_path("purelib")]
     command = [*(emulator or []), *(python or [os.path.realpath(sys.executable)])]
     command += ["-m", "bench.digests", *map(str, checkpoints)]
-    command += ["--count", str(count), "--batches", batches]
+    command += ["--count", ",".join(map(str, checkpoints.values())), "--batches", batches]
     for line in _output(command, [*packages, *own]).decode().splitlines():
         yield json.loads(line)
 
@@ -105,7 +105,7 @@ def main() -> None:
         for path in known
         if (path.stem in arguments.names if arguments.names else read(path).description.portable)
     ]
-    given = [path.resolve() for path in checkpoints]
+    given = {path.resolve(): arguments.count for path in checkpoints}
     last = arguments.batches.split(",")[-1]
     runs: list[tuple[str, str, dict[str, Any]]] = [("this processor", arguments.batches, {})]
     runs += [("this processor", last, {"packages": [folder]}) for folder in arguments.engines]
@@ -121,7 +121,7 @@ def main() -> None:
     print("| processor | engine | batch | model | operation | digest |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for processor, batches, how in runs:
-        for row in digests(given, arguments.count, batches, **how):
+        for row in digests(given, batches, **how):
             seen.setdefault((row["model"], row["operation"]), set()).add(row["digest"])
             shown = [processor, row["engine"], row["batch"], row["model"], row["operation"]]
             print(f"| {' | '.join(map(str, shown))} | `{row['digest'][:12]}` |", flush=True)
