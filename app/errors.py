@@ -121,7 +121,7 @@ class UnknownModelError(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
     about = "No model of this name is loaded. GET /models lists the names."
     example = (
-        "unknown model 'mnist-cgan'; available: mnist-cgan-v7, mnist-vae-v5; did you "
+        "unknown model 'mnist-cgan'; available: mnist-cgan-v7, mnist-vae-v6; did you "
         "mean mnist-cgan-v7?"
     )
 
@@ -311,7 +311,7 @@ class NotFiniteError(ServiceError):
         "An output of this request's rows is infinite or not a number, so there is no image. The "
         "same request fails again; other requests are not affected."
     )
-    example = "mnist-vae-v5 gave values that are not finite for this request"
+    example = "mnist-vae-v6 gave values that are not finite for this request"
 
 
 class UnsupportedTransferCodingError(ServiceError):

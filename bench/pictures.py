@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from app.engines.backend import from_levels
+from app.engines.backend import to_levels
 from app.engines.store import StoredModel, load_store
 from app.errors import StartupError
 from app.fitting.adapt import fitting_for
@@ -176,7 +177,8 @@ def _read(
     levels = np.stack([upload.image for upload in uploads])
     images = from_levels(levels)
     mu, _ = model.backend.run("encode", images, None)
-    (reconstructions,) = model.backend.run("decode", mu, None)
+    (decoded,) = model.backend.run("decode", mu, None)
+    reconstructions = from_levels(to_levels(decoded)[0])  # as a client gets them
     with torch.no_grad():
         classes = judge(torch.from_numpy(reconstructions))[0].argmax(1).tolist()
     table = model.description.fit

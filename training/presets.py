@@ -122,7 +122,6 @@ PRESETS: dict[str, dict[str, AnyRun]] = {
             epochs=200,
             batch_size=32,
             decay_fraction=0.7,
-            beta=0.5,  # at 1, the KL outweighs what sharp fingers add to the likelihood: they blur
             holdout_fraction=0.05,
             distorted_fraction=0.9,
             distorted_last=0.9,

@@ -34,7 +34,7 @@ def test_a_card_tells_images_from_times_that_they_were_seen(page: Page, shipped:
     page.goto(f"{shipped.url}/#models")
     settled(page)
     card = page.locator("article, section, .card").filter(has_text=VAE).last
-    expect(card).to_contain_text("Learned from 58,800 images of MNIST, each seen 150 times.")
+    expect(card).to_contain_text("Learned from 58,800 images of MNIST, each seen 100 times.")
 
 
 def test_the_page_says_that_a_written_line_cannot_be_verified(page: Page, shipped: Any) -> None:
