@@ -58,7 +58,7 @@ def test_two_families_are_shipped_with_card_picture_and_figures(shipped: Any) ->
     images = {CGAN: 60_000, GAN: 60_000, VAE: 58_800, SIGNS: 1_848}  # some are kept apart
     for card in body["models"]:
         path = STORE / card["name"]
-        assert path.with_suffix(".safetensors").stat().st_size < 8_000_000
+        assert path.with_suffix(".safetensors").stat().st_size < 9_000_000
         assert card["digest"] in path.with_suffix(".md").read_text()
         with PillowImage.open(path.with_suffix(".png")) as picture:
             picture.load()
