@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from app.engines.backend import from_levels
-from app.engines.backend import to_levels
+from app.engines.backend import from_levels, to_levels
 from app.engines.store import StoredModel, load_store
 from app.errors import StartupError
 from app.fitting.adapt import fitting_for

@@ -99,7 +99,7 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
 @pytest.mark.parametrize(
     ("fit", "verdict", "why"),
     [
-        (None, "This looks most like a 3.", r"^Of the 9 dots .* nearest, \d have the label 3\.$"),
+        (None, "This looks most like a 3.", r"average of the 12 dots of the label 3\.$"),
         (0.82, "This looks most like a 3.", "It fits better than 82 of 100 pictures"),
         (0.004, "This is no digit that I know.", "Fewer than 1 in 100"),
     ],
