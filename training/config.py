@@ -1,4 +1,7 @@
-"""Settings of a run. The command line has one option for each field."""
+"""Settings of a run. The command line has one option for each field.
+
+Long, since each field has its help beside it.
+"""
 
 import dataclasses
 import math

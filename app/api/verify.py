@@ -7,8 +7,8 @@ from fastapi import Request, Response
 from app.api.bodies.pictures import read_file
 from app.api.common import Endpoint, json_response, service_of
 from app.api.parameters.declared import TimeoutMs
+from app.core.pieces import in_thread
 from app.core.service import Service
-from app.core.threads import in_thread
 from app.core.verification import VerificationResult, compare, parse_recipe, regenerate
 from app.formats import provenance
 from app.http.disconnect import client_disconnected

@@ -14,10 +14,9 @@ from app.api.bodies.raw import CODINGS, content_coding, inflate, media_type, rea
 from app.api.common import service_of
 from app.api.parameters.declared import PLAIN
 from app.batching.ticket import Timing
-from app.core.pieces import joined
+from app.core.pieces import in_thread, joined
 from app.core.requests import GenerateRequest, RequestContext
 from app.core.service import Service
-from app.core.threads import in_thread
 from app.engines.rows import Sample
 from app.formats.encoding import PictureEncoding
 from app.formats.media_types import JSON, PNG

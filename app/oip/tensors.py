@@ -4,9 +4,8 @@ https://github.com/kserve/open-inference-protocol (REST) with the binary tensor 
 first bytes of a body are JSON; the tensors that have a ``binary_data_size`` follow in the order of
 the JSON, little-endian and row-major.
 
-This module knows neither HTTP nor the service. Shapes, sizes and datatypes in a body are untrusted:
-each is checked against the model's signature before anything of that size is allocated, and parsing
-stops at the first fault.
+Knows neither HTTP nor the service. What a body says of shapes, sizes and datatypes is checked
+against the model's signature before anything of that size is allocated; the first fault ends it.
 """
 
 import json
