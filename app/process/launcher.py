@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from app.core.telemetry import logs
 from app.errors import StartupError
 from app.fork import STOP_SIGNALS
-from app.process.allocator import give_back_large_blocks
 from app.process.exit_status import stop_before_ready
 from app.process.resources import codec_memory, default_workers, memory_shortage
 from app.process.sockets import bind, raise_descriptor_limit, url
@@ -52,7 +51,6 @@ def launch(settings: Settings, silent_s: float = SILENT_S, dead_s: float = DEAD_
         StartupError: the address cannot be listened on, or nothing can be served.
     """
     gc.set_threshold(*GARBAGE)
-    give_back_large_blocks()
     # Read when numpy is imported: nothing here multiplies large matrices, and a pool of threads
     # would delay each start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

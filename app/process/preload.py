@@ -137,5 +137,7 @@ def _probe(engine: Engine, names: list[str], pipe: int) -> NoReturn:
     except Exception:
         log.exception("the probe failed")
     finally:
-        logging.shutdown()  # the last lines are written
-        os._exit(status)
+        try:
+            logging.shutdown()  # the last lines are written
+        finally:
+            os._exit(status)

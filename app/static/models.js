@@ -15,9 +15,8 @@ export async function loadModels() {
   const { data } = await request("/models", { shown: false });
   models = data.models.map((card) => ({ ...card, pin: `${card.name}@${card.digest.slice(0, 12)}` }));
   // Where the operator has chosen none, the page takes the first that can do it.
-  const chosen = (name, able) => models.find((model) => model.name === name) ?? models.find(able);
-  defaultModel = chosen(data.default, (model) => model.labels.length) ?? models[0];
-  defaultEncoder = chosen(data.default_encoder, reads);
+  defaultModel = models.find(({ name }) => name === data.default) ?? conditional()[0] ?? models[0];
+  defaultEncoder = encoders().find(({ name }) => name === data.default_encoder) ?? encoders()[0];
   maxImages = data.max_n;
   aliases = data.aliases;
 }

@@ -62,3 +62,13 @@ def test_every_model_has_its_card(other_page: Page, url: str) -> None:
     expect(page.get_by_text("Imported generator")).to_have_count(len(STORE))
     for name in STORE:
         expect(page.get_by_text(re.compile(f"^{name}$")).first).to_be_visible()
+
+
+def test_an_encoder_that_needs_a_class_reads_no_drawings(
+    other_page: Page, start_server: Any, tmp_path: Path
+) -> None:
+    graphs.write(tmp_path / "conditional.safetensors", graphs.FEATURES["conditional-vae"])
+    with start_server("--models-dir", str(tmp_path), "--workers", "1") as server:
+        other_page.goto(f"{server.url}/#draw")
+        expect(other_page.locator("#draw-empty")).to_be_visible()
+        expect(other_page.locator("#draw-body")).to_be_hidden()

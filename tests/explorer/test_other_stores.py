@@ -74,7 +74,7 @@ def how_shows_what_is_there(page: Page, panel: Locator, models: list[dict[str, A
 def draw_is_usable(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
     if not any("encode" in model["operations"] for model in models):
         expect(panel.locator(".empty")).to_have_text(
-            "No served model can encode: that needs a VAE."
+            "No served model can encode a drawing: that needs a VAE that asks for no class."
         )
         expect(panel.locator(CONTROLS)).to_have_count(0)
         return
@@ -228,7 +228,7 @@ def test_what_the_served_models_cannot_do_is_said(other_page: Page, serve: Serve
     for name in ("try-write", "try-space", "try-draw"):
         expect(page.locator(f"#{name}")).to_be_hidden()
     for tab, text in (
-        ("Draw", "No served model can encode"),
+        ("Draw", "No served model can encode a drawing"),
         ("Write", "No served model has single characters as labels"),
     ):
         page.get_by_role("tab", name=tab).click()

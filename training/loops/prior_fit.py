@@ -80,6 +80,18 @@ def fit_prior(
     started = time.monotonic() - state.seconds
     checked = _fixed_latents(run, vae, held_out) if held_out and len(held_out) else None
 
+    def look() -> None:
+        """Keep the weights, if no earlier ones fit held-out latents as well."""
+        assert checked is not None
+        with torch.no_grad():
+            found = -float(vae.prior.log_prob(checked).mean())
+        if found < state.carried[LOWEST]:
+            state.carried[LOWEST] = found
+            kept.load_state_dict(vae.prior.state_dict())
+
+    if checked is not None and state.step == 0:
+        look()  # a prior that was trained jointly may be the best as it is
+
     with progress_of(run.prior_steps, state.step, BATCH) as progress:
         while state.step < run.prior_steps and not (stop and stop.requested):
             chosen = torch.randint(len(mu), (BATCH,), generator=noise).to(mu.device)
@@ -94,12 +106,10 @@ def fit_prior(
             state.step += 1
             state.seconds = time.monotonic() - started
             progress.update()
-            if checked is not None and state.step % CHECK_EVERY == 0:
-                with torch.no_grad():
-                    found = -float(vae.prior.log_prob(checked).mean())
-                if found < state.carried[LOWEST]:
-                    state.carried[LOWEST] = found
-                    kept.load_state_dict(vae.prior.state_dict())
+            if checked is not None and (
+                state.step % CHECK_EVERY == 0 or state.step == run.prior_steps
+            ):
+                look()
             ends = state.step == run.prior_steps or (stop and stop.requested)
             if path and (state.step % run.save_every == 0 or ends):
                 state.save(path)
@@ -127,9 +137,10 @@ def _can_resume(path: Path, checksum: float) -> bool:
         return False
     try:
         metadata, _ = read_tensors(path)
-        if json.loads(metadata["carried"])[ENCODER] == checksum:
+        carried = json.loads(metadata["carried"])
+        if LOWEST in carried and carried[ENCODER] == checksum:
             return True
-        reason = "it is of another encoder"
+        reason = "it is of another encoder, or of an earlier version"
     except (SafetensorError, OSError, ValueError, LookupError, TrainingError) as error:
         reason = one_line(error)
     print(f"cannot resume from {path} ({reason}): the prior's fit starts anew", file=sys.stderr)

@@ -229,7 +229,11 @@ def _parse_description(metadata: dict[str, str]) -> Description:
             raise ValueError("it has no graphs, and its kind has nothing else")
     else:
         graphs = _parse_graphs(metadata["graphs"], description.operations)
-    fit = _parse_fit(metadata["fit"], config.latent_dim) if "fit" in metadata else None
+    fit = None
+    if "fit" in metadata:
+        if config.num_classes:
+            raise ValueError("it has a fit table, which only encoders without labels have")
+        fit = _parse_fit(metadata["fit"], config.latent_dim)
     return dataclasses.replace(description, graphs=graphs, fit=fit)
 
 

@@ -88,7 +88,8 @@ def _parameter(field: Any, place: str) -> _Parameter:
         for error in errors:
             # The exception of a validator of ours. Its traceback holds frames, and those hold the
             # errors: all of it would wait for the garbage collector.
-            if cause := error.get("ctx", {}).get("error"):
+            cause = error.get("ctx", {}).get("error")
+            if isinstance(cause, Exception):
                 cause.__traceback__ = None
         return value, errors
 

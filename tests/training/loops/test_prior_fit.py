@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.training.tiny import RUNS, assert_same, state, train, vae_run
 from training.data.dataset import Dataset, to_pixels
+from training.loops import prior_fit
 from training.loops.heldout import HeldOutBound
 from training.loops.prior_fit import fit_prior
 from training.networks.configs import VaeConfig
@@ -56,6 +57,7 @@ def test_a_fit_that_was_stopped_goes_on_and_ends_the_same(
     """Stopped twice in the first fit and once in the second, of the epoch that measured best: the
     first, since all measure the same."""
     monkeypatch.setattr(HeldOutBound, "__call__", lambda *_: 1.0)
+    monkeypatch.setattr(prior_fit, "CHECK_EVERY", 1)
     run = vae_run(prior_layers=2, prior_steps=12, save_every=4, holdout_fraction=0.2)
     whole = train(run, digits, tmp_path / "whole")
     train(run, digits, tmp_path / "parts", 8)
@@ -111,9 +113,13 @@ def fit_states(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*prior.safetensors"))
 
 
-@pytest.mark.parametrize("damage", ["cut off", "another encoder's"])
+@pytest.mark.parametrize("damage", ["cut off", "another encoder's", "an earlier version's"])
 def test_a_state_of_a_fit_that_is_none_of_this_encoder_costs_the_fit_alone(
-    digits: Dataset, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    digits: Dataset,
+    tmp_path: Path,
+    damage: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = vae_run(prior_layers=2, prior_steps=12, save_every=4)
     whole = train(run, digits, tmp_path / "whole")
@@ -121,7 +127,12 @@ def test_a_state_of_a_fit_that_is_none_of_this_encoder_costs_the_fit_alone(
     train(run, digits, parts, 11)
     other = train(dataclasses.replace(run, seed=5), digits, tmp_path / "other", 12)
     assert isinstance(other, VAE)
+    if damage == "an earlier version's":  # without what it keeps
+        monkeypatch.setattr(prior_fit, "LOWEST", "other")
+        other = train(run, digits, tmp_path / "same", 12)
+        assert isinstance(other, VAE)
     fit_prior(run, other, digits, None, path)
+    monkeypatch.undo()
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:1000])
     capsys.readouterr()
