@@ -62,14 +62,20 @@ class BatchRequest(Ticket, Generic[Row, Result]):
         return Timing(self.queue_s, self.run_s, self.own_rows, self.batch_rows)
 
     def outcome(self) -> tuple[list[Result], Timing]:
-        """The results and where the time went, once it has ended.
+        """The results and where the time went, once it has ended. To be called once.
 
         Raises:
             Exception: what ended it instead.
         """
-        if self.error:
-            raise self.error
-        return self.results, self.timing
+        if self.error is None:
+            return self.results, self.timing
+        # Nothing keeps the error that its traceback holds: neither this request nor this frame.
+        # All of both would wait for the garbage collector, with the body of the HTTP request.
+        error, self.error = self.error, None
+        try:
+            raise error
+        finally:
+            del error
 
     def fail(self, error: Exception) -> None:
         """End it with an error, unless it has ended."""

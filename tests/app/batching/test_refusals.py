@@ -1,6 +1,8 @@
 """Who is refused at once, who is dropped from the queue, and what their leaving frees."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -108,6 +110,35 @@ async def test_a_caller_that_has_gone_away_never_reaches_the_model(setup: Setup)
         assert (await there)[0] == [6]
         assert model.calls == [("hold", [0]), ("a", [3])]
         assert dropped == [("a", 2, "left")]
+
+
+async def test_a_request_that_was_dropped_leaves_nothing_for_the_garbage_collector(
+    setup: Setup,
+) -> None:
+    async with setup() as (model, batcher):
+        held = await model.hold(batcher)
+
+        async def left() -> weakref.ref[object]:
+            def gone() -> bool:  # holds what it asks about: the whole HTTP request
+                return True
+
+            try:
+                await batcher.submit("a", [1], client_disconnected=gone)
+            except ClientDisconnectedError:
+                return weakref.ref(gone)
+            raise AssertionError
+
+        gc.disable()
+        try:
+            task = asyncio.ensure_future(left())
+            await queued(batcher, 1)
+            model.free.set()
+            await held
+            asked = await task
+            await batcher.submit("a", [2])  # the batch before has ended
+            assert asked() is None
+        finally:
+            gc.enable()
 
 
 async def test_deadlines_are_kept_in_whatever_order_they_come(setup: Setup) -> None:
