@@ -49,7 +49,8 @@ def serve(arguments: "list[str]") -> NoReturn:
 
 def fail(status: int, reason: object) -> NoReturn:
     """Exit with one line on standard error."""
-    print(f"genserve: {reason}", file=sys.stderr)
+    # One write, unlike print's two: a process that still logs would write between them.
+    sys.stderr.write(f"genserve: {reason}\n")
     raise SystemExit(status)
 
 

@@ -34,7 +34,7 @@ class OneLineStartupErrors:
         try:
             await self.app(scope, receive, hold_failure)
         except StartupError as error:
-            print(f"genserve: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"genserve: {error}\n")  # in one write, as ``app.__main__.fail``
             if failed:
                 await send({**failed, "message": ""})
         except Exception:
