@@ -206,7 +206,8 @@ def run(args: Namespace) -> Result:
             command = module("app", "--host", "{host}", "--port", "{port}")
             command += ["--models-dir", str(rig.store(args.models_dir))]
             command += ["--workers", str(args.workers)] if args.workers else []
-            env = {**env, "GENSERVE_MAX_QUEUE_MS": "30000"}  # slow machines refuse none either
+            # Slow machines refuse none either.
+            env = {**env, "GENSERVE_MAX_QUEUE_MS": "30000", "GENSERVE_QUEUE_TARGET_MS": "30000"}
             servers[name] = Server(stack, name.replace(" ", "-"), command, folder, env)
             servers[name].wait("GET", "/readyz")
         ours = servers["ours"]

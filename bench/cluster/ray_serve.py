@@ -198,7 +198,7 @@ def chaos(cluster: Cluster, kills: int, between: int) -> Callable[[Tally], Await
 def _rates(port: int, seconds: int) -> list[str]:
     url = f"http://{HOST}:{port}/generate?label={LABEL}"
     wrk.run(url, 32, 2)  # warms it up
-    return [f"{wrk.run(url, n, seconds)['requests_per_second']:,.0f}" for n in (1, 32)]
+    return [f"{wrk.run(url, n, seconds)['per_s']:,.0f}" for n in (1, 32)]
 
 
 def compare(folder: Path, store: Path, seconds: int) -> list[str]:
