@@ -1,4 +1,5 @@
-"""Jobs of requests: cheap ones in threads of this process, all others in codec processes.
+"""Jobs of requests: tiny ones at once, cheap ones in threads of this process, all others in codec
+processes.
 
 A job ends at its request's deadline or when its client leaves, whatever it does: its process is
 killed and replaced. It waits for its turn until then (``Turns``). What has no room is refused.
@@ -144,6 +145,8 @@ class CodecPool:
                 DeadlineExceededError.
             ClientDisconnectedError: the client has left.
         """
+        if (result := job.at_once()) is not None:
+            return result
         turns = self._cheap if job.cheap else self._heavy
         granted = asyncio.Event()
         turn = Turn(

@@ -1,5 +1,6 @@
 """Uploaded pictures, large JSON bodies and large responses through the codec."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -7,7 +8,6 @@ from app.codec.jobs import ComparisonJob, EncodingJob, Job, JsonJob, UploadJob
 from app.codec.pool import CodecPool, PoolLimits, job_bytes
 from app.core.requests import RequestContext
 from app.fitting.adapt import Fitting
-from app.formats import compact_json
 from app.formats.encoding import PictureEncoding
 from app.formats.pixels import Image
 from app.formats.reading.comparison import PixelComparison
@@ -86,7 +86,12 @@ class Pictures:
                 f"the {len(jobs)} pictures have {megapixels(pixels)} together",
                 self._limits.max_pixels,
             )
-        return [await self._run(job, context) for job in jobs]
+        uploads = []
+        for job in jobs:
+            uploads.append(await self._run(job, context))
+            if len(jobs) > 1:
+                await asyncio.sleep(0)  # others have their turn between tiny ones
+        return uploads
 
     async def compare(
         self, file: bytes, expected: Image, scale: int, context: RequestContext
@@ -101,8 +106,6 @@ class Pictures:
         Raises:
             ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
         """
-        if encoding.in_line:
-            return encoding.files()
         return await self._run(EncodingJob(encoding), context)
 
     async def parse_json(self, text: bytes, context: RequestContext) -> Any:
@@ -112,8 +115,6 @@ class Pictures:
             MalformedBodyError, InvalidParameterError: as ``compact_json.packed``.
             ServiceError, ClientDisconnectedError: as ``CodecPool.run``.
         """
-        if compact_json.is_quick(text):
-            return compact_json.parse(text)
         return await self._run(JsonJob(text, self._limits.job_bytes), context)
 
     async def _run(self, job: Job[Result], context: RequestContext) -> Result:

@@ -52,6 +52,7 @@ class Fitting(NamedTuple):
 
 
 AS_IT_IS = Fitting()
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
 def fitting_for(
@@ -87,15 +88,14 @@ def adapted(
         fitting: What is done.
         over_white: It was transparent, and laid over white because what is drawn is dark.
     """
+    if (kept := kept_as_it_is(picture, shape, fitting, over_white)) is not None:
+        return kept
     channels, height, width = shape
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    dark = {"auto": True if over_white else None, "yes": True, "no": False}[fitting.invert]
-    if fitting.center != "no":
-        as_centred = _centred(picture, width, height, fitting.center == "auto", dark)
-        if as_centred is not None:
-            image, steps = as_centred
-            return np.asarray(PillowImage.fromarray(image).convert(mode)), steps
-    result = picture.convert(mode)
+    dark = _is_dark(fitting, over_white)
+    if fitting.center != "no" and (centred := _centred(picture, width, height, dark)):
+        image, steps = centred
+        return _in_channels(image, channels), steps
+    result = picture.convert(_MODES[channels])
     done: list[Step] = []
     if has_light_ground(result) if dark is None else dark:
         result = _inverted(result)
@@ -109,16 +109,46 @@ def adapted(
     return np.asarray(result, dtype=np.uint8), done
 
 
+def kept_as_it_is(
+    picture: PillowImage.Image,
+    shape: tuple[int, int, int],
+    fitting: Fitting,
+    over_white: bool = False,
+) -> tuple[Levels, list[Step]] | None:
+    """A picture that has the model's form already, or whose negative does: to the byte.
+
+    Arguments as of ``adapted``. None = it has not, or may not stay.
+    """
+    channels, height, width = shape
+    if fitting.center != "auto" or picture.size != (width, height):
+        return None
+    levels = np.asarray(picture.convert("L"))
+    dark = _is_dark(fitting, over_white)
+    done: list[Step] = []
+    if dark is True or not has_model_form(levels):
+        levels = 255 - levels
+        if dark is False or not has_model_form(levels):
+            return None
+        done.append("inverted")
+    return _in_channels(levels, channels), done
+
+
+def _in_channels(levels: Levels, channels: int) -> Levels:
+    """Grey levels (H, W) as a picture of so many channels."""
+    if channels == 1:
+        return levels
+    return np.asarray(PillowImage.fromarray(levels).convert(_MODES[channels]))
+
+
+def _is_dark(fitting: Fitting, over_white: bool) -> bool | None:
+    """Whether the ink is darker than its ground; None = find out."""
+    return {"auto": True if over_white else None, "yes": True, "no": False}[fitting.invert]
+
+
 def _centred(
-    picture: PillowImage.Image, width: int, height: int, unless_in_form: bool, dark: bool | None
+    picture: PillowImage.Image, width: int, height: int, dark: bool | None
 ) -> tuple[Levels, list[Step]] | None:
     """The digit of a picture in MNIST's form; None = there is none."""
-    if unless_in_form and picture.size == (width, height):
-        levels = np.asarray(picture.convert("L"))
-        if dark is not True and has_model_form(levels):
-            return levels, []
-        if dark is not False and has_model_form(255 - levels):
-            return 255 - levels, ["inverted"]
     ink = find_ink(picture if picture.mode == "L" else picture.convert("RGB"), dark)
     if ink is None:
         return None

@@ -12,6 +12,7 @@ was .54; of an empty picture, noise, an inverted digit and two digits .00; of a 
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,17 @@ class FitTable:
             reconstructions: From ``mu``, likewise.
             mu: (B, Z).
         """
-        error = _error(images, reconstructions)
-        distance = _distance(mu, np.array(self.mean), np.array(self.deviation))
-        worse = np.minimum(_share_above(self.error, error), _share_above(self.distance, distance))
-        return [round(share, 3) for share in np.interp(worse, self.rank, _SHARES).tolist()]
+        means, deviations, errors, distances, ranks = self._arrays
+        error, distance = _error(images, reconstructions), _distance(mu, means, deviations)
+        worse = np.minimum(_share_above(errors, error), _share_above(distances, distance))
+        return [round(share, 3) for share in np.interp(worse, ranks, _SHARES).tolist()]
+
+    @cached_property
+    def _arrays(self) -> list[NDArray[np.float64]]:
+        return [
+            np.array(numbers)
+            for numbers in (self.mean, self.deviation, self.error, self.distance, self.rank)
+        ]
 
 
 def _error(images: NDArray[Any], reconstructions: NDArray[Any]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image as PillowImage
 from PIL import ImageChops, ImageOps, ImageStat
 
-from app.fitting.adapt import AS_IT_IS, Fitting, Step, Tristate, adapted
+from app.fitting.adapt import AS_IT_IS, Fitting, Step, Tristate, adapted, kept_as_it_is
 from app.fitting.ink import MAX_SIDE as MAX_INK_SIDE
 from app.formats.pixels import Image
 from app.formats.reading.decoding import DecodedPicture, Needed, decode
@@ -112,6 +112,36 @@ def read_upload(
     return fit_picture(decoded, (header.width, header.height), shape, fitting)
 
 
+def read_small_upload(
+    data: bytes,
+    header: PictureHeader,
+    shape: tuple[int, int, int],
+    limits: DecodingLimits,
+    fitting: Fitting,
+) -> Upload | None:
+    """``read_upload`` of a few pixels, unless ink has to be looked for, which takes milliseconds.
+
+    Args:
+        data, shape, limits, fitting: As in ``read_upload``.
+        header: From ``check_upload``.
+
+    Raises:
+        UnreadableImageError, BodyTooLargeError
+    """
+    decoded = decode(data, header, limits, needed_pixels(shape, fitting), alpha=shape[0] == 4)
+    flat, steps = _flat(decoded, fitting)
+    over_white = "alpha over white" in steps
+    if fitting.center == "no":
+        found = adapted(flat, shape, fitting, over_white)
+    else:
+        kept = kept_as_it_is(flat, shape, fitting, over_white)
+        if kept is None:
+            return None
+        found = kept
+    image, done = found
+    return Upload(image, header.width, header.height, (*steps, *done))
+
+
 def fit_picture(
     decoded: DecodedPicture,
     file_size: tuple[int, int],
@@ -126,6 +156,13 @@ def fit_picture(
         shape: The model's (C, H, W).
         fitting: What is done.
     """
+    flat, steps = _flat(decoded, fitting)
+    image, done = adapted(flat, shape, fitting, "alpha over white" in steps)
+    return Upload(image, *file_size, (*steps, *done))
+
+
+def _flat(decoded: DecodedPicture, fitting: Fitting) -> tuple[PillowImage.Image, list[Step]]:
+    """A decoded picture without transparency and upright, and what was done to it."""
     steps: list[Step] = []
     flat, turn = decoded.picture, decoded.turn
     if decoded.sixteen_bits:
@@ -136,8 +173,7 @@ def fit_picture(
     if turn is not None:
         flat = flat.transpose(turn)
         steps.append("turned upright")
-    image, done = adapted(flat, shape, fitting, "alpha over white" in steps)
-    return Upload(image, *file_size, (*steps, *done))
+    return flat, steps
 
 
 def _over_ground(

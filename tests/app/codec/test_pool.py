@@ -152,6 +152,49 @@ async def test_a_process_returns_what_this_one_would(pool: Pool) -> None:
         assert await pool.run(EncodingJob(encoding), soon()) == encoding.files()
 
 
+DIGIT = np.zeros((28, 28), np.uint8)
+DIGIT[6:22, 12:16] = 255
+TINY = to_png(DIGIT)
+
+
+@pytest.mark.parametrize("file", [TINY, to_png(255 - DIGIT), file_of(PillowImage.fromarray(DIGIT), "WEBP", lossless=True)])
+async def test_a_tiny_picture_is_read_at_once(file: bytes) -> None:
+    pool = CodecPool(PoolLimits(memory=256 * MIB), None, Recorder())
+    await pool.close()  # no thread and no process is left
+    job = upload(file)
+    found, expected = await pool.run(job, soon()), job.run()
+    np.testing.assert_array_equal(found.image, expected.image)
+    assert found[1:] == expected[1:]
+    comparison = ComparisonJob.checked(TINY, DIGIT, 1, NO_LIMITS)
+    assert await pool.run(comparison, soon()) == comparison.run() == (28, 28, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        to_png(np.roll(DIGIT, 8, axis=1)),  # its ink has to be centred
+        to_png(DIGIT[:, 1:]),
+        to_png(DIGIT) + bytes(4096),
+        to_png(DIGIT, 4),
+        LARGE,
+    ],
+)
+def test_what_takes_longer_is_not(file: bytes) -> None:
+    assert upload(file).at_once() is None
+
+
+def test_ink_is_looked_for_in_a_process_unless_the_picture_is_small() -> None:
+    file = to_png(DIGIT, 4)
+    assert not upload(file).cheap
+    assert UploadJob.checked(file, GREY, NO_LIMITS, Fitting()).cheap
+    assert upload(to_png(DIGIT, 2)).cheap
+
+
+def test_a_tiny_picture_that_is_broken_is_refused_at_once() -> None:
+    with pytest.raises(UnreadableImageError):
+        upload(TINY[:60]).at_once()
+
+
 async def test_a_picture_that_takes_too_long_ends_at_the_deadline_and_its_process_with_it(
     pool: Pool,
 ) -> None:
