@@ -154,10 +154,12 @@ async def test_a_process_returns_what_this_one_would(pool: Pool) -> None:
 
 DIGIT = np.zeros((28, 28), np.uint8)
 DIGIT[6:22, 12:16] = 255
-TINY = to_png(DIGIT)
+TINY, PICTURE = to_png(DIGIT), PillowImage.fromarray(DIGIT)
 
 
-@pytest.mark.parametrize("file", [TINY, to_png(255 - DIGIT), file_of(PillowImage.fromarray(DIGIT), "WEBP", lossless=True)])
+@pytest.mark.parametrize(
+    "file", [TINY, to_png(255 - DIGIT), file_of(PICTURE, "WEBP", lossless=True)]
+)
 async def test_a_tiny_picture_is_read_at_once(file: bytes) -> None:
     pool = CodecPool(PoolLimits(memory=256 * MIB), None, Recorder())
     await pool.close()  # no thread and no process is left
