@@ -14,8 +14,9 @@ def of_peers(found: Found) -> Lines:
     samples = found.get(("peers", False), {}).get("samples", {})
     for name, values in samples.items():
         server, _, figure = name.partition(": ")
-        if figure.startswith("per_s at "):
-            connections = int(figure.rpartition(" ")[2])
+        load = figure.removeprefix("per_s at ")
+        if load.isdecimal():  # not of the other ways
+            connections = int(load)
             p99 = median(samples[f"{server}: p99_ms at {connections}"])
             lines.setdefault(server, {})[connections] = (median(values), p99)
     return lines
