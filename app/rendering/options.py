@@ -40,9 +40,11 @@ def check_size(
     Raises:
         InvalidParameterError: a WebP with too long a side.
     """
+    if rendering.media != WEBP:
+        return
     rows, columns = rows_and_columns(count, rendering.layout, columns)
     side = max(rows * shape[1], columns * shape[2]) * rendering.scale
-    if rendering.media == WEBP and side > MAX_WEBP_SIDE:
+    if side > MAX_WEBP_SIDE:
         raise InvalidParameterError(
             f"the picture would have {side} pixels on a side; WebP holds {MAX_WEBP_SIDE}: ask for "
             "fewer images, a smaller scale, layout=grid or format=png",

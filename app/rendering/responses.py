@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import numpy as np
 from starlette.responses import Response
 
 from app import __version__
@@ -123,9 +124,13 @@ def finished(
 
 def is_quick_png(rendering: Rendering, images: Sequence[Image]) -> bool:
     """Whether the response is one image as a PNG, quick enough for the event loop: ``one_png``."""
-    if rendering.media != PNG or len(images) != 1:
-        return False
-    return PictureEncoding(PNG, images, (b"",), rendering.scale).in_line
+    one = rendering.media == PNG and len(images) == 1
+    return one and _is_quick_png(images[0].shape, rendering.scale)
+
+
+@lru_cache(256)
+def _is_quick_png(shape: tuple[int, ...], scale: int) -> bool:
+    return PictureEncoding(PNG, [np.empty(shape, np.uint8)], (b"",), scale).in_line
 
 
 def is_quick(rendering: Rendering, images: Sequence[Image], metadata: ResponseMetadata) -> bool:
