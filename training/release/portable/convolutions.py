@@ -33,13 +33,8 @@ class Maps:
     """Bytes of maps in a graph."""
 
     name: str
-    scale: float
+    scales: Tensor  # what one stands for, in each map (C,)
     wanted: Tensor  # in floating point, (B, C, H, W), at least 0
-
-    @property
-    def quantized(self) -> tuple[str, float]:
-        """Name and scale."""
-        return self.name, self.scale
 
 
 def as_maps(graph: ExactGraph, x: str, wanted: Tensor) -> Maps:
@@ -48,19 +43,22 @@ def as_maps(graph: ExactGraph, x: str, wanted: Tensor) -> Maps:
     x = graph.add("QuantizeLinear", x, np.float32(scale), np.uint8(0))
     if graph.values[x].shape != wanted.shape:
         x = graph.add("Reshape", x, np.array([0, *wanted.shape[1:]]))
-    return Maps(x, scale, wanted)
+    return Maps(x, torch.full((wanted.shape[1],), scale), wanted)
 
 
 def convolved(graph: ExactGraph, maps: Maps, steps: Iterable[Convolution]) -> Maps:
     """Convolutions, each with a ReLU."""
     for step in steps:
         sums = F.conv2d(maps.wanted, step.weight, step.bias, padding=1, stride=step.stride)
-        scale, wanted = _byte_scale(sums.relu()), sums.relu()
-        x = graph.quantized_conv(maps.quantized, step.weight, scale, sums, step.stride)
+        wanted = F.pixel_shuffle(sums.relu(), 2) if step.shuffles else sums.relu()
+        scales = _map_scales(wanted)
+        by_output = scales.repeat_interleave(4) if step.shuffles else scales
+        x = graph.quantized_conv(
+            (maps.name, maps.scales), step.weight, by_output, sums, step.stride
+        )
         if step.shuffles:
             x = graph.add("DepthToSpace", x, blocksize=2, mode="CRD")
-            wanted = F.pixel_shuffle(wanted, 2)
-        maps = Maps(x, scale, wanted)
+        maps = Maps(x, scales, wanted)
     return maps
 
 
@@ -77,7 +75,8 @@ def last_convolution(
     parts = last.bias - low - torch.arange(COPIES)[:, None] * 255 * step  # (COPIES, O)
     weight = last.weight.repeat(COPIES, 1, 1, 1)
     sums = F.conv2d(maps.wanted, weight, parts.flatten(), padding=1)
-    y = graph.quantized_conv(maps.quantized, weight, step, sums)
+    steps = torch.full((len(weight),), step)
+    y = graph.quantized_conv((maps.name, maps.scales), weight, steps, sums)
     y = graph.add("Cast", y, to=TensorProto.INT32)
     outputs, (height, width) = len(last.bias), maps.wanted.shape[2:]
     y = graph.add("Reshape", y, np.array([0, COPIES, outputs, height * width]))
@@ -135,6 +134,17 @@ def _phases(weight: Tensor, taps: tuple[tuple[tuple[int, int], ...], ...]) -> Te
                 for dx, kx in columns:
                     phases[:, py, px, :, dy + 1, dx + 1] += weight[:, :, ky, kx]
     return phases.view(4 * outputs, inputs, 3, 3)
+
+
+def _map_scales(maps: Tensor) -> Tensor:
+    """What one stands for in each of the maps (B, C, H, W): (C,).
+
+    A map of small numbers gets a small scale, which its weights and those of the next layer take up
+    (Nagel et al. 2019, arXiv:1906.04721, section 4.1). Halfway between its own scale and that of
+    all, since what bytes win the next weights lose, whose outputs have one scale each.
+    """
+    own = torch.tensor([_byte_scale(one) for one in maps.unbind(1)])
+    return (own * _byte_scale(maps)).sqrt()
 
 
 def _byte_scale(values: Tensor) -> float:

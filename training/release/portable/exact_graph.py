@@ -22,6 +22,7 @@ from torch import Tensor
 
 from training.networks.graph.onnx_file import check_graph
 from training.networks.graph.runner import run_operator
+from training.release.portable.rounding import Moments, rounded_weight
 
 OPSET, IR_VERSION = 21, 10  # the first that round to 16 bits
 LIMIT = 2**24  # of a sum of whole numbers in float32
@@ -31,6 +32,7 @@ _PRODUCTS = 0.75 * LIMIT  # for the products in it; the rest is for what is adde
 # peak.
 _WEIGHTS = 1400.0
 _FEWEST_STEPS = 2**6  # of a layer's input, on each side of 0
+_PART = 32  # images whose patches are held at once
 _MARGIN = 1.1  # of a range, over the largest calibration value
 _TYPES = {torch.float32: TensorProto.FLOAT, torch.int64: TensorProto.INT64}
 _TYPES |= {torch.uint8: TensorProto.UINT8, torch.int32: TensorProto.INT32}
@@ -139,51 +141,58 @@ class ExactGraph:
         return str(self.add("Add", sums, self.add("Gather", by_class.float().numpy(), labels)))
 
     def quantized_conv(
-        self, x: tuple[str, float], weight: Tensor, y_scale: float, wanted: Tensor, stride: int = 1
+        self,
+        x: tuple[str, Tensor],
+        weight: Tensor,
+        y_scales: Tensor,
+        wanted: Tensor,
+        stride: int = 1,
     ) -> str:
         """A convolution of unsigned bytes to unsigned bytes, padded by 1, so with a ReLU: integer
         sums.
 
         Args:
-            x: Its input and the scale of that.
+            x: Its input, and what one stands for in each map of that, (I,).
             weight: (O, I, h, h).
-            y_scale: Of the output.
-            wanted: The sums in floating point, (B, O, H, W), whose means the bias keeps.
+            y_scales: What one stands for in each map of the output, (O,).
+            wanted: The sums in floating point, (B, O, H, W).
             stride: In pixels.
         """
-        name, scale = x
-        whole, weight_scale = _seven_bits(weight)
-        rounded = whole * _columns(weight_scale, weight)
-        got = F.conv2d(self.values[name].float() * scale, rounded, padding=1, stride=stride)
-        # What rounding and cut-off peaks weaken on average, each output's scale makes good.
-        apart, meant = got - _means(got), wanted - _means(wanted)
-        gain = (apart * meant).mean((0, 2, 3)) / apart.square().mean((0, 2, 3)).clamp(min=1e-12)
-        weight_scale = weight_scale * (gain := gain.clamp(0.9, 1.1))
-        bias = (wanted - got * _columns(gain, got[0])).mean((0, 2, 3))
-        byte = np.uint8(0)
+        name, scales = x
+        served, moments = self.values[name].float(), Moments()
+        for maps, sums in zip(served.split(_PART), wanted.split(_PART), strict=True):
+            patches = F.unfold(maps, weight.shape[2:], padding=1, stride=stride)
+            moments.add(patches.transpose(1, 2).flatten(0, 1), sums.movedim(1, -1).flatten(0, -2))
+        of_bytes = weight * scales.view(1, -1, 1, 1)
+        flat, unit = rounded_weight(of_bytes.flatten(1), moments)
+        whole = flat.view_as(weight)
+        got = F.conv2d(served, whole * _columns(unit, weight), padding=1, stride=stride)
+        bias = (wanted - got).mean((0, 2, 3))
+        one, byte = np.float32(1), np.uint8(0)
         return str(
             self.add(
-                *("QLinearConv", name, np.float32(scale), byte, whole.to(torch.int8).numpy()),
-                *(weight_scale.numpy(), np.zeros(len(weight), np.int8), np.float32(y_scale), byte),
-                (bias.double() / (weight_scale.double() * scale)).round().to(torch.int32).numpy(),
+                *("QLinearConv", name, one, byte, whole.to(torch.int8).numpy()),
+                *((unit / y_scales).numpy(), np.zeros(len(weight), np.int8), one, byte),
+                (bias.double() / unit.double()).round().to(torch.int32).numpy(),
                 pads=[1, 1, 1, 1],
                 kernel_shape=list(weight.shape[2:]),
                 strides=[stride, stride],
             )
         )
 
-    def quantized_linear(self, x: tuple[str, float], weight: Tensor, wanted: Tensor) -> str:
+    def quantized_linear(self, x: tuple[str, Tensor], weight: Tensor, wanted: Tensor) -> str:
         """A linear map of unsigned bytes to floats, with integer sums.
 
         Args:
-            x: Its input and the scale of that.
+            x: Its input, and what one stands for in each number of that, (I,).
             weight: (O, I).
-            wanted: The sums in floating point, (B, O), whose means the bias keeps.
+            wanted: The sums in floating point, (B, O).
         """
-        name, scale = x
-        whole, weight_scale = _seven_bits(weight)
-        got = self.values[name].float() * scale @ (whole * weight_scale[:, None]).T
-        unit = (weight_scale * scale).float()
+        name, scales = x
+        served, moments = self.values[name].float(), Moments()
+        moments.add(served, wanted)
+        whole, unit = rounded_weight(weight * scales, moments)
+        got = served @ (whole * unit[:, None]).T
         bias = ((wanted - got).mean(0) / unit).round().to(torch.int32)
         sums = self.add("MatMulInteger", name, whole.T.to(torch.int8).numpy())
         # Added to the whole numbers: engines join a sum of floats to the product before it, and may
@@ -280,21 +289,9 @@ _SIGMOID = (
 )
 
 
-def _means(maps: Tensor) -> Tensor:
-    """Of each map of (B, C, H, W) over the batch: (1, C, 1, 1)."""
-    return maps.mean((0, 2, 3), keepdim=True)
-
-
 def _columns(per_output: Tensor, like: Tensor) -> Tensor:
     """(O,) to be multiplied with weights (O, ...)."""
     return per_output.view(-1, *[1] * (like.ndim - 1))
-
-
-def _seven_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (O, ...) as whole numbers and each output's scale: of 7 bits, because AVX2 adds
-    products of bytes in pairs of 16 bits."""
-    scale = weight.abs().flatten(1).amax(1).clamp(min=1e-12) / 64
-    return (weight / _columns(scale, weight)).round(), scale
 
 
 def _exponents(weight: Tensor, room: Tensor) -> Tensor:

@@ -85,5 +85,8 @@ def _compact_features(graph: ExactGraph, network: VAE, levels: str) -> str:
     wanted = relu(first(graph.values["images"] * 2 - 1))
     found = convolved(graph, as_maps(graph, x, wanted), as_convolutions(maps))
     x = graph.add("Reshape", found.name, np.array([0, -1]))
-    sums = linear(flatten(found.wanted))
-    return str(graph.add("Relu", graph.quantized_linear((x, found.scale), linear.weight, sums)))
+    sums, scales = (
+        linear(flatten(found.wanted)),
+        found.scales.repeat_interleave(found.wanted[0, 0].numel()),
+    )
+    return str(graph.add("Relu", graph.quantized_linear((x, scales), linear.weight, sums)))
