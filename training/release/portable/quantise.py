@@ -1,7 +1,8 @@
 """Quantises a network: one portable graph an operation, which gives the same bytes everywhere.
 
 Convolutions of generators with ReLUs are integer (bytes by 7-bit weights, 32-bit sums): less than
-half the cost of floating point. Weights are rounded with regard to each other (``rounding``). Other layers keep whole numbers of about ten bits in float32
+half the cost of floating point. Their weights are rounded with regard to each other
+(``rounding``). Other layers keep whole numbers of about ten bits in float32
 (``ExactGraph.affine``), as nothing but ReLU is free in 8 bits. The last sum is looked up in a table
 of levels. It is fitted after quantisation, so that the histogram of the levels is that of the
 network in floating point.
