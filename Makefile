@@ -29,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: dev serve quick test check deploy-tools deploy-ray format docs attack bench bench-peers bench-training evaluate wheels image-test help
+.PHONY: dev serve quick test check portable deploy-tools deploy-ray format docs attack bench bench-peers bench-training evaluate wheels image-test help
 help:            ## show these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -82,6 +82,10 @@ bench-peers: $(DEV)  ## the same load on six other servers, installed on first u
 evaluate: $(DEV) ## figures of every shipped checkpoint of MNIST beside those of real images
 	$(BIN)/python -m training evaluate $(notdir $(basename $(wildcard models_store/mnist-*.safetensors)))
 	$(BIN)/python -m training evaluate --all --store models_more
+
+portable: $(DEV) ## 10,000 images an operation of each checkpoint of MNIST on two emulated processors: one digest
+	$(BIN)/python -m bench.portable $(notdir $(basename $(wildcard models_store/mnist-*.safetensors))) \
+	  --processors Nehalem,Haswell
 
 bench-training: $(DEV)  ## images a second of the training loops beside the textbook's
 	$(BIN)/python -m bench.training

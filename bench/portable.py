@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--processors", default=PROCESSORS, help="as qemu-x86_64 names them")
     parser.add_argument("--engines", type=Path, nargs="*", default=[], metavar="FOLDER")
     parser.add_argument("--arm64", type=Path, metavar="FOLDER")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processors at a time")
     arguments = parser.parse_args()
     known = sorted(arguments.store.glob("*.safetensors"))
     checkpoints = [
@@ -120,12 +122,14 @@ def main() -> None:
     print(f"{arguments.count:,} images an operation\n")
     print("| processor | engine | batch | model | operation | digest |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
-    for processor, batches, how in runs:
-        for row in digests(given, batches, **how):
-            seen.setdefault((row["model"], row["operation"]), set()).add(row["digest"])
-            shown = [processor, row["engine"], row["batch"], row["model"], row["operation"]]
-            print(f"| {' | '.join(map(str, shown))} | `{row['digest'][:12]}` |", flush=True)
-    differing = [" ".join(key) for key, found in seen.items() if len(found) > 1]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = pool.map(lambda run: list(digests(given, run[1], **run[2])), runs)
+        for (processor, *_), rows in zip(runs, found, strict=True):
+            for row in rows:
+                seen.setdefault((row["model"], row["operation"]), set()).add(row["digest"])
+                shown = [processor, row["engine"], row["batch"], row["model"], row["operation"]]
+                print(f"| {' | '.join(map(str, shown))} | `{row['digest'][:12]}` |", flush=True)
+    differing = [" ".join(key) for key, several in seen.items() if len(several) > 1]
     print(f"\n{'differs: ' + ', '.join(differing) if differing else 'one digest an operation'}")
     sys.exit(bool(differing))
 
