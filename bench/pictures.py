@@ -22,7 +22,8 @@ from app.formats.reading.picture_header import DecodingLimits
 from app.formats.reading.uploads import read_upload
 from bench import rig
 from bench.children import BenchError
-from bench.sheets import PAPER, SHEETS, Array, jpeg, png
+from bench.drawing import PAPER, Array, jpeg, png
+from bench.sheets import SHEETS
 from training.data.dataset import DataError
 from training.data.sources import data_spec, default_data_root, load_data
 from training.evaluation.judge import judge_for

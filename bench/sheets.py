@@ -4,93 +4,30 @@
 to the bytes of a picture file.
 """
 
-from collections.abc import Callable, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.float32]
-Sheet = Callable[[Array, np.random.Generator], bytes]
-
-WIDTH, HEIGHT = 600, 800
-SIDE = 320  # pixels of a digit's 28
-PAPER, INK = (232, 228, 220), (40, 40, 60)
-
-
-def coverage(
-    digit: Array,
-    at: tuple[float, float] = (0.5, 0.5),
-    side: int = SIDE,
-    pen: float = 0,
-    size: tuple[int, int] = (WIDTH, HEIGHT),
-) -> Array:
-    """How much of each pixel of a sheet a digit's strokes cover, (H, W), with sharp edges.
-
-    Args:
-        at: Where its middle is, as shares of width and height.
-        side: Of its 28 pixels, on the sheet.
-        pen: Moves the strokes' edges: above 0 a thicker pen, below a thinner one; within -.4 to .4.
-        size: Of the sheet: width, height.
-    """
-    small = Image.fromarray((digit * 255).astype(np.uint8))
-    large = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
-    sharp = ((large - (0.5 - pen)) * max(1.0, side / 28 / 2) + 0.5).clip(0, 1)
-    result = Image.new("F", size)
-    result.paste(
-        Image.fromarray(sharp),
-        (int(at[0] * size[0] - side / 2), int(at[1] * size[1] - side / 2)),
-    )
-    return np.asarray(result)
-
-
-def drawn(covered: Array, paper: Any = PAPER, ink: Any = INK) -> Array:
-    """Ink on paper: (H, W, 3) of 0 to 255. Colours are (3,), or an image of their own."""
-    share = covered[..., None]
-    result: Array = (
-        np.asarray(paper, np.float32) * (1 - share) + np.asarray(ink, np.float32) * share
-    )
-    return result
-
-
-def image(pixels: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
-
-
-def png(pixels: NDArray[Any] | Image.Image) -> bytes:
-    picture = pixels if isinstance(pixels, Image.Image) else image(pixels)
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def jpeg(pixels: NDArray[Any] | Image.Image, quality: int = 85) -> bytes:
-    picture = pixels if isinstance(pixels, Image.Image) else image(pixels)
-    file = BytesIO()
-    picture.convert("RGB").save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-def _grid(shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Rows and columns of each pixel, -1 to 1."""
-    rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    return rows.astype(np.float32), columns.astype(np.float32)
-
-
-def _smooth(random: np.random.Generator, cells: int, shape: tuple[int, int]) -> Array:
-    """Smooth noise, -1 to 1, with about ``cells`` bumps a side."""
-    coarse = random.uniform(-1, 1, (cells, cells)).astype(np.float32)
-    wide = Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(wide).clip(-1, 1)
-
-
-def _blurred(values: NDArray[np.floating[Any]], radius: float) -> Array:
-    """A plane of 0 to 1, blurred."""
-    levels = Image.fromarray((values * 255).clip(0, 255).astype(np.uint8))
-    soft = np.asarray(levels.filter(ImageFilter.GaussianBlur(radius)), np.float32)
-    return soft / np.float32(255)
+from bench.drawing import (
+    HEIGHT,
+    INK,
+    PAPER,
+    SIDE,
+    WIDTH,
+    Array,
+    Sheet,
+    blurred,
+    coverage,
+    drawn,
+    grid,
+    image,
+    jpeg,
+    png,
+    smooth,
+)
+from bench.strokes import STROKES
 
 
 def _small(digit: Array, side: int) -> bytes:
@@ -109,14 +46,14 @@ def _shadow(factor: float) -> Sheet:
 
 
 def _slanting_shadow(digit: Array, random: np.random.Generator) -> bytes:
-    rows, columns = _grid((HEIGHT, WIDTH))
+    rows, columns = grid((HEIGHT, WIDTH))
     angle = random.uniform(0, 2 * np.pi)
     dark = (columns * np.cos(angle) + rows * np.sin(angle) > random.uniform(-0.3, 0.3)) * 1.0
-    return jpeg(drawn(coverage(digit)) * (1 - 0.35 * _blurred(dark, 4))[..., None])
+    return jpeg(drawn(coverage(digit)) * (1 - 0.35 * blurred(dark, 4))[..., None])
 
 
 def _vignette(digit: Array, _random: np.random.Generator) -> bytes:
-    rows, columns = _grid((HEIGHT, WIDTH))
+    rows, columns = grid((HEIGHT, WIDTH))
     return png(drawn(coverage(digit)) * (1 - 0.45 * (rows**2 + columns**2) / 2)[..., None])
 
 
@@ -126,7 +63,7 @@ def _fingers_shadow(digit: Array, random: np.random.Generator) -> bytes:
     x, y = random.uniform(0.3, 0.7) * WIDTH, random.uniform(0.4, 0.6) * HEIGHT
     pen.line([(x, y), (x + WIDTH * 0.3, HEIGHT + 100)], fill=255, width=110)
     pen.ellipse([x - 55, y - 55, x + 55, y + 55], fill=255)
-    soft = _blurred(np.asarray(shade, np.float32) / 255, 12)
+    soft = blurred(np.asarray(shade, np.float32) / 255, 12)
     return jpeg(drawn(coverage(digit)) * (1 - 0.4 * soft)[..., None])
 
 
@@ -174,23 +111,23 @@ def _inked(paper: Any, ink: Any, pen: float = 0) -> Sheet:
 
 def _pencil(digit: Array, random: np.random.Generator) -> bytes:
     grain = random.normal(1, 0.25, (HEIGHT, WIDTH)).astype(np.float32)
-    share = (coverage(digit, pen=-0.15) * _blurred(grain.clip(0, 2) / 2, 1) * 2).clip(0, 1)
+    share = (coverage(digit, pen=-0.15) * blurred(grain.clip(0, 2) / 2, 1) * 2).clip(0, 1)
     return jpeg(drawn(share, (236, 234, 230), (140, 140, 142)))
 
 
 def _chalk(digit: Array, random: np.random.Generator) -> bytes:
     board = np.array([45, 70, 58], np.float32) * (
-        1 + 0.2 * _smooth(random, 6, (HEIGHT, WIDTH))[..., None]
+        1 + 0.2 * smooth(random, 6, (HEIGHT, WIDTH))[..., None]
     )
     crumbs = random.random((HEIGHT // 4, WIDTH // 4)).repeat(4, 0).repeat(4, 1) > 0.2
-    covered = coverage(digit) * _blurred(crumbs.astype(np.float32), 1)
+    covered = coverage(digit) * blurred(crumbs.astype(np.float32), 1)
     return jpeg(drawn(covered, board, (215, 215, 205)))
 
 
 def _crumpled(digit: Array, random: np.random.Generator) -> bytes:
-    light = 1 + 0.22 * _smooth(random, 7, (HEIGHT, WIDTH))
+    light = 1 + 0.22 * smooth(random, 7, (HEIGHT, WIDTH))
     for _ in range(5):  # creases: light on one side, dark on the other
-        rows, columns = _grid((HEIGHT, WIDTH))
+        rows, columns = grid((HEIGHT, WIDTH))
         angle, shift = random.uniform(0, np.pi), random.uniform(-0.7, 0.7)
         across = columns * np.cos(angle) + rows * np.sin(angle) - shift
         light += 0.12 * np.sign(across) * np.exp(-np.abs(across) * 12)
@@ -198,13 +135,13 @@ def _crumpled(digit: Array, random: np.random.Generator) -> bytes:
 
 
 def _two_lamps(digit: Array, _random: np.random.Generator) -> bytes:
-    rows, columns = _grid((HEIGHT, WIDTH))
+    rows, columns = grid((HEIGHT, WIDTH))
     light = 0.45 + 0.55 * np.abs(columns + 0.3 * rows)
     return jpeg(drawn(coverage(digit)) * light.clip(0, 1.05)[..., None] * (1, 0.93, 0.8))
 
 
 def _flash(digit: Array, random: np.random.Generator) -> bytes:
-    rows, columns = _grid((HEIGHT, WIDTH))
+    rows, columns = grid((HEIGHT, WIDTH))
     x, y = random.uniform(-0.5, 0.5, 2)
     glare = 90 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) * 6)
     return jpeg(drawn(coverage(digit), (170, 168, 160)) + glare[..., None])
@@ -238,7 +175,7 @@ def _on_table(turned: float, slanted: float) -> Sheet:
     """The whole sheet on a dark table, from the side."""
 
     def made(digit: Array, random: np.random.Generator) -> bytes:
-        waves = np.arange(HEIGHT) / 5 + 2 * _smooth(random, 5, (HEIGHT, WIDTH))[:, 0]
+        waves = np.arange(HEIGHT) / 5 + 2 * smooth(random, 5, (HEIGHT, WIDTH))[:, 0]
         grain = (1 + 0.15 * np.sin(waves)).astype(np.float32)[:, None, None]
         table = np.array([88, 62, 44], np.float32) * grain
         sheet = image(drawn(coverage(digit))).convert("RGBA")
@@ -320,7 +257,7 @@ def _moire(digit: Array, random: np.random.Generator) -> bytes:
 
 def _dark_mode(digit: Array, random: np.random.Generator) -> bytes:
     covered = coverage(digit)
-    glow = _blurred(covered, 14) * 0.35
+    glow = blurred(covered, 14) * 0.35
     pixels = drawn(np.maximum(covered, glow), (28, 30, 36), (225, 228, 235))
     return jpeg(pixels + random.normal(0, 6, pixels.shape).astype(np.float32))
 
@@ -345,7 +282,7 @@ def _folded(digit: Array, random: np.random.Generator) -> bytes:
 def _bleeding(digit: Array, _random: np.random.Generator) -> bytes:
     """The other side's writing shines through."""
     other = np.roll(coverage(digit)[:, ::-1], (120, 100), (0, 1))
-    paper = drawn(_blurred(other, 3), PAPER, (196, 194, 192))
+    paper = drawn(blurred(other, 3), PAPER, (196, 194, 192))
     return jpeg(drawn(coverage(digit), paper))
 
 
@@ -451,4 +388,5 @@ SHEETS: dict[str, Sheet] = {
     "scan with black edges": _scanned,
     "black label beside grey ink": _labelled,
     "thumbnail of 45 x 60": _thumbnail,
+    **STROKES,
 }

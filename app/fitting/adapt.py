@@ -24,6 +24,8 @@ Step = Literal[
     "turned upright",
     "inverted",
     "lines removed",
+    "strokes joined",
+    "strokes filled",
     "pieces dropped",
     "strokes thickened",
     "centred",
@@ -156,6 +158,8 @@ def _centred(
     done: dict[Step, bool] = {
         "inverted": ink.dark,
         "lines removed": ink.ruled,
+        "strokes joined": ink.joined,
+        "strokes filled": ink.filled,
         "pieces dropped": ink.dropped,
         "strokes thickened": thickened,
         "centred": True,

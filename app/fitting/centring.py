@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from app.fitting.morphology import largest
+from app.fitting.morphology import Mask, largest
 
 RESAMPLING = PillowImage.Resampling.LANCZOS
-# Pixels of 28, as ``_stroke`` measures them: nine of ten digits of MNIST have wider ones, half of
-# them wider than 2.2.
+# Pixels of 28, as ``stroke_width`` measures them: nine of ten digits of MNIST have wider ones, half
+# of them wider than 2.2.
 _LEAST_STROKE = 1.8
 
 
@@ -28,7 +28,7 @@ def placed(ink: NDArray[np.float32], width: int, height: int) -> tuple[NDArray[n
     levels = (ink * 255).round().astype(np.uint8)
     box = round(height * 20 / 28), round(width * 20 / 28)
     factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
-    missing = round(_LEAST_STROKE * height / 28 / factor - _stroke(ink))
+    missing = round(_LEAST_STROKE * height / 28 / factor - stroke_width(ink > 0.5))
     if missing > 0:
         levels = np.pad(levels, missing)
         for axis in (0, 1):
@@ -47,12 +47,12 @@ def placed(ink: NDArray[np.float32], width: int, height: int) -> tuple[NDArray[n
     return result, missing > 0
 
 
-def _stroke(ink: NDArray[np.float32]) -> float:
+def stroke_width(ink: Mask) -> float:
     """Mean width of strokes, pixels: the area of a long one is half its perimeter times that.
 
     A perimeter at any angle is pi / 4 of the steps between pixels along it.
     """
-    solid = np.pad(ink > 0.5, 1)
+    solid = np.pad(ink, 1)
     steps = np.count_nonzero(solid[1:] != solid[:-1])
     steps += np.count_nonzero(solid[:, 1:] != solid[:, :-1])
     return float(2 * np.count_nonzero(solid) / max(steps * np.pi / 4, 1))

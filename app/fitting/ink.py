@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter
 
 from app.fitting.lines import without_lines
+from app.fitting.mending import filled, joined
 from app.fitting.morphology import Mask, grown, opened
 from app.fitting.pieces import Pieces, pieces_of
 
@@ -46,6 +47,8 @@ class Ink(NamedTuple):
     levels: Floats  # (H, W), 0 = ground, 1 = full ink; strokes reach all four sides
     dark: bool  # darker than its ground
     ruled: bool  # whether lines were removed
+    joined: bool  # whether dots were joined
+    filled: bool  # whether the inside of an outline was filled
     dropped: bool  # whether other pieces were left out
     plausible: float  # 0 to 1, to choose a polarity
 
@@ -141,16 +144,16 @@ def _cut_out(contrast: Floats, dark: bool) -> Ink | None:
     enough = max(_STRONG * float(np.percentile(standing, 99)), 2 * least)
     threshold = max(least, min(_otsu(standing), enough))
     whole, ruled = contrast > threshold, False
-    mask, chosen = whole, None
-    if max(mask.shape) >= _RULED_SIDE:
+    chosen = None
+    if max(contrast.shape) >= _RULED_SIDE:
         mask, ruled = without_lines(whole)
-        pieces = pieces_of(mask)
-        chosen = _digit(pieces, contrast)
+        strokes = _mended(mask, contrast)
+        chosen = _digit(strokes)
     if chosen is None:  # or what looked like a line is all there is
-        mask, ruled = whole, False
-        pieces = pieces_of(mask)
-        if (chosen := _digit(pieces, contrast)) is None:
+        strokes, ruled = _mended(whole, contrast), False
+        if (chosen := _digit(strokes)) is None:
             return None
+    pieces, contrast = strokes.pieces, strokes.contrast
     kept = np.append(False, chosen)[pieces.labels]
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     place = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
@@ -159,8 +162,8 @@ def _cut_out(contrast: Floats, dark: bool) -> Ink | None:
     ink = ((contrast - ground) / max(full - ground, 1e-3)).clip(0, 1) * grown(kept, 2)
     # A digit is thin, and all or most of the ink; gaps between other things are rarely either.
     fill = np.count_nonzero(kept) / ink[place].size
-    plausible = float(contrast[kept].sum() / contrast[mask].sum()) * (1 - fill)
-    return Ink(ink[place], dark, ruled, not chosen.all(), plausible)
+    plausible = float(contrast[kept].sum() / strokes.ink.sum()) * (1 - fill)
+    return Ink(ink[place], dark, ruled, strokes.joined, strokes.filled, not chosen.all(), plausible)
 
 
 def _otsu(values: Floats) -> float:
@@ -178,30 +181,61 @@ def _otsu(values: Floats) -> float:
     return float(edges[1 + int(np.nan_to_num(between).argmax())])
 
 
-def _digit(pieces: Pieces, contrast: Floats) -> Mask | None:
+class _Strokes(NamedTuple):
+    """The pieces of a mask, N of them."""
+
+    pieces: Pieces
+    contrast: Floats  # (H, W)
+    ink: NDArray[np.float64]  # (N,) sum of contrast
+    score: NDArray[np.float64]  # (N,) how likely it is the digit's main piece
+    joined: bool = False
+    filled: bool = False
+
+
+def _mended(mask: Mask, contrast: Floats) -> _Strokes:
+    """The pieces of a mask, after what stands for strokes became ink: see ``mending``."""
+    strokes = _scored(pieces_of(mask), contrast)
+    if not len(strokes.ink):
+        return strokes
+    lines, inside = joined(strokes.pieces), None
+    if lines is None:
+        inside = filled(strokes.pieces, int(strokes.score.argmax()))
+    if (more := inside if lines is None else lines) is None:
+        return strokes
+    contrast = np.where(more, np.maximum(contrast, np.percentile(contrast[mask], 75)), contrast)
+    mended = _scored(pieces_of(mask | more), contrast)
+    return mended._replace(joined=lines is not None, filled=inside is not None)
+
+
+def _scored(pieces: Pieces, contrast: Floats) -> _Strokes:
+    """One at the frame is rather a table, a finger or a shadow, and a disc a hole."""
+    count = len(pieces.area) + 1
+    ink = np.bincount(pieces.labels.ravel(), contrast.ravel(), count)[1:].astype(np.float64)
+    disc = (pieces.area > 0.7 * pieces.high * pieces.wide) & (
+        pieces.size < 1.6 * np.minimum(pieces.high, pieces.wide)
+    )
+    score = ink * np.where(pieces.at_frame, 0.05, 1) * np.where(disc, 0.2, 1)
+    return _Strokes(pieces, contrast, ink, score)
+
+
+def _digit(strokes: _Strokes) -> Mask | None:
     """Which pieces are the digit, (N,); None = none.
 
-    The main one has most ink. One at the frame is rather a table, a finger or a shadow, and a disc
-    a hole; a box around another is a form's. With it go others that are near and about as dark.
+    The main one has most ink, but a box around another is a form's. With it go others that are
+    near and about as dark.
     """
+    pieces, ink = strokes.pieces, strokes.ink
     if not (count := len(pieces.area)):
         return None
-    ink = np.bincount(pieces.labels.ravel(), contrast.ravel(), count + 1)[1:]
-    high, wide = pieces.bottom - pieces.top + 1, pieces.right - pieces.left + 1
-    size = np.maximum(high, wide)
-    height, width = contrast.shape
-    at_frame = (pieces.top == 0) | (pieces.bottom == height - 1)
-    at_frame |= (pieces.left == 0) | (pieces.right == width - 1)
-    disc = (pieces.area > 0.7 * high * wide) & (size < 1.6 * np.minimum(high, wide))
-    score = ink * np.where(at_frame, 0.05, 1) * np.where(disc, 0.2, 1)
-    main = int(score.argmax())
+    size = pieces.size
+    main = int(strokes.score.argmax())
     inside = pieces.inside(pieces.box(main)) & (size > 0.35 * size[main])
     if inside.any():
-        main = int(np.where(inside, score, -1).argmax())
-    if size[main] < max(3, _LEAST_SIZE * max(height, width)):
+        main = int(np.where(inside, strokes.score, -1).argmax())
+    if size[main] < max(3, _LEAST_SIZE * max(strokes.contrast.shape)):
         return None
     chosen = np.arange(count) == main
-    alike = (pieces.area >= 0.04 * pieces.area[main]) & ~at_frame
+    alike = (pieces.area >= 0.04 * pieces.area[main]) & ~pieces.at_frame
     alike &= ink / pieces.area > 0.5 * ink[main] / pieces.area[main]
     for _ in range(_CHAIN):  # a broken stroke has pieces beside pieces
         box = pieces.box(chosen)

@@ -30,6 +30,26 @@ class Pieces(NamedTuple):
     left: NDArray[np.int64]
     right: NDArray[np.int64]
 
+    @property
+    def high(self) -> NDArray[np.int64]:
+        return self.bottom - self.top + 1
+
+    @property
+    def wide(self) -> NDArray[np.int64]:
+        return self.right - self.left + 1
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """The longer side of the box around each piece."""
+        return np.maximum(self.high, self.wide)
+
+    @property
+    def at_frame(self) -> Mask:
+        """Which pieces touch the frame of the mask."""
+        height, width = self.labels.shape
+        across = (self.left == 0) | (self.right == width - 1)
+        return np.asarray(across | (self.top == 0) | (self.bottom == height - 1), np.bool_)
+
     def box(self, chosen: Any) -> Box:
         """The box around one piece (its index) or several (a mask or indices)."""
         return Box(

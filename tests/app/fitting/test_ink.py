@@ -7,7 +7,8 @@ from PIL import ImageDraw
 
 from app.fitting.ink import find_ink
 from app.formats.reading.uploads import Upload
-from bench.sheets import PAPER, SHEETS, Array, coverage, drawn, png
+from bench.drawing import PAPER, Array, coverage, drawn, png
+from bench.sheets import SHEETS
 from tests.app.formats.pictures import AUTO, file_of, upload_of
 
 
@@ -32,7 +33,9 @@ def test_a_digit_is_found_on_a_spoiled_sheet_as_on_a_clean_one(name: str, clean:
     upload = upload_of(SHEETS[name](four(), np.random.default_rng(1)), AUTO)
     assert upload.steps[-1] == "centred"
     likeness = np.corrcoef(upload.image.ravel(), clean.image.ravel())[0, 1]
-    assert likeness > (0.6 if "turned" in name else 0.75), (name, upload.steps, likeness)
+    # Dots and dashes have no ends of strokes, so that what there is is larger.
+    least = 0.5 if "dots" in name or name == "dashes" else 0.6 if "turned" in name else 0.75
+    assert likeness > least, (name, upload.steps, likeness)
 
 
 @pytest.mark.parametrize("level", [0, 20, 128, 235, 255])
