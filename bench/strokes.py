@@ -98,6 +98,24 @@ def _dashed(digit: Array, _random: np.random.Generator) -> bytes:
     return jpeg(drawn(_share(covered)))
 
 
+def _lamps(digit: Array, random: np.random.Generator) -> bytes:
+    """A display of round lamps in rows, 20 pixels apart."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] % 20 - 9.5
+    lamp = (np.hypot(rows, columns) < 7).astype(np.float32)
+    cells = Image.fromarray(coverage(digit)).reduce(20)
+    lit = (np.asarray(cells) > 0.5).repeat(20, 0).repeat(20, 1) * lamp
+    display = drawn(lamp, (14, 14, 16), (30, 26, 26))
+    pixels = drawn(np.maximum(lit, blurred(lit, 3)), display, (250, 70, 50))
+    return jpeg(pixels + random.normal(0, 3, pixels.shape).astype(np.float32))
+
+
+def _on_dots(digit: Array, _random: np.random.Generator) -> bytes:
+    """Paper with a grid of grey dots, as notebooks have."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] % 30
+    dots = ((rows < 4) & (columns < 4)).astype(np.float32)
+    return jpeg(drawn(coverage(digit), drawn(dots, PAPER, (150, 150, 160))))
+
+
 def _outlined(width: int, pen: float = 0.2) -> Sheet:
     """A hollow digit: its contour alone, of a line so wide."""
 
@@ -182,10 +200,13 @@ STROKES: dict[str, Sheet] = {
     "large dots, far apart": _dotted(16, 34),
     "uneven dots by hand": _dotted(13, 27, 0.2),
     "dashes": _dashed,
+    "display of lamps": _lamps,
+    "paper with a grid of dots": _on_dots,
     "outline, thin pen": _outlined(4),
     "outline, thick pen": _outlined(9),
     "cut out of paper, with its shadow": _cut_out,
     "on correction fluid": _on_patch,
+    "on gingham cloth": _on_cloth,
     "sticker with a rounded border": _on_sticker,
     "dry, broad brush": _brushed,
     "drawn twice": _twice,

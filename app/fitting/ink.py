@@ -38,6 +38,7 @@ _LEAST_CONTRAST = 0.06
 # deep shadow, a level is noise.
 _LEAST_SCALE = (96, 16)
 _STRONG = 0.5  # of the strongest contrast: what has as much is ink, whatever else is darker still
+_COVERED, _SCATTERED = 0.1, 25  # of the picture, and pieces: sheets without a pattern have half
 _NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
 
 
@@ -135,15 +136,20 @@ def _contrast(picture: PillowImage.Image, dark: bool) -> Floats:
     return np.asarray(result, np.float32)
 
 
-def _cut_out(contrast: Floats, dark: bool) -> Ink | None:
+def _cut_out(contrast: Floats, dark: bool, above: float = 0) -> Ink | None:
+    """The digit where it stands out most, and more than ``above``, a pattern's contrast."""
     low, high = np.percentile(contrast, (5, 20))
-    least = max(_LEAST_CONTRAST, float(high + _NOISE * (high - low)))
+    least = max(_LEAST_CONTRAST, float(high + _NOISE * (high - low)), above)
     standing = contrast[contrast > least]
     if len(standing) < 4:
         return None
     enough = max(_STRONG * float(np.percentile(standing, 99)), 2 * least)
     threshold = max(least, min(_otsu(standing), enough))
     whole, ruled = contrast > threshold, False
+    # What is all over the picture, in many pieces, is its pattern: the ink stands out from that.
+    patterned = whole.mean() > _COVERED and len(pieces_of(whole).area) > _SCATTERED
+    if patterned and not above and (found := _cut_out(contrast, dark, threshold)) is not None:
+        return found
     chosen = None
     if max(contrast.shape) >= _RULED_SIDE:
         mask, ruled = without_lines(whole)
@@ -197,14 +203,16 @@ def _mended(mask: Mask, contrast: Floats) -> _Strokes:
     strokes = _scored(pieces_of(mask), contrast)
     if not len(strokes.ink):
         return strokes
-    lines, inside = joined(strokes.pieces), None
-    if lines is None:
-        inside = filled(strokes.pieces, int(strokes.score.argmax()))
-    if (more := inside if lines is None else lines) is None:
-        return strokes
+    outlined = None
+    if (more := joined(strokes.pieces)) is None:
+        outlined = filled(strokes.pieces, int(strokes.score.argmax()))
+        if outlined is None:
+            return strokes
+        more, outer = outlined
+        contrast, mask = np.where(outer, 0, contrast), mask & ~outer
     contrast = np.where(more, np.maximum(contrast, np.percentile(contrast[mask], 75)), contrast)
     mended = _scored(pieces_of(mask | more), contrast)
-    return mended._replace(joined=lines is not None, filled=inside is not None)
+    return mended._replace(joined=outlined is None, filled=outlined is not None)
 
 
 def _scored(pieces: Pieces, contrast: Floats) -> _Strokes:

@@ -12,7 +12,7 @@ from app.fitting.pieces import Pieces, pieces_of
 # Dots and dashes: so many alike, in a chain. Shares are of their number, or of all ink.
 _FEWEST, _MOST = 4, 100
 _ALIKE = 0.25  # of the largest one's area
-_CHAINED, _OF_INK = 0.8, 0.6
+_CHAINED, _OF_INK = 0.55, 0.6
 _REACH = 2.1  # of the usual distance to the nearest: neighbours in a chain are no farther
 _UNEVEN = 0.36  # the distances to the nearest: standard deviation by mean; of random dots .5
 _FARTHEST = 5  # of the line's width; the usual distance
@@ -92,8 +92,9 @@ def _largest_group(beside: Mask) -> int:
     return int(reached.sum(axis=0).max())
 
 
-def filled(pieces: Pieces, main: int) -> Mask | None:
-    """The inside of the strokes of an outlined digit, (H, W); None = it is none.
+def filled(pieces: Pieces, main: int) -> tuple[Mask, Mask] | None:
+    """The strokes of an outlined digit, and its contour's outer half, which would close its gaps:
+    both (H, W); None = it is none.
 
     Its contour's line is thin, everywhere beside the inside of a stroke, and that is long and
     narrow. The holes of a written 0, 6, 8 or 9 are rounder, and its ends have none beside them.
@@ -129,6 +130,8 @@ def filled(pieces: Pieces, main: int) -> Mask | None:
     inside = np.append(False, inner)[holes.labels]
     if (grown(inside, reach) & contour).sum() < _CONTOUR * contour.sum():
         return None
-    result = np.zeros(pieces.labels.shape, np.bool_)
-    result[place] = grown(inside, close)[margin:-margin, margin:-margin]
-    return result
+    strokes, outer = np.zeros((2, *pieces.labels.shape), np.bool_)
+    cut = (slice(margin, -margin),) * 2
+    strokes[place] = grown(inside, close + round(line / 2))[cut]
+    outer[place] = grown(inside, reach + margin)[cut]
+    return strokes, outer & ~strokes
