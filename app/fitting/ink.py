@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageFilter
+from PIL import ImageFilter, ImageOps
 
 from app.fitting.lines import without_lines
 from app.fitting.mending import filled, joined
@@ -31,12 +31,15 @@ _AROUND = ((0.08, 0.15), (0.2, 0.5))
 _GROUND = 0.25  # what is wider is ground, not a stroke
 _LEAST_SIZE = 0.025  # of a digit
 _BORDER = 0.06  # of the side across it: the widest border, dark or light, that a scanner leaves
+_TIGHT = 0.06  # of the side: the most paper around a digit that a picture was cut to
 _CHAIN = 4  # rounds in which pieces near a digit's become its own
 # Of contrast, 0 to 1.
 _LEAST_CONTRAST = 0.06
 # Levels that count as full contrast at least, of light ink and of dark: on a light ground, and in
 # deep shadow, a level is noise.
 _LEAST_SCALE = (96, 16)
+_EVEN = 48  # levels within which a frame is one colour
+_TIGHT_INK = (0.1, 0.65)  # of the picture, where it was cut to its digit: a sheet on black has more
 _STRONG = 0.5  # of the strongest contrast: what has as much is ink, whatever else is darker still
 _COVERED, _SCATTERED = 0.1, 25  # of the picture, and pieces: sheets without a pattern have half
 _NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
@@ -65,7 +68,7 @@ def find_ink(picture: PillowImage.Image, dark: bool | None = None) -> Ink | None
         picture = picture.reduce(shrink)
     if min(picture.size) < 3:
         return None
-    picture = _without_border(picture)
+    picture = _without_border(_with_margin(picture))
     if max(picture.size) >= _BLURRED_SIDE:
         picture = picture.filter(ImageFilter.BoxBlur(1))
     candidates = (dark,) if dark is not None else _polarities(picture.convert("L"))
@@ -94,6 +97,26 @@ def _border(lines: Floats) -> tuple[int, int]:
         run = widest if border.all() else int(border.argmin())
         ends.append(run + 1 if run else 0)
     return ends[0], len(lines) - ends[1]
+
+
+def _with_margin(picture: PillowImage.Image) -> PillowImage.Image:
+    """With paper all around, if it was cut to its digit: strokes would be as wide as ground, and
+    what they leave free as narrow as strokes."""
+    levels = np.asarray(picture.convert("L"), np.int16)
+    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    paper = np.median(edge)
+    if np.abs(edge - paper).max() > _EVEN:
+        return picture
+    other = np.abs(levels - paper) > _EVEN
+    if not _TIGHT_INK[0] < other.mean() < _TIGHT_INK[1]:
+        return picture
+    for lines in (other.any(axis=1), other.any(axis=0)):
+        if max(lines.argmax(), lines[::-1].argmax()) > _TIGHT * len(lines):
+            return picture
+    colour = np.asarray(picture)[0].reshape(levels.shape[1], -1)
+    fill = tuple(int(level) for level in np.median(colour, axis=0))
+    wide = ImageOps.expand(picture, max(picture.size), fill if len(fill) > 1 else fill[0])
+    return wide.reduce(3) if max(picture.size) >= _BLURRED_SIDE else wide
 
 
 def _polarities(grey: PillowImage.Image) -> tuple[bool, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageOps
 
 from app.fitting.ink import find_ink
 from app.formats.reading.uploads import Upload
@@ -80,3 +80,22 @@ def test_a_border_up_to_the_widest_hides_no_ink(width: int) -> None:
     ink = find_ink(PillowImage.fromarray(levels))
     assert ink is not None
     assert ink.dark
+
+
+@pytest.mark.parametrize("margin", [2, 6, 12])
+@pytest.mark.parametrize(("paper", "ink"), [(190, 40), (40, 190)])
+def test_a_bold_digit_cut_out_to_its_box_is_not_taken_for_its_ground(
+    margin: int, paper: int, ink: int
+) -> None:
+    digit = PillowImage.new("L", (400, 500), paper)
+    pen = ImageDraw.Draw(digit)
+    pen.line([(100, 90), (300, 90), (170, 220)], ink, 70, joint="curve")
+    pen.arc([60, 190, 330, 440], 230, 130, ink, 70)
+    rows, columns = np.nonzero(np.asarray(digit) == ink)
+    box = columns.min() - margin, rows.min() - margin, columns.max() + margin, rows.max() + margin
+    tight, whole = (
+        upload_of(digit.crop(box), AUTO),
+        upload_of(ImageOps.expand(digit, 300, paper), AUTO),
+    )
+    assert ("inverted" in tight.steps) == (paper > ink)
+    assert np.corrcoef(tight.image.ravel(), whole.image.ravel())[0, 1] > 0.9
