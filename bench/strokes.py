@@ -165,11 +165,15 @@ def _on_patch(digit: Array, random: np.random.Generator) -> bytes:
     return jpeg(drawn(coverage(digit), drawn(patch, paper, (248, 248, 246))))
 
 
-def _on_cloth(digit: Array, _random: np.random.Generator) -> bytes:
-    """Gingham: stripes across and down, a fifth darker each."""
-    bands = (np.arange(HEIGHT) // 30 % 2).astype(np.float32)
-    light = (1 - 0.2 * bands[:, None]) * (1 - 0.2 * bands[None, :WIDTH])
-    return jpeg(drawn(coverage(digit), np.array(PAPER, np.float32) * light[..., None]))
+def _on_cloth(colour: tuple[int, int, int]) -> Sheet:
+    """Gingham: white stripes and those of a colour, across and down."""
+
+    def made(digit: Array, _random: np.random.Generator) -> bytes:
+        bands = np.arange(HEIGHT) // 30 % 2
+        dyed = ((bands[:, None] + bands[None, :WIDTH]) / 2).astype(np.float32)
+        return jpeg(drawn(coverage(digit), drawn(dyed, (245, 240, 238), colour), (25, 25, 35)))
+
+    return made
 
 
 def _on_sticker(digit: Array, _random: np.random.Generator) -> bytes:
@@ -204,9 +208,12 @@ STROKES: dict[str, Sheet] = {
     "paper with a grid of dots": _on_dots,
     "outline, thin pen": _outlined(4),
     "outline, thick pen": _outlined(9),
+    "a lamp's reflection": _reflected(False),
+    "a lamp's reflection, overexposed": _reflected(True),
+    "on grey gingham cloth": _on_cloth((150, 148, 144)),
+    "on red gingham cloth": _on_cloth((205, 50, 60)),
     "cut out of paper, with its shadow": _cut_out,
     "on correction fluid": _on_patch,
-    "on gingham cloth": _on_cloth,
     "sticker with a rounded border": _on_sticker,
     "dry, broad brush": _brushed,
     "drawn twice": _twice,

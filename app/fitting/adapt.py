@@ -24,6 +24,7 @@ Step = Literal[
     "turned upright",
     "inverted",
     "lines removed",
+    "reflections removed",
     "strokes joined",
     "strokes filled",
     "pieces dropped",
@@ -158,6 +159,7 @@ def _centred(
     done: dict[Step, bool] = {
         "inverted": ink.dark,
         "lines removed": ink.ruled,
+        "reflections removed": ink.cleared,
         "strokes joined": ink.joined,
         "strokes filled": ink.filled,
         "pieces dropped": ink.dropped,

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter, ImageOps
 
 from app.fitting.lines import without_lines
-from app.fitting.mending import filled, joined
+from app.fitting.mending import filled, joined, unveiled
 from app.fitting.morphology import Mask, grown, opened
 from app.fitting.pieces import Pieces, pieces_of
 
@@ -41,7 +41,9 @@ _LEAST_SCALE = (96, 16)
 _EVEN = 48  # levels within which a frame is one colour
 _TIGHT_INK = (0.1, 0.65)  # of the picture, where it was cut to its digit: a sheet on black has more
 _STRONG = 0.5  # of the strongest contrast: what has as much is ink, whatever else is darker still
-_COVERED, _SCATTERED = 0.1, 25  # of the picture, and pieces: sheets without a pattern have half
+_MOST_INK = 0.15  # of the picture: a digit that is not cropped tightly has less
+_LATTICE = 0.85  # of both sides: with more, and other pieces beside, it is rather the ground's
+_PATTERN = 0.6  # of the ink's contrast; a pattern under it has less
 _NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
 
 
@@ -51,6 +53,7 @@ class Ink(NamedTuple):
     levels: Floats  # (H, W), 0 = ground, 1 = full ink; strokes reach all four sides
     dark: bool  # darker than its ground
     ruled: bool  # whether lines were removed
+    cleared: bool  # whether a reflection was taken off
     joined: bool  # whether dots were joined
     filled: bool  # whether the inside of an outline was filled
     dropped: bool  # whether other pieces were left out
@@ -72,7 +75,7 @@ def find_ink(picture: PillowImage.Image, dark: bool | None = None) -> Ink | None
     if max(picture.size) >= _BLURRED_SIDE:
         picture = picture.filter(ImageFilter.BoxBlur(1))
     candidates = (dark,) if dark is not None else _polarities(picture.convert("L"))
-    found = [_cut_out(_contrast(picture, polarity), polarity) for polarity in candidates]
+    found = [_cut_out(*_contrast(picture, polarity), polarity) for polarity in candidates]
     return max(filter(None, found), key=lambda ink: ink.plausible, default=None)
 
 
@@ -137,8 +140,9 @@ def _polarities(grey: PillowImage.Image) -> tuple[bool, ...]:
     return (True, False)
 
 
-def _contrast(picture: PillowImage.Image, dark: bool) -> Floats:
-    """How far each pixel stands out from its ground, 0 to 1, in the ink's own colour (H, W).
+def _contrast(picture: PillowImage.Image, dark: bool) -> tuple[Floats, Levels]:
+    """How far each pixel stands out from its ground, 0 to 1, in the ink's own colour (H, W); and
+    that ground's light, of the last band.
 
     Dark ink takes a share of the light that its paper reflects, so a shadow does not matter.
     """
@@ -149,30 +153,34 @@ def _contrast(picture: PillowImage.Image, dark: bool) -> Floats:
         ground = opened(light, size)
         scale = np.maximum(255 - ground.astype(np.float32), np.float32(_LEAST_SCALE[dark]))
         planes.append(np.asarray((light - ground) / scale, np.float32))
+    paper = 255 - ground if dark else ground
     if len(planes) == 1:
-        return planes[0]
+        return planes[0], paper
     most = np.maximum(np.maximum(planes[0], planes[1]), planes[2])
     strong = most >= float(most.max()) / 2
+    if strong.mean() > _MOST_INK:  # coloured cloth, perhaps, and ink is what stands out in all
+        fewest = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
+        if 0 < np.count_nonzero(fewest >= float(most.max()) / 2) < np.count_nonzero(strong) / 2:
+            return fewest, paper
     weights = [float(plane[strong].mean()) for plane in planes]
     total = max(sum(weights), 1e-6)
     result = sum(plane * np.float32(w / total) for plane, w in zip(planes, weights, strict=True))
-    return np.asarray(result, np.float32)
+    return np.asarray(result, np.float32), paper
 
 
-def _cut_out(contrast: Floats, dark: bool, above: float = 0) -> Ink | None:
-    """The digit where it stands out most, and more than ``above``, a pattern's contrast."""
+def _cut_out(contrast: Floats, paper: Levels, dark: bool) -> Ink | None:
     low, high = np.percentile(contrast, (5, 20))
-    least = max(_LEAST_CONTRAST, float(high + _NOISE * (high - low)), above)
+    least = max(_LEAST_CONTRAST, float(high + _NOISE * (high - low)))
     standing = contrast[contrast > least]
     if len(standing) < 4:
         return None
     enough = max(_STRONG * float(np.percentile(standing, 99)), 2 * least)
-    threshold = max(least, min(_otsu(standing), enough))
+    threshold = _above_patterns(contrast, max(least, min(_otsu(standing), enough)))
     whole, ruled = contrast > threshold, False
-    # What is all over the picture, in many pieces, is its pattern: the ink stands out from that.
-    patterned = whole.mean() > _COVERED and len(pieces_of(whole).area) > _SCATTERED
-    if patterned and not above and (found := _cut_out(contrast, dark, threshold)) is not None:
-        return found
+    clear = unveiled(contrast, whole, paper) if dark else None
+    if clear is not None:
+        contrast = clear
+        whole = contrast > threshold
     chosen = None
     if max(contrast.shape) >= _RULED_SIDE:
         mask, ruled = without_lines(whole)
@@ -192,7 +200,35 @@ def _cut_out(contrast: Floats, dark: bool, above: float = 0) -> Ink | None:
     # A digit is thin, and all or most of the ink; gaps between other things are rarely either.
     fill = np.count_nonzero(kept) / ink[place].size
     plausible = float(contrast[kept].sum() / strokes.ink.sum()) * (1 - fill)
-    return Ink(ink[place], dark, ruled, strokes.joined, strokes.filled, not chosen.all(), plausible)
+    shares = np.divide(ink[place].shape, contrast.shape)
+    if shares.min() > _LATTICE and not chosen.all():
+        plausible /= 2
+    return Ink(
+        ink[place],
+        dark,
+        ruled,
+        clear is not None,
+        strokes.joined,
+        strokes.filled,
+        not chosen.all(),
+        plausible,
+    )
+
+
+def _above_patterns(contrast: Floats, threshold: float) -> float:
+    """A threshold above the stripes and squares of cloth, too: where more stands out than a digit
+    has, and the lesser part of it far more than the rest, that part is the ink."""
+    for _ in range(2):
+        standing = contrast[contrast > threshold]
+        if len(standing) <= _MOST_INK * contrast.size:
+            break
+        higher = _otsu(standing)
+        above = standing > higher
+        most, rest = standing[above], standing[~above]
+        if len(most) > len(rest) or rest.mean() > _PATTERN * most.mean():
+            break
+        threshold = higher
+    return threshold
 
 
 def _otsu(values: Floats) -> float:
@@ -239,13 +275,14 @@ def _mended(mask: Mask, contrast: Floats) -> _Strokes:
 
 
 def _scored(pieces: Pieces, contrast: Floats) -> _Strokes:
-    """One at the frame is rather a table, a finger or a shadow, and a disc a hole."""
+    """One at the frame is rather a table, a finger or a shadow, a disc a hole, and
+    a full box a label."""
     count = len(pieces.area) + 1
     ink = np.bincount(pieces.labels.ravel(), contrast.ravel(), count)[1:].astype(np.float64)
-    disc = (pieces.area > 0.7 * pieces.high * pieces.wide) & (
-        pieces.size < 1.6 * np.minimum(pieces.high, pieces.wide)
-    )
-    score = ink * np.where(pieces.at_frame, 0.05, 1) * np.where(disc, 0.2, 1)
+    full = pieces.area / (pieces.high * pieces.wide)
+    long = pieces.size / np.minimum(pieces.high, pieces.wide)
+    solid = ((full > 0.7) & (long < 1.6)) | ((full > 0.9) & (long < 4))
+    score = ink * np.where(pieces.at_frame, 0.05, 1) * np.where(solid, 0.2, 1)
     return _Strokes(pieces, contrast, ink, score)
 
 

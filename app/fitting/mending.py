@@ -1,4 +1,5 @@
-"""Makes strokes of what stands for them: dots in a chain, and a contour's inside."""
+"""Makes strokes of what stands for them: dots in a chain, the inside of a contour, and faint ink
+under a lamp's reflection."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,9 @@ from PIL import ImageDraw
 from app.fitting.centring import stroke_width
 from app.fitting.morphology import Mask, grown
 from app.fitting.pieces import Pieces, pieces_of
+
+Floats = NDArray[np.float32]
+Levels = NDArray[np.uint8]
 
 # Dots and dashes: so many alike, in a chain. Shares are of their number, or of all ink.
 _FEWEST, _MOST = 4, 100
@@ -22,6 +26,45 @@ _THIN = 0.08  # of the size: what a contour's line is thinner than
 _NARROW = 0.2  # of the size: what a stroke is thinner than; a box around a digit leaves more
 _BESIDE = 0.45  # of a hole's border: what is at the outer contour
 _CONTOUR = 0.9  # of the ink: what has the inside of strokes beside it
+# Reflections. Brightness is a share of what the usual paper lacks to white.
+_VEIL = 0.25  # of the contrast: what the brightest one leaves
+_BRIGHT, _BRIGHTEST = 0.3, 0.7
+_LEVELS = 6  # less is noise
+_LARGEST = 0.12  # of the picture: what is larger is the light side of a shadow or a crease
+_ONE_SPOT = 0.8  # of what is bright: creases are several
+_ASIDE = 1.0  # of a stroke: the gap that ink leaves in bright paper is at most twice as wide
+_HIDDEN = 3  # of the ink that stands out: one hides no more
+
+
+def unveiled(contrast: Floats, ink: Mask, paper: Levels) -> Floats | None:
+    """Contrast (H, W), full where a lamp's reflection hides ink; None = there is none.
+
+    Paper is lighter there than elsewhere, and the faint ink in it goes on from what stands out.
+
+    Args:
+        contrast: Of dark ink, 0 to 1.
+        ink: What stands out.
+        paper: The light of the ground.
+    """
+    usual = float(np.median(paper[::4, ::4]))
+    least = usual + max(_BRIGHT * (255 - usual), _LEVELS)
+    if not 0 < np.count_nonzero(paper > least) <= _LARGEST * paper.size:
+        return None
+    # Strokes have bright paper on both sides; the dark side of a crease has it on one.
+    by = round(_ASIDE * stroke_width(ink)) + 1
+    lit = paper * (1 - contrast) > least
+    lit = grown(~grown(~grown(lit, by), by), by // 2)
+    spots = pieces_of(lit).area
+    if spots.max(initial=0) < _ONE_SPOT * spots.sum():
+        return None
+    bright = ((grown(paper, by // 2) - usual) / (_BRIGHTEST * (255 - usual))).clip(0, 1)
+    faint = lit & ~ink & (contrast > float(contrast[ink].min()) * (1 - (1 - _VEIL) * bright))
+    pieces = pieces_of(ink | faint)
+    goes_on = np.bincount(pieces.labels[ink], minlength=len(pieces.area) + 1) > 0
+    hidden = faint & goes_on[pieces.labels]
+    if not 0 < np.count_nonzero(hidden) <= _HIDDEN * np.count_nonzero(ink):
+        return None
+    return np.where(hidden, np.float32(np.percentile(contrast[ink], 75)), contrast)
 
 
 def joined(pieces: Pieces) -> Mask | None:

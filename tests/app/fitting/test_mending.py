@@ -1,4 +1,5 @@
-"""Dots and dashes are joined, an outline is filled, and what is written stays as it is."""
+"""Dots and dashes are joined, an outline is filled, ink under a reflection counts, and what is
+written stays as it is."""
 
 import numpy as np
 import pytest
@@ -80,6 +81,34 @@ def test_a_circle_around_a_digit_is_no_outline(digit: str) -> None:
     upload = upload_of(sheet, AUTO)
     assert "strokes filled" not in upload.steps
     assert like(upload, on("clean sheet", digit)) > 0.9
+
+
+@pytest.mark.parametrize("digit", "0123456789")
+@pytest.mark.parametrize("sheet", ["a lamp's reflection", "a lamp's reflection, overexposed"])
+def test_ink_under_a_reflection_counts_as_the_rest(sheet: str, digit: str) -> None:
+    upload = on(sheet, digit)
+    assert "reflections removed" in upload.steps
+    assert like(upload, on("clean sheet", digit)) > 0.85
+
+
+@pytest.mark.parametrize("digit", "149")
+@pytest.mark.parametrize(
+    "sheet", ["flash", "two lamps", "crumpled paper", "edge of a shadow, factor .5", "folded sheet"]
+)
+def test_uneven_light_is_no_reflection_on_ink(sheet: str, digit: str) -> None:
+    upload = on(sheet, digit)
+    assert "reflections removed" not in upload.steps
+    assert like(upload, on("clean sheet", digit)) > 0.9
+
+
+@pytest.mark.parametrize("digit", "147")
+@pytest.mark.parametrize("sheet", ["on grey gingham cloth", "on red gingham cloth"])
+def test_the_squares_of_cloth_are_no_ink(sheet: str, digit: str) -> None:
+    assert like(on(sheet, digit), on("clean sheet", digit)) > 0.9
+
+
+def test_a_black_label_is_no_one() -> None:
+    assert like(on("black label beside grey ink", "1"), on("clean sheet", "1")) > 0.9
 
 
 def test_dots_thrown_at_random_are_not_joined() -> None:
