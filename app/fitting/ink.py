@@ -105,15 +105,17 @@ def _border(lines: Floats) -> tuple[int, int]:
 def _with_margin(picture: PillowImage.Image) -> PillowImage.Image:
     """With paper all around, if it was cut to its digit: strokes would be as wide as ground, and
     what they leave free as narrow as strokes."""
-    levels = np.asarray(picture.convert("L"), np.int16)
+    levels = np.asarray(picture.convert("L"))
     edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    paper = np.median(edge)
-    if np.abs(edge - paper).max() > _EVEN:
+    paper = int(np.median(edge))
+    least, most = max(paper - _EVEN, 0), min(paper + _EVEN, 255)
+    if edge.min() < least or edge.max() > most:
         return picture
-    other = np.abs(levels - paper) > _EVEN
+    other = (levels < least) | (levels > most)
     if not _TIGHT_INK[0] < other.mean() < _TIGHT_INK[1]:
         return picture
-    for lines in (other.any(axis=1), other.any(axis=0)):
+    for axis in (1, 0):
+        lines = np.asarray(other.any(axis=axis))
         if max(lines.argmax(), lines[::-1].argmax()) > _TIGHT * len(lines):
             return picture
     colour = np.asarray(picture)[0].reshape(levels.shape[1], -1)
