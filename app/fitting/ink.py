@@ -42,7 +42,7 @@ _EVEN = 48  # levels within which a frame is one colour
 _TIGHT_INK = (0.1, 0.65)  # of the picture, where it was cut to its digit: a sheet on black has more
 _STRONG = 0.5  # of the strongest contrast: what has as much is ink, whatever else is darker still
 _MOST_INK = 0.15  # of the picture: a digit that is not cropped tightly has less
-_LATTICE = 0.85  # of both sides: with more, and other pieces beside, it is rather the ground's
+_LATTICE = 0.75  # of both sides: with more, and other pieces beside, it is rather the ground's
 _PATTERN = 0.6  # of the ink's contrast; a pattern under it has less
 _NOISE = 5  # contrast of ink, in differences between the 20th percentile and the 5th
 
@@ -199,11 +199,12 @@ def _cut_out(contrast: Floats, paper: Levels, dark: bool) -> Ink | None:
     # The soft edges of strokes are below the threshold; other pieces may be as near.
     ground, full = 0.4 * threshold, float(np.percentile(contrast[kept], 60))
     ink = ((contrast - ground) / max(full - ground, 1e-3)).clip(0, 1) * grown(kept, 2)
-    # A digit is thin, and all or most of the ink; gaps between other things are rarely either.
+    # A digit is thin, and all or most of the ink; gaps between other things are rarely either, but
+    # those between the squares of cloth may be a lattice or a chain.
     fill = np.count_nonzero(kept) / ink[place].size
     plausible = float(contrast[kept].sum() / strokes.ink.sum()) * (1 - fill)
     shares = np.divide(ink[place].shape, contrast.shape)
-    if shares.min() > _LATTICE and not chosen.all():
+    if strokes.joined or (shares.min() > _LATTICE and not chosen.all()):
         plausible /= 2
     return Ink(
         ink[place],
