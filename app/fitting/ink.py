@@ -24,7 +24,9 @@ Floats = NDArray[np.float32]
 
 MAX_SIDE = 512  # pixels in which ink is looked for; a digit a tenth as large still has 50
 _BLURRED_SIDE = 200  # from here on a blur of 3 pixels removes noise and dither, and no stroke
-_RULED_SIDE = 100  # below, a stroke of a pixel is as thin as a line
+# Below, a stroke of a pixel is as thin as a line, and its soft edge is as much as a pattern, or
+# as bright as a reflection.
+_RULED_SIDE = 100
 # Shares of the longer side.
 # Pixels whose mean tells ink from ground, and the skew from which that is sure; 2 to 8 is usual.
 _AROUND = ((0.08, 0.15), (0.2, 0.5))
@@ -177,14 +179,16 @@ def _cut_out(contrast: Floats, paper: Levels, dark: bool) -> Ink | None:
     if len(standing) < 4:
         return None
     enough = max(_STRONG * float(np.percentile(standing, 99)), 2 * least)
-    threshold = _above_patterns(contrast, max(least, min(_otsu(standing), enough)))
+    threshold = max(least, min(_otsu(standing), enough))
+    large, clear = max(contrast.shape) >= _RULED_SIDE, None
+    if large:
+        threshold = _above_patterns(contrast, threshold)
     whole, ruled = contrast > threshold, False
-    clear = unveiled(contrast, whole, paper) if dark else None
-    if clear is not None:
+    if large and dark and (clear := unveiled(contrast, whole, paper)) is not None:
         contrast = clear
         whole = contrast > threshold
     chosen = None
-    if max(contrast.shape) >= _RULED_SIDE:
+    if large:
         mask, ruled = without_lines(whole)
         strokes = _mended(mask, contrast)
         chosen = _digit(strokes)

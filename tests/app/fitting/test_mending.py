@@ -119,3 +119,8 @@ def test_dots_thrown_at_random_are_not_joined() -> None:
         for x, y in random.integers(40, 360, (30, 2)).tolist():
             pen.ellipse([x - 4, y - 4, x + 4, y + 4], fill=0)
         assert "strokes joined" not in upload_of(picture, AUTO).steps
+
+
+@pytest.mark.parametrize("digit", "0123456789")
+def test_the_rim_of_a_small_pictures_strokes_is_no_reflection(digit: str) -> None:
+    assert "reflections removed" not in on("29 x 29, grey paper", digit).steps
