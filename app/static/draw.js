@@ -12,7 +12,7 @@ import { showIgnored } from "./notice.js";
 import { packStrokes, pad, unpackStrokes } from "./pad.js";
 import { plane } from "./plane.js";
 import { planesOf } from "./planes.js";
-import { MAX_LATENT, placeIn } from "./state.js";
+import { MAX_LATENT, TYPICAL, placeIn } from "./state.js";
 import { showVerdict } from "./verdict.js";
 
 const DECIMALS = 4; // of a latent in a request
@@ -64,6 +64,7 @@ export function draw(app) {
     source = next;
     clear = false;
     keep(next.kind === "strokes" ? next.strokes : [], "draw");
+    $("draw-morph").disabled = next.kind !== "strokes" && !next.name; // a file has no link
     $("pad-hint").hidden = next.kind !== "none" && !first;
     $("pad-hint").classList.toggle("over", next.kind !== "none");
     first = false;
@@ -283,17 +284,19 @@ export function draw(app) {
     order = z.map((_, i) => i);
     [points, planes, wanted, moved] = [[], [], null, false];
     map.clear();
-    $("view-draw").classList.toggle("photos", inkOf(model) === "photo");
+    const photos = inkOf(model) === "photo";
+    $("view-draw").classList.toggle("photos", photos);
+    $("pad-hint").textContent = photos ? "a photo here" : "draw here";
     $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
     $("draw-model").value = model.pin;
-    const taking = (label) => take(nameOf({ model: generator, label, seed: randomSeed() }));
+    const taking = (label) => take(nameOf({ model: generator, label, seed: randomSeed(), truncation: TYPICAL }));
     $("draw-take").replaceChildren(...choices(generator.labels, taking, "sample"));
     arrange();
     setPosterior(null);
   }
 
   // What stands on the pad at first, until the user draws.
-  const takeFirst = () => take(nameOf({ model: generator, label: generator.labels[Math.min(3, generator.labels.length - 1)] ?? null, seed: 1 }));
+  const takeFirst = () => take(nameOf({ model: generator, label: generator.labels[Math.min(3, generator.labels.length - 1)] ?? null, seed: 1, truncation: TYPICAL }));
 
   const close = () => [load, ground, bring, encoding, ends, decode].forEach((work) => work.stop());
 

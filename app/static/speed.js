@@ -73,7 +73,7 @@ export function speed() {
       await run("six", signal);
       const whole = await run("whole", signal);
       const times = (single.ms / whole.ms).toFixed(0);
-      summary.textContent = `Together, the same ${PICTURES} pictures came ${times} times as fast.`;
+      summary.textContent = `Together, as many pictures (${PICTURES}) came ${times} times as fast.`;
     } finally {
       button.removeAttribute("aria-disabled");
       if (summary.textContent === "Running…") summary.textContent = "The race was not finished.";

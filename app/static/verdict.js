@@ -4,6 +4,9 @@ import { $ } from "./dom.js";
 import { withArticle } from "./words.js";
 
 const RIDGE = 0.3; // of the mean variance: the dots are fewer than what a covariance takes
+// Below this ratio of the second distance to the first two labels are named. Of 400 test digits the
+// nearest label is right for 95 % above it and for 52 % below, of 300 photos of hands for 90 and 52.
+const SURE = 1.15;
 const UNKNOWN = 0.01; // a fit below is no picture that the model knows
 
 const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
@@ -11,7 +14,7 @@ const minus = (a, b) => a.map((value, i) => value - b[i]);
 const known = new WeakMap(); // points -> their discriminant
 
 // The label whose average is nearest where numbers that vary within all labels count less: Fisher's
-// linear discriminant. Returns z => {label, count}; null = no point has a label.
+// linear discriminant. Returns z => [{label, count, far}], the nearest first; null = no point has a label.
 function discriminantOf(points) {
   if (known.has(points)) return known.get(points);
   const labels = [...new Set(points.map(({ label }) => label))].filter((label) => label !== null);
@@ -38,7 +41,7 @@ function discriminantOf(points) {
     return dot(v, v) - dot(solved, solved);
   };
   const found = averages.length
-    ? (z) => averages.map((one) => [distance(minus(z, one.mean)), one]).sort(([a], [b]) => a - b)[0][1]
+    ? (z) => averages.map((one) => ({ ...one, far: distance(minus(z, one.mean)) })).sort((a, b) => a.far - b.far)
     : null;
   known.set(points, found);
   return found;
@@ -47,16 +50,20 @@ function discriminantOf(points) {
 // points: encoded samples. labels: all of them. z: the point. fit: share of unseen pictures of the
 // training that fit worse; null = not measured. moved: whether z is elsewhere than the picture.
 export function showVerdict({ points, labels, z, fit, moved }) {
-  const found = discriminantOf(points)?.(z);
+  const [found, second] = discriminantOf(points)?.(z) ?? [];
+  const unsure = second && second.far < SURE * found.far;
   const familiar = fit === null || moved || fit >= UNKNOWN;
   const digits = found && labels.every((label) => /^\d$/.test(label));
-  const like = found ? `${moved ? "The point lies near" : "This looks most like"} ${withArticle(found.label)}.` : "";
+  const names = found ? [found, ...(unsure ? [second] : [])].map(({ label }) => withArticle(label)) : [];
+  const drawn = `This ${unsure ? "could be" : "looks most like"} ${names.join(" or ")}.`;
+  const place = `The point lies ${unsure ? "between" : "near"} ${names.join(" and ")}.`;
+  const like = found ? (moved ? place : drawn) : "";
   $("draw-verdict").textContent = familiar ? like : `This is ${digits ? "no digit" : "nothing"} that I know.`;
-  const nearest = found && familiar ? `Its numbers are nearest to the average of the ${found.count} dots of the label ${found.label}.` : "";
+  const nearest = found && familiar ? `Its numbers are nearest to the average of those of ${found.count} pictures of the label ${found.label}, the dots below.` : "";
   const percent = Math.round(100 * fit);
   const fits = familiar
     ? `It fits better than ${percent} of 100 pictures that the network had not seen before.`
-    : "Fewer than 1 in 100 unseen pictures of its training fit so badly, so its numbers mean little.";
+    : "Of 100 pictures kept apart from its training fewer than one fits so badly, so its numbers mean little.";
   $("draw-why").textContent = `${nearest} ${fit === null || moved ? "" : fits}`.trim();
   $("draw-fit").hidden = fit === null || moved;
   $("draw-fit").value = fit ?? 0;

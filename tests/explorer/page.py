@@ -257,6 +257,7 @@ def draw_on(page: Page, pad: str) -> None:
 
 
 def middle_of(element: Locator, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
+    element.scroll_into_view_if_needed()
     box = element.bounding_box()
     assert box
     return box["x"] + x * box["width"], box["y"] + y * box["height"]

@@ -99,9 +99,13 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
 @pytest.mark.parametrize(
     ("fit", "verdict", "why"),
     [
-        (None, "This looks most like a 3.", r"average of the 12 dots of the label 3\.$"),
+        (
+            None,
+            "This looks most like a 3.",
+            r"those of 12 pictures of the label 3, the dots below\.$",
+        ),
         (0.82, "This looks most like a 3.", "It fits better than 82 of 100 pictures"),
-        (0.004, "This is no digit that I know.", "Fewer than 1 in 100"),
+        (0.004, "This is no digit that I know.", "fewer than one fits so badly"),
     ],
 )
 def test_it_is_said_what_a_picture_looks_like_and_whether_the_model_knows_it(
@@ -137,11 +141,31 @@ def test_a_digit_that_comes_late_does_not_replace_what_was_done(
         draw_again(page)
     else:
         page.get_by_role("button", name="Clear").click()
+        expect(page.get_by_role("button", name="Morph it into another")).to_be_disabled()
     let_go()
     written(page)
     assert "from=" not in page.url
     assert ("strokes=" in page.url) == (act == "stroke")
     assert blackened(page) == (act == "clear")
+
+
+def test_two_labels_are_named_where_neither_is_clearly_nearer(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    judge = """async ([x, moved]) => {
+        const { showVerdict } = await import("/static/verdict.js");
+        const places = [["3", 0], ["3", 1], ["8", 8], ["8", 9]];
+        const points = places.map(([label, x]) => ({ label, mu: [x, 0] }));
+        showVerdict({ points, labels: ["3", "8"], z: [x, 0], fit: null, moved });
+    }"""
+    said = page.locator("#draw-verdict")
+    for x, moved, text in (
+        (2, False, "This looks most like a 3."),
+        (4.4, False, "This could be a 3 or an 8."),
+        (4.6, True, "The point lies between an 8 and a 3."),
+        (7, True, "The point lies near an 8."),
+    ):
+        page.evaluate(judge, [x, moved])
+        expect(said).to_have_text(text)
 
 
 def test_an_encoding_that_comes_late_leaves_the_point_where_it_was_put(
@@ -340,4 +364,4 @@ def test_a_pad_that_is_cleared_under_the_pointer_stays_clear(page: Page, shipped
     expect(page.locator("#draw-verdict")).to_have_text("")
     page.locator("#plane-handle").press("ArrowRight")
     expect(page.locator("#decoded")).to_be_visible()
-    expect(page.locator("#draw-verdict")).to_contain_text("The point lies near")
+    expect(page.locator("#draw-verdict")).to_contain_text("The point lies")
