@@ -11,4 +11,4 @@ def _name(family: str, kind: str) -> str:
 
 
 CGAN, GAN, VAE = _name("mnist", "cgan"), _name("mnist", "gan"), _name("mnist", "vae")
-SIGNS = _name("signs", "cgan")
+SIGNS, SIGNS_VAE = _name("signs", "cgan"), _name("signs", "vae")

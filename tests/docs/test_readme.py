@@ -1,5 +1,6 @@
 """The README: short, the same in both languages, with the figures of the shipped checkpoints."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -25,14 +26,15 @@ def test_both_readmes_have_the_same_blocks_links_and_figures() -> None:
 
 
 def test_the_figures_are_those_of_the_checkpoints() -> None:
-    rows = {row[0].split("`")[1]: row[1] for row in cells(README) if row[0].startswith("`")}
-    checkpoints = sorted(ROOT.glob("models_store/*.safetensors"))
-    assert rows.keys() == {path.stem for path in checkpoints}
-    for path in checkpoints:
-        metrics = load(path)[1].metrics
-        names = ("frechet_test_ratio", "conditional_accuracy", "conditional_accuracy_worst")
-        expected = [str(metrics[name]) for name in names if name in metrics]
-        assert re.findall(r"\d+\.\d+", rows[path.stem]) == expected, path.stem
+    rows = [row for row in cells(README) if row[0].startswith("`")]
+    named = [re.findall(r"`(.+?)`", row[0]) for row in rows]
+    checkpoints = {path.stem: path for path in ROOT.glob("models_store/*.safetensors")}
+    assert sorted(itertools.chain(*named)) == sorted(checkpoints)
+    names = ("frechet_test_ratio", "conditional_accuracy", "conditional_accuracy_worst")
+    for row, models in zip(rows, named, strict=True):
+        metrics = [load(checkpoints[model])[1].metrics for model in models]
+        expected = [str(one[name]) for one in metrics for name in names if name in one]
+        assert re.findall(r"\d+\.\d+", row[1]) == expected, models
 
 
 def test_the_table_of_figures_has_six_rows_at_most() -> None:

@@ -24,12 +24,14 @@ from tests.explorer.page import (
     middle_of,
     open_draw,
     pixels,
+    red,
     settled,
     shown,
     tile,
     watched,
     written,
 )
+from tests.shipped import SIGNS, SIGNS_VAE
 
 
 def draw_again(page: Page) -> None:
@@ -94,6 +96,23 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
         said = page.locator("#draw-done")
         expect(said).to_contain_text("Your image of 224 × 224 pixels")
         expect(page.locator("#pad-hint")).to_be_hidden()
+
+
+def test_a_photo_of_a_hand_is_encoded_by_the_model_of_hands(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#draw?model={SIGNS_VAE}")
+    settled(page)
+    expect(page.locator("#pad-hint")).to_have_text("a photo here")
+    query = f"model={SIGNS}&label=3&seed=4"
+    hand = httpx.get(f"{shipped.url}/generate?{query}").content
+    page.set_input_files("#pad-file", file_of("hand.png", hand))
+    expect(page.locator("#draw-done")).to_contain_text("Your image of 64 × 64 pixels: unchanged.")
+    expect(page.locator("#draw-verdict")).to_have_text("This looks most like a 3.")
+    kept = httpx.post(
+        f"{shipped.url}/reconstruct?model={SIGNS_VAE}", content=hand, headers={"content-type": PNG}
+    )
+    settled(page)
+    far = np.abs(shown(page.locator("#decoded")).astype(int) - red(kept.content))
+    assert far.max() <= 2  # as above
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from app.seeds import MAX_SEED
 from tests.explorer.page import asked, settled, tile
-from tests.shipped import CGAN, GAN, SIGNS, VAE
+from tests.shipped import CGAN, GAN, SIGNS
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,12 @@ from tests.shipped import CGAN, GAN, SIGNS, VAE
         ("morph", "a=strokes:!", "a drawing that cannot be read"),
         ("morph", "a=signs,x,2,1", "{signs} does not have; its labels: 0, 1"),
         ("draw", "from={cgan}@000000000000,3,1,1", "another checkpoint of {cgan}"),
-        ("draw", "from={signs},7,1,1", "{vae} cannot encode pictures of {signs}"),
     ],
 )
 def test_an_invalid_link_is_reported_and_can_be_left(
     page: Page, shipped: Any, view: str, end: str, said: str
 ) -> None:
-    names = {"cgan": CGAN, "gan": GAN, "signs": SIGNS, "vae": VAE}
+    names = {"cgan": CGAN, "gan": GAN, "signs": SIGNS}
     page.goto(f"{shipped.url}/#{view}?{end.format(**names)}")
     notice = page.locator("#notice")
     expect(notice).to_contain_text(said.format(**names))

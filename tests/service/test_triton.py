@@ -15,11 +15,13 @@ from tritonclient.http import (
     InferRequestedOutput,
 )
 
-from tests.shipped import CGAN, GAN, SIGNS, STORE, VAE
+from tests.shipped import CGAN, GAN, SIGNS, SIGNS_VAE, STORE, VAE
 from training.networks.header import read
 
 LATENT_DIM = read(STORE / f"{VAE}.safetensors").description.network.latent_dim
-MODELS = {CGAN, GAN, SIGNS, VAE, f"{VAE}.decode", f"{VAE}.encode"}
+MODELS = {CGAN, GAN, SIGNS}.union(
+    f"{vae}{part}" for vae in (VAE, SIGNS_VAE) for part in ("", ".decode", ".encode")
+)
 
 
 def address(server: Any) -> str:
