@@ -96,7 +96,7 @@ def test_digits_come_from_a_model_that_the_encoder_knows(
         page.goto(f"{server.url}/#draw")
         settled_draw(page)
         expect(page.locator("#draw-take button")).to_have_count(10)
-        page.wait_for_url(re.compile(r"from=tiny-cgan-v1@\w+,3,1,1"))
+        page.wait_for_url(re.compile(r"from=tiny-cgan-v1@\w+,3,1,0\.7"))
         page.goto(f"{server.url}/#morph")
         expect(page.locator("#morph-how")).to_contain_text("of tiny-vae-v1")
         page.wait_for_url(re.compile(r"a=tiny-cgan-v1"))
@@ -109,9 +109,9 @@ def test_without_such_a_model_the_encoder_gives_the_digits(
     with serving("a-cgan-v1", "tiny-vae-v1") as server:
         page.goto(f"{server.url}/#draw")
         settled_draw(page)
-        page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,1,1"))
+        page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,1,0\.7"))
         page.locator("#draw-take").get_by_role("button", name="sample").click()
-        page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,(?!1,)\d+,1"))
+        page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,(?!1,)\d+,0\.7"))
         # No VAE knows the shoes: there is a way from seed to seed, and none from label to label.
         page.get_by_role("tab", name="Morph").click()
         expect(page.locator("#morph-how")).to_contain_text("the latent space of a-cgan-v1")
