@@ -71,8 +71,7 @@ def joined(pieces: Pieces) -> Mask | None:
     """Lines from dot to dot, or dash to dash, of a digit of those, (H, W); None = it is none.
 
     In a chain the nearest are about equally far, and all hang together; dots thrown at random are
-    neither.
-    Two ends are neighbours if no other is closer to both than they are to each other.
+    neither. Two ends are neighbours if no other is closer to both than they are to each other.
 
     Source: Toussaint 1980, "The relative neighbourhood graph of a finite planar set", Pattern
     Recognition 12(4).
@@ -86,21 +85,25 @@ def joined(pieces: Pieces) -> Mask | None:
         return None
     ends, width = _ends(pieces, alike)
     far = np.abs(ends[:, None] - ends)
-    closer = np.minimum.reduce([np.maximum(one, one[:, None]) for one in far])
     own = np.arange(len(ends)) % len(alike)
     same = own == own[:, None]
-    far[same] = np.inf
-    nearest = far.reshape(2, len(alike), -1).min(axis=(0, 2))
+    apart = np.where(same, np.inf, far)
+    nearest = apart.reshape(2, len(alike), -1).min(axis=(0, 2))
     if nearest.std() > _UNEVEN * nearest.mean():
         return None
     usual = float(np.median(nearest))
-    beside = (far <= _REACH * usual) & (far <= closer + 1e-6)
-    if usual > _FARTHEST * width or _largest_group(beside | same) < _CHAINED * len(ends):
+    if usual > _FARTHEST * width:
+        return None
+    one, other = np.nonzero(apart <= _REACH * usual)
+    closer = np.maximum(far[one], far[other]).min(axis=1, initial=np.inf)
+    beside = np.zeros(far.shape, np.bool_)
+    beside[one, other] = far[one, other] <= closer + 1e-6
+    if _largest_group(beside | same) < _CHAINED * len(ends):
         return None
     lines = PillowImage.new("1", pieces.labels.shape[::-1])
     pen = ImageDraw.Draw(lines)
-    for one, other in np.argwhere(np.triu(beside)).tolist():
-        line = [(ends[end].real, ends[end].imag) for end in (one, other)]
+    for pair in np.argwhere(np.triu(beside)).tolist():
+        line = [(ends[end].real, ends[end].imag) for end in pair]
         pen.line(line, 1, round(width))
     return np.asarray(lines)
 

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from tests.explorer.page import (
     HOLD,
@@ -115,35 +115,6 @@ def test_a_photo_of_a_hand_is_encoded_by_the_model_of_hands(page: Page, shipped:
     assert far.max() <= 2  # as above
 
 
-@pytest.mark.parametrize(
-    ("fit", "verdict", "why"),
-    [
-        (
-            None,
-            "This looks most like a 3.",
-            r"those of 12 pictures of the label 3, the dots below\.$",
-        ),
-        (0.82, "This looks most like a 3.", "It fits better than 82 of 100 pictures"),
-        (0.004, "This is no digit that I know.", "fewer than one fits so badly"),
-    ],
-)
-def test_it_is_said_what_a_picture_looks_like_and_whether_the_model_knows_it(
-    page: Page, shipped: Any, fit: float | None, verdict: str, why: str
-) -> None:
-    def answer(route: Route) -> None:
-        response = route.fetch()
-        told = response.json()
-        for item in told["items"]:
-            item["fit"] = fit
-        route.fulfill(response=response, json=told)
-
-    page.route("**/encode?*", answer)
-    open_draw(page, shipped)  # with a first 3
-    expect(page.locator("#draw-verdict")).to_have_text(verdict)
-    expect(page.locator("#draw-why")).to_have_text(re.compile(why))
-    assert page.locator("#draw-fit").is_visible() == (fit is not None)
-
-
 # What comes late
 
 
@@ -166,25 +137,6 @@ def test_a_digit_that_comes_late_does_not_replace_what_was_done(
     assert "from=" not in page.url
     assert ("strokes=" in page.url) == (act == "stroke")
     assert blackened(page) == (act == "clear")
-
-
-def test_two_labels_are_named_where_neither_is_clearly_nearer(page: Page, shipped: Any) -> None:
-    open_draw(page, shipped)
-    judge = """async ([x, moved]) => {
-        const { showVerdict } = await import("/static/verdict.js");
-        const places = [["3", 0], ["3", 1], ["8", 8], ["8", 9]];
-        const points = places.map(([label, x]) => ({ label, mu: [x, 0] }));
-        showVerdict({ points, labels: ["3", "8"], z: [x, 0], fit: null, moved });
-    }"""
-    said = page.locator("#draw-verdict")
-    for x, moved, text in (
-        (2, False, "This looks most like a 3."),
-        (4.4, False, "This could be a 3 or an 8."),
-        (4.6, True, "The point lies between an 8 and a 3."),
-        (7, True, "The point lies near an 8."),
-    ):
-        page.evaluate(judge, [x, moved])
-        expect(said).to_have_text(text)
 
 
 def test_an_encoding_that_comes_late_leaves_the_point_where_it_was_put(

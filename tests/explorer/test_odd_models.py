@@ -112,6 +112,10 @@ def test_without_such_a_model_the_encoder_gives_the_digits(
         page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,1,0\.7"))
         page.locator("#draw-take").get_by_role("button", name="sample").click()
         page.wait_for_url(re.compile(r"from=tiny-vae-v1@\w+,,(?!1,)\d+,0\.7"))
+        page.goto(f"{server.url}/#draw?from=a-cgan-v1,0,1,1")
+        expect(page.locator("#notice")).to_contain_text(
+            "tiny-vae-v1 cannot encode pictures of a-cgan-v1"
+        )
         # No VAE knows the shoes: there is a way from seed to seed, and none from label to label.
         page.get_by_role("tab", name="Morph").click()
         expect(page.locator("#morph-how")).to_contain_text("the latent space of a-cgan-v1")
