@@ -12,7 +12,7 @@ const MAX_FIRST_SEED = MAX_SEED - COUNT + 1;
 const KINDS = {
   gan: ["GAN", "Sharp pictures, but nobody can choose of what: good for more of the same."],
   cgan: ["Conditional GAN", "Sharp pictures of the label that you ask for: good for most things."],
-  vae: ["VAE, a variational autoencoder", "Softer pictures, but it can read yours too: good for drawing, morphing and comparing."],
+  vae: ["VAE", "A variational autoencoder. Softer pictures, but it can read yours too: good for drawing, morphing and comparing."],
   graph: ["Imported generator", "Trained elsewhere. What it draws is what its card says."],
 };
 
@@ -84,7 +84,8 @@ export function cards(app) {
     show();
   }
   $("models-seed").addEventListener("change", ({ target }) => {
-    seed = seedIn(target.value) ?? seed;
+    if (!target.reportValidity()) return;
+    seed = target.valueAsNumber;
     update();
   });
   $("models-new").addEventListener("click", () => {

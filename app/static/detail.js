@@ -1,4 +1,4 @@
-// The dialog with one enlarged image: change its label or style, save it, use it in other views.
+// The dialog with one enlarged image: change its label or seed, save it, use it in other views.
 
 import { $, choices, el, randomSeed, slider } from "./dom.js";
 import { latest } from "./latest.js";
@@ -28,7 +28,7 @@ export function detail({ changed, go }) {
     if (signal.aborted || !state) return;
     image.src = sample.src;
     const content = sample.label === null ? "A sample" : `A ${sample.label}`;
-    $("detail-image").alt = `${content} in style ${seed} from ${model.name}`;
+    $("detail-image").alt = `${content} with seed ${seed} from ${model.name}`;
     $("detail-link").href = sample.permalink;
     $("detail-save").href = `${sample.permalink}&scale=${SCALE}`;
     $("detail-save").download = `${model.name}-${sample.label ?? "sample"}-${seed}.png`;
@@ -43,7 +43,7 @@ export function detail({ changed, go }) {
 
   function update() {
     const { model, label, seed } = state;
-    $("detail-title").textContent = label === null ? `Seed ${seed}` : `${label} in style ${seed}`;
+    $("detail-title").textContent = label === null ? `Seed ${seed}` : `${label}, seed ${seed}`;
     $("detail-labels").hidden = !model.labels.length;
     for (const button of $("detail-labels").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.textContent === label));
@@ -97,10 +97,9 @@ export function detail({ changed, go }) {
       const { model } = state;
       if (!dialog.open) empty(); // of the image before
       $("detail-image").className = `pad ${inkOf(model)}`;
-      $("detail-random").textContent = model.labels.length ? "Another style" : "Another seed";
       $("detail-encode").hidden = !encoder(model);
       $("detail-labels").replaceChildren(
-        el("legend", {}, "Label, in the same style"),
+        el("legend", {}, "Label, with the same seed"),
         ...choices(model.labels, (label) => change({ label })),
       );
       truncationSlider.value = state.truncation;

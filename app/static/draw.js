@@ -33,6 +33,7 @@ export function draw(app) {
   let z = [];
   let moved = false; // z is not the posterior's mean
   let first = true; // the picture is the page's own
+  let hint = ""; // what the pad asks for
   let clear = false; // nothing is decoded until something is drawn, taken or moved
   let moves = 0; // times that the user moved the point
   let points = [];
@@ -64,8 +65,9 @@ export function draw(app) {
     source = next;
     clear = false;
     keep(next.kind === "strokes" ? next.strokes : [], "draw");
-    $("draw-morph").disabled = next.kind !== "strokes" && !next.name; // a file has no link
+    $("draw-morph").disabled = next.kind === "none";
     $("pad-hint").hidden = next.kind !== "none" && !first;
+    $("pad-hint").textContent = next.kind === "none" ? hint : `drawn by a network; ${hint}`;
     $("pad-hint").classList.toggle("over", next.kind !== "none");
     first = false;
     mark();
@@ -268,7 +270,11 @@ export function draw(app) {
       target.value = "";
     });
   }
-  $("draw-morph").addEventListener("click", () => app.go("morph", source.kind === "strokes" ? { a: `strokes:${packStrokes(source.strokes)}` } : { a: source.name }));
+  $("draw-morph").addEventListener("click", () => {
+    const { kind, strokes, name, file } = source;
+    app.go("morph", kind === "file" ? {} : { a: kind === "strokes" ? `strokes:${packStrokes(strokes)}` : name });
+    if (kind === "file") app.view("morph").begin(file); // no link can have it
+  });
   $("latent-mean").addEventListener("click", () => moveTo(posterior.mu, false));
   $("latent-sample").addEventListener("click", () => encode({ seed: randomSeed() }));
   $("plane-axes").addEventListener("change", ({ target }) => {
@@ -286,7 +292,7 @@ export function draw(app) {
     map.clear();
     const photos = inkOf(model) === "photo";
     $("view-draw").classList.toggle("photos", photos);
-    $("pad-hint").textContent = photos ? "a photo here" : "draw here";
+    $("pad-hint").textContent = hint = photos ? "a photo here" : "draw here";
     $("draw-numbers").textContent = model.latent_dim === 1 ? "1 number" : `${model.latent_dim} numbers`;
     $("draw-model").value = model.pin;
     const taking = (label) => take(nameOf({ model: generator, label, seed: randomSeed(), truncation: TYPICAL }));

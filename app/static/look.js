@@ -79,7 +79,7 @@ export function look(app) {
 
   function paint({ img, seed }, src) {
     img.src = src;
-    img.alt = `${label ?? "Sample"}, style ${seed}`;
+    img.alt = `${label ?? "Sample"}, seed ${seed}`;
     img.classList.remove("loading");
   }
 

@@ -233,7 +233,7 @@ export function morph(app) {
       return;
     }
     const parts = partsOfName(end.from);
-    box.querySelector("h3").textContent = `${box.dataset.title}: ${parts.label ?? parts.model.name}, style ${parts.seed}`;
+    box.querySelector("h3").textContent = `${box.dataset.title}: ${parts.label ?? parts.model.name}, seed ${parts.seed}`;
     label.replaceChildren(...parts.model.labels.map((name) => new Option(name)));
     label.parentElement.hidden = !parts.model.labels.length;
     label.value = parts.label;
@@ -245,8 +245,8 @@ export function morph(app) {
     box.dataset.title = title;
     const img = el("img", { class: "digit ink", alt: "", width: 112, height: 112 });
     const label = el("select");
-    const seed = el("input", { type: "number", min: 0, max: MAX_SEED, step: 1 });
-    const other = el("button", { type: "button" }, "Other style");
+    const seed = el("input", { type: "number", min: 0, max: MAX_SEED, step: 1, required: true });
+    const other = el("button", { type: "button" }, "Another seed");
     const drawing = el("button", { type: "button" }, "My drawing");
     const file = el("input", { type: "file", class: "visually-hidden", accept: "image/png,image/jpeg,image/webp" });
     boxes[key] = { box, img, label, seed };
@@ -254,7 +254,7 @@ export function morph(app) {
     const parts = () => (ends[key].from ? partsOfName(ends[key].from) : { model: generator, label: labelOf(0), seed: 1 });
     const take = (part) => change(key, { from: nameOf({ ...parts(), ...part }) });
     label.addEventListener("change", () => take({ label: label.value }));
-    seed.addEventListener("change", () => take({ seed: (parseSeeds(seed.value, 1) ?? [1])[0] }));
+    seed.addEventListener("change", () => seed.reportValidity() && take({ seed: seed.valueAsNumber }));
     other.addEventListener("click", () => take({ seed: randomSeed() }));
     drawing.addEventListener("click", () => {
       const drawn = app.view("draw").picture?.();
@@ -268,7 +268,7 @@ export function morph(app) {
     box.append(
       el("h3", {}, title),
       img,
-      el("div", { class: "controls" }, el("label", {}, "Label ", label), el("label", {}, "Style ", seed), other),
+      el("div", { class: "controls" }, el("label", {}, "Label ", label), el("label", {}, "Seed ", seed), other),
       el("div", { class: "controls" }, drawing, el("label", { class: "button" }, "Image file", file)),
     );
   }
@@ -326,7 +326,8 @@ export function morph(app) {
       method: $("morph-method").value,
       at: String(place),
     }),
-    // A dropped image becomes the end.
+    // A dropped image becomes the end, one from another view the start.
     dropped: (file) => readers.b(file),
+    begin: (file) => readers.a(file),
   };
 }

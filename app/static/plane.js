@@ -198,7 +198,7 @@ export function plane(frame, { title, hint, dots = true, onMove, onPick }) {
   function fillList() {
     for (const [index, point] of points.entries()) {
       if (index < options.length) continue;
-      const named = { "aria-label": `${point.label ?? "sample"}, style ${point.seed}`, "aria-selected": "false" };
+      const named = { "aria-label": `${point.label ?? "sample"}, seed ${point.seed}`, "aria-selected": "false" };
       const option = el("div", { role: "option", tabIndex: index ? -1 : 0, class: "plane-digit", ...named });
       options.push(option);
       list.append(option);

@@ -47,7 +47,7 @@ function line() {
     const images = (labels) => labels.map((label) => el("img", { class: `digit ${inkOf(model)}`, alt: "", src: written.get(label) }));
     $("try-strip").replaceChildren(...images(line));
     $("try-all").replaceChildren(...images(every));
-    $("try-strip").setAttribute("aria-label", line.length ? `${line.join("")} in style ${seed}` : "Nothing");
+    $("try-strip").setAttribute("aria-label", line.length ? `${line.join("")} with seed ${seed}` : "Nothing");
     $("try-write-more").href = `#write?text=${encodeURIComponent(line.join(""))}&seed=${seed}&truncation=${TYPICAL}`;
   });
   $("try-text").addEventListener("input", () => show());

@@ -75,9 +75,9 @@ export function write(app) {
     );
     const blob = await strip(line, (letter) => byLabel.get(letter).get(seed));
     if (signal.aborted) return;
-    setDownload($("write-save"), blob, `${line.join("")}-style-${seed}.png`);
+    setDownload($("write-save"), blob, `${line.join("")}-seed-${seed}.png`);
     $("write-strip").src = $("write-save").href;
-    $("write-strip").alt = `${line.join("")} in style ${seed}`;
+    $("write-strip").alt = `${line.join("")} with seed ${seed}`;
     $("write-strip").hidden = false;
     const hadFocus = $("write-hands").contains(document.activeElement);
     $("write-hands").replaceChildren(...seeds.map((style) => styleButton(line, style, byLabel)));
@@ -90,7 +90,7 @@ export function write(app) {
         ? el("span", { class: "digit" })
         : el("img", { class: "digit ink", alt: "", src: byLabel.get(letter).get(style).src }),
     );
-    const name = { "aria-label": `Style ${style}`, "aria-pressed": String(style === seed) };
+    const name = { "aria-label": `Seed ${style}`, "aria-pressed": String(style === seed) };
     const button = el("button", { type: "button", class: "hand", ...name }, ...images);
     button.addEventListener("click", () => {
       seed = style;

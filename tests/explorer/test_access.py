@@ -131,7 +131,7 @@ def test_nothing_moves_by_itself_with_reduced_motion(browser: Any, shipped: Any,
     expect(page.locator("#morph-frame")).to_be_visible()
     settled(page)
     let_go = hold(page, "/generate")
-    page.locator("#morph-b").get_by_role("button", name="Other style").click()
+    page.locator("#morph-b").get_by_role("button", name="Another seed").click()
     expect(page.locator("#progress")).to_be_visible()
     moving = page.evaluate("document.getAnimations().length")
     assert (moving == 0) == (wish == "reduce")

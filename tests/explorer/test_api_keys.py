@@ -52,7 +52,7 @@ def test_after_a_key_is_entered_every_view_works(other_page: Page, locked: Any) 
     for view, seen in (
         ("Draw", "Reconstruction of your image"),
         ("Morph", "on the path"),
-        ("Write", "2026 in style 4"),
+        ("Write", "2026 with seed 4"),
         ("Models", f"16 samples of {CGAN}"),
     ):
         page.get_by_role("tab", name=view).click()
@@ -85,7 +85,7 @@ def test_with_a_key_saving_links_and_snippets_work(
     page.goto(f"{locked.url}/#look?label=3&seeds=1-6&truncation=1")
     enter(page, KEY)
     tile(page, 0).click()
-    expect(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
+    expect(page.get_by_role("img", name=f"A 3 with seed 1 from {CGAN}")).to_be_visible()
     with page.expect_download() as saving:
         page.get_by_role("link", name="Save as PNG").click()
     assert saving.value.suggested_filename == f"{CGAN}-3-1.png"
@@ -112,7 +112,7 @@ def test_with_a_key_saving_links_and_snippets_work(
     assert (pixels(base64.b64decode(item["image"])) == expected).all()
     # A link is followed with it.
     tile(page, 0).click()
-    expect(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
+    expect(page.get_by_role("img", name=f"A 3 with seed 1 from {CGAN}")).to_be_visible()
     page.get_by_role("link", name="Its address").click()
     page.wait_for_url("blob:**")
     assert (shown(page.locator("img")) == expected).all()
@@ -138,7 +138,7 @@ def test_a_revoked_key_is_requested_again_in_the_open_view(other_page: Page, loc
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("#lock-message")).to_contain_text("does not accept this key")
     enter(page, KEY)
-    expect(dialog.get_by_role("img", name=f"A 3 in style 1 from {CGAN}")).to_be_visible()
+    expect(dialog.get_by_role("img", name=f"A 3 with seed 1 from {CGAN}")).to_be_visible()
     expect(page.locator("#lock")).to_be_hidden()
 
 

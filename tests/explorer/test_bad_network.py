@@ -158,7 +158,7 @@ def test_a_failure_under_an_open_dialog_is_shown_and_retried_there(
     expect(large).not_to_have_class(re.compile("loading"))
     page.unroute("**/generate?*")
     dialog.get_by_role("button", name="Try again").click()  # it is not covered by anything
-    expect(page.get_by_role("img", name=f"A 7 in style 2 from {CGAN}")).to_be_visible()
+    expect(page.get_by_role("img", name=f"A 7 with seed 2 from {CGAN}")).to_be_visible()
     assert page.evaluate("document.activeElement.id") == "detail"
     expect(page.locator("#notice")).to_be_hidden()
     page.route("**/generate?*", broken)

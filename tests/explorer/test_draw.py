@@ -101,7 +101,7 @@ def test_a_photo_from_the_camera_is_encoded(browser: Any, shipped: Any) -> None:
 def test_a_photo_of_a_hand_is_encoded_by_the_model_of_hands(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#draw?model={SIGNS_VAE}")
     settled(page)
-    expect(page.locator("#pad-hint")).to_have_text("a photo here")
+    expect(page.locator("#pad-hint")).to_have_text("drawn by a network; a photo here")
     query = f"model={SIGNS}&label=3&seed=4"
     hand = httpx.get(f"{shipped.url}/generate?{query}").content
     page.set_input_files("#pad-file", file_of("hand.png", hand))

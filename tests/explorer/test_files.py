@@ -48,7 +48,7 @@ def test_a_file_that_is_no_picture_is_named_with_the_types_accepted(
     page.locator("#morph-b input[type=file]").set_input_files(file)
     expect(notice).to_contain_text(said)
     settled(page)
-    expect(page.locator("#morph-b h3")).to_have_text("End: 8, style 4")
+    expect(page.locator("#morph-b h3")).to_have_text("End: 8, seed 4")
     expect(page.locator("#morph-frame")).to_be_visible()
 
 

@@ -88,7 +88,7 @@ def test_the_focus_goes_along_to_another_view(page: Page, shipped: Any) -> None:
     file: Any = {"name": "six.png", "mimeType": "image/png", "buffer": saved}
     page.set_input_files("#verify-file", file)
     page.get_by_role("button", name="Look at its settings").press("Enter")
-    expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
+    expect(page.get_by_role("dialog", name="6, seed 31")).to_be_visible()
     page.keyboard.press("Escape")
     focused_heading(page, "was ever written.")
 

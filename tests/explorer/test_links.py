@@ -67,16 +67,16 @@ def test_points_in_links_are_looked_at(page: Page, shipped: Any) -> None:
 
 def test_the_last_seeds_there_are(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#look?label=1&seeds={MAX_SEED - 1}-{MAX_SEED}")
-    expect(tile(page, 1).locator("img")).to_have_attribute("alt", f"1, style {MAX_SEED}")
+    expect(tile(page, 1).locator("img")).to_have_attribute("alt", f"1, seed {MAX_SEED}")
     tile(page, 0).click()
-    after = page.get_by_role("button", name="Next style")
+    after = page.get_by_role("button", name="Next seed")
     after.click()
-    expect(page.get_by_role("dialog", name=f"1 in style {MAX_SEED}")).to_be_visible()
+    expect(page.get_by_role("dialog", name=f"1, seed {MAX_SEED}")).to_be_visible()
     expect(after).to_be_disabled()
-    expect(page.get_by_role("button", name="Previous style")).to_be_focused()
+    expect(page.get_by_role("button", name="Previous seed")).to_be_focused()
     page.goto(f"{shipped.url}/#write?text=7&seed={MAX_SEED}&hands={MAX_SEED - 1}")
     expect(page.locator("#write-hands button")).to_have_count(2)
-    expect(page.get_by_role("img", name=f"7 in style {MAX_SEED}")).to_be_visible()
+    expect(page.get_by_role("img", name=f"7 with seed {MAX_SEED}")).to_be_visible()
     page.goto(f"{shipped.url}/#models?seed={MAX_SEED}")
     sheet = page.get_by_role(
         "img", name=f"16 samples of {CGAN}, seeds {MAX_SEED - 15} to {MAX_SEED}"

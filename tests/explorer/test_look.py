@@ -50,11 +50,11 @@ def test_the_first_screen_says_what_it_shows_and_draws_it_now(page: Page, shippe
         expected = httpx.get(f"{shipped.url}/generate?{query}").content
         assert (shown(tile(page, place).locator("img")) == red(expected)).all()
     page.get_by_role("button", name="12 others").click()
-    expect(page.locator(f".tile img[alt='7, style {first[0]}']")).to_have_count(0)
+    expect(page.locator(f".tile img[alt='7, seed {first[0]}']")).to_have_count(0)
     page.get_by_role("group", name="Label").get_by_role("button", name="3").click()
     expect(heading).to_contain_text("None of these threes")
     image = tile(page, 5).locator("img")
-    expect(image).to_have_attribute("alt", re.compile("^3, style"))
+    expect(image).to_have_attribute("alt", re.compile("^3, seed"))
 
 
 def test_every_model_that_knows_the_label_is_shown_beside_the_others(
@@ -113,11 +113,11 @@ def test_nothing_moves_for_those_who_want_less_motion(page: Page, shipped: Any) 
 def test_a_year_in_one_hand_and_a_drawing_that_changes(page: Page, shipped: Any) -> None:
     page.goto(shipped.url)
     strip = page.locator("#try-strip")
-    expect(strip).to_have_attribute("aria-label", re.compile(r"^2026 in style \d+"))
+    expect(strip).to_have_attribute("aria-label", re.compile(r"^2026 with seed \d+"))
     hand = strip.get_attribute("aria-label")
     page.locator("#try-text").fill("7x1")
     expect(strip.locator("img")).to_have_count(2)
-    expect(strip).to_have_attribute("aria-label", re.compile("^71 in style"))
+    expect(strip).to_have_attribute("aria-label", re.compile("^71 with seed"))
     page.get_by_role("button", name="Another hand").click()
     expect(strip).not_to_have_attribute("aria-label", str(hand).replace("2026", "71"))
     # A point on the small map.
@@ -143,10 +143,10 @@ def test_a_year_in_one_hand_and_a_drawing_that_changes(page: Page, shipped: Any)
 def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, shipped: Any) -> None:
     look_at(page, shipped.url, "label=7&seeds=1-6")
     tile(page, 1).click()
-    dialog = page.get_by_role("dialog", name="7 in style 2")
+    dialog = page.get_by_role("dialog", name="7, seed 2")
     expect(dialog).to_be_visible()
     dialog.get_by_role("button", name="4", exact=True).click()
-    large = page.get_by_role("img", name=f"A 4 in style 2 from {CGAN}")
+    large = page.get_by_role("img", name=f"A 4 with seed 2 from {CGAN}")
     expect(large).to_be_visible()
     expected = httpx.get(f"{shipped.url}/generate?label=4&seed=2").content
     assert (shown(large) == pixels(expected)).all()
@@ -168,7 +168,7 @@ def test_a_click_enlarges_and_the_style_stays_under_another_label(page: Page, sh
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#detail")).to_be_hidden()
     focused = page.evaluate("document.activeElement.querySelector('img').alt")
-    assert focused == "7, style 2"  # where it was left
+    assert focused == "7, seed 2"  # where it was left
 
 
 def test_truncation_and_another_model_are_in_the_address(page: Page, shipped: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_truncation_changed_in_the_dialog_is_in_the_link(page: Page, shipped: 
     page.goto("about:blank")
     page.goto(address)
     expect(page.locator("#detail-truncation-value")).to_have_text("0.30")
-    large = page.get_by_role("img", name=f"A 5 in style 3 from {CGAN}")
+    large = page.get_by_role("img", name=f"A 5 with seed 3 from {CGAN}")
     expect(large).to_be_visible()
     expected = httpx.get(f"{shipped.url}/generate?label=5&seed=3&truncation=0.3").content
     assert (shown(large) == pixels(expected)).all()
@@ -224,7 +224,7 @@ def test_the_request_behind_the_view_is_shown_and_runs(
 ) -> None:
     look_at(page, shipped.url, "label=3&seeds=1-6")
     tile(page, 0).click()
-    is_shown(page.get_by_role("img", name=f"A 3 in style 1 from {CGAN}"))
+    is_shown(page.get_by_role("img", name=f"A 3 with seed 1 from {CGAN}"))
     page.keyboard.press("Escape")
     code = page.locator("#request-code")
     expect(code).to_contain_text("seeds=1&")

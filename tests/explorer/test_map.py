@@ -147,17 +147,17 @@ def test_an_image_of_the_map_is_reached_and_loaded_by_keyboard(page: Page, shipp
     page.locator("#plane-handle").focus()
     page.keyboard.press("Tab")
     focused = digits.locator(":focus")
-    expect(focused).to_have_attribute("aria-label", "0, style 1000")
+    expect(focused).to_have_attribute("aria-label", "0, seed 1000")
     tip = page.locator("#plane-tip")
     expect(tip).to_have_text("0, 1000")
     page.keyboard.press("End")
-    expect(focused).to_have_attribute("aria-label", "9, style 1011")
+    expect(focused).to_have_attribute("aria-label", "9, seed 1011")
     page.keyboard.press("PageUp")
-    expect(focused).to_have_attribute("aria-label", "9, style 1010")
+    expect(focused).to_have_attribute("aria-label", "9, seed 1010")
     page.keyboard.press("7")
-    expect(focused).to_have_attribute("aria-label", "7, style 1000")
+    expect(focused).to_have_attribute("aria-label", "7, seed 1000")
     page.keyboard.press("7")
-    expect(focused).to_have_attribute("aria-label", "7, style 1001")
+    expect(focused).to_have_attribute("aria-label", "7, seed 1001")
 
     def place() -> Any:
         return np.array(middle_of(focused))
@@ -175,7 +175,7 @@ def test_an_image_of_the_map_is_reached_and_loaded_by_keyboard(page: Page, shipp
         assert abs(step @ way[::-1]) <= abs(step @ way) + 1
     name = focused.get_attribute("aria-label")
     assert name
-    label, seed = name.split(", style ")
+    label, seed = name.split(", seed ")
     expect(tip).to_have_text(f"{label}, {seed}")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(rf"from={CGAN}@\w+,{label},{seed},1"))

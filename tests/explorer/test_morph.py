@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.explorer.page import (
     PNG,
     draw_a_seven,
+    file_of,
     hold,
     look_at,
     open_draw,
@@ -31,7 +32,7 @@ def test_a_morph_plays_scrubs_and_is_saved_as_an_animation(page: Page, shipped: 
     start, end = page.locator("#morph-a"), page.locator("#morph-b")
     end.get_by_label("Label").select_option("3")
     expect(page.locator("#morph-how")).to_contain_text(CGAN)  # one label: by seeds
-    assert start.locator("h3").inner_text() == "Start: 3, style 2"
+    assert start.locator("h3").inner_text() == "Start: 3, seed 2"
     path = httpx.get(
         f"{shipped.url}/interpolate?label=3&seeds=2,4&truncation=0.7&steps=16&method=slerp"
         "&format=json"
@@ -61,7 +62,7 @@ def test_a_morph_takes_the_drawing_and_a_picture_of_the_first_view(
     look_at(page, shipped.url, "label=0&seeds=4")
     tile(page, 0).click()
     page.get_by_role("button", name="Morph to here").click()
-    expect(page.locator("#morph-b h3")).to_have_text("End: 0, style 4")
+    expect(page.locator("#morph-b h3")).to_have_text("End: 0, seed 4")
     page.locator("#morph-a").get_by_role("button", name="My drawing").click()
     expect(page.locator("#morph-a h3")).to_have_text("Start: a drawing")
     expect(page.locator("#morph-how")).to_contain_text("can encode both ends")
@@ -80,7 +81,7 @@ def test_a_morph_takes_the_drawing_and_a_picture_of_the_first_view(
 def test_a_hand_is_morphed_into_another_style_and_another_sign(page: Page, shipped: Any) -> None:
     look_at(page, shipped.url, "label=7&seeds=4")
     tile(page, 1).click()
-    expect(page.get_by_role("img", name=f"A 7 in style 4 from {SIGNS}")).to_be_visible()
+    expect(page.get_by_role("img", name=f"A 7 with seed 4 from {SIGNS}")).to_be_visible()
     expect(page.get_by_role("button", name="See it as numbers")).to_be_visible()
     page.get_by_role("button", name="Morph from here").click()
     how = page.locator("#morph-how")
@@ -126,9 +127,43 @@ def test_no_picture_of_an_end_is_left_in_memory(page: Page, shipped: Any) -> Non
     settled(page)
     let_go = hold(page, "/generate")
     for _ in range(3):  # each is overdue when the next one comes
-        page.locator("#morph-b").get_by_role("button", name="Other style").click()
+        page.locator("#morph-b").get_by_role("button", name="Another seed").click()
         page.clock.run_for(200)
     let_go()
     settled(page)
     shown_now = page.locator("#morph-a img").get_attribute("src")
     assert page.evaluate("[...alive]") == [shown_now]
+
+
+def test_a_seed_that_is_none_is_marked_and_changes_nothing(page: Page, shipped: Any) -> None:
+    page.goto(f"{shipped.url}/#morph")
+    start = page.locator("#morph-a")
+    seed = start.get_by_label("Seed")
+    expect(page.locator("#morph-frame")).to_be_visible()
+    for wrong in ("-1", "1.5", "", "9007199254740992"):
+        seed.fill(wrong)
+        seed.press("Enter")
+        assert seed.evaluate("field => field.matches(':user-invalid')"), wrong
+        expect(start.locator("h3")).to_have_text("Start: 3, seed 2")
+    seed.fill("12")
+    seed.press("Enter")
+    expect(start.locator("h3")).to_have_text("Start: 3, seed 12")
+    assert seed.evaluate("field => !field.matches(':user-invalid')")
+    page.goto(f"{shipped.url}/#models?seed=5")
+    first = page.get_by_label("First seed")
+    first.fill("-5")
+    first.press("Enter")
+    assert first.evaluate("field => field.matches(':user-invalid')")
+    expect(page.get_by_role("img", name="seeds 5 to 20").first).to_be_visible()
+
+
+def test_a_file_on_the_pad_is_morphed(page: Page, shipped: Any) -> None:
+    open_draw(page, shipped)
+    digit = httpx.get(f"{shipped.url}/generate?label=5&seed=9").content
+    page.set_input_files("#pad-file", file_of("five.png", digit))
+    expect(page.locator("#draw-done")).to_contain_text("28 × 28")
+    page.get_by_role("button", name="Morph it into another").click()
+    expect(page.locator("#morph-a h3")).to_have_text("Start: a file")
+    settled(page)
+    assert (shown(page.locator("#morph-a img")) == pixels(digit)).all()
+    expect(page.locator("#morph-how")).to_contain_text(VAE)

@@ -120,7 +120,7 @@ def test_without_such_a_model_the_encoder_gives_the_digits(
         page.get_by_role("tab", name="Morph").click()
         expect(page.locator("#morph-how")).to_contain_text("the latent space of a-cgan-v1")
         page.locator("#morph-b").get_by_label("Label").select_option("0")
-        expect(page.locator("#morph-a h3")).to_contain_text("Start: 0, style")
+        expect(page.locator("#morph-a h3")).to_contain_text("Start: 0, seed")
         settled(page)
         expect(page.locator("#morph-frame")).to_be_visible()
         page.set_input_files("#morph-a input[type=file]", file_of("mine.png", png(28, 28)))

@@ -98,8 +98,8 @@ def write_writes(page: Page, panel: Locator, models: list[dict[str, Any]]) -> No
         )
         expect(panel.locator(CONTROLS)).to_have_count(0)
         return
-    is_shown(panel.get_by_role("img", name="2026 in style 4"))
-    assert panel.get_by_role("button", name=re.compile(r"^Style \d")).count() == 8
+    is_shown(panel.get_by_role("img", name="2026 with seed 4"))
+    assert panel.get_by_role("button", name=re.compile(r"^Seed \d")).count() == 8
 
 
 def speed_is_told(page: Page, panel: Locator, models: list[dict[str, Any]]) -> None:
@@ -262,4 +262,4 @@ def test_a_picture_is_read_by_the_encoder_of_its_family(browser: Any, serve: Ser
         at_rest(page)
         assert colours(decoded).shape == (28, 28, 3)
         expect(page).to_have_url(re.compile("from=tiny-cgan-v1"))
-        expect(panel.get_by_role("option", name=", style")).to_have_count(120)
+        expect(panel.get_by_role("option", name=", seed")).to_have_count(120)

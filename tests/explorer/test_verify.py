@@ -20,7 +20,7 @@ def test_a_saved_picture_is_verified_and_restores_its_settings(page: Page, shipp
     remade = page.get_by_role("img", name="The recipe's image")
     assert (shown(remade) == pixels(saved)).all()
     page.get_by_role("button", name="Look at its settings").click()
-    expect(page.get_by_role("dialog", name="6 in style 31")).to_be_visible()
+    expect(page.get_by_role("dialog", name="6, seed 31")).to_be_visible()
     expect(page.locator("#detail-truncation-value")).to_have_text("0.70")
     page.go_back()
     expect(page.get_by_role("tab", name="Verify")).to_have_attribute("aria-selected", "true")

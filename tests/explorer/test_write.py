@@ -16,8 +16,8 @@ def test_a_year_is_written_in_one_hand_and_saved(page: Page, shipped: Any) -> No
     expect(page.locator("#write-empty")).to_be_visible()
     page.get_by_role("textbox", name="Text").press_sequentially("2 0x26")
     expect(page.locator("#write-hint")).to_contain_text("no “x”")
-    page.get_by_role("button", name="Style 5").click()
-    expect(page.get_by_role("img", name="2 026 in style 5")).to_be_visible()
+    page.get_by_role("button", name="Seed 5").click()
+    expect(page.get_by_role("img", name="2 026 with seed 5")).to_be_visible()
     with page.expect_download() as saving:
         page.get_by_role("link", name="Save as PNG").click()
     data = saving.value.path().read_bytes()
@@ -61,7 +61,7 @@ def test_a_line_from_an_address_is_cut_and_going_back_restores_it(page: Page, sh
 
 def test_a_chosen_hand_keeps_the_focus(page: Page, shipped: Any) -> None:
     page.goto(f"{shipped.url}/#write")
-    page.get_by_role("button", name="Style 5").press("Enter")
-    expect(page.get_by_role("img", name="2026 in style 5")).to_be_visible()
+    page.get_by_role("button", name="Seed 5").press("Enter")
+    expect(page.get_by_role("img", name="2026 with seed 5")).to_be_visible()
     settled(page)
-    expect(page.get_by_role("button", name="Style 5")).to_be_focused()
+    expect(page.get_by_role("button", name="Seed 5")).to_be_focused()
