@@ -52,5 +52,5 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 def test_the_shipped_aliases_name_shipped_models() -> None:
     aliases = read_aliases(STORE)
     assert aliases["default"] == "mnist-cgan-v7"
-    assert aliases["signs"] == "signs-cgan-v1"
+    assert aliases["signs"] == "signs-cgan-v2"
     assert all((STORE / f"{name}.safetensors").is_file() for name in aliases.values())
