@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from importlib.resources import files
+from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class _PageFiles(StaticFiles):
 @lru_cache(1)
 def _redoc_script() -> bytes:
     """ReDoc's, which would ask another host for a logo; it hides one that cannot be read."""
-    script = (files("fastapi_offline") / "static" / "redoc.standalone.js").read_bytes()
+    script = (package_files("fastapi_offline") / "static" / "redoc.standalone.js").read_bytes()
     return script.replace(REDOC_LOGO, b"data:,")
 
 
@@ -152,11 +152,12 @@ def create_app(
     @app.get("/redoc", include_in_schema=False)
     async def redoc(request: Request) -> HTMLResponse:
         root = root_of(request)
+        files = f"{root}/static-offline-docs"
         return get_redoc_html(
             openapi_url=f"{root}/openapi.json",
             title=f"{app.title} - ReDoc",
             redoc_js_url=f"{root}/static/redoc.js",
-            redoc_favicon_url=f"{root}/static-offline-docs/favicon.png",
+            redoc_favicon_url=f"{files}/favicon.png",
             with_google_fonts=False,
         )
 
