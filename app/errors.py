@@ -83,7 +83,10 @@ class MalformedBodyError(ServiceError):
 
 class MalformedRequestError(ServiceError):
     status, slug, title = 400, "malformed-request", "The request cannot be parsed"
-    about = "It is not HTTP/1.1, or its Host header is missing, given twice or not a host."
+    about = (
+        "It is not HTTP/1.1, which the detail tells in the parser's words, or its Host header is "
+        "missing, given twice or not a host. Characters outside ASCII have to be percent-encoded."
+    )
     example = "Host is 'a b'; it must be given once, a name or an address, perhaps with a port"
 
 

@@ -450,7 +450,10 @@ class ServiceProtocol(HttpToolsProtocol):
         cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
         if isinstance(cause, AssertionError):
             raise cause  # a bug of ours
-        malformed = MalformedRequestError("this is not a request of HTTP/1.1")
+        fault = f"this is not a request of HTTP/1.1: {error}"
+        if isinstance(error, httptools.HttpParserInvalidURLError):
+            fault += "; percent-encode all but plain ASCII, such as %C3%A9 for é"
+        malformed = MalformedRequestError(fault)
         self._refuse(cause if isinstance(cause, ServiceError) else malformed)
 
     # Responses

@@ -88,6 +88,22 @@ async def test_what_is_no_request_is_answered_with_a_problem_and_ends_the_connec
     assert await _refused(wire, status) == before + 2
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("GET /generate?label=é HTTP/1.1\r\nHost: test\r\n\r\n".encode(), "percent-encode all"),
+        (FAST[:-2] + b"X-A: b\r\n c\r\n\r\n", "whitespace after header value"),
+    ],
+)
+async def test_what_is_no_request_is_told_why(
+    wire: httpx.AsyncClient, data: bytes, said: str
+) -> None:
+    async with RawConnection(wire) as connection:
+        connection.send(data)
+        _, _, body = await connection.response()
+        assert said in json.loads(body)["detail"]
+
+
 async def _refused(wire: httpx.AsyncClient, status: int) -> float:
     """What was no request and was answered with this status, by /metrics."""
     metrics = (await wire.get("/metrics")).text
