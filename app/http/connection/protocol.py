@@ -51,7 +51,7 @@ from app.settings import Settings
 MAX_URL = 65536  # bytes
 MAX_HEADERS = 65536  # bytes, of names and values
 MAX_HEADER_LINES = 100
-_MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes, before the parser has reported any part
+_MAX_HEAD = MAX_URL + MAX_HEADERS + 2**14  # bytes of which the parser has reported no part
 _MAX_PIPELINED = 512  # requests that wait, since one packet can hold thousands
 # Pieces of a body that the parser reports, and bytes for each more: each costs a call.
 _MAX_PIECES, _PIECE_BYTES = 4096, 64
@@ -158,7 +158,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None  # of the state
         self._stall: asyncio.TimerHandle | None = None
         self._refusal: ServiceError | None = None  # why it is not admitted
-        self._head_bytes = 0  # received of a head that is not whole
+        self._received = 0  # bytes, since the last head or message was whole
         self._header_lines = 0
         self._header_bytes = 0
         self._pieces = 0  # of the body, and their bytes
@@ -237,15 +237,17 @@ class ServiceProtocol(HttpToolsProtocol):
             return
         elif state is State.FINISHING or state is State.LINGERING:
             return
-        self._head_bytes += len(data)
+        self._received += len(data)
         self._feed(data)
         if self.transport.is_closing():
             return
         if self._state is State.HEAD:
             if self._deadline is None:
                 self._start_deadline()
-            if self._head_bytes > _MAX_HEAD:
+            if self._received > _MAX_HEAD:
                 self._refuse(_headers_too_large(f"over {MAX_HEADERS} bytes"))
+        elif self._state is State.BODY and self._received > _MAX_HEAD + 2 * self._body_bytes:
+            self._refuse(MalformedRequestError("most of the body is chunk extensions"))
         elif self._state is State.BODY and self._deadline is None:
             self._start_deadline()
             self.cycle.transport = cast(asyncio.Transport, _Lingering(self.transport, self._end))
@@ -387,12 +389,20 @@ class ServiceProtocol(HttpToolsProtocol):
                 f"{_MAX_PIPELINED} requests of this connection wait; read the responses first"
             )
         self._take_authority()
-        super().on_headers_complete()
+        # RFC 9110, section 10.1.1: older clients know no interim response.
+        self.expect_100_continue &= self.parser.get_http_version() != "1.0"
+        try:
+            super().on_headers_complete()
+        except httptools.HttpParserInvalidURLError as error:
+            raise MalformedRequestError(
+                f"the target is {shown(self.url.decode('latin-1'))}; it must be a path, such as "
+                "/generate?label=7"
+            ) from error
         self._cycles.append(self.cycle)
         if len(self.pipeline) < _MAX_UNREAD:  # uvicorn has paused: a reset would not be noticed
             self.flow.resume_reading()
         self._enter(State.BODY)
-        self._head_bytes = 0
+        self._received = 0
         if self._refusal or self.parser.should_upgrade():
             # What follows a CONNECT is not HTTP.
             self.cycle.keep_alive = False
@@ -434,14 +444,18 @@ class ServiceProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._enter(State.ANSWERING if self._responding() else State.IDLE)
-        self._head_bytes = 0
+        self._received = 0
 
     def _take_authority(self) -> None:
         """Where the target is a whole address, its host is the one that counts (RFC 9112, section
-        3.2.2)."""
+        3.2.2), and no path is the path / (RFC 9110, section 4.2.3)."""
+        if not (match := _ABSOLUTE.match(self.url)):
+            return
         places = [place for place, (name, _) in enumerate(self.headers) if name == b"host"]
-        if len(places) == 1 and (match := _ABSOLUTE.match(self.url)):
+        if len(places) == 1:
             self.headers[places[0]] = (b"host", match[1])
+        if not self.url.startswith(b"/", match.end()):
+            self.url = match[0] + b"/" + self.url[match.end() :]
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn in its handler of an error of the parser, or of its callbacks."""
@@ -451,7 +465,8 @@ class ServiceProtocol(HttpToolsProtocol):
         if isinstance(cause, AssertionError):
             raise cause  # a bug of ours
         fault = f"this is not a request of HTTP/1.1: {error}"
-        if isinstance(error, httptools.HttpParserInvalidURLError):
+        spaced = "Expected HTTP/" in str(error)  # what follows a space in the target is no version
+        if isinstance(error, httptools.HttpParserInvalidURLError) or spaced:
             fault += "; percent-encode all but plain ASCII, such as %C3%A9 for é"
         malformed = MalformedRequestError(fault)
         self._refuse(cause if isinstance(cause, ServiceError) else malformed)

@@ -44,6 +44,8 @@ BROKEN: list[tuple[bytes, int, str]] = [
             *(b"xyz\r\n", b"-1\r\n", b"0x1\r\nx\r\n0\r\n\r\n", b"1\nx\n0\n\n", b"f" * 18 + b"\r\n"),
             b"1\r\nx\r\n" * 5000,  # tiny chunks, each a call
             b"1;" + b"e" * 200 + b"\r\nx\r\n" * 5000,
+            b"1;" + b"e" * 10**6,  # an extension, which is no part of the body
+            b"ff;%b\r\n%b\r\n" % (b"e" * 9000, bytes(255)) * 100,
         )
     ),
     (
@@ -93,6 +95,9 @@ async def test_what_is_no_request_is_answered_with_a_problem_and_ends_the_connec
     [
         ("GET /generate?label=é HTTP/1.1\r\nHost: test\r\n\r\n".encode(), "percent-encode all"),
         (FAST[:-2] + b"X-A: b\r\n c\r\n\r\n", "whitespace after header value"),
+        (FAST.replace(b"=7", b"=a b"), "percent-encode all"),
+        (b"CONNECT test:80 HTTP/1.1\r\nHost: test\r\n\r\n", "'test:80'; it must be a path"),
+        (FAST.replace(b"/generate", b"http://test:99999/"), "it must be a path"),
     ],
 )
 async def test_what_is_no_request_is_told_why(
@@ -135,7 +140,11 @@ async def test_hosts_and_forms_of_target(wire: httpx.AsyncClient) -> None:
     [
         (b"http://localhost/livez", b"localhost", 200),
         (b"http://localhost/models", b"elsewhere.example", 200),
+        (b"http://localhost", b"localhost", 200),
+        (b"http://localhost?", b"localhost", 200),
         (b"http://elsewhere.example/models", b"localhost", 421),
+        (b"http://elsewhere.example", b"localhost", 421),
+        (b"http://", b"localhost", 400),
         (b"http://elsewhere.example:80/generate?label=7", b"localhost", 421),
         (b"http://user@localhost/models", b"localhost", 400),
         (b"http://localhost/models", b"localhost\r\nHost: localhost", 400),
@@ -147,6 +156,14 @@ async def test_the_host_of_an_absolute_target_goes_before_the_host_header(
     async with RawConnection(wire) as connection:
         connection.send(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host))
         assert (await connection.response())[0] == status
+
+
+async def test_a_client_of_http_1_0_gets_no_interim_response(wire: httpx.AsyncClient) -> None:
+    head = UPLOAD_HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    for version, status in ((b"1.1", 100), (b"1.0", 422)):
+        async with RawConnection(wire) as connection:
+            connection.send(head.replace(b"HTTP/1.1", b"HTTP/" + version) + b"hello")
+            assert (await connection.response())[0] == status
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(make_wire: Any) -> None:

@@ -49,6 +49,7 @@ PROTOCOL = {
     "cycle.response_started",
     "cycle.scope",
     "cycle.transport",
+    "expect_100_continue",
     "flow",
     "flow.pause_reading",
     "flow.read_paused",
@@ -70,6 +71,8 @@ PROTOCOL = {
     "timeout_keep_alive_task",
     "transport",
     "url",
+    "url.decode",
+    "url.startswith",
 }
 SERVER = {
     # Overridden
