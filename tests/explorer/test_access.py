@@ -53,6 +53,26 @@ def test_axe_finds_nothing_and_nothing_overflows(
             nothing_overflows(page)
 
 
+# What reaches over the right edge of the box that it stands in.
+SPILT = """() => [...document.querySelectorAll(".end *, .try *, .card *, .lane *, .how *, .suspect *")]
+    .filter((one) => one.checkVisibility() && !one.matches(".visually-hidden, .choice"))
+    .filter((one) => {
+        const box = one.parentElement.closest(".end, .try, .card, .lane, .how, .suspect");
+        return box && one.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
+    })
+    .map((one) => one.outerHTML)"""
+
+
+def test_nothing_spills_from_its_box_at_any_width(page: Page, shipped: Any) -> None:
+    """Among them an upright tablet, A4 paper, and 1280 pixels at 400 %."""
+    for view in VIEWS:
+        follow(page, shipped.url, view)
+        for width in (320, 360, 600, 720, 768, 794, 820, 940, 1000, 1130, 1400):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(SPILT) == [], f"{view}, {width} pixels wide"
+            nothing_overflows(page)
+
+
 # Phones, and colours of one's own
 
 
