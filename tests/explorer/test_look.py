@@ -268,3 +268,9 @@ def test_a_word_explains_itself_where_it_stands(page: Page, shipped: Any, word: 
     expect(page.locator(".glossary:popover-open")).to_contain_text(word.capitalize())
     page.keyboard.press("Escape")
     expect(page.locator(".glossary:popover-open")).to_have_count(0)
+
+
+def test_a_seed_explains_itself_over_the_enlarged_picture(page: Page, shipped: Any) -> None:
+    look_at(page, shipped.url, "label=7&pick=3")
+    page.locator("#detail").get_by_role("button", name="Seed", exact=True).click()
+    expect(page.locator(".glossary:popover-open")).to_contain_text("a seed, a single number")
