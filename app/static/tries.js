@@ -45,9 +45,10 @@ function line() {
     const written = new Map(await Promise.all(needed.map(of)));
     if (signal.aborted) return;
     const images = (labels) => labels.map((label) => el("img", { class: `digit ${inkOf(model)}`, alt: "", src: written.get(label) }));
-    $("try-strip").replaceChildren(...images(line));
+    const none = `Type some of ${model.labels.join(" ")}.`;
+    $("try-strip").replaceChildren(...(line.length ? images(line) : [none]));
     $("try-all").replaceChildren(...images(every));
-    $("try-strip").setAttribute("aria-label", line.length ? `${line.join("")} with seed ${seed}` : "Nothing");
+    $("try-strip").setAttribute("aria-label", line.length ? `${line.join("")} with seed ${seed}` : none);
     $("try-write-more").href = `#write?text=${encodeURIComponent(line.join(""))}&seed=${seed}&truncation=${TYPICAL}`;
   });
   $("try-text").addEventListener("input", () => show());

@@ -5,7 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.explorer.page import open_draw, pixels, settled
+from tests.explorer.page import look_at, open_draw, pixels, settled
 from tests.shipped import VAE
 
 
@@ -41,3 +41,9 @@ def test_the_page_says_that_a_written_line_cannot_be_verified(page: Page, shippe
     page.goto(f"{shipped.url}/#write")
     settled(page)
     expect(page.locator("#view-write")).to_contain_text("Verify cannot check it")
+
+
+def test_who_writes_a_name_is_told_what_can_be_written(page: Page, shipped: Any) -> None:
+    look_at(page, shipped.url, "label=7")
+    page.locator("#try-text").fill("Anna")
+    expect(page.locator("#try-strip")).to_have_text("Type some of 0 1 2 3 4 5 6 7 8 9.")
