@@ -6,7 +6,7 @@ import { currentKey, keyAccepted, keyAvailable, keyRejected } from "./key.js";
 // The path under which a proxy serves the service, without a slash at its end; mostly empty.
 export const root = new URL("..", import.meta.url).pathname.slice(0, -1);
 
-export const BUSY = [429, 503]; // overload: this client's share, or the whole service
+const BUSY = [429, 503]; // overload: this client's share, or the whole service
 const MAX_TRIES = 6; // of one request under overload
 const DEFAULT_RETRY_S = 2; // without a Retry-After header
 
@@ -26,7 +26,7 @@ export class Problem extends Error {
 
 // "queue;dur=0.59, batch;desc="17 of 64", compute;dur=1.63" -> {queue: 0.59, batch: {own: 17,
 // all: 64}, compute: 1.63}; null = there is no such header.
-export function timingOf(header) {
+function timingOf(header) {
   if (!header) return null;
   const timing = {};
   for (const part of header.split(",")) {

@@ -3,7 +3,7 @@
 
 import { $, el } from "./dom.js";
 
-export const DEAD_NATS = 0.01; // a latent with less KL divergence carries no information
+const DEAD_NATS = 0.01; // a latent with less KL divergence carries no information
 export const RANGE = 4; // standard deviations of the prior, either side of 0
 export const UNFOLDED = 6; // sliders
 

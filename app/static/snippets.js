@@ -16,7 +16,7 @@ function fileOf(exchange) {
 }
 
 // The key itself is not shown: both read GENSERVE_KEY, as the project's client does.
-export function asCurl(exchange) {
+function asCurl(exchange) {
   const keyed = currentKey() !== null;
   const authorization = keyed ? ' -H "Authorization: Bearer $GENSERVE_KEY"' : "";
   const lines = keyed ? ["# GENSERVE_KEY holds an API key of the service"] : [];
@@ -39,7 +39,7 @@ export function asCurl(exchange) {
 const literal = (value) => JSON.stringify(value); // strings, numbers and lists are the same in Python
 const IMAGES = /\/(generate|decode|interpolate|traverse|reconstruct)$/; // responses with images in JSON
 
-export function asPython(exchange) {
+function asPython(exchange) {
   const { pathname, searchParams } = new URL(exchange.address, location.origin);
   const keyed = currentKey() !== null;
   const bearer = `"Authorization": "Bearer " + os.environ["GENSERVE_KEY"]`;
