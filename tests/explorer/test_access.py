@@ -54,7 +54,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
 
 
 # What reaches over the right edge of the box that it stands in.
-SPILT = """() => [...document.querySelectorAll(".end *, .try *, .card *, .lane *, .how *, .suspect *")]
+SPILT = """() => [...document.querySelectorAll(":is(.end, .try, .card, .lane, .how, .suspect) *")]
     .filter((one) => one.checkVisibility() && !one.matches(".visually-hidden, .choice"))
     .filter((one) => {
         const box = one.parentElement.closest(".end, .try, .card, .lane, .how, .suspect");
