@@ -5,9 +5,11 @@ Read once, from the environment (``GENSERVE_PORT=9000``) or the command line
 """
 
 import difflib
+import errno
 import ipaddress
 import os
 import re
+import stat
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")  # of GENSERVE_PORT, GENSERVE_GPU
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+_MAX_KEYS_BYTES = 2**20
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # what a bearer token may be (RFC 6750, 2.1)
 
 
@@ -47,6 +50,25 @@ def _networks(texts: str | None) -> tuple[Network, ...]:
 
 class UsageError(Exception):
     """A setting is wrong; the message names it, in one line."""
+
+
+def _small_text(path: Path) -> str:
+    """A regular file, or a link to one, as mounted secrets are; a pipe or device may never end.
+
+    Raises:
+        OSError, UnicodeError: it cannot be read, is no such file, too large, or no UTF-8.
+    """
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # Windows has none
+    try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        with open(opened, "rb", closefd=False) as file:
+            data = file.read(_MAX_KEYS_BYTES + 1)
+    finally:
+        os.close(opened)
+    if len(data) > _MAX_KEYS_BYTES:
+        raise OSError(errno.EFBIG, f"it has over {_MAX_KEYS_BYTES} bytes")
+    return data.decode()
 
 
 class Settings(BaseSettings):
@@ -363,7 +385,7 @@ class Settings(BaseSettings):
         if self.api_keys is not None:
             given += self.api_keys.get_secret_value().split(",")
         if self.api_keys_file is not None:
-            given += self.api_keys_file.read_text().splitlines()
+            given += _small_text(self.api_keys_file).splitlines()
         return tuple(dict.fromkeys(key.strip() for key in given if key.strip()))
 
     def with_keys_read_anew(self) -> "Settings":

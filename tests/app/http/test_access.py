@@ -1,5 +1,6 @@
 """Access control by host, origin and key, on the fast path and on the full route."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,17 @@ def test_keys_come_from_the_environment_or_a_file_and_are_never_shown(
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValidationError, match="it is not text"):
         Settings(api_keys_file=path)
+
+
+def test_a_file_of_keys_ends_and_is_small(tmp_path: Path) -> None:
+    path, pipe, link = tmp_path / "keys", tmp_path / "pipe", tmp_path / "link"
+    path.write_text(KEY)
+    link.symlink_to(path)
+    assert Settings(api_keys_file=link).keys == (KEY,)  # secrets are mounted so
+    os.mkfifo(pipe)
+    for endless in (pipe, tmp_path, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(ValidationError, match="it is no regular file"):
+            Settings(api_keys_file=endless)
+    path.write_text(f"{KEY}\n" * 2**16)
+    with pytest.raises(ValidationError, match="it has over 1048576 bytes"):
+        Settings(api_keys_file=link)
